@@ -1,0 +1,297 @@
+"""Every option of training, its unit, its default, and the command line made of them.
+
+Imports nothing heavy: `train.py --help` and wrong usage answer before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+
+def option(default: Any, group: str, help: str, *, resume: bool = False) -> Any:
+    """A field of TrainConfig. `resume=True`: it may change when a run is continued, since it does not alter the result."""
+    return field(default=default, metadata={"group": group, "help": help, "resume": resume})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a denoising diffusion model (Ho et al. 2020). Flags accept _ and -."""
+
+    preset: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = option(
+        "digits", "run", "sets every option below; any of them can still be given"
+    )
+    output_dir: Path | None = option(None, "run", "where everything is written; default runs/<preset>", resume=True)
+    seed: int = option(0, "run", "of weights, batches, timesteps, noise, flips and dropout")
+    max_train_steps: int = option(3500, "run", "optimizer steps", resume=True)
+    max_train_minutes: float = option(0.0, "run", "wall-clock limit in minutes, 0: none", resume=True)
+    resume_from_checkpoint: str = option(
+        "latest", "run", "latest, none (start afresh), or a folder of checkpoints/", resume=True
+    )
+
+    dataset_name: str = option("digits", "data", "digits, a Hub id, a folder that datasets reads, a folder of images")
+    dataset_config_name: str | None = option(None, "data", "configuration of a Hub dataset")
+    revision: str | None = option(None, "data", "branch, tag or commit of a Hub dataset")
+    image_column: str | None = option(None, "data", "default: the column that holds images")
+    train_split: str | None = option(None, "data", "default: train, or the only split")
+    eval_split: str | None = option(None, "data", "default: test or validation, or 5 % held out of the training split")
+    resolution: int | None = option(None, "data", "pixels; default: the data's own. Resizes the short side, crops")
+    channels: int | None = option(None, "data", "1 or 3; default: the data's own")
+    random_flip: bool = option(False, "data", "mirror half of the images left to right")
+
+    block_out_channels: tuple[int, ...] = option((32, 64), "network", "width of each level, full resolution first")
+    layers_per_block: int = option(1, "network", "residual blocks a level")
+    attention_levels: tuple[int, ...] = option(
+        (), "network", "levels with attention beside the middle block's, 0 first"
+    )
+    norm_num_groups: int = option(8, "network", "groups of group normalisation; divides every width")
+    dropout: float = option(0.0, "network", "probability, in the residual blocks")
+
+    num_train_timesteps: int = option(1000, "diffusion", "T; linear betas are scaled by 1000 / T")
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = option(
+        "linear", "diffusion", "linear: 1e-4 to 0.02 as in the paper; squaredcos_cap_v2: the cosine schedule"
+    )
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = option(
+        "epsilon", "diffusion", "what the network predicts: the noise, x_0, or v"
+    )
+    variance_type: Literal["fixed_small", "fixed_large"] = option(
+        "fixed_small", "diffusion", "sampling variance: beta-tilde (fixed_small) or beta (fixed_large)"
+    )
+
+    train_batch_size: int = option(64, "optimization", "images per process and micro-batch")
+    gradient_accumulation_steps: int = option(1, "optimization", "micro-batches per optimizer step")
+    learning_rate: float = option(2e-3, "optimization", "peak, of AdamW")
+    lr_warmup_steps: int = option(100, "optimization", "optimizer steps of linear warm-up")
+    lr_schedule: Literal["constant", "cosine"] = option("cosine", "optimization", "after warm-up; cosine ends at 0")
+    adam_beta2: float = option(0.99, "optimization", "decay of AdamW's second moment; its first is 0.9")
+    weight_decay: float = option(0.0, "optimization", "of AdamW, per step and unit of learning rate")
+    max_grad_norm: float = option(1.0, "optimization", "gradients are scaled down to this norm")
+    ema_half_life_images: int = option(20_000, "optimization", "of the averaged weights, in images; 0: no averaging")
+    ema_ramp_up: float = option(0.05, "optimization", "half-life at most this share of the images seen; 0: no ramp")
+
+    mixed_precision: Literal["no", "fp16", "bf16"] = option(
+        "no", "machine", "of the network; noising, loss and averaged weights stay float32"
+    )
+    compile: bool = option(False, "machine", "torch.compile the network")
+    num_cpu_threads: int = option(
+        0, "machine", "per process on the CPU; 0: physical cores / local processes", resume=True
+    )
+
+    logging_steps: int = option(25, "output", "optimizer steps between rows of metrics.jsonl", resume=True)
+    validation_steps: int = option(500, "output", "optimizer steps between validations and sample grids", resume=True)
+    num_validation_images: int = option(
+        1024, "output", "held-out (image, timestep, noise) triples of val_loss", resume=True
+    )
+    num_samples: int = option(36, "output", "images in a sample grid", resume=True)
+    sample_steps: int = option(100, "output", "DDIM steps of the sample grids while training", resume=True)
+    checkpointing_steps: int = option(500, "output", "optimizer steps between saved training states", resume=True)
+    checkpoints_total_limit: int = option(2, "output", "training states kept, the newest ones", resume=True)
+    report_to: Literal["none", "tensorboard", "wandb", "trackio"] = option(
+        "none", "output", "tracker; metrics.jsonl and the plots are always written", resume=True
+    )
+
+    push_to_hub: bool = option(False, "hub", "push the result; the token is HF_TOKEN or the stored login", resume=True)
+    hub_model_id: str | None = option(None, "hub", "<user>/<name>; default: the name of output_dir", resume=True)
+    hub_private_repo: bool = option(False, "hub", "create the repository private", resume=True)
+
+    def validate(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            ValueError: names the flag, the value, and what is accepted.
+        """
+
+        def need(ok: bool, name: str, accepted: str) -> None:
+            if not ok:
+                raise ValueError(f"--{name} {getattr(self, name)!s}: {accepted} is needed")
+
+        at_least_one = (
+            "max_train_steps train_batch_size gradient_accumulation_steps layers_per_block norm_num_groups "
+            "logging_steps validation_steps num_validation_images num_samples sample_steps checkpointing_steps "
+            "checkpoints_total_limit"
+        )
+        for name in at_least_one.split():
+            need(getattr(self, name) >= 1, name, "1 or more")
+        for name in "seed max_train_minutes lr_warmup_steps weight_decay ema_half_life_images num_cpu_threads".split():
+            need(getattr(self, name) >= 0, name, "0 or more")
+        need(self.learning_rate > 0, "learning_rate", "more than 0")
+        need(self.max_grad_norm > 0, "max_grad_norm", "more than 0")
+        need(0 <= self.dropout < 1, "dropout", "0 or more and less than 1")
+        need(0 < self.adam_beta2 < 1, "adam_beta2", "between 0 and 1")
+        need(0 <= self.ema_ramp_up <= 1, "ema_ramp_up", "0 to 1")
+        need(self.channels in (None, 1, 3), "channels", "1 or 3")
+        need(self.resolution is None or 1 <= self.resolution <= 1024, "resolution", "1 to 1024 pixels")
+        need(len(self.block_out_channels) >= 1, "block_out_channels", "at least one width")
+        need(24 <= self.num_train_timesteps <= 10_000, "num_train_timesteps", "24 to 10000")
+        need(self.sample_steps <= self.num_train_timesteps, "sample_steps", f"at most {self.num_train_timesteps}")
+
+    @property
+    def directory(self) -> Path:
+        """Where everything is written."""
+        return self.output_dir or Path("runs") / self.preset
+
+    def to_json(self) -> dict[str, Any]:
+        """Every option, as JSON holds it."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, options: dict[str, Any]) -> TrainConfig:
+        """The reverse of `to_json`.
+
+        Raises:
+            ValueError: an option that does not exist.
+        """
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(options) - set(known)):
+            raise ValueError(f"unknown options {', '.join(unknown)}")
+        options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        if options.get("output_dir"):
+            options["output_dir"] = Path(options["output_dir"])
+        return cls(**options)
+
+
+_MNIST = {
+    "dataset_name": "ylecun/mnist",
+    "block_out_channels": (24, 48, 96),
+    "train_batch_size": 64,
+    "max_train_steps": 14_000,
+    "learning_rate": 2e-3,
+    "lr_warmup_steps": 200,
+    "ema_half_life_images": 50_000,
+    "mixed_precision": "bf16",
+    "validation_steps": 1000,
+    "checkpointing_steps": 500,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {},  # TrainConfig's own defaults
+    "mnist": _MNIST,
+    "fashion_mnist": {**_MNIST, "dataset_name": "zalando-datasets/fashion_mnist"},
+    # The network and settings of section 4 and appendix B: 35.7 M parameters.
+    "cifar10": {
+        "dataset_name": "uoft-cs/cifar10",
+        "random_flip": True,
+        "block_out_channels": (128, 256, 256, 256),
+        "layers_per_block": 2,
+        "attention_levels": (1,),
+        "norm_num_groups": 32,
+        "dropout": 0.1,
+        "variance_type": "fixed_large",
+        "train_batch_size": 128,
+        "max_train_steps": 800_000,
+        "learning_rate": 2e-4,
+        "lr_warmup_steps": 5000,
+        "lr_schedule": "constant",
+        "adam_beta2": 0.999,
+        "ema_half_life_images": 887_000,  # a decay of 0.9999 a step of 128
+        "mixed_precision": "bf16",
+        "compile": False,
+        "logging_steps": 100,
+        "validation_steps": 10_000,
+        "checkpointing_steps": 5000,
+        "num_samples": 64,
+    },
+}
+
+
+def preset(name: str, **overrides: Any) -> TrainConfig:
+    """The options of a preset, some of them replaced."""
+    if name not in PRESETS:
+        raise ValueError(f"preset {name!r}: one of {', '.join(PRESETS)} is needed")
+    return TrainConfig(preset=name, **{**PRESETS[name], **overrides})
+
+
+def _flag_value(argv: list[str], name: str) -> str | None:
+    for i, word in enumerate(argv):
+        if word == f"--{name}" and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(f"--{name}="):
+            return word.split("=", 1)[1]
+    return None
+
+
+def parse(argv: list[str]) -> TrainConfig:
+    """Options from the command line: `--config FILE` or `--preset NAME` first, flags over it.
+
+    Exits with status 2 and one line on stderr for what is not understood or impossible, with 0 after `--help`.
+    """
+    try:
+        config = _parse_flags(argv, _base(argv))
+        config.validate()
+    except ValueError as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return config
+
+
+def _base(argv: list[str]) -> TrainConfig:
+    """The defaults that the flags are laid over."""
+    path = _flag_value(argv, "config")
+    if path is None:
+        return preset(_flag_value(argv, "preset") or "digits")
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        return TrainConfig.from_json(stored.get("options", stored))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"--config {path}: not a readable train_config.json ({error})") from None
+
+
+def _parse_flags(argv: list[str], base: TrainConfig) -> TrainConfig:
+    import tyro
+
+    # tyro groups by nesting, so the flat dataclass is dealt into one per group, and gathered again afterwards.
+    hints, groups = get_type_hints(TrainConfig), {}
+    for f in dataclasses.fields(TrainConfig):
+        help = tyro.conf.arg(help=f.metadata["help"])
+        spec = (f.name, Annotated[hints[f.name], help], field(default=getattr(base, f.name)))
+        groups.setdefault(f.metadata["group"], []).append(spec)
+    config_help = tyro.conf.arg(help="train_config.json of an earlier run, instead of a preset; flags are laid over it")
+    groups["run"].append(("config", Annotated[Path | None, config_help], field(default=None)))
+    _refuse_unknown(argv, [spec[0] for specs in groups.values() for spec in specs])
+    parts = [(name, dataclasses.make_dataclass(name, specs)) for name, specs in groups.items()]
+    nested = dataclasses.make_dataclass("Options", [(name, kind, field(default_factory=kind)) for name, kind in parts])
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            options = tyro.cli(
+                tyro.conf.OmitArgPrefixes[nested], args=argv, prog="train.py", description=TrainConfig.__doc__
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(_first_sentence(messages.getvalue())) from None
+    values = {}
+    for name, _ in parts:
+        values |= vars(getattr(options, name))
+    values.pop("config")
+    return TrainConfig(**values)
+
+
+def _first_sentence(box: str) -> str:
+    """What tyro's framed message says before its first rule, in one line."""
+    lines = []
+    for line in box.splitlines()[1:]:
+        text = line.strip("│ ")
+        if text.startswith(("─", "╰")):
+            break
+        lines.append(text)
+    return " ".join(lines) or box.strip()
+
+
+def _refuse_unknown(argv: list[str], names: list[str]) -> None:
+    """One line for a misspelt flag, with the nearest one."""
+    for word in argv:
+        if word.startswith("--") and word != "--help":
+            name = word[2:].split("=", 1)[0].replace("-", "_")
+            if name not in names and name.removeprefix("no_") not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                raise ValueError(
+                    f"unknown option {word}" + (f"; did you mean --{near[0]}?" if near else "; see --help")
+                )

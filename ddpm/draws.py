@@ -1,0 +1,88 @@
+"""Every random draw of training as a function of (seed, step, slot, purpose).
+
+No generator has a state that must be saved, so a resumed run draws what an uninterrupted one would have drawn. A slot
+is the position of a micro-batch in the global batch, so that 1 process x 2 micro-batches draws what 2 processes draw.
+
+The generator is Philox, whose output *is* a function of key and counter: key = (seed, purpose), upper half of the
+counter = (step, slot), lower half free for the draws themselves. (torch's CPU generator keeps 32 bits of its seed.)
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Purpose(IntEnum):
+    """What a draw is for. Stored runs depend on the numbers: add, never renumber."""
+
+    ORDER = 0
+    TIMESTEPS = 1
+    NOISE = 2
+    FLIP = 3
+    DROPOUT = 4
+    WEIGHTS = 5
+    VALIDATION = 6
+    HELD_OUT = 7
+
+
+def generator(seed: int, purpose: Purpose, step: int = 0, slot: int = 0) -> np.random.Generator:
+    """The stream of one purpose, step and slot; independent of all others."""
+    return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=[0, 0, step, slot]))
+
+
+def torch_seed(seed: int, purpose: Purpose, step: int = 0, slot: int = 0) -> int:
+    """An int64 for torch.manual_seed, where torch itself draws (initial weights, dropout)."""
+    return int(generator(seed, purpose, step, slot).integers(2**63))
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, num_images: int) -> np.ndarray:
+    return generator(seed, Purpose.ORDER, epoch).permutation(num_images)
+
+
+def image_indices(seed: int, num_images: int, start: int, count: int) -> np.ndarray:
+    """Which images come at positions start ... start + count - 1 of the endless shuffled sequence.
+
+    Each epoch is a permutation of its own; a batch may reach over the end of one.
+
+    Returns:
+        (count,) int64 in [0, num_images).
+    """
+    positions = np.arange(start, start + count)
+    epochs = positions // num_images
+    return np.concatenate(
+        [_order(seed, int(e), num_images)[positions[epochs == e] - e * num_images] for e in np.unique(epochs)]
+    )
+
+
+def timesteps(seed: int, step: int, global_batch: int, num_train_timesteps: int) -> np.ndarray:
+    """Timesteps of a global batch, stratified: one from each of `global_batch` equal parts of [0, T), shuffled.
+
+    Each is uniform on 0 ... T - 1 as Algorithm 1 asks, so the loss has the same expectation; its variance is smaller.
+
+    Returns:
+        (global_batch,) int64, 0-based.
+    """
+    draw = generator(seed, Purpose.TIMESTEPS, step)
+    u = (draw.permutation(global_batch) + draw.random(global_batch)) / global_batch
+    return np.minimum((u * num_train_timesteps).astype(np.int64), num_train_timesteps - 1)
+
+
+def noise(seed: int, step: int, slot: int, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
+    """eps from N(0, I), float32, drawn where it is needed: on a GPU by its own generator, elsewhere by Philox."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        on_device = torch.Generator(device).manual_seed(torch_seed(seed, Purpose.NOISE, step, slot))
+        return torch.randn(shape, generator=on_device, device=device)
+    drawn = generator(seed, Purpose.NOISE, step, slot).standard_normal(shape, dtype=np.float32)
+    return torch.from_numpy(drawn).to(device)
+
+
+def flips(seed: int, step: int, slot: int, count: int) -> np.ndarray:
+    """(count,) bool: which images of a micro-batch are mirrored."""
+    return generator(seed, Purpose.FLIP, step, slot).random(count) < 0.5

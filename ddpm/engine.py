@@ -1,0 +1,41 @@
+"""eps_theta(x_t, t) of a network, whatever it was trained to predict."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .schedule import NoiseSchedule
+
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+
+
+class Engine:
+    """The network as a function of x_t and t that returns predicted noise in float32.
+
+    Args:
+        unet: a UNet2DModel or anything called as `unet(xt, t).sample`.
+        scheduler: the DDPMScheduler it was trained with, for its betas and prediction type.
+    """
+
+    def __init__(self, unet, scheduler, device: torch.device | str = "cpu") -> None:
+        self.prediction_type = scheduler.config.prediction_type
+        if self.prediction_type not in PREDICTION_TYPES:
+            raise ValueError(
+                f"prediction_type {self.prediction_type!r}: one of {', '.join(PREDICTION_TYPES)} is needed"
+            )
+        self.unet = unet
+        self.schedule = NoiseSchedule(scheduler.betas.double().cpu())
+        self.device = torch.device(device)
+
+    @torch.no_grad()
+    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
+        """(B, C, H, W) x_t and (B,) int64 t, 0-based, to eps_hat (B, C, H, W) float32."""
+        output = self.unet(xt.to(self.device), t.to(self.device)).sample.float()
+        if self.prediction_type == "epsilon":
+            return output
+        if self.prediction_type == "sample":
+            return self.schedule.predict_eps(xt, output, t)
+        # v = sqrt(ab) eps - sqrt(1 - ab) x_0, hence eps = sqrt(ab) v + sqrt(1 - ab) x_t
+        ab = self.schedule.alpha_bar[t.cpu()].to(xt.device).reshape(-1, *[1] * (xt.ndim - 1))
+        return (ab.sqrt() * output + (1 - ab).sqrt() * xt).float()

@@ -1,0 +1,82 @@
+"""The machine that a training runs on: threads, processes, precision, and agreement between processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, broadcast_object_list
+
+from .config import TrainConfig
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Device, precision, accumulation and processes as asked for.
+
+    Raises:
+        ValueError: the machine cannot do what the options ask, or was launched in a way that cannot work.
+    """
+    if config.report_to != "none" and importlib.util.find_spec(config.report_to) is None:
+        raise ValueError(f"--report_to {config.report_to}: not installed; pip install {config.report_to}")
+    if config.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise ValueError("--mixed_precision fp16 needs a GPU; bf16 and no work on the CPU")
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        log_with=None if config.report_to == "none" else config.report_to,
+        project_config=ProjectConfiguration(
+            project_dir=str(config.directory), logging_dir=str(config.directory / "logs")
+        ),
+    )
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world != accelerator.num_processes:
+        raise ValueError(
+            f"{world} processes were started but do not know of each other; on CPUs: "
+            "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 train.py"
+        )
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(config.num_cpu_threads or physical_cores())
+    else:
+        torch.set_float32_matmul_precision("high")  # TF32
+    return accelerator
+
+
+def physical_cores() -> int:
+    """Cores for one of this machine's processes. `accelerate launch` would leave one thread (OMP_NUM_THREADS=1)."""
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(psutil.cpu_count(logical=False) or allowed, allowed)
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:
+    """What `work` returns in the main process, in every process; its ValueError is raised in every process."""
+    if accelerator.num_processes == 1:
+        return work()
+    result: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            result[0] = work()
+        except ValueError as error:
+            result[1] = str(error)
+    result = broadcast_object_list(result)
+    if result[1] is not None:
+        raise ValueError(result[1])
+    return result[0]
+
+
+def agree(accelerator: Accelerator, wish: str | None, step: int) -> str | None:
+    """One of the processes' wishes, "interrupted" before "time", the same in all. On GPUs asked every tenth step, since
+    the answer waits for them."""
+    if accelerator.num_processes == 1:
+        return wish
+    if accelerator.device.type != "cpu" and step % 10:
+        return None
+    wishes = (None, "time", "interrupted")
+    mine = torch.tensor([wishes.index(wish)], device=accelerator.device)
+    return wishes[int(accelerator.gather(mine).max())]

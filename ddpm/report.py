@@ -1,0 +1,273 @@
+"""What a training run leaves for people to look at: metrics.jsonl, training.png, sample grids, the strip."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .sampling import ReverseStep
+
+
+class MetricsLog:
+    """metrics.jsonl: one JSON object a line, in the order of steps, without gap or double row after a restart.
+
+    Args:
+        resumed_step: later rows are of work that a resumed run does again, and are dropped.
+        cadence: steps between rows, by kind; a row off it marks an earlier end of the run, and is dropped too.
+    """
+
+    def __init__(self, path: Path, resumed_step: int = 0, cadence: dict[str, int] | None = None) -> None:
+        self.path = path
+        self.rows = [
+            row
+            for row in read_metrics(path)
+            if row["step"] <= resumed_step and row["step"] % (cadence or {}).get(row["kind"], 1) == 0
+        ]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def append(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics.jsonl; a last line that a crash cut off is left out. Empty where there is no file."""
+    rows = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+    return rows
+
+
+def to_pixels(x: Tensor) -> np.ndarray:
+    """(..., C, H, W) in about [-1, 1] to (..., H, W, C) uint8."""
+    pixels = ((x.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.movedim(-3, -1).numpy()
+
+
+def grid(images: np.ndarray, columns: int, gap: int = 2, scale: int | None = None, background: int = 90) -> Image.Image:
+    """(N, H, W, C) uint8 tiles, row by row, magnified by whole pixels to about 64 px a tile."""
+    n, height, width, channels = images.shape
+    scale = scale or max(1, round(64 / height))
+    rows = -(-n // columns)
+    # The gap is drawn after magnifying: digits fill their square, and would run into each other without it.
+    h, w = height * scale + gap, width * scale + gap
+    canvas = np.full((rows * h + gap, columns * w + gap, channels), background, np.uint8)
+    for i, image in enumerate(images):
+        y, x = (i // columns) * h + gap, (i % columns) * w + gap
+        canvas[y : y + height * scale, x : x + width * scale] = image.repeat(scale, 0).repeat(scale, 1)
+    return Image.fromarray(canvas.squeeze(-1) if channels == 1 else canvas)
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """As PNG, replaced as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}")
+    image.save(temporary, "PNG", optimize=True)
+    os.replace(temporary, path)
+
+
+def _figure(width: float, height: float):
+    # Without pyplot: no global state, so it works in any thread.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save_figure(figure, path: Path) -> None:
+    temporary = path.with_name(f".tmp-{path.name}")
+    figure.savefig(temporary, format="png")
+    os.replace(temporary, path)
+
+
+def save_strip(steps: Iterable[ReverseStep], path: Path, columns: int = 11, images: int = 2) -> None:
+    """Pictures of x_t over x0_hat along one reverse trajectory, noise on the left, and t (1-based) above."""
+    steps = list(steps)
+    chosen = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, columns - 1).round().astype(int))]
+    names = [f"t = {s.t + 1}" for s in chosen] + ["t = 0"]
+    rows = []
+    for i in range(min(images, chosen[0].xt.shape[0])):
+        rows.append((r"$x_t$", [s.xt[i] for s in chosen] + [chosen[-1].x_prev[i]]))
+        rows.append((r"$\hat{x}_0$", [s.x0_hat[i] for s in chosen] + [chosen[-1].x_prev[i]]))
+    figure = _figure(1.0 * len(names) + 0.4, 1.05 * len(rows) + 0.3)
+    for r, (label, pictures) in enumerate(rows):
+        for c, picture in enumerate(pictures):
+            axes = figure.add_subplot(len(rows), len(names), r * len(names) + c + 1)
+            axes.imshow(to_pixels(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if r == 0:
+                axes.set_title(names[c], fontsize=9)
+            if c == 0:
+                axes.set_ylabel(label, rotation=0, labelpad=14, va="center", fontsize=11)
+    _save_figure(figure, path)
+
+
+def save_training_plot(rows: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Loss against step, and training loss by timestep: training.png."""
+    train = [row for row in rows if row["kind"] == "train"]
+    validation = [row for row in rows if row["kind"] == "validation"]
+    if not train:
+        return
+    figure = _figure(11, 4.2)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    steps = [row["step"] for row in train]
+    left.plot(steps, [row["loss"] for row in train], color="0.7", lw=0.8, label="train, by logging window")
+    left.plot(steps, _smooth([row["loss"] for row in train]), color="tab:blue", lw=1.6, label="train, smoothed")
+    if validation:
+        at = [row["step"] for row in validation]
+        left.plot(
+            at, [row["val_loss"] for row in validation], "o-", ms=3, color="tab:orange", label="held out, raw weights"
+        )
+        ema = [row["val_loss_ema"] for row in validation]
+        left.plot(at, ema, "o-", ms=3, color="tab:green", label=f"held out, EMA weights: {ema[-1]:.4f}")
+    left.set(xlabel="optimizer step", ylabel=r"$\epsilon$-MSE ($L_{simple}$, Eq. 14)", yscale="log", title=title)
+    left.legend(fontsize=8)
+    _plain_log_axis(left)
+
+    deciles = np.array([[np.nan if v is None else v for v in row["loss_by_decile"]] for row in train], float)
+    for part, color in (
+        (slice(0, max(1, len(train) // 10)), "0.75"),
+        (slice(-max(1, len(train) // 5), None), "tab:blue"),
+    ):
+        first, last = train[part][0]["step"], train[part][-1]["step"]
+        right.plot(np.arange(10) + 0.5, _mean(deciles[part]), "o-", ms=4, color=color, label=f"steps {first} to {last}")
+    right.set(xlabel="t, in tenths of T (noise to the right)", yscale="log", title="training loss by timestep")
+    right.set_xticks(range(11), [f"{i / 10:g}" for i in range(11)])
+    right.legend(fontsize=8)
+    _plain_log_axis(right)
+    _save_figure(figure, path)
+
+
+def _plain_log_axis(axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.25)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Over rows, without the deciles that a window did not meet."""
+    counts = (~np.isnan(values)).sum(0)
+    return np.where(counts > 0, np.nansum(values, 0) / np.maximum(counts, 1), np.nan)
+
+
+def _smooth(values: list[float], share: float = 0.05) -> np.ndarray:
+    """Running mean over a twentieth of the curve."""
+    width = max(1, round(len(values) * share))
+    sums = np.cumsum([0.0, *values])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - width)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or the gradient norm is NaN or infinite."""
+
+
+class LossWindow:
+    """Per-image losses of the steps since the last row of metrics.jsonl.
+
+    Values stay on the device until `fold`, so that looking at them costs no synchronisation per step.
+
+    Args:
+        gather: Accelerator.gather; concatenates the tensors of all processes along the first dimension.
+    """
+
+    def __init__(self, gather, world: int, num_train_timesteps: int, folded: dict[str, Tensor] | None = None) -> None:
+        self.gather, self.world, self.num_train_timesteps = gather, world, num_train_timesteps
+        self.waiting: list[tuple[int, np.ndarray, Tensor, Tensor]] = []
+        self.clear()
+        if folded:
+            self.steps, self.t, self.losses, self.norms = (folded[k].numpy() for k in ("steps", "t", "losses", "norms"))
+
+    def clear(self) -> None:
+        self.steps, self.norms = np.empty(0, np.int64), np.empty(0)
+        self.t, self.losses = np.empty((0, 0), np.int64), np.empty((0, 0))
+
+    def add(self, step: int, t: np.ndarray, losses: list[Tensor], norm: Tensor) -> None:
+        """One optimizer step.
+
+        Args:
+            t: (global batch,) int64 timesteps, in the order of slots.
+            losses: a (B,) tensor for each of this process's micro-batches.
+            norm: () gradient norm before clipping.
+        """
+        self.waiting.append((step, t, _stack(losses), norm.detach()))
+
+    def fold(self) -> None:
+        """Bring waiting values to the host; every process must call it at the same step.
+
+        Raises:
+            NonFiniteError: naming the step and the timesteps (1-based) of the worst images.
+        """
+        if not self.waiting:
+            return
+        steps, t, losses, norms = zip(*self.waiting, strict=True)
+        self.waiting = []
+        mine = _stack(losses)  # (steps, micro-batches, B)
+        everyone = self.gather(mine).float().reshape(self.world, *mine.shape)
+        # Slot = micro-batch * world + rank, as in train.py.
+        losses = everyone.movedim(0, 2).reshape(len(steps), -1).double().cpu().numpy()
+        t, norms, steps = np.stack(t), _stack(norms).double().cpu().numpy(), np.array(steps)
+        bad = ~(np.isfinite(losses).all(1) & np.isfinite(norms))
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            worst = np.argsort(-np.nan_to_num(losses[first], nan=np.inf))[:5]
+            raise NonFiniteError(
+                f"loss or gradient is not finite at step {steps[first] + 1}: gradient norm {norms[first]:g}, worst images "
+                + ", ".join(f"t={t[first, i] + 1} loss {losses[first, i]:g}" for i in worst)
+            )
+        shape = (-1, losses.shape[1])
+        self.steps, self.norms = np.concatenate([self.steps, steps]), np.concatenate([self.norms, norms])
+        self.t = np.concatenate([self.t.reshape(shape), t])
+        self.losses = np.concatenate([self.losses.reshape(shape), losses])
+
+    def means(self, clear: bool = True) -> dict[str, Any]:
+        """`loss`, `loss_by_decile` of t (None where no image met one) and `grad_norm` over the window.
+
+        None for what has no value: under fp16, every step of the window may have been skipped.
+        """
+        self.fold()
+        if not len(self.steps):
+            return {"loss": None, "loss_by_decile": [None] * 10, "grad_norm": None}
+        decile = (self.t * 10 // self.num_train_timesteps).ravel()
+        sums = np.bincount(decile, self.losses.ravel(), 10)
+        counts = np.bincount(decile, minlength=10)
+        row = {
+            "loss": float(self.losses.mean()),
+            "loss_by_decile": [float(s / n) if n else None for s, n in zip(sums, counts, strict=True)],
+            "grad_norm": float(self.norms.mean()),
+        }
+        if clear:
+            self.clear()
+        return row
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `folded` takes up again."""
+        self.fold()
+        return {k: torch.from_numpy(np.ascontiguousarray(getattr(self, k))) for k in ("steps", "t", "losses", "norms")}
+
+
+def _stack(tensors) -> Tensor:
+    return torch.stack([t.detach() for t in tensors])

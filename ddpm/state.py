@@ -1,0 +1,136 @@
+"""Training state on disk: saved atomically, checked when read.
+
+A state is a folder `checkpoints/step-000500/` of tensors (safetensors: weights, averaged weights, optimizer moments,
+the unfinished logging window) and `state.json` (step, settings, checksum). Draws have no state (see draws.py) and under
+data parallelism every process holds the same weights, so one process saves for all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+TENSORS, META = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """`tensors` are named "<part>/<name>", see `flatten`; `meta` is JSON: step, options, ..."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors below `name/`."""
+        return {k.removeprefix(f"{name}/"): v for k, v in self.tensors.items() if k.startswith(f"{name}/")}
+
+
+def flatten(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under "<part>/<name>", on the CPU, as copies that training does not change."""
+    return {f"{part}/{name}": tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+
+
+def optimizer_tensors(optimizer) -> dict[str, Tensor]:
+    """Moments and step counts of a torch optimizer as "<parameter index>.<name>"."""
+    return {f"{i}.{k}": v for i, values in optimizer.state_dict()["state"].items() for k, v in values.items()}
+
+
+def load_optimizer(optimizer, tensors: dict[str, Tensor]) -> None:
+    """The reverse of `optimizer_tensors`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def folder_of(root: Path, step: int) -> Path:
+    return root / f"step-{step:06d}"
+
+
+def save(root: Path, state: State, keep: int) -> Path:
+    """Write `root/step-.../`; it appears complete or not at all. Then remove all but the newest `keep`.
+
+    Raises:
+        OSError: the disk is full or the folder not writable; earlier states are untouched.
+    """
+    folder = folder_of(root, state.meta["step"])
+    temporary = root / f".tmp-{folder.name}"
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        data = safetensors.torch.save(state.tensors)
+        _write(temporary / TENSORS, data)
+        meta = {**state.meta, "sha256": hashlib.sha256(data).hexdigest()}
+        _write(temporary / META, json.dumps(meta, indent=1).encode())
+        if folder.exists():  # the same step once more: moved aside first, since rename does not replace a full folder
+            aside = root / f".tmp-old-{folder.name}"
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(folder, aside)
+        os.rename(temporary, folder)
+        _sync_folder(root)
+    finally:
+        for leftover in root.glob(".tmp-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    for old in _folders(root)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _folders(root: Path) -> list[Path]:
+    """State folders, oldest first."""
+    found = [p for p in root.glob("step-*") if p.is_dir() and p.name.removeprefix("step-").isdigit()]
+    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
+
+
+def load(folder: Path) -> State:
+    """Read and check one state.
+
+    Raises:
+        ValueError: not a complete, undamaged state.
+    """
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        data = (folder / TENSORS).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: not a training state ({error})") from None
+    if hashlib.sha256(data).hexdigest() != meta.get("sha256"):
+        raise ValueError(f"{folder}: damaged, its checksum does not fit")
+    return State(safetensors.torch.load(data), meta)
+
+
+def load_latest(root: Path) -> State | None:
+    """The newest undamaged state below `root`; damaged ones are passed over with a warning. None where there is none."""
+    for folder in reversed(_folders(root)):
+        try:
+            return load(folder)
+        except ValueError as error:
+            log.warning("%s; trying the one before it", error)
+    return None

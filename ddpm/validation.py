@@ -1,0 +1,55 @@
+"""val_loss: epsilon-MSE on held-out images with frozen images, timesteps and noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import to_float
+from .draws import Purpose, generator
+from .engine import Engine
+
+
+class Validation:
+    """The same (x_0, t, eps) at every call and in every run of one dataset, so that values compare between both.
+
+    Args:
+        images: (N, C, H, W) uint8, held out; met in turn until there are `count` triples.
+        scheduler: the DDPMScheduler of training.
+        rank, world: this process computes every `world`-th batch.
+    """
+
+    def __init__(
+        self, images: np.ndarray, scheduler, count: int, *, batch_size: int = 128, rank: int = 0, world: int = 1
+    ):
+        draw = generator(0, Purpose.VALIDATION)  # not of the run's seed
+        order = np.concatenate([draw.permutation(len(images)) for _ in range(-(-count // len(images)))])[:count]
+        strata = (draw.permutation(count) + draw.random(count)) / count
+        t = (strata * scheduler.config.num_train_timesteps).astype(np.int64)
+        eps = draw.standard_normal((count, *images.shape[1:]), dtype=np.float32)
+        self.count = count
+        self.scheduler = scheduler
+        starts = range(0, count, batch_size)[rank::world]
+        self.batches = [
+            (
+                images[order[i : i + batch_size]],
+                torch.from_numpy(t[i : i + batch_size]),
+                torch.from_numpy(eps[i : i + batch_size]),
+            )
+            for i in starts
+        ]
+
+    @torch.no_grad()
+    def squared_error(self, unet, device: torch.device | str = "cpu") -> Tensor:
+        """Sum over this process's triples of the mean squared error per dimension: () float64. val_loss is the sum over
+        all processes, divided by `count`. The network runs in eval mode and float32."""
+        eps_theta, total = Engine(unet, self.scheduler, device), torch.zeros((), dtype=torch.float64, device=device)
+        was_training = unet.training
+        unet.eval()
+        for pixels, t, eps in self.batches:
+            x0, t, eps = to_float(pixels, device), t.to(device), eps.to(device)
+            xt = self.scheduler.add_noise(x0, eps, t)
+            total += (eps_theta(xt, t) - eps).double().square().mean(dim=(1, 2, 3)).sum()
+        unet.train(was_training)
+        return total

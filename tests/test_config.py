@@ -1,0 +1,105 @@
+"""The command line: what it accepts, what it refuses, and that it answers before anything heavy is loaded."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddpm.config import PRESETS, TrainConfig, parse, preset
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_underscores_and_dashes():
+    config = parse("--preset mnist --max-train-steps 7 --learning_rate 1e-4 --push-to-hub --no_compile".split())
+    assert (config.dataset_name, config.max_train_steps, config.learning_rate) == ("ylecun/mnist", 7, 1e-4)
+    assert config.push_to_hub
+    assert config.block_out_channels == PRESETS["mnist"]["block_out_channels"]
+    assert parse(["--block_out_channels", "8", "16"]).block_out_channels == (8, 16)
+    assert parse(["--preset=cifar10"]).dropout == 0.1
+    assert parse([]) == preset("digits")
+
+
+def test_a_saved_config_brings_the_options_back(tmp_path):
+    import json
+
+    config = preset("mnist", seed=3, block_out_channels=(8, 16), output_dir=tmp_path / "x")
+    path = tmp_path / "train_config.json"
+    path.write_text(json.dumps({"options": config.to_json(), "versions": {}}))
+    assert parse(["--config", str(path)]) == config
+    assert parse(["--config", str(path), "--seed", "4"]) == dataclasses.replace(config, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--learning_rat 1", "unknown option --learning_rat; did you mean --learning_rate?"),
+        ("--learning_rate fast", "--learning-rate.*'fast'"),
+        ("--learning_rate -1", "--learning_rate -1.0: more than 0"),
+        ("--preset celeba", "preset 'celeba': one of digits, mnist"),
+        ("--max_train_steps 0", "--max_train_steps 0: 1 or more"),
+        ("--channels 2", "--channels 2: 1 or 3"),
+        ("--num_train_timesteps 10", "--num_train_timesteps 10: 24 to 10000"),
+        ("--num_train_timesteps 50", "--sample_steps 100: at most 50"),
+        ("--lr_schedule linear", "'linear'.*--lr-schedule"),
+        ("--config nowhere.json", "--config nowhere.json: not a readable"),
+        ("stray", "stray"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(flags, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(flags.split())
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error)
+
+
+def test_help_shows_every_option_and_loads_nothing_heavy():
+    program = (
+        "import sys, runpy\n"
+        "sys.argv = ['train.py', '--help']\n"
+        "try: runpy.run_path('train.py', run_name='__main__')\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'torch', 'diffusers', 'accelerate', 'datasets', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for field in dataclasses.fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')}" in done.stdout
+    for group in {field.metadata["group"] for field in dataclasses.fields(TrainConfig)}:
+        assert f"{group} options" in done.stdout
+
+
+def test_every_option_is_read_somewhere():
+    """No dead flags."""
+    source = "\n".join(p.read_text() for p in [ROOT / "train.py", *ROOT.glob("ddpm/*.py")])
+    body = source.replace((ROOT / "ddpm/config.py").read_text(), "")
+    names = {f.name for f in dataclasses.fields(TrainConfig)} - {"preset", "output_dir"}
+    by_name = {n for n in names if f'"{n}"' in body}  # handed over by name, as the network's and the data's are
+    from ddpm.data import DataOptions
+
+    by_name |= set(DataOptions.__dataclass_fields__)
+    assert not [n for n in names - by_name if f"config.{n}" not in body]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_and_describe_the_network_they_promise(name):
+    from ddpm.unet import build_unet
+
+    config = preset(name)
+    config.validate()
+    resolution, channels = {"digits": (8, 1), "cifar10": (32, 3)}.get(name, (28, 1))
+    options = {k: getattr(config, k) for k in ("layers_per_block", "attention_levels", "norm_num_groups", "dropout")}
+    parameters = sum(
+        p.numel() for p in build_unet(resolution, channels, config.block_out_channels, **options).parameters()
+    )
+    if name == "cifar10":
+        assert parameters / 1e6 == pytest.approx(35.7, abs=0.05)  # Ho et al. 2020, section 4
+        assert (config.num_train_timesteps, config.learning_rate, config.train_batch_size) == (1000, 2e-4, 128)
+    elif name == "mnist":
+        assert parameters * 4 < 6e6  # the embedded checkpoint
