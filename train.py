@@ -41,6 +41,8 @@ from ddpm.validation import Validation
 
 log = logging.getLogger("train")
 
+MAX_SKIPPED = 50  # optimizer steps in a row that fp16 may lose; a scaler that starts too high needs about 16
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -93,7 +95,7 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
         ValueError: options or data that cannot be trained with, in one line.
         report.NonFiniteError: loss or gradient is NaN or infinite; the states saved so far are good.
     """
-    # ------------------------------------------------------------------------------------------ data, network, optimizer
+    # ----------------------------------------------------------------------------------------- data, network, optimizer
     deadline = time.monotonic() + 60 * (config.max_train_minutes or math.inf)
     accelerator = make_accelerator(config)
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
@@ -125,7 +127,7 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
     model, optimizer = accelerator.prepare(torch.compile(unet) if config.compile else unet, optimizer)
     validation = Validation(images.eval, scheduler, config.num_validation_images, rank=rank, world=world)
 
-    # --------------------------------------------------------------------------------------------------- resume, report
+    # -------------------------------------------------------------------------------------------------- resume, report
     saved = on_main(accelerator, lambda: find_state(config, images.fingerprint, slots))
     first_step, skipped = (saved.meta["step"], saved.meta["skipped"]) if saved else (0, 0)
     if saved:
@@ -170,9 +172,9 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
             run.samples(step, torch.cat(tiles))
         return row
 
-    # ------------------------------------------------------------------------------------------------------- Algorithm 1
+    # ------------------------------------------------------------------------------------------------------ Algorithm 1
     model.train()
-    busy, timed_from = 0.0, first_step
+    busy, timed_from, skipped_in_a_row = 0.0, first_step, 0
     for step in range(first_step, config.max_train_steps):
         began = time.monotonic()
         for group in optimizer.param_groups:
@@ -206,8 +208,11 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
             losses.append(loss)
 
         if accelerator.optimizer_step_was_skipped:  # fp16: gradients overflowed, the scaler lowers its scale
-            skipped += 1
+            skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
+            if skipped_in_a_row == MAX_SKIPPED:
+                raise report.NonFiniteError(f"{MAX_SKIPPED} steps in a row overflowed in fp16, up to step {step + 1}")
         else:
+            skipped_in_a_row = 0
             window.add(step, global_t, losses, norm)
             if ema:
                 ema.update_parameters(unet)
@@ -239,6 +244,7 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
         yield Progress(done, tuple(rows), stopped)
         if stopped:
             break
+    accelerator.wait_for_everyone()  # one that ends early would leave the others waiting for it as they shut down
     accelerator.end_training()
 
 
@@ -269,18 +275,22 @@ def main(config: TrainConfig) -> int:
             logging_redirect_tqdm(),
         ):
             for progress in train(config, lambda: bool(received)):
+                if not bar.n:  # a resumed run did not take its earlier steps just now
+                    bar.initial = bar.n = progress.step - 1
                 bar.update(progress.step - bar.n)
                 for row in progress.rows:
-                    if row["kind"] == "train":
+                    if row["kind"] == "train" and row["loss"] is not None:
                         bar.set_postfix_str(
                             f"loss {row['loss']:.4f}, {row['images_per_second']:.0f} images/s", refresh=False
                         )
-                    elif is_main:
+                    elif row["kind"] == "validation" and is_main:
                         bar.write(f"step {row['step']}: val_loss {row['val_loss']:.4f}, EMA {row['val_loss_ema']:.4f}")
     except (ValueError, OSError, torch.OutOfMemoryError) as error:
         return failed(error, 1, is_main)
     except report.NonFiniteError as error:
-        return failed(error, 3, is_main)
+        rate = learning_rate(config, progress.step if progress else 0)
+        saved = max((config.directory / "checkpoints").glob("step-*"), default="none", key=lambda p: p.name)
+        return failed(f"{error}; learning rate {rate:.2g}; last good state: {saved}", 3, is_main)
     if progress.stopped == "interrupted":
         log.info("Stopped at step %d, state saved; the same command goes on from there", progress.step)
         return 128 + (received[0] if received else signal.SIGTERM)
@@ -291,7 +301,7 @@ def main(config: TrainConfig) -> int:
     return 0
 
 
-def failed(error: Exception, status: int, say: bool) -> int:
+def failed(error: Exception | str, status: int, say: bool) -> int:
     """One line on stderr for what a user can cause and mend."""
     if say:
         print(f"train.py: error: {error}", file=sys.stderr)

@@ -80,7 +80,7 @@ def load(directory: str | os.PathLike, name: str | None = None, revision: str | 
     except Exception as error:  # whatever diffusers and safetensors raise for damaged files
         raise ValueError(f"{directory}: cannot be loaded ({str(error).splitlines()[0]})") from error
     unet.requires_grad_(False)
-    config_file, metrics_file = directory / "train_config.json", directory / "metrics.jsonl"
+    config_file = directory / "train_config.json"
     return Checkpoint(
         name=name or directory.resolve().name,
         unet=unet,
@@ -88,8 +88,20 @@ def load(directory: str | os.PathLike, name: str | None = None, revision: str | 
         directory=directory,
         revision=revision,
         config=_read_json(config_file) if config_file.is_file() else {},
-        metrics=[json.loads(row) for row in metrics_file.read_text().splitlines()] if metrics_file.is_file() else [],
+        metrics=read_metrics(directory / "metrics.jsonl"),
     )
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics.jsonl; a last line that a crash cut off is left out. Empty where there is no file."""
+    rows = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+    return rows
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -125,17 +137,19 @@ def _check(directory: Path, unet: dict[str, Any], scheduler: dict[str, Any]) -> 
 
 
 def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any]) -> None:
-    """Write a DDPMPipeline directory, each part replaced as a whole, so that a reader or a crash never meets half of one."""
+    """Write a DDPMPipeline directory, each file replaced as a whole: neither a reader nor a crash meets half of one."""
     directory.mkdir(parents=True, exist_ok=True)
     temporary = directory / f".tmp-pipeline-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         # A fresh scheduler: one that has sampled carries its inference steps along.
         DDPMPipeline(unet, DDPMScheduler.from_config(scheduler_config)).save_pretrained(temporary)
+        mode = (temporary / "model_index.json").stat().st_mode
         for part in sorted(temporary.rglob("*")):
             if part.is_file():
                 target = directory / part.relative_to(temporary)
                 target.parent.mkdir(exist_ok=True)
+                part.chmod(mode)  # safetensors makes files private
                 with open(part, "rb") as written:
                     os.fsync(written.fileno())
                 os.replace(part, target)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 
 def option(default: Any, group: str, help: str, *, resume: bool = False) -> Any:
-    """A field of TrainConfig. `resume=True`: it may change when a run is continued, since it does not alter the result."""
+    """A field of TrainConfig. `resume=True`: it does not alter the result, so it may change when a run is continued."""
     return field(default=default, metadata={"group": group, "help": help, "resume": resume})
 
 
@@ -119,7 +119,8 @@ class TrainConfig:
         )
         for name in at_least_one.split():
             need(getattr(self, name) >= 1, name, "1 or more")
-        for name in "seed max_train_minutes lr_warmup_steps weight_decay ema_half_life_images num_cpu_threads".split():
+        not_negative = "seed max_train_minutes lr_warmup_steps weight_decay ema_half_life_images num_cpu_threads"
+        for name in not_negative.split():
             need(getattr(self, name) >= 0, name, "0 or more")
         need(self.learning_rate > 0, "learning_rate", "more than 0")
         need(self.max_grad_norm > 0, "max_grad_norm", "more than 0")
@@ -199,6 +200,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_samples": 64,
     },
 }
+
+
+# Held-out loss (EMA) at the end of each preset's run as its README tells it, and the start of its data's fingerprint.
+REFERENCE_VAL_LOSS: dict[str, tuple[str, float]] = {}
 
 
 def preset(name: str, **overrides: Any) -> TrainConfig:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from .draws import Purpose, generator
+from .errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -166,13 +167,9 @@ def _hub_commit(options: DataOptions) -> str:
             if (meta := json.loads(path.read_text()))["source"].get("id") == name and meta["options"] == vars(options)
         ]
         if not known:
-            raise ValueError(f"dataset {name!r}: the Hub cannot be reached ({_first_line(error)})") from None
+            raise ValueError(f"dataset {name!r}: the Hub cannot be reached ({first_line(error)})") from None
         log.warning("The Hub cannot be reached; using %s as prepared earlier, at commit %s", name, known[-1])
         return known[-1]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _splits(options: DataOptions, source: dict[str, Any]) -> tuple[Iterable, Iterable | None, list[str]]:
@@ -212,7 +209,7 @@ def _load_dataset(options: DataOptions, source: dict[str, Any]):
             return datasets.load_dataset(source["path"], options.dataset_config_name, streaming=True)
         return datasets.load_dataset(source["id"], options.dataset_config_name, revision=source["commit"])
     except Exception as error:  # datasets raises whatever its readers raise
-        raise ValueError(f"dataset {options.dataset_name!r} cannot be read: {_first_line(error)}") from error
+        raise ValueError(f"dataset {options.dataset_name!r} cannot be read: {first_line(error)}") from error
 
 
 def _image_column(dataset, options: DataOptions) -> str:
@@ -247,7 +244,7 @@ def _rows(dataset, column: str) -> Iterator[dict[str, Any]]:
 # --- from encoded images to pixels ------------------------------------------------------------------------------------
 
 
-class _ColourFound(Exception):
+class _ColourFoundError(Exception):
     """A colour image after grayscale ones: prepare again with three channels."""
 
 
@@ -301,7 +298,7 @@ class _Writer:
             for index, (row, result) in enumerate(zip(chunk, pool.map(attempt, chunk), strict=True), start):
                 self.total += 1
                 if isinstance(result, Exception):
-                    self.broken.append(f"{_name(row, index)}: {_first_line(result)}")
+                    self.broken.append(f"{_name(row, index)}: {first_line(result)}")
                     continue
                 yield index, self._checked(row, index, *result)
             start += len(chunk)
@@ -311,7 +308,7 @@ class _Writer:
         if self.channels is None:
             self.channels = channels
         if colour and self.channels == 1 and self.options.channels is None:
-            raise _ColourFound
+            raise _ColourFoundError
         if channels < self.channels:  # a grayscale image among colour ones
             pixels = np.repeat(pixels, self.channels, axis=2)
         if height != width:
@@ -337,7 +334,7 @@ def _prepare_into(folder: Path, options: DataOptions, source: dict[str, Any], pr
     try:
         try:
             _write(temporary, options, source, options.channels, progress)
-        except _ColourFound:
+        except _ColourFoundError:
             _write(temporary, options, source, 3, progress)
         os.replace(temporary, folder)
     finally:

@@ -10,8 +10,8 @@ from torch.optim.swa_utils import AveragedModel
 
 
 def make_ema(unet: nn.Module, half_life_images: int, ramp_up: float, global_batch: int, device) -> AveragedModel | None:
-    """An average that forgets half of a weight within `half_life_images`, or within a share `ramp_up` of the images seen
-    so far if that is less, so that a run of minutes samples from good averages too (Karras et al. 2022). None for 0.
+    """An average that forgets half of a weight within `half_life_images`, or, if that is less, within a share `ramp_up`
+    of the images seen so far: a run of minutes samples from good averages too (Karras et al. 2022). None for 0.
 
     Its network is `.module`; call `.update_parameters(unet)` once per optimizer step of `global_batch` images.
     """

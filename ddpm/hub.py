@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import Checkpoint, load
+from .errors import first_line
 
 REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 # What a pull reads and a push sends: never training state, caches or other people's pickles.
@@ -42,7 +43,7 @@ def pull(id_or_dir: str | os.PathLike, revision: str | None = None) -> Checkpoin
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=PULLED, etag_timeout=20))
     except Exception as error:  # the client's exceptions have no common base
         at = f" at {revision!r}" if revision else ""
-        raise ValueError(f"model {name!r}{at} cannot be pulled: {_first_line(error)}") from error
+        raise ValueError(f"model {name!r}{at} cannot be pulled: {first_line(error)}") from error
     return load(folder, name, revision=folder.name)
 
 
@@ -57,7 +58,7 @@ def check_login() -> str:
     try:
         return HfApi().whoami()["name"]
     except Exception as error:
-        raise ValueError(f"--push_to_hub: {_first_line(error)}; log in with `hf auth login` or set HF_TOKEN") from None
+        raise ValueError(f"--push_to_hub: {first_line(error)}; log in with `hf auth login` or set HF_TOKEN") from None
 
 
 def push(directory: Path, repo_id: str | None = None, private: bool = False) -> str:
@@ -77,13 +78,10 @@ def push(directory: Path, repo_id: str | None = None, private: bool = False) -> 
             repo_id=repo.repo_id, folder_path=directory, allow_patterns=PUSHED, commit_message="Add model"
         )
     except Exception as error:
-        later = f"hf upload {repo_id or directory.resolve().name} {directory} . --exclude 'checkpoints/*' --exclude 'logs/*'"
-        raise ValueError(f"not pushed ({_first_line(error)}); the files are in {directory}. Later: {later}") from error
+        name = repo_id or directory.resolve().name
+        later = f"hf upload {name} {directory} . --exclude 'checkpoints/*' --exclude 'logs/*'"
+        raise ValueError(f"not pushed ({first_line(error)}); the files are in {directory}. Later: {later}") from error
     return str(repo)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def model_card(directory: Path, settings: dict[str, Any], rows: list[dict[str, Any]], unet) -> str:
@@ -114,8 +112,9 @@ def model_card(directory: Path, settings: dict[str, Any], rows: list[dict[str, A
     lines = [
         f"---\n{front}\n---\n",
         f"# {directory.resolve().name}: a DDPM for {public or 'images'} at {size}\n",
-        "A denoising diffusion probabilistic model (Ho et al. 2020): a UNet that predicts the noise in x_t, trained with "
-        "the mean squared error between true and predicted noise (L_simple). The weights are exponential moving averages.\n",
+        "A denoising diffusion probabilistic model (Ho et al. 2020): a UNet that predicts the noise in x_t, trained "
+        "with the mean squared error between true and predicted noise (L_simple). The weights are exponential moving "
+        "averages.\n",
     ]
     if samples:
         lines.append(f"![samples](samples/{samples[-1].name})\n")
@@ -123,7 +122,7 @@ def model_card(directory: Path, settings: dict[str, Any], rows: list[dict[str, A
     if validation:
         last = validation[-1]
         lines += [
-            f"| epsilon-MSE on held-out images (val_loss) | {last['val_loss_ema']:.4f} averaged weights, {last['val_loss']:.4f} raw |",
+            f"| epsilon-MSE, held out | {last['val_loss_ema']:.4f} averaged weights, {last['val_loss']:.4f} raw |",
             f"| trained | {last['step']:,} steps, {last['images']:,} images |",
         ]
     if train:

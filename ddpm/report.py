@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .checkpoint import read_metrics
 from .sampling import ReverseStep
 
 
@@ -37,21 +38,17 @@ class MetricsLog:
         os.replace(temporary, path)
 
     def append(self, row: dict[str, Any]) -> None:
+        """Add a row, its numbers to 6 digits."""
+        row = {k: _short(v) for k, v in row.items()}
         self.rows.append(row)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics.jsonl; a last line that a crash cut off is left out. Empty where there is no file."""
-    rows = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-    return rows
+def _short(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_short(v) for v in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def to_pixels(x: Tensor) -> np.ndarray:
@@ -93,9 +90,9 @@ def _figure(width: float, height: float):
 
 
 def _save_figure(figure, path: Path) -> None:
-    temporary = path.with_name(f".tmp-{path.name}")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, path)
+    figure.canvas.draw()
+    # A palette halves the file, which travels with every model.
+    save_image(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(256), path)
 
 
 def save_strip(steps: Iterable[ReverseStep], path: Path, columns: int = 11, images: int = 2) -> None:
@@ -121,9 +118,13 @@ def save_strip(steps: Iterable[ReverseStep], path: Path, columns: int = 11, imag
     _save_figure(figure, path)
 
 
-def save_training_plot(rows: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Loss against step, and training loss by timestep: training.png."""
-    train = [row for row in rows if row["kind"] == "train"]
+def save_training_plot(rows: list[dict[str, Any]], path: Path, title: str, reference: float | None = None) -> None:
+    """Loss against step, and training loss by timestep: training.png.
+
+    Args:
+        reference: held-out loss at the end of the preset's own run, where the data are the preset's.
+    """
+    train = [row for row in rows if row["kind"] == "train" and row["loss"] is not None]
     validation = [row for row in rows if row["kind"] == "validation"]
     if not train:
         return
@@ -139,9 +140,12 @@ def save_training_plot(rows: list[dict[str, Any]], path: Path, title: str) -> No
         )
         ema = [row["val_loss_ema"] for row in validation]
         left.plot(at, ema, "o-", ms=3, color="tab:green", label=f"held out, EMA weights: {ema[-1]:.4f}")
-    left.set(xlabel="optimizer step", ylabel=r"$\epsilon$-MSE ($L_{simple}$, Eq. 14)", yscale="log", title=title)
+    if reference:
+        left.axhline(reference, color="0.4", ls="--", lw=1, label=f"the preset as measured: {reference:.4f}")
+    left.set(xlabel="optimizer step", ylabel=r"$\epsilon$-MSE ($L_{simple}$, Eq. 14)", title=title)
+    left.set(xscale="log", yscale="log")  # otherwise the first steps take the picture and the rest is a flat line
     left.legend(fontsize=8)
-    _plain_log_axis(left)
+    _plain_log_axes(left)
 
     deciles = np.array([[np.nan if v is None else v for v in row["loss_by_decile"]] for row in train], float)
     for part, color in (
@@ -153,16 +157,19 @@ def save_training_plot(rows: list[dict[str, Any]], path: Path, title: str) -> No
     right.set(xlabel="t, in tenths of T (noise to the right)", yscale="log", title="training loss by timestep")
     right.set_xticks(range(11), [f"{i / 10:g}" for i in range(11)])
     right.legend(fontsize=8)
-    _plain_log_axis(right)
+    _plain_log_axes(right)
     _save_figure(figure, path)
 
 
-def _plain_log_axis(axes) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+def _plain_log_axes(axes) -> None:
+    """Plain numbers at 1, 2 and 5 of each decade of the axes that are logarithmic."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
+            axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25)
 
 
@@ -173,12 +180,11 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _smooth(values: list[float], share: float = 0.05) -> np.ndarray:
-    """Running mean over a twentieth of the curve."""
-    width = max(1, round(len(values) * share))
+    """Centred running mean; the window is a share of the steps so far, as wide on a logarithmic axis at either end."""
     sums = np.cumsum([0.0, *values])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - width)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+    middle = np.arange(len(values))
+    half = np.minimum((middle * share).astype(int), len(values) - 1 - middle)
+    return (sums[middle + half + 1] - sums[middle - half]) / (2 * half + 1)
 
 
 class NonFiniteError(RuntimeError):
@@ -194,7 +200,13 @@ class LossWindow:
         gather: Accelerator.gather; concatenates the tensors of all processes along the first dimension.
     """
 
-    def __init__(self, gather, world: int, num_train_timesteps: int, folded: dict[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        gather: Callable[[Tensor], Tensor],
+        world: int,
+        num_train_timesteps: int,
+        folded: dict[str, Tensor] | None = None,
+    ) -> None:
         self.gather, self.world, self.num_train_timesteps = gather, world, num_train_timesteps
         self.waiting: list[tuple[int, np.ndarray, Tensor, Tensor]] = []
         self.clear()
@@ -235,8 +247,8 @@ class LossWindow:
             first = int(np.flatnonzero(bad)[0])
             worst = np.argsort(-np.nan_to_num(losses[first], nan=np.inf))[:5]
             raise NonFiniteError(
-                f"loss or gradient is not finite at step {steps[first] + 1}: gradient norm {norms[first]:g}, worst images "
-                + ", ".join(f"t={t[first, i] + 1} loss {losses[first, i]:g}" for i in worst)
+                f"loss or gradient is not finite at step {steps[first] + 1}: gradient norm {norms[first]:g}, "
+                "worst images " + ", ".join(f"t={t[first, i] + 1} loss {losses[first, i]:g}" for i in worst)
             )
         shape = (-1, losses.shape[1])
         self.steps, self.norms = np.concatenate([self.steps, steps]), np.concatenate([self.norms, norms])

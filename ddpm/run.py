@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import logging
 import os
 import platform
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import checkpoint, hub, report, state
-from .config import TrainConfig
+from .config import REFERENCE_VAL_LOSS, TrainConfig, preset
 from .data import Images
 from .engine import Engine
 from .sampling import reverse_process, sample
@@ -52,7 +54,8 @@ def find_state(config: TrainConfig, fingerprint: str, slots: int) -> state.State
     ]
     if config.lr_schedule == "cosine" and before.max_train_steps != config.max_train_steps:
         differing.append(
-            f"--max_train_steps ({before.max_train_steps}, now {config.max_train_steps}: the cosine learning rate ends there)"
+            f"--max_train_steps ({before.max_train_steps}, now {config.max_train_steps}: "
+            "the cosine learning rate ends there)"
         )
     if saved.meta["fingerprint"] != fingerprint:
         differing.append("the images of the dataset")
@@ -80,9 +83,11 @@ class Run:
     ) -> None:
         self.config, self.accelerator, self.scheduler, self.images = config, accelerator, scheduler, images
         self.directory = config.directory
-        if resumed is None:
-            for stale in ("checkpoints", "samples"):
-                shutil.rmtree(self.directory / stale, ignore_errors=True)
+        step = resumed.meta["step"] if resumed else 0
+        state.forget_after(self.directory / "checkpoints", step)
+        for picture in (self.directory / "samples").glob("step-*.png"):
+            if int(picture.stem.removeprefix("step-")) > step:
+                picture.unlink()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.metrics = report.MetricsLog(self.directory / "metrics.jsonl", *_kept_rows(resumed))
         self.settings = {
@@ -105,13 +110,40 @@ class Run:
             "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
         }
         write_text(self.directory / "train_config.json", json.dumps(self.settings, indent=1) + "\n")
+        self._warn_once: set[str] = set()
+        self._check_settings()
         if config.report_to != "none":
             plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.to_json().items()}
             accelerator.init_trackers("ddpm", plain)
 
+    def _check_settings(self) -> None:
+        """Warn of settings that train, but hardly what was meant."""
+        alpha_bar_T = float(self.scheduler.alphas_cumprod[-1])
+        if alpha_bar_T > 1e-3:
+            log.warning(
+                "alpha_bar_T is %.2g: x_T keeps %.0f %% of the image, but sampling starts from pure noise",
+                alpha_bar_T,
+                100 * alpha_bar_T**0.5,
+            )
+        usual = preset(self.config.preset)
+        batch = self.config.train_batch_size * self.config.gradient_accumulation_steps * self.accelerator.num_processes
+        expected = usual.learning_rate * (batch / usual.train_batch_size) ** 0.5
+        if not expected / 5 <= self.config.learning_rate <= expected * 5:
+            log.warning(
+                "--learning_rate %g is far from %.2g, the preset's for %d images a step (square-root rule)",
+                self.config.learning_rate,
+                expected,
+                batch,
+            )
+
     def add(self, row: dict[str, Any]) -> None:
         """A row of metrics.jsonl, and of the tracker."""
-        self.metrics.append(row)
+        warm = row["step"] > max(self.config.lr_warmup_steps, 200)
+        if row["kind"] == "train" and warm and (row["loss"] or 0) > 0.9 and "loss" not in self._warn_once:
+            self._warn_once.add("loss")
+            log.warning("The loss is %.2f after warm-up; predicting no noise at all gives 1.00", row["loss"])
+        with _kept_going("metrics.jsonl"):
+            self.metrics.append(row)
         numbers = {f"{row['kind']}/{k}": v for k, v in row.items() if isinstance(v, int | float) and k != "step"}
         for i, loss in enumerate(row.get("loss_by_decile", [])):
             if loss is not None:
@@ -119,13 +151,11 @@ class Run:
         self.accelerator.log(numbers, step=row["step"])
 
     def save(self, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], unet) -> None:
-        """State and pipeline. A full disk costs this save, not the run: it is said, and earlier states stay."""
-        try:
+        """State and pipeline."""
+        with _kept_going(f"Step {step}"):
             meta = {"step": step, "options": self.config.to_json(), "fingerprint": self.images.fingerprint} | meta
             state.save(self.directory / "checkpoints", state.State(tensors, meta), self.config.checkpoints_total_limit)
             self.export(unet)
-        except OSError as error:
-            log.warning("Step %d could not be saved (%s); training goes on, earlier states are intact", step, error)
 
     def export(self, unet) -> None:
         """The DDPMPipeline of `unet` and its card."""
@@ -133,21 +163,44 @@ class Run:
         write_text(self.directory / "README.md", hub.model_card(self.directory, self.settings, self.metrics.rows, unet))
 
     def samples(self, step: int, tiles: Tensor) -> None:
-        """samples/step-....png and training.png."""
-        columns = round(len(tiles) ** 0.5)
-        report.save_image(
-            report.grid(report.to_pixels(tiles), columns), self.directory / f"samples/step-{step:06d}.png"
-        )
-        report.save_training_plot(self.metrics.rows, self.directory / "training.png", self.directory.name)
+        """samples/step-....png and training.png, and the samples to the tracker."""
+        picture = report.grid(report.to_pixels(tiles), round(len(tiles) ** 0.5))
+        with _kept_going("the samples"):
+            report.save_image(picture, self.directory / f"samples/step-{step:06d}.png")
+            self._plot()
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "trackio":  # which has no log_images
+                import trackio
+
+                tracker.log({"samples": trackio.Image(picture.convert("RGB"))}, step=step)
+            else:
+                shown = np.asarray(picture.convert("RGB"))[None]  # as (N, H, W, C)
+                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({"samples": shown}, step=step, **options)
+
+    def _plot(self) -> None:
+        fingerprint, value = REFERENCE_VAL_LOSS.get(self.config.preset, (None, None))
+        reference = value if fingerprint and self.images.fingerprint.startswith(fingerprint) else None
+        report.save_training_plot(self.metrics.rows, self.directory / "training.png", self.directory.name, reference)
 
     def finish(self, unet) -> None:
         """training.png and strip.png: one trajectory of all T steps, by ancestral sampling."""
-        report.save_training_plot(self.metrics.rows, self.directory / "training.png", self.directory.name)
         shape = (2, self.images.channels, self.images.resolution, self.images.resolution)
         device = self.accelerator.device
         steps = reverse_process(Engine(unet, self.scheduler, device), self.scheduler, shape, device=device)
-        report.save_strip(steps, self.directory / "strip.png")
-        self.export(unet)
+        with _kept_going("the strip"):
+            report.save_strip(steps, self.directory / "strip.png")
+            self._plot()
+            self.export(unet)
+
+
+@contextlib.contextmanager
+def _kept_going(what: str) -> Iterator[None]:
+    """A full disk costs what was being written, not the run: it is said, and what was saved before stays."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s could not be saved (%s); training goes on, earlier states are intact", what, error)
 
 
 def _kept_rows(resumed: state.State | None) -> tuple[int, dict[str, int]]:

@@ -169,8 +169,8 @@ def sample(eps_theta: EpsTheta, base: DDPMScheduler, shape: tuple[int, int, int,
         InterruptedError: cancelled before the last step.
     """
     last = None
-    for last in reverse_process(eps_theta, base, shape, **options):
-        pass
+    for step in reverse_process(eps_theta, base, shape, **options):
+        last = step
     if last is None or last.index + 1 < last.num_steps:
         raise InterruptedError("sampling was cancelled")
     return last.x_prev

@@ -23,7 +23,7 @@ class NoiseSchedule:
 
     Args:
         beta: (T,) float64, each in (0, 1).
-        variance_type: Sigma of the reverse process. "fixed_small" is beta-tilde_t, "fixed_large" is beta_t (section 3.2).
+        variance_type: Sigma of the reverse process, section 3.2: "fixed_small" is beta-tilde_t, "fixed_large" beta_t.
     """
 
     beta: Tensor
@@ -123,7 +123,7 @@ class NoiseSchedule:
         return self._at(self.alpha_bar.sqrt(), t, x0) * x0 + self._at((1 - self.alpha_bar).sqrt(), t, x0) * eps
 
     def predict_x0(self, xt: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """x_0 from x_t and its noise: Eq. 4 solved for x_0 (Eq. 15). Shapes and errors as in `q_sample`; not clipped."""
+        """x_0 from x_t and its noise, not clipped: Eq. 4 solved for x_0 (Eq. 15). Shapes and errors: `q_sample`."""
         return (xt - self._at((1 - self.alpha_bar).sqrt(), t, xt) * eps) / self._at(self.alpha_bar.sqrt(), t, xt)
 
     def predict_eps(self, xt: Tensor, x0: Tensor, t: Tensor) -> Tensor:

@@ -127,10 +127,24 @@ def load(folder: Path) -> State:
 
 
 def load_latest(root: Path) -> State | None:
-    """The newest undamaged state below `root`; damaged ones are passed over with a warning. None where there is none."""
-    for folder in reversed(_folders(root)):
+    """The newest undamaged state below `root`; damaged ones are passed over with a warning. None where there is none.
+
+    Raises:
+        ValueError: there are states, and all are damaged.
+    """
+    folders = _folders(root)
+    for folder in reversed(folders):
         try:
             return load(folder)
         except ValueError as error:
             log.warning("%s; trying the one before it", error)
+    if folders:
+        raise ValueError(f"{root}: every training state is damaged; --resume_from_checkpoint none starts afresh")
     return None
+
+
+def forget_after(root: Path, step: int) -> None:
+    """Remove states later than `step`: damaged ones, or those of a course that a resumed run leaves."""
+    for folder in _folders(root):
+        if int(folder.name.removeprefix("step-")) > step:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_underscores_and_dashes():
-    config = parse("--preset mnist --max-train-steps 7 --learning_rate 1e-4 --push-to-hub --no_compile".split())
+    config = parse(
+        ["--preset", "mnist", "--max-train-steps", "7", "--learning_rate", "1e-4", "--push-to-hub", "--no_compile"]
+    )
     assert (config.dataset_name, config.max_train_steps, config.learning_rate) == ("ylecun/mnist", 7, 1e-4)
     assert config.push_to_hub
     assert config.block_out_channels == PRESETS["mnist"]["block_out_channels"]

@@ -1,5 +1,7 @@
 """The reverse process against diffusers' own pipelines, and against a network that knows the answer."""
 
+import itertools
+
 import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
@@ -67,7 +69,7 @@ def test_every_sampler_and_step_count_arrives(sampler, steps):
     )
     assert [s.index for s in trajectory] == list(range(steps))
     assert trajectory[0].t == 999
-    assert all(a.t > b.t >= 0 for a, b in zip(trajectory, trajectory[1:], strict=False))
+    assert all(a.t > b.t >= 0 for a, b in itertools.pairwise(trajectory))
     torch.testing.assert_close(trajectory[-1].x_prev, x0.expand(2, -1, -1, -1), rtol=0, atol=2e-3)
 
 

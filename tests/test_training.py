@@ -58,7 +58,7 @@ def command(output_dir, processes=1, **options):
             "-m",
             "torch.distributed.run",
             f"--nproc_per_node={processes}",
-            "--master_port=0",
+            "--standalone",
             "train.py",
         ]
     return [*head, "--output_dir", str(output_dir), *flags(**options)]
@@ -73,10 +73,10 @@ def in_process(output_dir, should_stop=lambda step: False, **options):
     """Consume the generator here; returns the last Progress."""
     AcceleratorState._reset_state(reset_partial_state=True)
     config = preset("digits", output_dir=output_dir, **(TINY | options))
-    last = None
-    for last in trainer.train(config, lambda: should_stop(last.step + 1 if last else 1)):
-        pass
-    return last
+    seen = []
+    for progress in trainer.train(config, lambda: should_stop(seen[-1].step + 1 if seen else 1)):
+        seen.append(progress)
+    return seen[-1]
 
 
 def weights(folder):
@@ -116,11 +116,20 @@ def test_accelerate_launch_trains_and_leaves_what_the_contract_lists(tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(r"60/60 .* steps/s, loss 0\.\d+, \d+ images/s", done.stderr), "progress bar with loss and images/s"
     assert re.search(r"step 60: val_loss 0\.\d{4}, EMA 0\.\d{4}", done.stdout + done.stderr)
-    for name in (
-        "model_index.json unet/config.json unet/diffusion_pytorch_model.safetensors scheduler/scheduler_config.json README.md "
-        "train_config.json metrics.jsonl training.png samples/step-000030.png samples/step-000060.png strip.png "
-        "checkpoints/step-000060/state.json"
-    ).split():
+    for name in [
+        "model_index.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "scheduler/scheduler_config.json",
+        "README.md",
+        "train_config.json",
+        "metrics.jsonl",
+        "training.png",
+        "samples/step-000030.png",
+        "samples/step-000060.png",
+        "strip.png",
+        "checkpoints/step-000060/state.json",
+    ]:
         assert (out / name).is_file(), name
     assert not [p for p in out.rglob("*") if p.suffix in (".bin", ".pt", ".pkl", ".pth") or p.name.startswith(".tmp")]
 
@@ -229,7 +238,7 @@ def test_a_run_cut_off_by_a_signal_goes_on_as_if_it_had_not_been(tmp_path, numbe
         (
             {"learning_rate": 1e30, "lr_warmup_steps": 0},
             3,
-            r"not finite at step \d+: gradient norm .* worst images t=\d+",
+            r"not finite at step \d+: gradient norm .* worst images t=\d+.*learning rate 1e\+30; last good state: none",
         ),
     ],
 )
@@ -432,7 +441,9 @@ def test_learning_rate_is_a_function_of_the_optimizer_step(tmp_path):
         in_process(folder, gradient_accumulation_steps=accumulation)
         rows = [row for row in report.read_metrics(folder / "metrics.jsonl") if row["kind"] == "train"]
         expected = preset("digits", **TINY)
-        assert [row["lr"] for row in rows] == [trainer.learning_rate(expected, step) for step in (4, 9, 11)]
+        assert [row["lr"] for row in rows] == pytest.approx(
+            [trainer.learning_rate(expected, step) for step in (4, 9, 11)], rel=1e-5
+        )
         assert rows[-1]["images"] == 12 * 16 * accumulation
 
 
@@ -440,3 +451,76 @@ def test_linear_betas_reach_noise_for_any_number_of_timesteps():
     for timesteps in (24, 100, 1000, 4000):
         scheduler = trainer.make_scheduler(preset("digits", num_train_timesteps=timesteps))
         assert scheduler.alphas_cumprod[-1] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_train_timesteps": 200, "beta_schedule": "linear"}, None),
+        (
+            {"learning_rate": 0.1, "max_train_steps": 1},
+            r"--learning_rate 0.1 is far from 0.001, the preset's for 16 images",
+        ),
+        (
+            {"learning_rate": 1e-9, "max_train_steps": 205, "lr_schedule": "constant"},
+            r"The loss is 1\.0\d after warm-up",
+        ),
+    ],
+)
+def test_dubious_settings_are_said_once(tmp_path, caplog, options, message):
+    in_process(tmp_path / "run", **{"validation_steps": 1000, "checkpointing_steps": 1000} | options)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    if message is None:
+        assert not warnings
+    else:
+        assert len([w for w in warnings if re.search(message, w)]) == 1
+
+
+def test_a_run_whose_states_are_all_damaged_is_not_thrown_away(tmp_path):
+    in_process(tmp_path / "run", max_train_steps=3)
+    for path in (tmp_path / "run/checkpoints").glob("*/state.safetensors"):
+        path.write_bytes(b"")
+    before = weights(tmp_path / "run")
+    with pytest.raises(ValueError, match="every training state is damaged; --resume_from_checkpoint none"):
+        in_process(tmp_path / "run", max_train_steps=3)
+    assert all(torch.equal(v, before[k]) for k, v in weights(tmp_path / "run").items())
+
+
+def test_a_named_state_goes_on_from_there(tmp_path, whole):
+    in_process(tmp_path / "run", should_stop=lambda step: step >= 8, checkpoints_total_limit=9)
+    in_process(tmp_path / "run", resume_from_checkpoint=str(tmp_path / "run/checkpoints/step-000003"))
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_trackers_get_the_numbers_and_the_pictures(tmp_path, monkeypatch):
+    """Through Accelerate's own interface, with a tracker that remembers."""
+    seen = {"numbers": {}, "pictures": {}}
+
+    class Tracker:
+        name = "wandb"
+
+        def log(self, values, step, **kwargs):
+            seen["numbers"].setdefault(step, {}).update(values)
+
+        def log_images(self, values, step, **kwargs):
+            seen["pictures"][step] = values["samples"].shape
+
+        def finish(self):
+            pass
+
+    real = trainer.make_accelerator
+
+    def with_tracker(config):
+        accelerator = real(config)
+        accelerator.trackers = [Tracker()]
+        return accelerator
+
+    monkeypatch.setattr(trainer, "make_accelerator", with_tracker)
+    in_process(tmp_path / "run")
+    rows = report.read_metrics(tmp_path / "run/metrics.jsonl")
+    for row in rows:
+        for key in ("loss", "val_loss", "val_loss_ema", "lr"):
+            if key in row:
+                assert seen["numbers"][row["step"]][f"{row['kind']}/{key}"] == pytest.approx(row[key], rel=1e-5)
+    assert seen["pictures"].keys() == {6, 12}
+    assert next(iter(seen["pictures"].values()))[-1] == 3
