@@ -244,7 +244,10 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
         yield Progress(done, tuple(rows), stopped)
         if stopped:
             break
-    accelerator.wait_for_everyone()  # one that ends early would leave the others waiting for it as they shut down
+    accelerator.wait_for_everyone()
+    # Before the process group ends: if the DDP model is the last to hold it, it waits for Gloo's thread with Python's
+    # lock in hand, and that thread for the lock (torch 2.13, one run of two processes in three).
+    model, optimizer = accelerator.free_memory(model, optimizer)
     accelerator.end_training()
 
 

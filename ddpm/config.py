@@ -172,7 +172,7 @@ _MNIST = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "digits": {},  # TrainConfig's own defaults
+    "digits": {"dataset_name": "digits"},  # TrainConfig's own defaults
     "mnist": _MNIST,
     "fashion_mnist": {**_MNIST, "dataset_name": "zalando-datasets/fashion_mnist"},
     # The network and settings of section 4 and appendix B: 35.7 M parameters.

@@ -1,6 +1,8 @@
-"""eps_theta(x_t, t) of a network, whatever it was trained to predict."""
+"""eps_theta(x_t, t) of a network, whatever it was trained to predict, and the threads it runs on."""
 
 from __future__ import annotations
+
+import os
 
 import torch
 from torch import Tensor
@@ -8,6 +10,14 @@ from torch import Tensor
 from .schedule import NoiseSchedule
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+
+
+def physical_cores() -> int:
+    """Cores this process may use, without their hyper-threads: threads beyond that slow convolutions down."""
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
 
 
 class Engine:

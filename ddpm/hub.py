@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import Checkpoint, load
+from .config import PRESETS, REFERENCE_VAL_LOSS, preset
 from .errors import first_line
 
 REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
@@ -95,9 +96,10 @@ def model_card(directory: Path, settings: dict[str, Any], rows: list[dict[str, A
 
     options, images, machine = settings["options"], settings["data"], settings["machine"]
     dataset = options["dataset_name"]
-    on_hub = REPO_ID.fullmatch(dataset) and not Path(dataset).exists()
-    # Otherwise the path of a folder on somebody's machine: the preset knows what it stands for.
-    public = dataset if on_hub or dataset == "digits" else None
+    if images["fingerprint"].startswith(REFERENCE_VAL_LOSS.get(options["preset"], ("-", 0))[0]):
+        dataset = PRESETS[options["preset"]]["dataset_name"]  # the preset's own data, read from a folder
+    on_hub = bool(REPO_ID.fullmatch(dataset)) and not Path(dataset).exists()
+    public = dataset if on_hub or dataset == "digits" else None  # not the path of a folder on somebody's machine
     front = ModelCardData(
         library_name="diffusers",
         pipeline_tag="unconditional-image-generation",
@@ -142,7 +144,7 @@ def model_card(directory: Path, settings: dict[str, Any], rows: list[dict[str, A
         f'pipeline = DDPMPipeline.from_pretrained("{directory.resolve().name}")  # this folder, or its id on the Hub\n'
         "images = pipeline(batch_size=16, num_inference_steps=1000).images\n```\n",
         "## Train\n",
-        f"```\n{command(options, public)}\n```\n",
+        f"```\n{command(options | {'dataset_name': dataset}, public)}\n```\n",
     ]
     if (directory / "training.png").is_file():
         lines.append("![loss](training.png)\n")
@@ -157,8 +159,6 @@ def model_card(directory: Path, settings: dict[str, Any], rows: list[dict[str, A
 
 def command(options: dict[str, Any], dataset: str | None) -> str:
     """The command line that trains with these options: the preset, and what differs from it."""
-    from .config import preset
-
     defaults = preset(options["preset"]).to_json()
     words = ["accelerate launch train.py", f"--preset {options['preset']}"]
     for name, value in options.items():

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, broadcast_object_list
 
 from .config import TrainConfig
+from .engine import physical_cores
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -39,19 +40,12 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
             "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 train.py"
         )
     if accelerator.device.type == "cpu":
-        torch.set_num_threads(config.num_cpu_threads or physical_cores())
+        # `accelerate launch` leaves one thread on a CPU (OMP_NUM_THREADS=1): half or less of what the cores can do.
+        local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(config.num_cpu_threads or max(1, physical_cores() // local_processes))
     else:
         torch.set_float32_matmul_precision("high")  # TF32
     return accelerator
-
-
-def physical_cores() -> int:
-    """Cores for one of this machine's processes. `accelerate launch` would leave one thread (OMP_NUM_THREADS=1)."""
-    import psutil
-
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min(psutil.cpu_count(logical=False) or allowed, allowed)
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:

@@ -69,6 +69,25 @@ def find_state(config: TrainConfig, fingerprint: str, slots: int) -> state.State
     return saved
 
 
+def _claim(directory: Path):
+    """A lock on the folder of a run, held until it is dropped or the process ends, however it ends.
+
+    Raises:
+        ValueError: another process trains there.
+    """
+    from filelock import FileLock, Timeout
+
+    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / "checkpoints/.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another process is training in {directory}; wait for it, end it, or take another --output_dir"
+        ) from None
+    return lock
+
+
 class Run:
     """Writes everything that people look at. Only the main process has one."""
 
@@ -83,12 +102,12 @@ class Run:
     ) -> None:
         self.config, self.accelerator, self.scheduler, self.images = config, accelerator, scheduler, images
         self.directory = config.directory
+        self.lock = _claim(self.directory)
         step = resumed.meta["step"] if resumed else 0
         state.forget_after(self.directory / "checkpoints", step)
         for picture in (self.directory / "samples").glob("step-*.png"):
             if int(picture.stem.removeprefix("step-")) > step:
                 picture.unlink()
-        self.directory.mkdir(parents=True, exist_ok=True)
         self.metrics = report.MetricsLog(self.directory / "metrics.jsonl", *_kept_rows(resumed))
         self.settings = {
             "options": config.to_json(),
@@ -110,6 +129,12 @@ class Run:
             "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
         }
         write_text(self.directory / "train_config.json", json.dumps(self.settings, indent=1) + "\n")
+        for note in images.notes:
+            log.info("%s", note)
+        size = f"{images.resolution}x{images.resolution}x{images.channels}"
+        log.info("%d training and %d held-out images, %s", len(images.train), len(images.eval), size)
+        if resumed:
+            log.info("Resuming at step %d of %d", step, config.max_train_steps)
         self._warn_once: set[str] = set()
         self._check_settings()
         if config.report_to != "none":

@@ -1,0 +1,71 @@
+"""The Space: choose a checkpoint and serve its page.
+
+    python app.py [--model DIR_OR_HUB_ID] [--revision SHA] [--host 127.0.0.1] [--port 7860]
+
+Without a model it serves the one that lies in this repository, offline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("MPLBACKEND", "agg")  # Gradio asks for the backend at the first event; finding one takes 0.6 s
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Flags; where one is left out, the environment of a Space decides."""
+    env = os.environ.get
+    host = env("GRADIO_SERVER_NAME") or ("0.0.0.0" if env("SPACE_ID") else "127.0.0.1")
+    parser = argparse.ArgumentParser(description="The page of a denoising diffusion model.")
+    parser.add_argument("--model", default=env("DDPM_MODEL") or None, help="directory or Hub id; default: embedded")
+    parser.add_argument("--revision", default=env("DDPM_REVISION") or None, help="commit, branch or tag on the Hub")
+    parser.add_argument("--host", default=host, help=f"address to listen on (default {host})")
+    parser.add_argument("--port", type=int, default=env("GRADIO_SERVER_PORT") or "7860", help="(default 7860)")
+    args = parser.parse_args(argv)
+    if not 1 <= args.port <= 65535:
+        parser.error(f"--port {args.port}: 1 to 65535 is possible")
+    if args.revision and not args.model:
+        parser.error(f"--revision {args.revision} says which version of a --model, and none was given")
+    return args
+
+
+def choose(model: str | None, revision: str | None):
+    """The checkpoint to serve.
+
+    Raises:
+        ValueError: what is wrong with it, in one line.
+    """
+    if model is None:
+        from ddpm.checkpoint import EMBEDDED, load
+
+        return load(EMBEDDED)
+    from ddpm.hub import pull
+
+    return pull(model, revision)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    try:
+        checkpoint = choose(args.model, args.revision)
+    except ValueError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 1
+    from ddpm.ui import page
+
+    try:
+        page.serve(checkpoint, args.host, args.port)
+    except OSError:
+        print(f"app.py: cannot listen on {args.host}:{args.port}; take another --port or --host", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What a visitor may ask for: every input is checked here before anything is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ddpm.sampling import SAMPLERS
+
+from .text import say
+
+MAX_SEED = 2**31 - 1
+
+
+class InputError(ValueError):
+    """An input out of range: names the value and what is accepted, in the visitor's language once it is in the browser.
+
+    Args:
+        key: of `text.TEXT`, one of refused.*.
+        fields: what that string needs; `name` is an argument's name.
+    """
+
+    def __init__(self, key: str, **fields: Any) -> None:
+        super().__init__(say(key, **fields))
+        self.key, self.fields = key, fields
+
+
+def _shown(value: object) -> str | None:
+    """A value as a message quotes it, cut to a readable length; None, a field left empty, is put into words later."""
+    if value is None:
+        return None
+    shown = str(value)
+    return shown if len(shown) <= 40 else shown[:37] + "..."
+
+
+def check_real(name: str, value: object, low: float, high: float) -> float:
+    """A finite number in [low, high]. JSON's true is a number to Python, so bool is refused by hand."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise InputError("refused.real", name=name, value=_shown(value), low=low, high=high)
+    return float(value)
+
+
+def check_whole(name: str, value: object, low: int, high: int) -> int:
+    """A whole number in [low, high], written as 50 or 50.0; NaN and infinity fail the comparison."""
+    whole = not isinstance(value, bool) and isinstance(value, (int, float)) and low <= value <= high
+    if not whole or value != math.floor(value):
+        raise InputError("refused.whole", name=name, value=_shown(value), low=low, high=high)
+    return int(value)
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What determines a trajectory, and so names it: the same request gives the same pictures."""
+
+    sampler: str
+    num_inference_steps: int
+    num_images: int
+    seed: int
+    eta: float = 0.0
+
+    @classmethod
+    def check(cls, raw: object, num_steps: int, max_images: int) -> SampleRequest:
+        """From whatever the browser sent.
+
+        Raises:
+            InputError: a value missing or out of range, named with the range.
+        """
+        raw = raw if isinstance(raw, dict) else {}
+        sampler = raw.get("sampler")
+        if not isinstance(sampler, str) or sampler not in SAMPLERS:
+            raise InputError("refused.choice", name="sampler", value=_shown(sampler), choices=", ".join(SAMPLERS))
+        return cls(
+            sampler=sampler,
+            num_inference_steps=check_whole("num_inference_steps", raw.get("num_inference_steps"), 1, num_steps),
+            num_images=check_whole("num_images", raw.get("num_images"), 1, max_images),
+            seed=check_whole("seed", raw.get("seed"), 0, MAX_SEED),
+            eta=check_real("eta", raw.get("eta", 0.0), 0, 1) if sampler == "ddim" else 0.0,
+        )
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,172 @@
+"""The page as a whole: header, tabs, theme, and how it is launched."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from ddpm.checkpoint import EMBEDDED, Checkpoint
+
+from . import forward, reverse
+from .parts import panel, read_static, text
+from .service import Service
+from .text import EQUATIONS, LANGUAGES, TEXT
+
+MAX_BODY_BYTES = 256 * 1024
+
+# The bold file of Gradio's default font lacks most letters (notes of gradio 6.31); the 700 one is complete.
+FONTS = (
+    gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)),
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Noto Sans CJK SC",
+    "ui-sans-serif",
+    "system-ui",
+    "sans-serif",
+)
+
+
+class MaxBody:
+    """Middleware that refuses request bodies over a limit before Gradio parses them; uploads have `max_file_size`."""
+
+    def __init__(self, app, limit: int = MAX_BODY_BYTES) -> None:
+        self.app, self.limit = app, limit
+
+    async def __call__(self, scope, receive, send) -> None:
+        uploads = scope["type"] == "http" and scope["path"].rstrip("/").endswith("/upload")
+        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT") or uploads:
+            return await self.app(scope, receive, send)
+        announced = dict(scope["headers"]).get(b"content-length", b"")
+        if announced.isdigit() and int(announced) > self.limit:
+            await send(
+                {"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"application/json")]}
+            )
+            await send({"type": "http.response.body", "body": b'{"detail":"request body too large"}'})
+            return None
+        received = 0
+
+        async def counted():
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.limit:
+                raise RuntimeError("request body too large")
+            return message
+
+        return await self.app(scope, counted, send)
+
+
+def _katex() -> dict[str, str] | None:
+    """Where Gradio serves the KaTeX that its Markdown component uses; None if a later Gradio has it elsewhere."""
+    assets = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
+    found = {kind: next(assets.glob(f"katex-*.{kind}"), None) for kind in ("js", "css")}
+    return {kind: f"assets/{path.name}" for kind, path in found.items()} if all(found.values()) else None
+
+
+def _head(checkpoint: Checkpoint) -> str:
+    """Everything that must be there before a tab comes to life: data, shared JavaScript, styles."""
+    data = {
+        "languages": LANGUAGES,
+        "text": TEXT,
+        "equations": EQUATIONS,
+        "katex": _katex(),
+        "beta": checkpoint.schedule.beta.tolist(),
+        "resolution": checkpoint.resolution,
+        "channels": checkpoint.channels,
+    }
+    safe = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
+    script, style = read_static("ddpm.js"), read_static("page.css")
+    return f"<script>window.ddpmPage = {safe};\n{script}</script><style>{style}</style>"
+
+
+def _count(number: int) -> str:
+    """1400000 as 1.4 M."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return str(number)
+
+
+def _header(checkpoint: Checkpoint) -> gr.HTML:
+    """Title, language, theme, and the chip that says which model this is."""
+    if checkpoint.revision:
+        source = f"<span>{escape(checkpoint.revision[:7])}</span>"
+    else:
+        source = text("page.embedded" if checkpoint.directory == EMBEDDED else "page.local")
+    # Gradio evaluates this as a template; a name off the Hub or a directory's may hold characters that matter there.
+    name = "".join(f"&#{ord(c)};" if c in "`$\\{}" else escape(c) for c in checkpoint.name)
+    buttons = "".join(
+        f'<button type="button" data-language="{language}" lang="{language}">{name}</button>'
+        for language, name in zip(LANGUAGES, ("EN", "中文"), strict=True)
+    )
+    html = f"""
+<header class="page-header">
+  {text("page.title", "h1")}
+  <div class="language" role="group" data-label="page.language">{buttons}</div>
+  <button type="button" class="theme" data-label="page.theme"></button>
+  <p class="chip" data-label="page.model"><b>{name}</b>{source}
+    <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span></p>
+</header>"""
+    return panel(html, "header.js", elem_id="header")
+
+
+def build(service: Service) -> gr.Blocks:
+    """The page for one model."""
+    tabs = {"forward": forward.build, "reverse": reverse.build}
+    with gr.Blocks(title="DDPM", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as blocks:
+        header = _header(service.checkpoint)
+        with gr.Tabs(overflow_behavior="wrap"):
+            shown = []
+            for name, build_tab in tabs.items():
+                with gr.Tab(TEXT["en"][f"tab.{name}"], id=name, elem_id=f"tab-{name}") as tab:
+                    build_tab(service)
+                shown.append(tab)
+        # Tab labels are Gradio's own, so they are the one thing that a language switch sends through it: no request.
+        names = json.dumps([f"tab.{name}" for name in tabs])
+        relabel = f"() => {names}.map((key) => ({{__type__: 'update', label: ddpm.say(key)}}))"
+        options = {"js": relabel, "show_progress": "hidden", "api_visibility": "private"}
+        header.language(None, None, shown, **options)
+        blocks.load(None, None, shown, **options)
+    return blocks
+
+
+def serve(checkpoint: Checkpoint, host: str, port: int) -> None:
+    """Build the page and serve it until interrupted.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    service = Service(checkpoint)
+    blocks = build(service)
+    accent = gr.themes.colors.indigo
+    theme = gr.themes.Default(font=FONTS, primary_hue=accent, secondary_hue=accent, neutral_hue=gr.themes.colors.slate)
+    blocks.queue(max_size=24, default_concurrency_limit=1).launch(
+        server_name=host,
+        server_port=port,
+        ssr_mode=False,
+        run_history=False,
+        state_session_capacity=128,
+        max_file_size="1mb",
+        footer_links=["api", "settings"],
+        theme=theme,
+        head=_head(checkpoint),
+        app_kwargs={"middleware": [Middleware(MaxBody)]},
+        show_error=False,
+        strict_cors=True,
+        pwa=False,
+        quiet=True,
+        prevent_thread_lock=True,
+    )
+    print(f"{checkpoint.name} on http://{host}:{port}", flush=True)
+    with suppress(ImportError):
+        import matplotlib  # noqa: F401  Gradio imports it around the first event, where it is installed
+    service.start_example()
+    try:
+        blocks.block_thread()
+    finally:
+        service.close()

@@ -1,0 +1,115 @@
+"""Pieces of HTML that every tab is made of, so that a thing looks the same wherever it is met.
+
+They carry keys of `text.TEXT` and `text.EQUATIONS` in data attributes; static/ddpm.js fills them in, and again when the
+language changes. Gradio evaluates a template as a JavaScript template string: no backslash, backtick or dollar brace
+may stand in it, hence keys instead of TeX.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+LEGEND = '<span class="legend" role="img" data-label="part.legend"><i>&minus;3</i><b></b><i>3</i></span>'
+STATIC = Path(__file__).parent / "static"
+
+
+def read_static(name: str) -> str:
+    """A file of static/ as text."""
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+def panel(html: str, script: str, **options) -> gr.HTML:
+    """A gr.HTML whose contents stay as they are while its value changes (the template does not mention the value).
+
+    Args:
+        script: file of static/ that brings the panel to life; event names in quotes there can be listened to.
+        options: for gr.HTML, e.g. `server_functions`.
+    """
+    return gr.HTML(
+        None, html_template=html, js_on_load=read_static(script), apply_default_css=False, padding=False, **options
+    )
+
+
+def text(key: str, tag: str = "span", css: str = "") -> str:
+    """An element that shows the string of `key`."""
+    return f'<{tag} class="{css}" data-text="{key}"></{tag}>'
+
+
+def tex(name: str) -> str:
+    """A symbol or an equation of `text.EQUATIONS`."""
+    return f'<span class="tex" data-tex="{name}"></span>'
+
+
+def words(tab: str, equation: str, code: str) -> str:
+    """What a tab says: question, two sentences, one equation, one line of our code, one thing to try.
+
+    Args:
+        code: HTML in which <i data-of="xt">xt</i> ties a name to the picture that it stands for.
+    """
+    return f"""
+<div class="words">
+  {text(f"{tab}.question", "h2")}
+  {text(f"{tab}.body", "p")}
+  <div class="equation">{tex(equation)}</div>
+  <div class="code">{text("part.code", css="tag")}<code>{code}</code></div>
+  <p class="try">{text("part.try", css="tag")}{text(f"{tab}.try")}</p>
+</div>"""
+
+
+def why(tab: str) -> str:
+    """The fold that says more, across the whole tab."""
+    return f'<details><summary data-text="part.why"></summary><div data-paragraphs="{tab}.why"></div></details>'
+
+
+def code_name(name: str, of: str) -> str:
+    """A name in a line of code that outlines the picture `of` on hover or focus."""
+    return f'<i data-of="{of}" tabindex="0">{escape(name)}</i>'
+
+
+def caption(symbol: str, key: str) -> str:
+    """What stands over a picture: its symbol and a word or two; over noise also the scale of its colours."""
+    scale = LEGEND if symbol in ("eps", "eps_hat") else ""
+    return f"<figcaption>{tex(symbol)}{text(key)}{scale}</figcaption>"
+
+
+def picture(of: str, key: str, size: int, css: str = "") -> str:
+    """One image of size x size pixels, enlarged by nearest neighbour, with symbol `of` and caption `key` over it."""
+    return f"""
+<figure class="picture {css}" data-object="{of}">
+  {caption(of, key)}
+  <canvas class="pixels" width="{size}" height="{size}" role="img" data-label="{key}.label"></canvas>
+</figure>"""
+
+
+def t_bar(low: int, high: int) -> str:
+    """The slider of t: clean end left, noise end right, a strip of alpha-bar under it, t, alpha-bar and SNR beside it.
+
+    Args:
+        low: 1, or 0 where the finished sample is on the slider too.
+    """
+    return f"""
+<div class="t-bar">
+  <div class="t-track">
+    <input type="range" min="{low}" max="{high}" step="1" data-label="t.slider">
+    <div class="t-strip" aria-hidden="true"></div>
+    <div class="t-ends" aria-hidden="true">{text("t.clean")}{text("t.noise")}</div>
+  </div>
+  <div class="t-read" aria-hidden="true">
+    <span>{tex("t")}=<b class="t-now"></b></span>
+    <span>{tex("alpha_bar")}=<b class="ab-now"></b></span>
+    <span>{text("t.snr", css="unit")}=<b class="snr-now"></b></span>
+  </div>
+</div>"""
+
+
+def chart(name: str, symbol: str = "") -> str:
+    """A curve against t with a moving mark (`ddpm.curve`), or the frame of another small plot."""
+    return f"""
+<figure class="chart" data-chart="{name}">
+  <figcaption>{tex(symbol) if symbol else ""}{text(f"chart.{name}")}<output class="now"></output></figcaption>
+  <div class="plot" role="img"></div>
+  <div class="axis" aria-hidden="true"><span></span><span></span><span></span></div>
+</figure>"""

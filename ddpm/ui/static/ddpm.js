@@ -1,0 +1,369 @@
+// What all tabs share: language, equations, pictures, the slider of t, curves. Loaded once in the page's head;
+// `window.ddpmPage` (see page.py) is set before it. Images are flat arrays, row by row, channels last.
+(() => {
+  const page = window.ddpmPage;
+  const root = document.documentElement;
+  const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+
+  // ---------------------------------------------------------------- language
+
+  const query = new URLSearchParams(location.search);
+  const known = (tag) => page.languages.find((language) => (tag || "").toLowerCase().startsWith(language));
+  let language = known(query.get("lang")) || known(navigator.language) || page.languages[0];
+  const languageListeners = new Set();
+
+  function say(key, fields = {}) {
+    let string = page.text[language][key] ?? key;
+    for (const [name, value] of Object.entries(fields)) string = string.replaceAll(`{${name}}`, value);
+    return string;
+  }
+
+  // Text in which $...$ is TeX, as a list of nodes. A symbol and the punctuation after it stay on one line.
+  function nodes(string) {
+    return string.split(/(\$[^$]*\$[.,;:?!)\u3002\uff0c\uff1b\uff1a\uff1f\uff09]*)/).map((part) => {
+      const [, tex, after] = part.match(/^\$(.*)\$(.*)$/) ?? [];
+      if (tex === undefined) return document.createTextNode(part);
+      const symbol = document.createElement("span");
+      symbol.className = "tex";
+      renderTex(symbol, tex);
+      const together = document.createElement("span");
+      together.className = "together";
+      together.append(symbol, after);
+      return together;
+    });
+  }
+
+  function setText(element, key, fields) {
+    element.replaceChildren(...nodes(say(key, fields)));
+  }
+
+  // Fill every element below `element` that names a key; called when a tab comes to life and at each switch.
+  function translate(element) {
+    for (const el of element.querySelectorAll("[data-text]")) setText(el, el.dataset.text, el.dataset);
+    for (const el of element.querySelectorAll("[data-label]")) {
+      el.setAttribute("aria-label", say(el.dataset.label));
+      if (el.matches("button")) el.title = say(el.dataset.label);
+    }
+    for (const el of element.querySelectorAll("[data-paragraphs]")) {
+      el.replaceChildren(...say(el.dataset.paragraphs).split("||").map((string) => {
+        const p = document.createElement("p");
+        p.append(...nodes(string));
+        return p;
+      }));
+    }
+    for (const el of element.querySelectorAll("[data-tex]")) renderTex(el, page.equations[el.dataset.tex]);
+  }
+
+  function setLanguage(next) {
+    language = next;
+    const url = new URL(location.href);
+    url.searchParams.set("lang", next);
+    history.replaceState(null, "", url); // a reload and a copied link keep the language
+    applyLanguage();
+  }
+
+  function applyLanguage() {
+    root.lang = language === "zh" ? "zh-CN" : language;
+    document.title = say("page.title");
+    translate(document.body ?? root);
+    languageListeners.forEach((listener) => listener(language));
+  }
+
+  // ---------------------------------------------------------------- equations
+
+  let katex = null;
+  const unrendered = new Map(); // elements that asked before KaTeX was there
+  const katexReady = !page.katex ? Promise.resolve() : import(new URL(page.katex.js, document.baseURI)).then((module) => {
+    katex = module.default;
+    for (const [element, tex] of unrendered) renderTex(element, tex);
+    unrendered.clear();
+  }).catch(() => unrendered.forEach((tex, element) => (element.textContent = tex)));
+  if (page.katex) {
+    const link = document.createElement("link");
+    link.rel = "stylesheet";
+    link.href = new URL(page.katex.css, document.baseURI);
+    document.head.append(link);
+  }
+
+  function renderTex(element, tex) {
+    if (!katex) return unrendered.set(element, tex);
+    // \htmlData ties a symbol to its picture; the equations are our own strings, so it can be allowed.
+    katex.render(tex, element, { trust: (context) => context.command === "\\htmlData", strict: false, throwOnError: false });
+  }
+
+  // Hovering or focusing a symbol or a name in the code outlines the picture that it stands for. The other way, a
+  // picture outlines its symbols, but not itself: that would be in the way of drawing.
+  function point(event, on) {
+    const source = event.target.closest?.("[data-of], [data-object]");
+    const tab = source?.closest(".tab");
+    if (!tab) return;
+    const name = source.dataset.of ?? source.dataset.object;
+    const pictures = source.dataset.of ? `, [data-object="${name}"]` : "";
+    for (const el of tab.querySelectorAll(`[data-of="${name}"]${pictures}`)) el.classList.toggle("pointed", on);
+  }
+  for (const [kind, on] of [["mouseover", true], ["mouseout", false], ["focusin", true], ["focusout", false]]) {
+    document.addEventListener(kind, (event) => point(event, on));
+  }
+
+  // ---------------------------------------------------------------- the schedule
+
+  const beta = Float64Array.from(page.beta);
+  const T = beta.length;
+  let product = 1;
+  const alphaBar = Float64Array.from([1, ...beta.map((b) => (product *= 1 - b))]); // index = the paper's t; [0] is clean data
+  const snrDb = Float64Array.from(alphaBar, (a) => 10 * Math.log10(a / (1 - a)));
+
+  const minus = (string) => string.replace("-", "\u2212");
+  const format = {
+    alphaBar: (t) => alphaBar[t].toFixed(alphaBar[t] < 0.001 ? 5 : 4),
+    snr: (t) => (t === 0 ? "\u221e" : minus(snrDb[t].toFixed(1))),
+    beta: (t) => beta[t - 1].toFixed(5),
+    fixed: (value, digits) => minus(value.toFixed(digits)),
+  };
+
+  // ---------------------------------------------------------------- what the tabs share
+
+  // The values that one tab sets and another shows: t (1 to T), and later the picture and its noise.
+  const values = { t: Math.max(1, Math.round(0.3 * T)) };
+  const listeners = [];
+  const shared = {
+    get: (name) => values[name],
+    set(name, value) {
+      if (values[name] === value) return;
+      values[name] = value;
+      for (const [watched, listener] of listeners) if (watched === name) listener(value);
+    },
+    on(name, listener) {
+      listeners.push([name, listener]);
+      listener(values[name]);
+    },
+  };
+
+  // ---------------------------------------------------------------- pictures
+
+  const dark = () => document.body.classList.contains("dark");
+  const themeListeners = new Set();
+  function watchTheme() {
+    let before = dark();
+    new MutationObserver(() => {
+      if (dark() === before) return;
+      before = dark();
+      themeListeners.forEach((listener) => listener());
+    }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  }
+  if (document.body) watchTheme();
+  else document.addEventListener("DOMContentLoaded", watchTheme);
+
+  // Blue below zero, orange above, both told apart by every common colour blindness; neutral like the paper it is on.
+  const stops = {
+    light: [[9, 70, 140], [92, 155, 213], [246, 246, 247], [244, 160, 79], [166, 74, 0]],
+    dark: [[140, 200, 255], [46, 116, 190], [22, 24, 31], [203, 112, 22], [255, 196, 120]],
+  };
+  const tables = {};
+  for (const [theme, colours] of Object.entries(stops)) {
+    tables[theme] = Uint8ClampedArray.from({ length: 256 * 3 }, (_, i) => {
+      const place = (Math.floor(i / 3) / 255) * (colours.length - 1);
+      const k = Math.min(Math.floor(place), colours.length - 2);
+      return colours[k][i % 3] + (place - k) * (colours[k + 1][i % 3] - colours[k][i % 3]);
+    });
+  }
+
+  const imageOf = new WeakMap(); // canvas -> its ImageData, made once
+  function target(canvas) {
+    let kept = imageOf.get(canvas);
+    if (!kept || kept.image.width !== canvas.width) {
+      const context = canvas.getContext("2d");
+      kept = { context, image: context.createImageData(canvas.width, canvas.height) };
+      kept.image.data.fill(255);
+      imageOf.set(canvas, kept);
+    }
+    return kept;
+  }
+
+  // Bytes 0 to 255 as gray or RGB.
+  function paintBytes(canvas, bytes) {
+    const { context, image } = target(canvas);
+    const channels = page.channels;
+    for (let i = 0, p = 0; i < bytes.length; i += channels, p += 4) {
+      image.data[p] = bytes[i];
+      image.data[p + 1] = bytes[channels === 3 ? i + 1 : i];
+      image.data[p + 2] = bytes[channels === 3 ? i + 2 : i];
+    }
+    context.putImageData(image, 0, 0);
+  }
+
+  // Bytes 0 to 255 for -3 to 3 on the diverging map. Of colour noise the mean over channels, scaled to unit variance.
+  function paintNoiseBytes(canvas, bytes) {
+    const { context, image } = target(canvas);
+    const table = tables[dark() ? "dark" : "light"];
+    const channels = page.channels;
+    for (let i = 0, p = 0; i < bytes.length; i += channels, p += 4) {
+      let v = bytes[i];
+      if (channels === 3) v = (bytes[i] + bytes[i + 1] + bytes[i + 2] - 382.5) / Math.sqrt(3) + 127.5;
+      const at = 3 * Math.max(0, Math.min(255, Math.round(v)));
+      image.data[p] = table[at];
+      image.data[p + 1] = table[at + 1];
+      image.data[p + 2] = table[at + 2];
+    }
+    context.putImageData(image, 0, 0);
+  }
+
+  // The same from floats: pixels in [-1, 1], noise in units of its standard deviation. Uint8ClampedArray rounds and clips.
+  const paint = (canvas, x) => paintBytes(canvas, Uint8ClampedArray.from(x, (v) => (v + 1) * 127.5));
+  const paintNoise = (canvas, x) => paintNoiseBytes(canvas, Uint8ClampedArray.from(x, (v) => (v + 3) * 42.5));
+
+  function bytesOf(base64) {
+    const string = atob(base64);
+    const bytes = new Uint8Array(string.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = string.charCodeAt(i);
+    return bytes;
+  }
+
+  // n numbers from N(0, 1), the same for the same seed (mulberry32, Box and Muller).
+  function normal(seed, n) {
+    let state = seed >>> 0;
+    const uniform = () => {
+      state = (state + 0x6d2b79f5) >>> 0;
+      let z = Math.imul(state ^ (state >>> 15), state | 1);
+      z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
+      return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32;
+    };
+    const out = new Float32Array(n);
+    for (let i = 0; i < n; i += 2) {
+      const radius = Math.sqrt(-2 * Math.log(1 - uniform()));
+      const angle = 2 * Math.PI * uniform();
+      out[i] = radius * Math.cos(angle);
+      if (i + 1 < n) out[i + 1] = radius * Math.sin(angle);
+    }
+    return out;
+  }
+
+  // ---------------------------------------------------------------- the slider of t
+
+  // Brings a .t-bar to life. `marks`, set later, restricts it to some t, e.g. the frames of a trajectory.
+  function tBar(element, onInput = (t) => shared.set("t", t)) {
+    const input = element.querySelector("input");
+    const read = (name) => element.querySelector(name);
+    const strip = read(".t-strip");
+    const low = +input.min;
+    const steps = 48;
+    const shade = Array.from({ length: steps + 1 }, (_, i) => {
+      const share = alphaBar[Math.round(low + ((T - low) * i) / steps)];
+      return `color-mix(in srgb, var(--accent) ${(100 * share).toFixed(1)}%, var(--line))`;
+    });
+    strip.style.background = `linear-gradient(to right, ${shade.join(", ")})`;
+    let marks = null;
+
+    function show(t) {
+      input.value = t;
+      read(".t-now").textContent = String(t);
+      read(".ab-now").textContent = format.alphaBar(t);
+      read(".snr-now").textContent = `${format.snr(t)} dB`;
+      const fields = { t, alpha_bar: format.alphaBar(t), snr: format.snr(t) };
+      input.setAttribute("aria-valuetext", say(t === 0 ? "t.finished" : "t.value", fields));
+    }
+    const nearest = (t) => (marks ? marks.reduce((a, b) => (Math.abs(b - t) < Math.abs(a - t) ? b : a)) : t);
+    input.addEventListener("input", () => onInput(nearest(+input.value)));
+    // Arrow keys go from mark to mark; the browser's own step of 1 would stay on the same frame.
+    input.addEventListener("keydown", (event) => {
+      const direction = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+      if (!marks || !direction) return;
+      event.preventDefault();
+      const ascending = [...marks].sort((a, b) => a - b);
+      const next = ascending[ascending.indexOf(nearest(+input.value)) + direction];
+      if (next !== undefined) onInput(next);
+    });
+    return { input, show, nearest, setMarks: (next) => (marks = next) };
+  }
+
+  // ---------------------------------------------------------------- curves
+
+  const SVG = "http://www.w3.org/2000/svg";
+  function svg(plot, ...classes) {
+    const picture = document.createElementNS(SVG, "svg");
+    picture.setAttribute("viewBox", "0 0 1000 1000"); // stretched to the plot; strokes keep their width (page.css)
+    picture.setAttribute("preserveAspectRatio", "none");
+    const paths = classes.map((name) => {
+      const path = document.createElementNS(SVG, "path");
+      path.setAttribute("class", name);
+      picture.append(path);
+      return path;
+    });
+    plot.append(picture);
+    return paths;
+  }
+  const pathOf = (points) => "M" + points.map(([x, y]) => `${(1000 * x).toFixed(1)} ${(1000 * (1 - y)).toFixed(1)}`).join("L");
+
+  // A curve against t with a mark that follows t. `valueAt(t)` for t in 1..T, `show(t)` as text; pressing moves t.
+  function curve(figure, valueAt, show, axis) {
+    const plot = figure.querySelector(".plot");
+    const ts = Array.from({ length: Math.min(T, 250) }, (_, i) => 1 + Math.round((i * (T - 1)) / (Math.min(T, 250) - 1)));
+    const heights = ts.map(valueAt);
+    const [low, high] = [axis?.low ?? Math.min(...heights), axis?.high ?? Math.max(...heights)];
+    const x = (t) => (t - 1) / (T - 1);
+    const y = (value) => (value - low) / (high - low || 1);
+    const [zero, area, line] = svg(plot, "zero", "area", "line");
+    const points = ts.map((t, i) => [x(t), y(heights[i])]);
+    line.setAttribute("d", pathOf(points));
+    area.setAttribute("d", `${pathOf(points)}L1000 ${1000 * (1 - y(Math.max(0, low)))}L0 ${1000 * (1 - y(Math.max(0, low)))}Z`);
+    if (low < 0 && high > 0) zero.setAttribute("d", pathOf([[0, y(0)], [1, y(0)]]));
+    const mark = document.createElement("i");
+    mark.className = "mark";
+    const stem = document.createElement("i");
+    stem.className = "stem";
+    plot.append(stem, mark);
+    const ends = figure.querySelectorAll(".axis span");
+    ends[0].textContent = "1";
+    ends[1].textContent = "t";
+    ends[2].textContent = T;
+    const now = figure.querySelector(".now");
+    const move = (event) => {
+      const box = plot.getBoundingClientRect();
+      const share = Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
+      shared.set("t", 1 + Math.round(share * (T - 1)));
+    };
+    plot.addEventListener("pointerdown", (event) => {
+      plot.setPointerCapture(event.pointerId);
+      move(event);
+    });
+    plot.addEventListener("pointermove", (event) => plot.hasPointerCapture(event.pointerId) && move(event));
+    shared.on("t", (t) => {
+      now.textContent = show(t);
+      stem.style.left = mark.style.left = `${100 * x(t)}%`;
+      mark.style.top = `${100 * (1 - y(valueAt(t)))}%`;
+    });
+  }
+
+  // Histogram of numbers over the density of N(0, 1), from -4 to 4. Returns the function that redraws it.
+  function histogram(figure) {
+    const [bars, bell] = svg(figure.querySelector(".plot"), "area", "bell");
+    const [reach, bins, top] = [4, 48, 0.9];
+    bell.setAttribute("d", pathOf(Array.from({ length: 81 }, (_, i) => {
+      const z = -reach + (i * 2 * reach) / 80;
+      return [i / 80, Math.exp((-z * z) / 2) / Math.sqrt(2 * Math.PI) / top];
+    })));
+    const ends = figure.querySelectorAll(".axis span");
+    [`\u2212${reach}`, "0", `+${reach}`].forEach((label, i) => (ends[i].textContent = label));
+    return (numbers) => {
+      const counts = new Float64Array(bins);
+      for (const v of numbers) counts[Math.max(0, Math.min(bins - 1, Math.floor(((v + reach) / (2 * reach)) * bins)))]++;
+      const width = (2 * reach) / bins;
+      let d = "M0 1000";
+      counts.forEach((count, i) => {
+        const height = 1000 * (1 - Math.min(1, count / numbers.length / width / top));
+        d += `L${(1000 * i) / bins} ${height.toFixed(1)}L${(1000 * (i + 1)) / bins} ${height.toFixed(1)}`;
+      });
+      bars.setAttribute("d", `${d}L1000 1000Z`);
+    };
+  }
+
+  window.ddpm = {
+    page, T, beta, alphaBar, snrDb, format, shared, say, setText, setLanguage, translate, katexReady,
+    paint, paintBytes, paintNoise, paintNoiseBytes, bytesOf, normal, tBar, curve, histogram,
+    language: () => language,
+    calm: () => calm.matches,
+    onLanguage: (listener) => languageListeners.add(listener),
+    onTheme: (listener) => themeListeners.add(listener),
+  };
+  root.lang = language === "zh" ? "zh-CN" : language;
+})();

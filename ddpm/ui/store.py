@@ -1,0 +1,68 @@
+"""Trajectories on their way to the browser: what one consists of, and the bounded store that keeps finished ones."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .checks import SampleRequest
+
+STORE_BYTES = 96 * 2**20
+
+
+@dataclass(eq=False)
+class Trajectory:
+    """Frames of one run, each (3, n, H, W, C) uint8: x_t, x0_hat, eps_hat; `t` (1-based, descending) of each frame."""
+
+    request: SampleRequest
+    seconds: float = 0.0
+    t: list[int] = field(default_factory=list)
+    frames: list[bytes] = field(default_factory=list)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(map(len, self.frames))
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as the browser takes it: the frames in one base64 string."""
+        return {
+            "request": asdict(self.request),
+            "seconds": round(self.seconds, 1),
+            "n": self.request.num_images,
+            "t": self.t,
+            "data": to_base64(b"".join(self.frames)),
+        }
+
+
+class Store:
+    """Finished trajectories by key, the least recently used dropped once they outgrow `max_bytes`. Thread-safe."""
+
+    def __init__(self, max_bytes: int = STORE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[str, Trajectory] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, trajectory: Trajectory) -> None:
+        """Keep it, and drop others for it; one larger than the whole store is kept alone."""
+        with self._lock:
+            self._kept[trajectory.request.key] = trajectory
+            self._kept.move_to_end(trajectory.request.key)
+            while len(self._kept) > 1 and sum(kept.num_bytes for kept in self._kept.values()) > self._max_bytes:
+                self._kept.popitem(last=False)
+
+    def get(self, key: object) -> Trajectory | None:
+        with self._lock:
+            if not isinstance(key, str) or key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+
+def to_base64(data: bytes | np.ndarray) -> str:
+    """The bytes of an array, row by row, as ASCII."""
+    return base64.b64encode(np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data).decode()

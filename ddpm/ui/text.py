@@ -1,0 +1,214 @@
+"""Every visible string of the page, in English and in Chinese.
+
+The browser holds the whole table and fills elements by key (`data-text`, `data-label`), so switching the language is
+one pass over the page without a request. Between dollar signs stands TeX, `{name}` is filled in by the page.
+"""
+
+from __future__ import annotations
+
+LANGUAGES = ("en", "zh")
+
+_TABLE: dict[str, tuple[str, str]] = {
+    # header
+    "page.title": ("DDPM: from the bound to the noise", "DDPM：从变分下界到噪声预测"),
+    "page.language": ("Language", "语言"),
+    "page.theme": ("Light or dark", "浅色或深色"),
+    "page.model": ("Model on this page", "本页使用的模型"),
+    "page.embedded": ("embedded", "内置"),
+    "page.local": ("local directory", "本地目录"),
+    "page.parameters": ("{count} parameters", "{count} 个参数"),
+    "tab.forward": ("Forward", "前向加噪"),
+    "tab.reverse": ("Reverse", "反向采样"),
+    # shared pieces
+    "part.try": ("Try", "试一试"),
+    "part.code": ("In our code", "对应代码"),
+    "part.why": ("Why?", "为什么？"),
+    "part.legend": ("Colours of noise: blue is -3, neutral 0, orange 3", "噪声的颜色：蓝色为 -3，中性色为 0，橙色为 3"),
+    "t.slider": (
+        "timestep t, from the clean picture (left) to pure noise (right)",
+        "时间步 t，从清晰图像（左）到纯噪声（右）",
+    ),
+    "t.value": ("t = {t}, alpha-bar {alpha_bar}, SNR {snr} dB", "t = {t}，alpha-bar {alpha_bar}，信噪比 {snr} dB"),
+    "t.finished": ("t = 0, the finished picture", "t = 0，采样完成的图像"),
+    "t.clean": ("clean", "清晰"),
+    "t.noise": ("noise", "噪声"),
+    "t.snr": ("SNR", "信噪比"),
+    "unit.db": ("dB", "dB"),
+    # forward
+    "forward.question": ("How does a picture become noise?", "图像怎样变成噪声？"),
+    "forward.body": (
+        "The forward process blends a picture $x_0$ with Gaussian noise $\\epsilon$, a little more at every step $t$. "
+        "Nothing is learnt here: one formula jumps to any $t$, and your browser evaluates it as you move.",
+        "前向过程把图像 $x_0$ 与高斯噪声 $\\epsilon$ 混合，步数 $t$ 越大，噪声越多。"
+        "这里没有任何学习：一个公式就能直接到达任意 $t$，浏览器随着你的拖动即时计算。",
+    ),
+    "forward.try": (
+        "Draw a digit, then move $t$ to the right until you can no longer read it. How much signal "
+        "$\\bar\\alpha_t$ is left there? Less than you think.",
+        "画一个数字，把 $t$ 向右拖，直到认不出来为止。那时还剩多少信号 $\\bar\\alpha_t$？比你以为的要少。",
+    ),
+    "forward.why": (
+        "Why square roots? The two weights squared add up to 1, so data of unit variance keep unit variance at every "
+        "$t$.||Why can we jump? A sum of Gaussian steps is again one Gaussian: the noise of all steps up to $t$ folds "
+        "into a single $\\epsilon$, and their shrinking factors into $\\bar\\alpha_t=\\prod_{s\\le t}(1-\\beta_s)$."
+        "||Why so many steps? At $t=T$ hardly anything of $x_0$ may be left, since sampling starts from "
+        "$\\mathcal N(0,I)$. The histogram shows how closely the pixels of $x_t$ follow that curve.",
+        "为什么用平方根？两个权重的平方和为 1，因此方差为 1 的数据在任意 $t$ 上方差都保持为 1。"
+        "||为什么可以一步到位？高斯变量之和仍是高斯变量：前 $t$ 步的噪声合并成一个 $\\epsilon$，"
+        "各步的缩放合并成 $\\bar\\alpha_t=\\prod_{s\\le t}(1-\\beta_s)$。"
+        "||为什么要这么多步？到 $t=T$ 时 $x_0$ 应当几乎不剩，因为采样从 $\\mathcal N(0,I)$ 开始。"
+        "直方图显示 $x_t$ 的像素分布与这条曲线有多接近。",
+    ),
+    "forward.x0": ("draw here", "在这里画"),
+    "forward.x0.label": (
+        "Clean picture x_0: draw with the pointer, or choose an example below",
+        "清晰图像 x_0：用指针绘制，或在下方选择示例",
+    ),
+    "forward.eps": ("noise", "噪声"),
+    "forward.eps.label": ("Gaussian noise epsilon", "高斯噪声 epsilon"),
+    "forward.xt": ("noisy picture", "加噪图像"),
+    "forward.xt.label": ("Noisy picture x_t at t = {t}, SNR {snr} dB", "加噪图像 x_t，t = {t}，信噪比 {snr} dB"),
+    "forward.examples": ("Examples", "示例"),
+    "forward.example": ("example {i}", "示例 {i}"),
+    "forward.clear": ("Clear", "清空"),
+    "forward.upload": ("Upload", "上传"),
+    "forward.upload.label": (
+        "Upload a picture; it stays in your browser",
+        "上传图片；图片只留在你的浏览器里",
+    ),
+    "forward.upload.failed": (
+        "{name} is not a picture that this browser can read",
+        "浏览器无法读取图片 {name}",
+    ),
+    "forward.noise": ("New noise", "换一份噪声"),
+    "forward.waiting": ("The model is drawing its own examples …", "模型正在生成示例……"),
+    "chart.beta": ("noise per step", "每步加入的噪声"),
+    "chart.alpha_bar": ("signal left", "剩余信号"),
+    "chart.snr": ("signal to noise", "信噪比"),
+    "chart.histogram": ("pixels of $x_t$ over $\\mathcal N(0,1)$", "$x_t$ 的像素与 $\\mathcal N(0,1)$"),
+    "chart.label": ("{name} against t; click to move t", "{name} 随 t 的变化；点击可移动 t"),
+    "chart.histogram.label": (
+        "Histogram of the pixels of x_t over the standard normal density",
+        "x_t 像素直方图与标准正态密度",
+    ),
+    # reverse
+    "reverse.question": ("How does noise become a picture?", "噪声怎样变回图像？"),
+    "reverse.body": (
+        "Start from pure noise $x_T$. At every step the network names the noise $\\hat\\epsilon$ it sees, and so "
+        "implies a guess $\\hat x_0$ of the finished picture; one small step in that direction gives $x_{t-1}$.",
+        "从纯噪声 $x_T$ 出发。每一步网络说出它看到的噪声 $\\hat\\epsilon$，由此得到对最终图像的猜测 $\\hat x_0$；"
+        "朝这个方向走一小步，就得到 $x_{t-1}$。",
+    ),
+    "reverse.try": (
+        "Move $t$ from right to left. At which $t$ has $\\hat x_0$ made up its mind, while $x_t$ "
+        "still looks like noise?",
+        "把 $t$ 从右向左拖。到哪个 $t$ 时 $\\hat x_0$ 已经打定主意，而 $x_t$ 看上去还是噪声？",
+    ),
+    "reverse.why": (
+        "Why is $\\hat x_0$ dashed? It is a guess, the average of all pictures that could hide behind this $x_t$: "
+        "blurred at the noisy end, sharp at the clean end.||Why add noise $\\sigma_t z$ again? Each step draws from a "
+        "distribution, $p_\\theta(x_{t-1}\\mid x_t)$. The paper tries two variances: the small "
+        "$\\tilde\\beta_t$ and the large $\\beta_t$. DDIM with $\\eta=0$ adds none: the picture is a function of "
+        "$x_T$ alone.||Why fewer steps than $T$? All samplers use the same network and may skip timesteps. "
+        "DPM-Solver++ and DDIM lose little by it, DDPM more: compare them at 10 steps.",
+        "为什么 $\\hat x_0$ 用虚线框？因为它只是猜测，是所有可能藏在这个 $x_t$ 背后的图像的平均："
+        "在噪声端模糊，在清晰端锐利。||为什么又加回噪声 $\\sigma_t z$？每一步都是从分布 "
+        "$p_\\theta(x_{t-1}\\mid x_t)$ 中采样。论文试了两种方差：较小的 $\\tilde\\beta_t$ 和较大的 $\\beta_t$。"
+        "$\\eta=0$ 的 DDIM 不加噪声：图像完全由 $x_T$ 决定。||为什么步数可以少于 $T$？"
+        "所有采样器用的是同一个网络，可以跳过一些时间步。"
+        "DPM-Solver++ 和 DDIM 因此损失很小，DDPM 较多：用 10 步比较一下。",
+    ),
+    "reverse.sampler": ("Sampler", "采样器"),
+    "sampler.ddpm": ("DDPM, the model’s own σ", "DDPM，模型自带的 σ"),
+    "sampler.ddpm_fixed_small": ("DDPM, small σ (β̃)", "DDPM，小 σ（β̃）"),
+    "sampler.ddpm_fixed_large": ("DDPM, large σ (β)", "DDPM，大 σ（β）"),
+    "sampler.ddim": ("DDIM", "DDIM"),
+    "sampler.dpm_solver++": ("DPM-Solver++", "DPM-Solver++"),
+    "reverse.steps": ("Steps", "步数"),
+    "reverse.images": ("Pictures", "张数"),
+    "reverse.seed": ("Seed", "随机种子"),
+    "reverse.new_seed": ("New seed", "换一个种子"),
+    "reverse.eta": ("η, fresh noise", "η，新噪声"),
+    "reverse.sample": ("Sample", "采样"),
+    "reverse.stop": ("Stop", "停止"),
+    "reverse.play": ("Play", "播放"),
+    "reverse.pause": ("Pause", "暂停"),
+    "reverse.speed": ("Playing speed", "播放速度"),
+    "reverse.xt": ("the current picture", "当前图像"),
+    "reverse.xt.label": ("Noisy pictures x_t", "加噪图像 x_t"),
+    "reverse.x0_hat": ("the network’s guess", "网络的猜测"),
+    "reverse.x0_hat.label": ("Guesses x_0 hat of the finished pictures", "对最终图像的猜测 x_0 hat"),
+    "reverse.eps_hat": ("the noise it sees", "它看到的噪声"),
+    "reverse.eps_hat.label": ("Predicted noise epsilon hat", "预测的噪声 epsilon hat"),
+    "reverse.strip": ("Picture {i} along the way", "第 {i} 张图像的全过程"),
+    "reverse.pick": ("follow picture {i}", "跟踪第 {i} 张图像"),
+    "reverse.jump": ("go to t = {t}", "跳到 t = {t}"),
+    "reverse.drawing": ("Drawing a first example …", "正在生成第一个示例……"),
+    "reverse.example": ("Stored example: {summary}", "预先算好的示例：{summary}"),
+    "reverse.waiting": ("Waiting for the model, someone else is sampling …", "等待模型，其他人正在采样……"),
+    "reverse.starting": ("Starting …", "开始……"),
+    "reverse.running": ("Step {step} of {steps}", "第 {step} / {steps} 步"),
+    "reverse.done": ("{summary}. Move t to go through it again.", "{summary}。拖动 t 可以回看全过程。"),
+    "reverse.stopped": (
+        "Stopped at step {step} of {steps}; what was drawn can be moved through.",
+        "停在第 {step} / {steps} 步；已生成的部分可以回看。",
+    ),
+    "reverse.summary": (
+        "{sampler}, {steps} steps, seed {seed}, {seconds} s",
+        "{sampler}，{steps} 步，种子 {seed}，{seconds} 秒",
+    ),
+    "reverse.failed": ("The server could not finish this run. Try again.", "服务器未能完成这次采样，请重试。"),
+    # refusals: what was given, what is accepted
+    "refused.whole": (
+        "{name} = {value}: a whole number from {low} to {high} is needed",
+        "{name} = {value}：需要 {low} 到 {high} 的整数",
+    ),
+    "refused.real": (
+        "{name} = {value}: a number from {low} to {high} is needed",
+        "{name} = {value}：需要 {low} 到 {high} 的数",
+    ),
+    "refused.nothing": ("nothing", "空"),
+    "refused.choice": ("{name} = {value}: one of {choices} is needed", "{name} = {value}：只能是 {choices}"),
+    "refused.deadline": (
+        "The run was ended after {limit} s. Take fewer steps or pictures.",
+        "采样在 {limit} 秒后被终止。请减少步数或张数。",
+    ),
+    "field.num_inference_steps": ("Steps", "步数"),
+    "field.num_images": ("Pictures", "张数"),
+    "field.seed": ("Seed", "随机种子"),
+    "field.eta": ("η", "η"),
+    "field.sampler": ("Sampler", "采样器"),
+}
+
+TEXT: dict[str, dict[str, str]] = {
+    language: {key: pair[i] for key, pair in _TABLE.items()} for i, language in enumerate(LANGUAGES)
+}
+"""language -> key -> string."""
+
+EQUATIONS: dict[str, str] = {
+    # \htmlData{of=...} names the picture that a symbol stands for; the page outlines it on hover.
+    "x0": r"x_0",
+    "xt": r"x_t",
+    "eps": r"\epsilon",
+    "x0_hat": r"\hat x_0",
+    "eps_hat": r"\hat\epsilon",
+    "t": r"t",
+    "beta": r"\beta_t",
+    "alpha_bar": r"\bar\alpha_t",
+    "snr": r"\mathrm{SNR}_t",
+    "times": r"\times",
+    "plus": r"+",
+    "equals": r"=",
+    "forward": r"\htmlData{of=xt}{x_t}=\htmlData{of=alpha_bar}{\sqrt{\bar\alpha_t}}\,\htmlData{of=x0}{x_0}"
+    r"+\htmlData{of=alpha_bar}{\sqrt{1-\bar\alpha_t}}\,\htmlData{of=eps}{\epsilon}",
+    "reverse": r"x_{t-1}=\frac{1}{\sqrt{\alpha_t}}\Big(\htmlData{of=xt}{x_t}-\frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,"
+    r"\htmlData{of=eps_hat}{\hat\epsilon}\Big)+\sigma_t z",
+    "guess": r"\htmlData{of=x0_hat}{\hat x_0}=\frac{\htmlData{of=xt}{x_t}-\sqrt{1-\bar\alpha_t}\,"
+    r"\htmlData{of=eps_hat}{\hat\epsilon}}{\sqrt{\bar\alpha_t}}",
+}
+"""name -> TeX; the same in every language."""
+
+
+def say(key: str, language: str = "en", **fields: object) -> str:
+    """The string of `key` with its fields filled in."""
+    return TEXT[language][key].format(**fields)

@@ -1,0 +1,123 @@
+"""The page as a whole: language, theme, narrow screens, keyboard, names for everything that can be used."""
+
+import re
+from pathlib import Path
+
+import pytest
+from harness import visiting
+from playwright.sync_api import expect
+
+from ddpm.sampling import SAMPLERS
+from ddpm.ui.text import EQUATIONS, LANGUAGES, TEXT
+
+STATIC = Path(__file__).parents[2] / "ddpm" / "ui"
+
+
+def test_both_languages_have_the_same_keys_and_chinese_is_chinese():
+    english, chinese = (TEXT[language] for language in LANGUAGES)
+    assert english.keys() == chinese.keys()
+    fields = re.compile(r"(?<![\\_^a-zA-Z])\{([a-z_]+)\}")
+    for key, string in english.items():
+        assert min(len(string), len(chinese[key])) > 0, key
+        assert sorted(fields.findall(string)) == sorted(fields.findall(chinese[key])), key
+        assert string.count("$") % 2 == chinese[key].count("$") % 2 == 0, key
+        assert string.count("||") == chinese[key].count("||"), key
+        assert not re.search("[\u4e00-\u9fff]", string), key
+        if " " in string:
+            assert re.search("[\u4e00-\u9fff]", chinese[key]), key
+
+
+def test_every_key_that_the_page_names_exists():
+    sources = "".join(path.read_text() for path in [*STATIC.glob("*.py"), *STATIC.glob("static/*.js")])
+    named = re.findall(
+        r'["\']((?:page|tab|part|t|unit|forward|reverse|chart|refused|field)\.[a-z_.]+[a-z])["\']', sources
+    )
+    assert len(named) > 50
+    assert set(named) - set(TEXT["en"]) - {"forward.js", "reverse.js", "page.css"} == set()
+    assert {f"sampler.{name}" for name in SAMPLERS} <= set(TEXT["en"])
+    assert set(re.findall(r'tex\("(\w+)"\)', sources)) <= set(EQUATIONS)
+
+
+def test_the_switch_translates_everything_and_the_address_keeps_it(visit):
+    page = visit.open("lang=en", tab="reverse")
+    expect(page.locator("#reverse h2")).to_have_text("How does noise become a picture?")
+    expect(page.locator("#reverse .status")).to_contain_text("Stored example")
+    page.locator('[data-language="zh"]').click()
+    expect(page.locator("#reverse h2")).to_have_text(TEXT["zh"]["reverse.question"])
+    expect(page.locator("#reverse .status")).to_contain_text("预先算好的示例")
+    expect(page.get_by_role("tab").first).to_have_text(TEXT["zh"]["tab.forward"])
+    assert page.evaluate("document.documentElement.lang") == "zh-CN"
+    english = {string for key, string in TEXT["en"].items() if string != TEXT["zh"][key]}
+    texts = page.evaluate("""() => [...document.querySelectorAll('#header *, #reverse *')]
+        .filter((e) => e.children.length === 0 && e.offsetParent).map((e) => e.textContent.trim())""")
+    assert english.intersection(texts) == set()
+    page.reload()
+    expect(page.locator("#forward h2")).to_have_text(TEXT["zh"]["forward.question"])
+
+
+def test_lang_in_the_address_and_the_language_of_the_browser(browser, url):
+    with visiting(browser, url) as visit:
+        visit.open("lang=zh")
+        expect(visit.page.locator("h1")).to_have_text(TEXT["zh"]["page.title"])
+        expect(visit.page.get_by_role("tab").nth(1)).to_have_text(TEXT["zh"]["tab.reverse"])
+    with visiting(browser, url, locale="zh-HK") as visit:
+        visit.open("")
+        expect(visit.page.locator("h1")).to_have_text(TEXT["zh"]["page.title"])
+
+
+def test_the_header_names_the_model(visit):
+    page = visit.open()
+    expect(page.locator(".chip")).to_contain_text("tiny-gray")
+    expect(page.locator(".chip")).to_contain_text("parameters")
+    assert page.locator("h1").count() == 1
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_nothing_sticks_out_on_a_phone_and_the_slider_stays_reachable(phone, language):
+    page = phone.open(f"lang={language}")
+    excess = "document.documentElement.scrollWidth - window.innerWidth"
+    assert page.evaluate(excess) <= 0
+    page.locator("#forward .pad").scroll_into_view_if_needed()
+    page.evaluate("document.querySelector('#forward .pad').scrollIntoView({block: 'end'})")
+    expect(page.locator("#forward .t-bar input")).to_be_in_viewport()
+    page.locator("#tab-reverse-button").click()
+    expect(page.locator("#reverse canvas").first).to_be_visible()
+    assert page.evaluate(excess) <= 0
+
+
+def test_dark_mode_turns_paper_and_neutral_noise_dark(visit):
+    page = visit.open("lang=en&__theme=dark")
+    brightness = (
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 3"
+    )
+    noise = '#forward [data-object="eps"] canvas'
+    assert page.evaluate(brightness) < 60
+    dark = visit.pixels(noise)
+    page.locator(".page-header .theme").click()
+    assert page.evaluate(brightness) > 200
+    light = visit.pixels(noise)
+    # Most noise is near zero, the neutral of the map.
+    assert sorted(dark)[len(dark) // 2] < 110 < 150 < sorted(light)[len(light) // 2]
+
+
+def test_everything_that_can_be_used_has_a_name(visit):
+    page = visit.open(tab="reverse")
+    expect(page.locator("#reverse .status")).to_contain_text("Stored example")
+    unnamed = """() => [...document.querySelectorAll(
+            '.tab :is(button, input, select, summary, [role=img]), .page-header button')]
+        .filter((e) => !(e.getAttribute('aria-label') || e.labels?.[0]?.textContent.trim() || e.textContent.trim()))
+        .map((e) => e.outerHTML)"""
+    assert page.evaluate(unnamed) == []
+
+
+def test_the_keyboard_reaches_the_slider_and_shows_where_it_is(visit):
+    page = visit.open()
+    page.locator("#forward .renoise").focus()
+    page.keyboard.press("Tab")
+    focused = page.evaluate("document.activeElement.type")
+    assert focused == "range"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("End")
+    assert page.locator("#forward .t-now").inner_text() == "1000"
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#forward .t-now").inner_text() == "999"
