@@ -56,9 +56,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"app.py: {error}", file=sys.stderr)
         return 1
     from ddpm.ui import page
+    from ddpm.ui.service import Service
 
+    service = Service(checkpoint)
+    blocks = page.build(service)
     try:
-        page.serve(checkpoint, args.host, args.port)
+        page.serve(service, blocks, args.host, args.port)
     except OSError:
         print(f"app.py: cannot listen on {args.host}:{args.port}; take another --port or --host", file=sys.stderr)
         return 1

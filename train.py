@@ -36,7 +36,7 @@ from ddpm.draws import Purpose
 from ddpm.ema import make_ema
 from ddpm.machine import agree, make_accelerator, on_main
 from ddpm.run import Run, find_state, sample_tiles
-from ddpm.unet import build_unet, check_shape
+from ddpm.unet import build_unet
 from ddpm.validation import Validation
 
 log = logging.getLogger("train")
@@ -46,11 +46,13 @@ MAX_SKIPPED = 50  # optimizer steps in a row that fp16 may lose; a scaler that s
 
 @dataclass(frozen=True)
 class Progress:
-    """What `train` yields after every optimizer step: rows new in metrics.jsonl, and why it ends, if it does."""
+    """What `train` yields after every optimizer step: rows new in metrics.jsonl, why it ends, if it does, and, in the
+    main process, the step whose state was saved last."""
 
     step: int
     rows: tuple[dict[str, Any], ...] = ()
     stopped: str | None = None
+    saved_step: int | None = None
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -99,8 +101,6 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
     deadline = time.monotonic() + 60 * (config.max_train_minutes or math.inf)
     accelerator = make_accelerator(config)
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
-    if config.resolution:  # before a long preparation
-        check_shape(config.resolution, config.block_out_channels, config.attention_levels, config.norm_num_groups)
     options = data.DataOptions(**{name: getattr(config, name) for name in data.DataOptions.__dataclass_fields__})
     images = data.prepare(options, progress=accelerator.is_main_process)
     batch_size, slots = config.train_batch_size, config.gradient_accumulation_steps * world
@@ -128,7 +128,7 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
     validation = Validation(images.eval, scheduler, config.num_validation_images, rank=rank, world=world)
 
     # -------------------------------------------------------------------------------------------------- resume, report
-    saved = on_main(accelerator, lambda: find_state(config, images.fingerprint, slots))
+    saved = on_main(accelerator, lambda: find_state(config, images.fingerprint, slots, device.type))
     first_step, skipped = (saved.meta["step"], saved.meta["skipped"]) if saved else (0, 0)
     if saved:
         unet.load_state_dict(saved.part("unet"))
@@ -157,12 +157,17 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
             tensors |= state.flatten("optimizer", state.optimizer_tensors(optimizer.optimizer))
             tensors |= state.flatten("ema", ema.state_dict()) if ema else {}
             scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
-            run.save(step, tensors, {"skipped": skipped, "slots": slots, "scaler": scaler}, best_weights())
+            run.save(
+                step,
+                tensors,
+                {"skipped": skipped, "slots": slots, "device": device.type, "scaler": scaler},
+                best_weights(),
+            )
 
     def validate(step: int) -> dict[str, Any]:
         """Validation losses and a grid of samples; the processes share the work."""
         best = best_weights()
-        errors = torch.stack([validation.squared_error(net, device) for net in (raw, best)])
+        errors = torch.stack([validation.squared_error(net, device) for net in (raw, best)]).to(device, torch.float32)
         losses = (accelerator.reduce(errors, "sum") / validation.count).tolist()
         row = {"kind": "validation", "step": step, "images": step * global_batch}
         row |= {"val_loss": losses[0], "val_loss_ema": losses[1]}
@@ -220,7 +225,7 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
         # ------------------------------------------------------------------------------------------- report, save, stop
         done, rows = step + 1, []
         wish = "interrupted" if should_stop() else "time" if time.monotonic() > deadline else None
-        stopped = agree(accelerator, wish, done) or ("finished" if done == config.max_train_steps else None)
+        stopped = "finished" if done == config.max_train_steps else agree(accelerator, wish, done)
         ends = stopped in ("finished", "time")
         on_cadence = done % config.logging_steps == 0
         if on_cadence or ends:
@@ -237,11 +242,11 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
             busy += time.monotonic() - began
         if done % config.validation_steps == 0 or ends:
             rows.append(validate(done))
-        if done % config.checkpointing_steps == 0 or stopped:
-            save(done)
         if run and ends:
             run.finish(best_weights())
-        yield Progress(done, tuple(rows), stopped)
+        if done % config.checkpointing_steps == 0 or stopped:  # last of all: a state says that all before it was done
+            save(done)
+        yield Progress(done, tuple(rows), stopped, run.saved_step if run else None)
         if stopped:
             break
     accelerator.wait_for_everyone()
@@ -261,6 +266,8 @@ def main(config: TrainConfig) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     is_main = os.environ.get("RANK", "0") == "0"
     received: list[int] = []
+    # A signal to `accelerate launch` ends the launcher and never reaches this process: seen by its parent changing.
+    launcher = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
     progress = None
 
     def on_signal(number: int, frame) -> None:
@@ -277,7 +284,7 @@ def main(config: TrainConfig) -> int:
             tqdm(total=config.max_train_steps, unit=" steps", disable=not is_main, dynamic_ncols=True) as bar,
             logging_redirect_tqdm(),
         ):
-            for progress in train(config, lambda: bool(received)):
+            for progress in train(config, lambda: bool(received) or launcher not in (None, os.getppid())):
                 if not bar.n:  # a resumed run did not take its earlier steps just now
                     bar.initial = bar.n = progress.step - 1
                 bar.update(progress.step - bar.n)
@@ -295,7 +302,12 @@ def main(config: TrainConfig) -> int:
         saved = max((config.directory / "checkpoints").glob("step-*"), default="none", key=lambda p: p.name)
         return failed(f"{error}; learning rate {rate:.2g}; last good state: {saved}", 3, is_main)
     if progress.stopped == "interrupted":
-        log.info("Stopped at step %d, state saved; the same command goes on from there", progress.step)
+        if is_main and progress.saved_step == progress.step:
+            log.info("Stopped at step %d, state saved; the same command goes on from there", progress.step)
+        elif is_main:
+            log.warning(
+                "Stopped at step %d, but the last state saved is of step %s", progress.step, progress.saved_step
+            )
         return 128 + (received[0] if received else signal.SIGTERM)
     if is_main:
         log.info("%s: step %d, in %s", progress.stopped, progress.step, config.directory)

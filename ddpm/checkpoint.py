@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors import SafetensorError
 
 from .engine import PREDICTION_TYPES, Engine
 from .schedule import VARIANCE_TYPES, NoiseSchedule
@@ -137,10 +138,15 @@ def _check(directory: Path, unet: dict[str, Any], scheduler: dict[str, Any]) -> 
 
 
 def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any]) -> None:
-    """Write a DDPMPipeline directory, each file replaced as a whole: neither a reader nor a crash meets half of one."""
+    """Write a DDPMPipeline directory, each file replaced as a whole: neither a reader nor a crash meets half of one.
+
+    Raises:
+        OSError: the disk is full or the folder not writable.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    for leftover in directory.glob(".tmp-pipeline-*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary = directory / f".tmp-pipeline-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
         # A fresh scheduler: one that has sampled carries its inference steps along.
         DDPMPipeline(unet, DDPMScheduler.from_config(scheduler_config)).save_pretrained(temporary)
@@ -153,5 +159,7 @@ def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any]) -
                 with open(part, "rb") as written:
                     os.fsync(written.fileno())
                 os.replace(part, target)
+    except SafetensorError as error:  # what safetensors makes of a full disk
+        raise OSError(str(error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

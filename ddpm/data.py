@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # of the prepared files; raise it when what is written changes
 HELD_OUT_OF = 20  # one of so many training images is held out where the source has no split for it: 5 %
 EVAL_SPLITS = ("test", "validation", "valid", "val", "dev", "eval")
-GRAYSCALE_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+GRAYSCALE_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 
 
@@ -180,7 +180,8 @@ def _splits(options: DataOptions, source: dict[str, Any]) -> tuple[Iterable, Ite
         # 0 ... 16 in the source
         rows = [np.uint8(np.round(image * (255 / 16))) for image in load_digits().images]
         return rows, None, ["scikit-learn's digits; held out: 5 %"]
-    dataset = _load_dataset(options, source)
+    pictures = _picture_files(Path(source["path"])) if source["kind"] == "folder" else None
+    dataset = pictures or _load_dataset(options, source)
     names = list(dataset)
     for flag, wanted in (("train_split", options.train_split), ("eval_split", options.eval_split)):
         if wanted and wanted not in names:
@@ -189,12 +190,34 @@ def _splits(options: DataOptions, source: dict[str, Any]) -> tuple[Iterable, Ite
     if not options.train_split and train != "train" and len(names) > 1:
         raise ValueError(f"--train_split is needed: {options.dataset_name!r} has {', '.join(names)}")
     held_out = options.eval_split or next((s for s in EVAL_SPLITS if s in names and s != train), None)
-    column, notes = _image_column(dataset[train], options), []
-    notes.append(
-        f"training on split {train!r}, column {column!r}; held out: {f'split {held_out!r}' if held_out else '5 %'}"
-    )
-    rows = [_rows(dataset[name], column) if name else None for name in (train, held_out)]
-    return rows[0], rows[1], notes
+    chosen = [dataset[name] if name else None for name in (train, held_out)]
+    note = f"training on split {train!r}; held out: {f'split {held_out!r}' if held_out else '5 % of it'}"
+    if not pictures:
+        column = _image_column(dataset[train], options)
+        chosen = [rows and _rows(rows, column) for rows in chosen]
+        note += f"; images in column {column!r}"
+    return *chosen, [note]
+
+
+def _picture_files(folder: Path) -> dict[str, list[dict[str, str]]] | None:
+    """Image files below a folder, by split; None where tables lie there, which are the business of `datasets`.
+
+    Only folders named train, test, ... at the top make splits, and only if all images lie in such: `datasets` would
+    also read a split out of a class named "test" or a file named "test_1.png", and leave the rest out without a word.
+    """
+    from PIL import Image
+
+    extensions = Image.registered_extensions()
+    files = _files(folder)
+    if any(file.suffix in (".parquet", ".arrow", ".tar", ".zip", ".csv", ".json", ".jsonl") for file in files):
+        return None
+    pictures = [file for file in files if file.suffix.lower() in extensions]
+    by_split: dict[str, list[dict[str, str]]] = {}
+    for file in pictures:
+        by_split.setdefault(file.relative_to(folder).parts[0], []).append({"path": str(file)})
+    if "train" in by_split and set(by_split) <= {"train", *EVAL_SPLITS}:
+        return by_split
+    return {"train": [{"path": str(file)} for file in pictures]} if pictures else None
 
 
 def _load_dataset(options: DataOptions, source: dict[str, Any]):
@@ -248,8 +271,9 @@ class _ColourFoundError(Exception):
     """A colour image after grayscale ones: prepare again with three channels."""
 
 
-def _decode(row: Any, channels: int | None, resolution: int | None) -> tuple[np.ndarray, bool]:
-    """One image as (H, W, C) uint8 with C of its own or as asked, and whether it has colour."""
+def _decode(row: Any, channels: int | None, resolution: int | None) -> tuple[np.ndarray | tuple[int, int], bool]:
+    """One image as (H, W, C) uint8 with C of its own or as asked, and whether it has colour; only its (width, height)
+    where it is not square and `resolution` does not say what to do about it."""
     from PIL import Image, ImageOps
 
     if isinstance(row, np.ndarray):
@@ -258,9 +282,15 @@ def _decode(row: Any, channels: int | None, resolution: int | None) -> tuple[np.
         image = Image.open(io.BytesIO(row["bytes"]) if row.get("bytes") is not None else row["path"])
     else:
         raise TypeError(f"not an image but {type(row).__name__}")
+    if resolution is None and image.width != image.height:
+        return image.size, False  # refused by the caller: no need to decode it
     image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("pixels are 32-bit floats, whose range is not known")
+    if image.mode == "P" and np.ptp(np.reshape(image.getpalette(), (-1, 3)), axis=1).max() == 0:
+        image = image.convert("LA" if "transparency" in image.info else "L")
     colour = image.mode not in GRAYSCALE_MODES
-    if image.mode.startswith(("I", "F")):  # 16 bits a pixel: convert("L") would clip instead of scaling
+    if image.mode.startswith("I"):  # 16 bits a pixel: convert("L") would clip instead of scaling
         image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).round().astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")  # transparent parts show white, as on a page
@@ -294,7 +324,7 @@ class _Writer:
                 return error
 
         rows, start = iter(rows), 0
-        while chunk := list(itertools.islice(rows, 256)):
+        while chunk := list(itertools.islice(rows, 64)):  # photographs are large before they are resized
             for index, (row, result) in enumerate(zip(chunk, pool.map(attempt, chunk), strict=True), start):
                 self.total += 1
                 if isinstance(result, Exception):
@@ -304,6 +334,9 @@ class _Writer:
             start += len(chunk)
 
     def _checked(self, row: Any, index: int, pixels: np.ndarray, colour: bool) -> bytes:
+        if isinstance(pixels, tuple):
+            size = "x".join(map(str, pixels))
+            raise ValueError(f"{_name(row, index)} is {size}, not square: pass --resolution to crop and resize")
         height, width, channels = pixels.shape
         if self.channels is None:
             self.channels = channels
@@ -311,10 +344,6 @@ class _Writer:
             raise _ColourFoundError
         if channels < self.channels:  # a grayscale image among colour ones
             pixels = np.repeat(pixels, self.channels, axis=2)
-        if height != width:
-            raise ValueError(
-                f"{_name(row, index)} is {width}x{height}, not square: pass --resolution to crop and resize"
-            )
         if self.resolution is None:
             self.resolution = height
         if height != self.resolution:

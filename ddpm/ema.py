@@ -19,9 +19,10 @@ def make_ema(unet: nn.Module, half_life_images: int, ramp_up: float, global_batc
         return None
 
     def average(averaged, current, num_averaged) -> None:
-        half_life = min(half_life_images, int(num_averaged) * global_batch * ramp_up or math.inf)
+        # The count as it lies on the CPU; `num_averaged` is its copy on the device, which would have to be waited for.
+        half_life = min(half_life_images, int(ema.n_averaged) * global_batch * ramp_up or math.inf)
         torch._foreach_lerp_(averaged, current, 1 - 0.5 ** (global_batch / half_life))
 
     ema = AveragedModel(unet, device=device, multi_avg_fn=average).eval().requires_grad_(False)
-    ema.n_averaged = ema.n_averaged.cpu()  # read at every step: on a GPU that would wait for it
+    ema.n_averaged = ema.n_averaged.cpu()
     return ema

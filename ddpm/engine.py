@@ -47,5 +47,6 @@ class Engine:
         if self.prediction_type == "sample":
             return self.schedule.predict_eps(xt, output, t)
         # v = sqrt(ab) eps - sqrt(1 - ab) x_0, hence eps = sqrt(ab) v + sqrt(1 - ab) x_t
-        ab = self.schedule.alpha_bar[t.cpu()].to(xt.device).reshape(-1, *[1] * (xt.ndim - 1))
-        return (ab.sqrt() * output + (1 - ab).sqrt() * xt).float()
+        ab = self.schedule.alpha_bar[t.cpu()]
+        signal, noise = (table.float().to(xt.device).reshape(-1, 1, 1, 1) for table in (ab.sqrt(), (1 - ab).sqrt()))
+        return signal * output + noise * xt

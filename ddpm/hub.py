@@ -107,6 +107,9 @@ def model_card(directory: Path, settings: dict[str, Any], rows: list[dict[str, A
         tags=["ddpm", "diffusion", "unconditional-image-generation"],
         datasets=[dataset] if on_hub else None,
     )
+    target = {"epsilon": "the noise", "sample": "x_0", "v_prediction": "v"}[options["prediction_type"]]
+    averaged = options["ema_half_life_images"] > 0
+    weights = "The weights are exponential moving averages." if averaged else "The weights are not averaged."
     validation = [row for row in rows if row["kind"] == "validation"]
     train = [row for row in rows if row["kind"] == "train"]
     size = f"{images['resolution']}x{images['resolution']}x{images['channels']}"
@@ -114,9 +117,8 @@ def model_card(directory: Path, settings: dict[str, Any], rows: list[dict[str, A
     lines = [
         f"---\n{front}\n---\n",
         f"# {directory.resolve().name}: a DDPM for {public or 'images'} at {size}\n",
-        "A denoising diffusion probabilistic model (Ho et al. 2020): a UNet that predicts the noise in x_t, trained "
-        "with the mean squared error between true and predicted noise (L_simple). The weights are exponential moving "
-        "averages.\n",
+        f"A denoising diffusion probabilistic model (Ho et al. 2020): a UNet that predicts {target} from x_t, trained "
+        f"with the mean squared error (L_simple for the noise). {weights}\n",
     ]
     if samples:
         lines.append(f"![samples](samples/{samples[-1].name})\n")
@@ -161,10 +163,13 @@ def command(options: dict[str, Any], dataset: str | None) -> str:
     """The command line that trains with these options: the preset, and what differs from it."""
     defaults = preset(options["preset"]).to_json()
     words = ["accelerate launch train.py", f"--preset {options['preset']}"]
+    if not dataset:
+        words.append("--dataset_name <folder of your images>")
+    machine_only = ("preset", "output_dir", "resume_from_checkpoint", "num_cpu_threads", "push_to_hub", "hub_model_id")
     for name, value in options.items():
         value = list(value) if isinstance(value, tuple) else value
         default = list(defaults[name]) if isinstance(defaults[name], tuple) else defaults[name]
-        if value == default or name in ("preset", "output_dir") or (name == "dataset_name" and not dataset):
+        if value == default or name in machine_only or (name == "dataset_name" and not dataset):
             continue
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no_{name}")

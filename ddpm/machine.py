@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, broadcast_object_list
+from accelerate.utils import DistributedType, ProjectConfiguration, broadcast_object_list
 
 from .config import TrainConfig
 from .engine import physical_cores
@@ -33,6 +33,13 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
             project_dir=str(config.directory), logging_dir=str(config.directory / "logs")
         ),
     )
+    if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise ValueError(f"{accelerator.distributed_type.value}: only plain data parallelism is supported")
+    if accelerator.gradient_accumulation_steps != config.gradient_accumulation_steps:
+        raise ValueError(
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={accelerator.gradient_accumulation_steps} in the environment; "
+            f"unset it, --gradient_accumulation_steps {config.gradient_accumulation_steps} decides"
+        )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
         raise ValueError(

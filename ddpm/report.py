@@ -22,7 +22,7 @@ class MetricsLog:
 
     Args:
         resumed_step: later rows are of work that a resumed run does again, and are dropped.
-        cadence: steps between rows, by kind; a row off it marks an earlier end of the run, and is dropped too.
+        cadence: steps between rows, by kind; a row off it at `resumed_step` marked the run's end there, and is dropped.
     """
 
     def __init__(self, path: Path, resumed_step: int = 0, cadence: dict[str, int] | None = None) -> None:
@@ -30,7 +30,8 @@ class MetricsLog:
         self.rows = [
             row
             for row in read_metrics(path)
-            if row["step"] <= resumed_step and row["step"] % (cadence or {}).get(row["kind"], 1) == 0
+            if row["step"] < resumed_step
+            or (row["step"] == resumed_step and row["step"] % (cadence or {}).get(row["kind"], 1) == 0)
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
@@ -57,18 +58,23 @@ def to_pixels(x: Tensor) -> np.ndarray:
     return pixels.movedim(-3, -1).numpy()
 
 
-def grid(images: np.ndarray, columns: int, gap: int = 2, scale: int | None = None, background: int = 90) -> Image.Image:
-    """(N, H, W, C) uint8 tiles, row by row, magnified by whole pixels to about 64 px a tile."""
+def grid(images: np.ndarray, columns: int, gap: int = 2, background: int = 90) -> Image.Image:
+    """(N, H, W, C) uint8 tiles, row by row, magnified to about 64 px a tile.
+
+    By whole pixels; below 16 px smoothly, since nobody reads a handwritten digit in 8 x 8 squares.
+    """
     n, height, width, channels = images.shape
-    scale = scale or max(1, round(64 / height))
-    rows = -(-n // columns)
+    scale = max(1, round(64 / height))
+    filter = Image.Resampling.BICUBIC if height < 16 else Image.Resampling.NEAREST
     # The gap is drawn after magnifying: digits fill their square, and would run into each other without it.
     h, w = height * scale + gap, width * scale + gap
-    canvas = np.full((rows * h + gap, columns * w + gap, channels), background, np.uint8)
-    for i, image in enumerate(images):
-        y, x = (i // columns) * h + gap, (i % columns) * w + gap
-        canvas[y : y + height * scale, x : x + width * scale] = image.repeat(scale, 0).repeat(scale, 1)
-    return Image.fromarray(canvas.squeeze(-1) if channels == 1 else canvas)
+    canvas = Image.new("L" if channels == 1 else "RGB", (columns * w + gap, -(-n // columns) * h + gap))
+    canvas.paste(background if channels == 1 else (background,) * 3, (0, 0, *canvas.size))
+    for i, pixels in enumerate(images):
+        tile = Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels)
+        tile = tile.resize((width * scale, height * scale), filter)
+        canvas.paste(tile, ((i % columns) * w + gap, (i // columns) * h + gap))
+    return canvas
 
 
 def save_image(image: Image.Image, path: Path) -> None:
@@ -238,10 +244,10 @@ class LossWindow:
         steps, t, losses, norms = zip(*self.waiting, strict=True)
         self.waiting = []
         mine = _stack(losses)  # (steps, micro-batches, B)
-        everyone = self.gather(mine).float().reshape(self.world, *mine.shape)
+        everyone = self.gather(mine).float().cpu().reshape(self.world, *mine.shape)
         # Slot = micro-batch * world + rank, as in train.py.
-        losses = everyone.movedim(0, 2).reshape(len(steps), -1).double().cpu().numpy()
-        t, norms, steps = np.stack(t), _stack(norms).double().cpu().numpy(), np.array(steps)
+        losses = everyone.movedim(0, 2).reshape(len(steps), -1).double().numpy()
+        t, norms, steps = np.stack(t), _stack(norms).float().cpu().double().numpy(), np.array(steps)
         bad = ~(np.isfinite(losses).all(1) & np.isfinite(norms))
         if bad.any():
             first = int(np.flatnonzero(bad)[0])

@@ -28,12 +28,13 @@ log = logging.getLogger(__name__)
 PACKAGES = ("torch", "diffusers", "accelerate", "datasets", "numpy")
 
 
-def find_state(config: TrainConfig, fingerprint: str, slots: int) -> state.State | None:
+def find_state(config: TrainConfig, fingerprint: str, slots: int, device_type: str) -> state.State | None:
     """The state to continue from, or None for a fresh start.
 
     Args:
         fingerprint: of the data.
         slots: micro-batches a step, over all processes.
+        device_type: "cpu", "cuda" or "mps".
     Raises:
         ValueError: the run was started with settings that give another result, which are named.
     """
@@ -56,6 +57,10 @@ def find_state(config: TrainConfig, fingerprint: str, slots: int) -> state.State
         differing.append(
             f"--max_train_steps ({before.max_train_steps}, now {config.max_train_steps}: "
             "the cosine learning rate ends there)"
+        )
+    if saved.meta["device"] != device_type:
+        log.warning(
+            "The run was on %s before: noise is drawn by the device, so it goes on differently", saved.meta["device"]
         )
     if saved.meta["fingerprint"] != fingerprint:
         differing.append("the images of the dataset")
@@ -102,6 +107,13 @@ class Run:
     ) -> None:
         self.config, self.accelerator, self.scheduler, self.images = config, accelerator, scheduler, images
         self.directory = config.directory
+        if resumed is None and self.directory.is_dir() and not (self.directory / "train_config.json").exists():
+            strangers = sorted(p.name for p in self.directory.iterdir() if p.name != "checkpoints")
+            if strangers:
+                raise ValueError(
+                    f"--output_dir {self.directory} holds other files ({', '.join(strangers[:3])}); "
+                    "give a new folder, or one of a run"
+                )
         self.lock = _claim(self.directory)
         step = resumed.meta["step"] if resumed else 0
         state.forget_after(self.directory / "checkpoints", step)
@@ -135,6 +147,7 @@ class Run:
         log.info("%d training and %d held-out images, %s", len(images.train), len(images.eval), size)
         if resumed:
             log.info("Resuming at step %d of %d", step, config.max_train_steps)
+        self.saved_step = step if resumed else None
         self._warn_once: set[str] = set()
         self._check_settings()
         if config.report_to != "none":
@@ -180,6 +193,7 @@ class Run:
         with _kept_going(f"Step {step}"):
             meta = {"step": step, "options": self.config.to_json(), "fingerprint": self.images.fingerprint} | meta
             state.save(self.directory / "checkpoints", state.State(tensors, meta), self.config.checkpoints_total_limit)
+            self.saved_step = step
             self.export(unet)
 
     def export(self, unet) -> None:
@@ -245,7 +259,7 @@ def sample_tiles(
     count = min(share, config.num_samples - first)
     if not count:
         return torch.empty(0, *shape)
-    options = {"sampler": "ddim", "num_inference_steps": config.sample_steps, "first_image": first, "device": device}
+    options = {"num_inference_steps": config.sample_steps, "first_image": first, "device": device}
     return sample(Engine(unet, scheduler, device), scheduler, (count, *shape), **options).cpu()
 
 

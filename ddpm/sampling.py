@@ -115,7 +115,7 @@ def reverse_process(
     x_start: Tensor | None = None,
     start_t: int | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Iterator[ReverseStep]:
     """Sample, yielding every step. Ends early, between two steps, once `cancelled()` is true or the caller stops.
 
@@ -128,12 +128,14 @@ def reverse_process(
         seed, first_image: of x_T and of the noise of each step, see `generators`.
         eta: DDIM's share of fresh noise, 0 (none) to 1 (as much as ancestral sampling).
         clip: clip x0_hat to [-1, 1]; None: as `base` does.
+        device: where x_t lives; None: that of `eps_theta`, if it says.
         x_start: (B, C, H, W) x_t to start from at `start_t` (0-based) instead of noise at T - 1.
     Raises:
         ValueError: an argument out of range, named.
     """
     last = base.config.num_train_timesteps - 1
     start_t = last if start_t is None else start_t
+    device = getattr(eps_theta, "device", "cpu") if device is None else device
     if not 0 <= start_t <= last:
         raise ValueError(f"start_t {start_t}: 0 to {last} is possible")
     if not 0 <= eta <= 1:

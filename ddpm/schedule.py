@@ -109,7 +109,7 @@ class NoiseSchedule:
         t = t.detach().cpu()
         if t.dtype != torch.int64 or bool(((t < 0) | (t >= self.num_steps)).any()):
             raise ValueError(f"t must be int64 in [0, {self.num_steps - 1}], got {t.dtype} {t.flatten()[:8].tolist()}")
-        return table[t].to(device=like.device, dtype=like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+        return table[t].to(like.dtype).to(like.device).reshape(-1, *[1] * (like.ndim - 1))
 
     def q_sample(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (Eq. 4).

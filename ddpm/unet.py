@@ -5,26 +5,7 @@ from __future__ import annotations
 from diffusers import UNet2DModel
 from torch import nn
 
-
-def check_shape(resolution: int, block_out_channels: tuple[int, ...], attention_levels: tuple[int, ...], groups: int):
-    """Refuse what UNet2DModel would only refuse deep inside a forward pass.
-
-    Raises:
-        ValueError: naming the value and what is accepted.
-    """
-    levels = len(block_out_channels)
-    factor = 2 ** (levels - 1)
-    if resolution % factor:
-        below, above = resolution // factor * factor, (resolution // factor + 1) * factor
-        fits = next(n for n in range(levels, 0, -1) if resolution % 2 ** (n - 1) == 0)
-        raise ValueError(
-            f"resolution {resolution} cannot be halved {levels - 1} times: take --resolution "
-            f"{f'{below} or ' if below else ''}{above}, or at most {fits} entries in --block_out_channels"
-        )
-    if bad := [c for c in block_out_channels if c <= 0 or c % groups]:
-        raise ValueError(f"block_out_channels {bad} not divisible by norm_num_groups {groups}")
-    if bad := [level for level in attention_levels if not 0 <= level < levels]:
-        raise ValueError(f"attention_levels {bad}: levels are 0 (full resolution) to {levels - 1}")
+from .config import check_network
 
 
 def build_unet(
@@ -46,7 +27,7 @@ def build_unet(
     Raises:
         ValueError: a combination that the network cannot compute.
     """
-    check_shape(resolution, block_out_channels, attention_levels, norm_num_groups)
+    check_network(resolution, block_out_channels, attention_levels, norm_num_groups)
     attends = [level in attention_levels for level in range(len(block_out_channels))]
     unet = UNet2DModel(
         sample_size=resolution,

@@ -42,14 +42,17 @@ class Validation:
 
     @torch.no_grad()
     def squared_error(self, unet, device: torch.device | str = "cpu") -> Tensor:
-        """Sum over this process's triples of the mean squared error per dimension: () float64. val_loss is the sum over
-        all processes, divided by `count`. The network runs in eval mode and float32."""
-        eps_theta, total = Engine(unet, self.scheduler, device), torch.zeros((), dtype=torch.float64, device=device)
+        """Sum over this process's triples of the mean squared error per dimension: () float64 on the CPU.
+
+        val_loss is the sum over all processes, divided by `count`. The network runs in eval mode and float32.
+        """
+        eps_theta, total = Engine(unet, self.scheduler, device), torch.zeros((), dtype=torch.float64)
         was_training = unet.training
         unet.eval()
         for pixels, t, eps in self.batches:
             x0, t, eps = to_float(pixels, device), t.to(device), eps.to(device)
             xt = self.scheduler.add_noise(x0, eps, t)
-            total += (eps_theta(xt, t) - eps).double().square().mean(dim=(1, 2, 3)).sum()
+            errors = (eps_theta(xt, t) - eps).square().mean(dim=(1, 2, 3))
+            total += errors.cpu().double().sum()  # some devices have no float64
         unet.train(was_training)
         return total

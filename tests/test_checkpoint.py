@@ -11,8 +11,9 @@ import yaml
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler
 
 from ddpm import checkpoint, hub
+from ddpm.config import check_network
 from ddpm.sampling import sample
-from ddpm.unet import build_unet, check_shape
+from ddpm.unet import build_unet
 
 ROOT = Path(__file__).parent.parent
 
@@ -133,12 +134,12 @@ def test_pulling_what_is_not_there():
     [
         (28, (8, 8, 8, 8), "28 cannot be halved 3 times: take --resolution 24 or 32, or at most 3 entries"),
         (2, (8, 8, 8), "2 cannot be halved 2 times: take --resolution 4, or at most 2"),
-        (8, (8, 12), r"\[12\] not divisible by norm_num_groups 8"),
+        (8, (8, 12), r"\[12\]: not divisible by norm_num_groups 8"),
     ],
 )
 def test_networks_that_cannot_be_computed(resolution, channels, message):
     with pytest.raises(ValueError, match=message):
-        check_shape(resolution, channels, (), 8)
+        check_network(resolution, channels, (), 8)
     with pytest.raises(ValueError, match=message):
         build_unet(resolution, 1, channels)
 

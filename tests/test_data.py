@@ -82,6 +82,17 @@ def test_folder_with_splits(tmp_path):
     assert "held out: split 'test'" in images.notes[0]
 
 
+def test_a_class_named_test_is_not_a_split(tmp_path):
+    """`datasets` would train on the folder "test" alone, and read splits out of file names, too."""
+    folder_of_images(tmp_path / "d/test", 20)
+    folder_of_images(tmp_path / "d/good", 20)
+    for file in list((tmp_path / "d/good").iterdir())[:5]:
+        file.rename(file.with_name(f"test_{file.name}"))
+    (tmp_path / "d/Thumbs.db").write_bytes(b"not an image and not called one")
+    images = prepare(DataOptions(dataset_name=str(tmp_path / "d")))
+    assert len(images.train) + len(images.eval) == 40
+
+
 def test_parquet_with_named_columns_and_splits(tmp_path):
     pictures = [picture(i) for i in range(30)]
     parquet(tmp_path / "d/train-0.parquet", pictures[:25], "img", {"label": list(range(25))})
@@ -113,6 +124,10 @@ def test_alpha_sixteen_bits_and_orientation(tmp_path):
     Image.fromarray(np.full((4, 4), 257 * 100, np.uint16)).save(root / "zz_deep.png")
     sideways = Image.new("L", (4, 4), 0)
     sideways.putpixel((0, 0), 255)
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 77, 77, 77])
+    palette.save(root / "zz_palette.png")
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(root / "zz_float.tiff")
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees to view
     sideways.save(root / "zz_sideways.png", exif=exif)
@@ -120,6 +135,9 @@ def test_alpha_sixteen_bits_and_orientation(tmp_path):
     pixels = pixel_set(images.train, images.eval)
     assert bytes([255] * 16) in pixels
     assert bytes([100] * 16) in pixels
+    assert bytes([77] * 16) in pixels
+    assert images.channels == 1
+    assert "zz_float.tiff" in images.notes[-1], "of unknown range: left out and named"
     assert bytes([0, 0, 0, 255] + [0] * 12) in pixels
 
 

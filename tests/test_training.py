@@ -190,7 +190,7 @@ def test_processes_that_do_not_know_of_each_other_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-LONG = {"max_train_steps": 400, "checkpointing_steps": 35, "validation_steps": 200}
+LONG = {"max_train_steps": 250, "checkpointing_steps": 35, "validation_steps": 200}
 
 
 def long_command(folder, processes):
@@ -233,6 +233,30 @@ def test_a_run_cut_off_by_a_signal_goes_on_as_if_it_had_not_been(tmp_path, long_
     assert_same_run(tmp_path / "cut", whole)
 
 
+def test_a_signal_to_accelerate_launch_reaches_the_trainer(tmp_path):
+    """The launcher dies of SIGTERM without a word to its child; the child notices, saves and ends."""
+    words = [*LAUNCH, "train.py", "--output_dir", str(tmp_path / "run"), *flags(max_train_steps=100_000)]
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run/checkpoints").glob("step-*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (child,) = psutil.Process(process.pid).children()
+    process.terminate()
+    process.wait(30)
+    child.wait(60)
+    rows = report.read_metrics(tmp_path / "run/metrics.jsonl")
+    reached = state.load_latest(tmp_path / "run/checkpoints").meta["step"]
+    assert rows[-1]["step"] <= reached < rows[-1]["step"] + TINY["logging_steps"], "saved where it stood"
+
+
+def test_two_processes_stop_together_on_what_is_not_finite(tmp_path):
+    done = start(command(tmp_path / "run", processes=2, learning_rate=1e30, lr_warmup_steps=0))
+    assert done.returncode != 0
+    assert done.stderr.count("train.py: error: loss or gradient is not finite at step") == 1
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     AcceleratorState._reset_state(reset_partial_state=True)
     first = trainer.train(preset("digits", output_dir=tmp_path / "run", **TINY))
@@ -247,8 +271,11 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
     ("options", "status", "message"),
     [
         ({"dataset_name": "./nowhere"}, 1, r"'./nowhere': no such folder"),
-        ({"resolution": 9}, 1, r"resolution 9 cannot be halved 1 times: take --resolution 8 or 10"),
-        ({"block_out_channels": (6, 16)}, 1, r"block_out_channels \[6\] not divisible by norm_num_groups 4"),
+        (
+            {"block_out_channels": (8, 16, 16, 16, 16)},
+            1,
+            r"resolution 8 cannot be halved 4 times: .* at most 4 entries",
+        ),
         (
             {"train_batch_size": 2000},
             1,
@@ -509,6 +536,43 @@ def test_a_run_whose_states_are_all_damaged_is_not_thrown_away(tmp_path):
 def test_a_named_state_goes_on_from_there(tmp_path, whole):
     in_process(tmp_path / "run", should_stop=lambda step: step >= 8, checkpoints_total_limit=9)
     in_process(tmp_path / "run", resume_from_checkpoint=str(tmp_path / "run/checkpoints/step-000003"))
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_rows_stay_when_the_cadence_changes(tmp_path):
+    in_process(tmp_path / "run", should_stop=lambda step: step >= 5, logging_steps=2)
+    in_process(tmp_path / "run", logging_steps=3, should_stop=lambda step: step >= 10)
+    in_process(tmp_path / "run", logging_steps=4)
+    steps = [row["step"] for row in report.read_metrics(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
+    assert steps == [2, 4, 6, 9, 12]
+
+
+def test_a_signal_in_the_last_step_does_not_cost_the_end(tmp_path, whole):
+    assert in_process(tmp_path / "run", should_stop=lambda step: step >= 12).stopped == "finished"
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_folder_of_other_things_is_not_taken_over(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other files \(README.md\)"):
+        in_process(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_a_disk_that_fills_while_the_model_is_exported_costs_that_export(tmp_path, monkeypatch, caplog, whole):
+    from safetensors import SafetensorError
+
+    real, calls = checkpoint.DDPMPipeline.save_pretrained, []
+
+    def full(self, folder, **options):
+        calls.append(folder)
+        if len(calls) == 2:
+            raise SafetensorError("I/O error: No space left on device")
+        return real(self, folder, **options)
+
+    monkeypatch.setattr(checkpoint.DDPMPipeline, "save_pretrained", full)
+    assert in_process(tmp_path / "run").stopped == "finished"
+    assert "No space left on device" in caplog.text
     assert_same_run(tmp_path / "run", whole)
 
 

@@ -32,14 +32,13 @@ FONTS = (
 
 
 class MaxBody:
-    """Middleware that refuses request bodies over a limit before Gradio parses them; uploads have `max_file_size`."""
+    """Middleware that refuses request bodies over a limit before Gradio parses them, uploads among them."""
 
     def __init__(self, app, limit: int = MAX_BODY_BYTES) -> None:
         self.app, self.limit = app, limit
 
     async def __call__(self, scope, receive, send) -> None:
-        uploads = scope["type"] == "http" and scope["path"].rstrip("/").endswith("/upload")
-        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT") or uploads:
+        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT"):
             return await self.app(scope, receive, send)
         announced = dict(scope["headers"]).get(b"content-length", b"")
         if announced.isdigit() and int(announced) > self.limit:
@@ -135,14 +134,12 @@ def build(service: Service) -> gr.Blocks:
     return blocks
 
 
-def serve(checkpoint: Checkpoint, host: str, port: int) -> None:
-    """Build the page and serve it until interrupted.
+def serve(service: Service, blocks: gr.Blocks, host: str, port: int) -> None:
+    """Serve a page that was built until interrupted.
 
     Raises:
         OSError: the port is taken.
     """
-    service = Service(checkpoint)
-    blocks = build(service)
     accent = gr.themes.colors.indigo
     theme = gr.themes.Default(font=FONTS, primary_hue=accent, secondary_hue=accent, neutral_hue=gr.themes.colors.slate)
     blocks.queue(max_size=24, default_concurrency_limit=1).launch(
@@ -154,7 +151,7 @@ def serve(checkpoint: Checkpoint, host: str, port: int) -> None:
         max_file_size="1mb",
         footer_links=["api", "settings"],
         theme=theme,
-        head=_head(checkpoint),
+        head=_head(service.checkpoint),
         app_kwargs={"middleware": [Middleware(MaxBody)]},
         show_error=False,
         strict_cors=True,
@@ -162,7 +159,7 @@ def serve(checkpoint: Checkpoint, host: str, port: int) -> None:
         quiet=True,
         prevent_thread_lock=True,
     )
-    print(f"{checkpoint.name} on http://{host}:{port}", flush=True)
+    print(f"{service.checkpoint.name} on http://{host}:{port}", flush=True)
     with suppress(ImportError):
         import matplotlib  # noqa: F401  Gradio imports it around the first event, where it is installed
     service.start_example()

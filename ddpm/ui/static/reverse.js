@@ -142,6 +142,7 @@ function nearestFrame(t) {
 
 let mine = false; // the change of the shared t comes from here
 function goTo(t) {
+  if (!shown.t.length) return bar.show(t); // nothing drawn yet
   showFrame(nearestFrame(t));
   mine = true;
   ddpm.shared.set("t", Math.max(1, shown.t[at]));
@@ -209,8 +210,22 @@ playButton.addEventListener("click", () => (playing ? pause() : play()));
 
 const number = (name) => (form.elements[name].value.trim() === "" ? null : Number(form.elements[name].value));
 
+// A run that is not heard of for so long has been refused by a full queue or lost with the connection. Longer than the
+// server lets one run take, since another visitor's may be in front.
+const SILENCE_MS = 200_000;
+let silence = 0;
+
+function giveUp() {
+  trigger("stop");
+  run++;
+  setRunning(false);
+  tell("reverse.failed");
+}
+
 function setRunning(on) {
   running = on;
+  clearTimeout(silence);
+  if (on) silence = setTimeout(giveUp, SILENCE_MS);
   const focused = document.activeElement === $(".go") || document.activeElement === $(".stop");
   $(".go").hidden = on;
   $(".stop").hidden = !on;
@@ -278,7 +293,7 @@ function unpack(found) {
 }
 
 async function finish(message) {
-  const found = await server.trajectory(message.key);
+  const found = await server.trajectory(message.key).catch(() => null);
   if (run !== message.run) return;
   const replay = live.t.length < 2; // it was in the store: nothing has been seen moving yet
   setRunning(false);
@@ -304,6 +319,8 @@ watch("value", () => {
   const message = props.value;
   if (!message || message.run !== run || !running) return;
   status.classList.remove("refused");
+  clearTimeout(silence);
+  silence = setTimeout(giveUp, SILENCE_MS);
   if (message.kind === "frame") takeFrame(message);
   else if (message.kind === "done") finish(message);
   else if (message.kind === "refused") refuse(message);
@@ -339,8 +356,8 @@ function showNoise() {
 
 async function showExample() {
   tell("reverse.drawing");
-  for (;;) {
-    const found = await server.trajectory("example");
+  for (let tries = 0; tries < 200; tries++) {
+    const found = await server.trajectory("example").catch(() => null);
     if (run > 0) return; // a visitor's own run is on screen
     if (found) {
       setShown(unpack(found));
@@ -350,6 +367,7 @@ async function showExample() {
     }
     await new Promise((resolve) => setTimeout(resolve, 700));
   }
+  tell(null);
 }
 
 ddpm.translate(element);
