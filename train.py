@@ -138,9 +138,7 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
         if accelerator.scaler:
             accelerator.scaler.load_state_dict(saved.meta["scaler"])
     if first_step >= config.max_train_steps:
-        yield Progress(
-            first_step, stopped=f"finished before: {config.directory} is at step {first_step}; nothing changed"
-        )
+        yield Progress(first_step, stopped="finished before, nothing changed")
         return
     window = report.LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
     run = Run(config, accelerator, scheduler, images, network, saved) if accelerator.is_main_process else None
@@ -210,7 +208,7 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
                     norm = accelerator.clip_grad_norm_(unet.parameters(), config.max_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad()
-            losses.append(loss)
+            losses.append(loss.detach())
 
         if accelerator.optimizer_step_was_skipped:  # fp16: gradients overflowed, the scaler lowers its scale
             skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
@@ -310,7 +308,8 @@ def main(config: TrainConfig) -> int:
             )
         return 128 + (received[0] if received else signal.SIGTERM)
     if is_main:
-        log.info("%s: step %d, in %s", progress.stopped, progress.step, config.directory)
+        reason = "the time limit is reached" if progress.stopped == "time" else progress.stopped
+        log.info("%s: step %d, in %s", reason, progress.step, config.directory)
         if config.push_to_hub:
             log.info("On the Hub: %s", hub.push(config.directory, config.hub_model_id, config.hub_private_repo))
     return 0

@@ -67,6 +67,8 @@ def load(directory: str | os.PathLike, name: str | None = None, revision: str | 
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"{directory}: no such model directory")
+    if (directory / "train_config.json").is_file() and not (directory / "model_index.json").is_file():
+        raise ValueError(f"{directory}: this run has not saved a model yet")
     for part in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json"):
         if not (directory / part).is_file():
             raise ValueError(f"{directory}: no {part}; a DDPMPipeline directory as train.py writes it is needed")
