@@ -311,7 +311,10 @@ def main(config: TrainConfig) -> int:
         reason = "the time limit is reached" if progress.stopped == "time" else progress.stopped
         log.info("%s: step %d, in %s", reason, progress.step, config.directory)
         if config.push_to_hub:
-            log.info("On the Hub: %s", hub.push(config.directory, config.hub_model_id, config.hub_private_repo))
+            try:
+                log.info("On the Hub: %s", hub.push(config.directory, config.hub_model_id, config.hub_private_repo))
+            except ValueError as error:
+                return failed(error, 1, is_main)
     return 0
 
 
