@@ -249,7 +249,7 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
             break
     accelerator.wait_for_everyone()
     # Before the process group ends: if the DDP model is the last to hold it, it waits for Gloo's thread with Python's
-    # lock in hand, and that thread for the lock (torch 2.13, one run of two processes in three).
+    # lock in hand, and that thread for the lock (torch 2.13, in several of our runs).
     model, optimizer = accelerator.free_memory(model, optimizer)
     accelerator.end_training()
 
