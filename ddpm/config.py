@@ -239,6 +239,12 @@ REFERENCE_VAL_LOSS: dict[str, tuple[str, float]] = {
 }
 
 
+def reference_val_loss(preset: str, fingerprint: str) -> float | None:
+    """The preset's own held-out loss where `fingerprint` is of the preset's own data, otherwise None."""
+    start, value = REFERENCE_VAL_LOSS.get(preset, (None, None))
+    return value if start and fingerprint.startswith(start) else None
+
+
 def preset(name: str, **overrides: Any) -> TrainConfig:
     """The options of a preset, some of them replaced."""
     if name not in PRESETS:

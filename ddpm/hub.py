@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import Checkpoint, load
-from .config import PRESETS, REFERENCE_VAL_LOSS, preset
+from .config import PRESETS, preset, reference_val_loss
 from .errors import first_line
 
 REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
@@ -96,7 +96,7 @@ def model_card(directory: Path, settings: dict[str, Any], rows: list[dict[str, A
 
     options, images, machine = settings["options"], settings["data"], settings["machine"]
     dataset = options["dataset_name"]
-    if images["fingerprint"].startswith(REFERENCE_VAL_LOSS.get(options["preset"], ("-", 0))[0]):
+    if reference_val_loss(options["preset"], images["fingerprint"]) is not None:
         dataset = PRESETS[options["preset"]]["dataset_name"]  # the preset's own data, read from a folder
     on_hub = bool(REPO_ID.fullmatch(dataset)) and not Path(dataset).exists()
     public = dataset if on_hub or dataset == "digits" else None  # not the path of a folder on somebody's machine

@@ -34,9 +34,7 @@ class MetricsLog:
             or (row["step"] == resumed_step and row["step"] % (cadence or {}).get(row["kind"], 1) == 0)
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row, its numbers to 6 digits."""
@@ -44,6 +42,13 @@ class MetricsLog:
         self.rows.append(row)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaced as a whole."""
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def _short(value: Any) -> Any:

@@ -7,7 +7,6 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import checkpoint, hub, report, state
-from .config import REFERENCE_VAL_LOSS, TrainConfig, preset
+from .config import TrainConfig, preset, reference_val_loss
 from .data import Images
 from .engine import Engine
 from .sampling import reverse_process, sample
@@ -140,7 +139,7 @@ class Run:
             },
             "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
         }
-        write_text(self.directory / "train_config.json", json.dumps(self.settings, indent=1) + "\n")
+        report.write_text(self.directory / "train_config.json", json.dumps(self.settings, indent=1) + "\n")
         for note in images.notes:
             log.info("%s", note)
         size = f"{images.resolution}x{images.resolution}x{images.channels}"
@@ -148,7 +147,7 @@ class Run:
         if resumed:
             log.info("Resuming at step %d of %d", step, config.max_train_steps)
         self.saved_step = step if resumed else None
-        self._warn_once: set[str] = set()
+        self._warned_of_loss = False
         self._check_settings()
         if config.report_to != "none":
             plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.to_json().items()}
@@ -177,8 +176,8 @@ class Run:
     def add(self, row: dict[str, Any]) -> None:
         """A row of metrics.jsonl, and of the tracker."""
         warm = row["step"] > max(self.config.lr_warmup_steps, 200)
-        if row["kind"] == "train" and warm and (row["loss"] or 0) > 0.9 and "loss" not in self._warn_once:
-            self._warn_once.add("loss")
+        if row["kind"] == "train" and warm and (row["loss"] or 0) > 0.9 and not self._warned_of_loss:
+            self._warned_of_loss = True
             log.warning("The loss is %.2f after warm-up; predicting no noise at all gives 1.00", row["loss"])
         with _kept_going("metrics.jsonl"):
             self.metrics.append(row)
@@ -199,7 +198,9 @@ class Run:
     def export(self, unet) -> None:
         """The DDPMPipeline of `unet` and its card."""
         checkpoint.save(self.directory, unet, dict(self.scheduler.config))
-        write_text(self.directory / "README.md", hub.model_card(self.directory, self.settings, self.metrics.rows, unet))
+        report.write_text(
+            self.directory / "README.md", hub.model_card(self.directory, self.settings, self.metrics.rows, unet)
+        )
 
     def samples(self, step: int, tiles: Tensor) -> None:
         """samples/step-....png and training.png, and the samples to the tracker."""
@@ -218,19 +219,16 @@ class Run:
                 tracker.log_images({"samples": shown}, step=step, **options)
 
     def _plot(self) -> None:
-        fingerprint, value = REFERENCE_VAL_LOSS.get(self.config.preset, (None, None))
-        reference = value if fingerprint and self.images.fingerprint.startswith(fingerprint) else None
+        reference = reference_val_loss(self.config.preset, self.images.fingerprint)
         report.save_training_plot(self.metrics.rows, self.directory / "training.png", self.directory.name, reference)
 
     def finish(self, unet) -> None:
-        """training.png and strip.png: one trajectory of all T steps, by ancestral sampling."""
+        """strip.png: one trajectory of all T steps, by ancestral sampling. The last validation drew the rest."""
         shape = (2, self.images.channels, self.images.resolution, self.images.resolution)
         device = self.accelerator.device
         steps = reverse_process(Engine(unet, self.scheduler, device), self.scheduler, shape, device=device)
         with _kept_going("the strip"):
             report.save_strip(steps, self.directory / "strip.png")
-            self._plot()
-            self.export(unet)
 
 
 @contextlib.contextmanager
@@ -261,13 +259,6 @@ def sample_tiles(
         return torch.empty(0, *shape)
     options = {"num_inference_steps": config.sample_steps, "first_image": first, "device": device}
     return sample(Engine(unet, scheduler, device), scheduler, (count, *shape), **options).cpu()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaced as a whole."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _processor() -> str:
