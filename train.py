@@ -29,13 +29,14 @@ import torch
 import torch.nn.functional as F
 from accelerate.utils import gather_object
 from diffusers import DDPMScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm import data, draws, hub, report, state
 from ddpm.draws import Purpose
 from ddpm.ema import make_ema
 from ddpm.machine import agree, make_accelerator, on_main
 from ddpm.run import Run, find_state, sample_tiles
+from ddpm.schedule import NoiseSchedule
 from ddpm.unet import build_unet
 from ddpm.validation import Validation
 
@@ -88,11 +89,22 @@ def target_of(config: TrainConfig, scheduler: DDPMScheduler, x0: Tensor, eps: Te
     return eps
 
 
-def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
+def loss_weights(config: TrainConfig, scheduler: DDPMScheduler, device: torch.device) -> Tensor | None:
+    """(T,) float32 factors of the loss by timestep, 1 on average; None for L_simple, which has none."""
+    if config.loss_weighting == "simple":
+        return None
+    weight = NoiseSchedule.from_scheduler(scheduler).kl_weight  # at t = 0 the weight that L_0 would have as a KL term
+    return (weight / weight.mean()).float().to(device)
+
+
+def train(
+    config: TrainConfig, should_stop: Callable[[], bool] = lambda: False, build: Callable[..., nn.Module] = build_unet
+) -> Iterator[Progress]:
     """Train, writing `config.directory` as the README describes it, and yield after every optimizer step.
 
     Args:
         should_stop: polled between steps; once true, the state is saved and training ends.
+        build: makes the network from what `build_unet` takes; another architecture is a diffusers ModelMixin too.
     Raises:
         ValueError: options or data that cannot be trained with, in one line.
         report.NonFiniteError: loss or gradient is NaN or infinite; the states saved so far are good.
@@ -114,7 +126,8 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
     network = {"resolution": images.resolution, "channels": images.channels}
     for name in ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "dropout"):
         network[name] = getattr(config, name)
-    unet, scheduler = build_unet(**network), make_scheduler(config)
+    unet, scheduler = build(**network), make_scheduler(config)
+    weights = loss_weights(config, scheduler, device)
     ema = make_ema(unet, config.ema_half_life_images, config.ema_ramp_up, global_batch, device)
     raw = copy.deepcopy(unet).to(device).eval()  # to validate raw weights in float32: prepare() ties autocast to `unet`
     optimizer = torch.optim.AdamW(
@@ -203,7 +216,8 @@ def train(config: TrainConfig, should_stop: Callable[[], bool] = lambda: False) 
                     eps_hat = model(xt, t).sample
                 target = target_of(config, scheduler, x0, eps, t)  # eps
                 loss = F.mse_loss(eps_hat.float(), target, reduction="none").mean(dim=(1, 2, 3))  # Eq. 14, L_simple
-                accelerator.backward(loss.mean())
+                objective = loss if weights is None else weights[t] * loss
+                accelerator.backward(objective.mean())
                 if accelerator.sync_gradients:
                     norm = accelerator.clip_grad_norm_(unet.parameters(), config.max_grad_norm)
                 optimizer.step()

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -89,6 +90,9 @@ class TrainConfig:
     prediction_type: Literal["epsilon", "sample", "v_prediction"] = option(
         "epsilon", "diffusion", "what the network predicts: the noise, x_0, or v"
     )
+    loss_weighting: Literal["simple", "kl"] = option(
+        "simple", "diffusion", "simple: every t alike (Eq. 14); kl: the weights of the bound (Eq. 12), for comparison"
+    )
     variance_type: Literal["fixed_small", "fixed_large"] = option(
         "fixed_small", "diffusion", "sampling variance: beta-tilde (fixed_small) or beta (fixed_large)"
     )
@@ -160,6 +164,11 @@ class TrainConfig:
         need(self.channels in (None, 1, 3), "channels", "1 or 3")
         need(self.resolution is None or 1 <= self.resolution <= 1024, "resolution", "1 to 1024 pixels")
         check_network(self.resolution, self.block_out_channels, self.attention_levels, self.norm_num_groups)
+        need(
+            self.loss_weighting == "simple" or self.prediction_type == "epsilon",
+            "loss_weighting",
+            "simple, or --prediction_type epsilon,",
+        )
         need(24 <= self.num_train_timesteps <= 10_000, "num_train_timesteps", "24 to 10000")
         need(self.sample_steps <= self.num_train_timesteps, "sample_steps", f"at most {self.num_train_timesteps}")
 
@@ -262,17 +271,22 @@ def _flag_value(argv: list[str], name: str) -> str | None:
 
 
 def parse(argv: list[str]) -> TrainConfig:
-    """Options from the command line: `--config FILE` or `--preset NAME` first, flags over it.
-
-    Exits with status 2 and one line on stderr for what is not understood or impossible, with 0 after `--help`.
-    """
-    try:
-        config = _parse_flags(argv, _base(argv))
+    """Options of train.py: `--config FILE` or `--preset NAME` first, flags over it. Exits as `parse_flags` does."""
+    with usage_errors("train.py"):
+        text = "train_config.json of an earlier run, instead of a preset; flags are laid over it"
+        config = parse_flags(argv, _base(argv), "train.py", {"config": ("run", Path | None, None, text)})
         config.validate()
-    except ValueError as error:
-        print(f"train.py: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
     return config
+
+
+@contextlib.contextmanager
+def usage_errors(prog: str) -> Iterator[None]:
+    """Exit with status 2 and one line on stderr for a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _base(argv: list[str]) -> TrainConfig:
@@ -287,26 +301,34 @@ def _base(argv: list[str]) -> TrainConfig:
         raise ValueError(f"--config {path}: not a readable train_config.json ({error})") from None
 
 
-def _parse_flags(argv: list[str], base: TrainConfig) -> TrainConfig:
+def parse_flags(argv: list[str], base: Any, prog: str, extra: dict[str, tuple[str, Any, Any, str]] | None = None):
+    """Flags laid over `base`, an instance of a dataclass of `option` fields, by group; exits with 0 after `--help`.
+
+    Args:
+        extra: flags that are no field, for `--help` only: (group, type, default, help) by name.
+    Raises:
+        ValueError: what is not understood, in one line.
+    """
     import tyro
 
     # tyro groups by nesting, so the flat dataclass is dealt into one per group, and gathered again afterwards.
-    hints, groups = get_type_hints(TrainConfig), {}
-    for f in dataclasses.fields(TrainConfig):
-        help = tyro.conf.arg(help=f.metadata["help"])
-        spec = (f.name, Annotated[hints[f.name], help], field(default=getattr(base, f.name)))
-        groups.setdefault(f.metadata["group"], []).append(spec)
-    config_help = tyro.conf.arg(help="train_config.json of an earlier run, instead of a preset; flags are laid over it")
-    groups["run"].append(("config", Annotated[Path | None, config_help], field(default=None)))
-    _refuse_unknown(argv, [spec[0] for specs in groups.values() for spec in specs])
+    kind = type(base)
+    hints, groups = get_type_hints(kind, include_extras=True), {}
+    flags = [
+        (f.name, f.metadata["group"], hints[f.name], getattr(base, f.name), f.metadata["help"])
+        for f in dataclasses.fields(kind)
+    ]
+    flags += [(name, *rest) for name, rest in (extra or {}).items()]
+    for name, group, hint, default, help in flags:
+        of_field = {} if default is dataclasses.MISSING else {"default": default}
+        groups.setdefault(group, []).append((name, Annotated[hint, tyro.conf.arg(help=help)], field(**of_field)))
+    _refuse_unknown(argv, [name for name, *_ in flags])
     parts = [(name, dataclasses.make_dataclass(name, specs)) for name, specs in groups.items()]
-    nested = dataclasses.make_dataclass("Options", [(name, kind, field(default_factory=kind)) for name, kind in parts])
+    nested = dataclasses.make_dataclass("Options", [(name, part) for name, part in parts])
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            options = tyro.cli(
-                tyro.conf.OmitArgPrefixes[nested], args=argv, prog="train.py", description=TrainConfig.__doc__
-            )
+            options = tyro.cli(tyro.conf.OmitArgPrefixes[nested], args=argv, prog=prog, description=kind.__doc__)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -314,8 +336,7 @@ def _parse_flags(argv: list[str], base: TrainConfig) -> TrainConfig:
     values = {}
     for name, _ in parts:
         values |= vars(getattr(options, name))
-    values.pop("config")
-    return TrainConfig(**values)
+    return kind(**{name: value for name, value in values.items() if name not in (extra or {})})
 
 
 def _first_sentence(box: str) -> str:

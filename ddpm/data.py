@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from .errors import first_line
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the prepared files; raise it when what is written changes
+FORMAT = 2  # of the prepared files; raise it when what is written changes
 HELD_OUT_OF = 20  # one of so many training images is held out where the source has no split for it: 5 %
 EVAL_SPLITS = ("test", "validation", "valid", "val", "dev", "eval")
 GRAYSCALE_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
@@ -55,11 +56,16 @@ class DataOptions:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Prepared data. `train` and `eval` are (N, C, H, W) uint8 memory maps; `fingerprint` is of the pixels."""
+    """Prepared data. `train` and `eval` are (N, C, H, W) uint8 memory maps; `fingerprint` is of the pixels.
+
+    `train_labels` and `eval_labels` are (N,) int64, or None where the source has no labels. Only evaluation reads them.
+    """
 
     train: np.ndarray
     eval: np.ndarray
     fingerprint: str
+    train_labels: np.ndarray | None = None
+    eval_labels: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -73,7 +79,7 @@ class Images:
 
 def to_float(pixels: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """uint8 pixels to float32 x_0 in [-1, 1], exactly pixel / 127.5 - 1 (the bins of the bound's L_0 rely on it)."""
-    moved = torch.as_tensor(np.ascontiguousarray(pixels) if isinstance(pixels, np.ndarray) else pixels)
+    moved = torch.as_tensor(np.require(pixels, requirements="CW") if isinstance(pixels, np.ndarray) else pixels)
     return moved.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
 
 
@@ -113,6 +119,8 @@ def _open(folder: Path) -> Images:
     for split in ("train", "eval"):
         shape = (meta[f"num_{split}"], meta["channels"], meta["resolution"], meta["resolution"])
         splits[split] = np.memmap(folder / f"{split}.u8", np.uint8, mode="r", shape=shape)
+        if meta["labels"]:
+            splits[f"{split}_labels"] = np.fromfile(folder / f"{split}.labels", np.int64)
     return Images(**splits, fingerprint=meta["fingerprint"], notes=meta["notes"])
 
 
@@ -173,13 +181,15 @@ def _hub_commit(options: DataOptions) -> str:
 
 
 def _splits(options: DataOptions, source: dict[str, Any]) -> tuple[Iterable, Iterable | None, list[str]]:
-    """Rows of the training split and of the held-out one, if the source has one, and notes on what was chosen."""
+    """(image, label or None) of the training split and of the held-out one, if the source has one, and notes on what
+    was chosen."""
     if source["kind"] == "digits":
         from sklearn.datasets import load_digits
 
         # 0 ... 16 in the source
-        rows = [np.uint8(np.round(image * (255 / 16))) for image in load_digits().images]
-        return rows, None, ["scikit-learn's digits; held out: 5 %"]
+        digits = load_digits()
+        rows = [np.uint8(np.round(image * (255 / 16))) for image in digits.images]
+        return zip(rows, digits.target.tolist(), strict=True), None, ["scikit-learn's digits; held out: 5 %"]
     pictures = _picture_files(Path(source["path"])) if source["kind"] == "folder" else None
     dataset = pictures or _load_dataset(options, source)
     names = list(dataset)
@@ -192,9 +202,16 @@ def _splits(options: DataOptions, source: dict[str, Any]) -> tuple[Iterable, Ite
     held_out = options.eval_split or next((s for s in EVAL_SPLITS if s in names and s != train), None)
     chosen = [dataset[name] if name else None for name in (train, held_out)]
     note = f"training on split {train!r}; held out: {f'split {held_out!r}' if held_out else '5 % of it'}"
-    if not pictures:
+    if pictures:
+        classes = sorted({Path(row["path"]).parent.name for rows in pictures.values() for row in rows})
+        number = {name: i for i, name in enumerate(classes)} if len(classes) > 1 else {}
+        chosen = [
+            rows and [(row, number.get(Path(row["path"]).parent.name)) for row in rows] for rows in chosen
+        ]  # folders of classes, as everybody lays them out
+    else:
         column = _image_column(dataset[train], options)
-        chosen = [rows and _rows(rows, column) for rows in chosen]
+        label = _label_column(dataset[train])
+        chosen = [rows and _rows(rows, column, label) for rows in chosen]
         note += f"; images in column {column!r}"
     return *chosen, [note]
 
@@ -255,13 +272,23 @@ def _image_column(dataset, options: DataOptions) -> str:
     )
 
 
-def _rows(dataset, column: str) -> Iterator[dict[str, Any]]:
+def _label_column(dataset) -> str | None:
+    """The first column of class labels, by its type or, where only the type of numbers is known, by its name."""
+    import datasets
+
+    features = dataset.features or {}
+    typed = [c for c, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    named = [c for c in ("label", "labels") if str(getattr(features.get(c), "dtype", "")).startswith("int")]
+    return next(iter(typed + named), None)
+
+
+def _rows(dataset, column: str, label: str | None) -> Iterator[tuple[dict[str, Any], int | None]]:
     import datasets
 
     if isinstance((dataset.features or {}).get(column), datasets.Image):
         dataset = dataset.cast_column(column, datasets.Image(decode=False))
-    for row in dataset.select_columns([column]):
-        yield row[column]
+    for row in dataset.select_columns([column, label] if label else [column]):
+        yield row[column], row.get(label)
 
 
 # --- from encoded images to pixels ------------------------------------------------------------------------------------
@@ -314,8 +341,8 @@ class _Writer:
         self.options, self.channels, self.resolution = options, channels, options.resolution
         self.digest, self.broken, self.total = hashlib.sha256(), [], 0
 
-    def decoded(self, rows: Iterable, pool: ThreadPoolExecutor) -> Iterator[tuple[int, bytes]]:
-        """(row number, (C, H, W) bytes) of each usable row, in order, with a bounded number of rows in memory."""
+    def decoded(self, rows: Iterable, pool: ThreadPoolExecutor) -> Iterator[tuple[bytes, int | None]]:
+        """(C, H, W) bytes and label of each usable row, in order, with a bounded number of rows in memory."""
 
         def attempt(row: Any):
             try:
@@ -325,12 +352,13 @@ class _Writer:
 
         rows, start = iter(rows), 0
         while chunk := list(itertools.islice(rows, 64)):  # photographs are large before they are resized
-            for index, (row, result) in enumerate(zip(chunk, pool.map(attempt, chunk), strict=True), start):
+            results = pool.map(attempt, [row for row, _ in chunk])
+            for index, ((row, label), result) in enumerate(zip(chunk, results, strict=True), start):
                 self.total += 1
                 if isinstance(result, Exception):
                     self.broken.append(f"{_name(row, index)}: {first_line(result)}")
                     continue
-                yield index, self._checked(row, index, *result)
+                yield self._checked(row, index, *result), label
             start += len(chunk)
 
     def _checked(self, row: Any, index: int, pixels: np.ndarray, colour: bool) -> bytes:
@@ -374,7 +402,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     from tqdm import tqdm
 
     train_rows, eval_rows, notes = _splits(options, source)
-    writer, counts = _Writer(options, channels), {"train": 0, "eval": 0}
+    writer, labels = _Writer(options, channels), {"train": array("q"), "eval": array("q")}
     held_out = generator(0, Purpose.HELD_OUT)  # fixed: the same images are held out whatever the seed of a run
     lucky = 0
     with (
@@ -385,23 +413,24 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     ):
         files = {"train": train_file, "eval": eval_file}
 
-        def put(split: str, pixels: bytes) -> None:
+        def put(split: str, pixels: bytes, label: int | None) -> None:
             files[split].write(pixels)
             writer.digest.update(pixels)
-            counts[split] += 1
+            labels[split].append(-1 if label is None else label)
             bar.update()
 
-        for number, (_, pixels) in enumerate(writer.decoded(train_rows, pool)):
+        for number, (pixels, label) in enumerate(writer.decoded(train_rows, pool)):
             if number % HELD_OUT_OF == 0:
                 lucky = number + int(held_out.integers(HELD_OUT_OF))
-            put("eval" if eval_rows is None and number == lucky else "train", pixels)
+            put("eval" if eval_rows is None and number == lucky else "train", pixels, label)
         if eval_rows is not None:
-            for _, pixels in writer.decoded(eval_rows, pool):
-                put("eval", pixels)
+            for pixels, label in writer.decoded(eval_rows, pool):
+                put("eval", pixels, label)
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
 
+    counts = {split: len(values) for split, values in labels.items()}
     if not counts["train"]:
         why = f"; the first: {writer.broken[0]}" if writer.broken else ""
         raise ValueError(f"dataset {options.dataset_name!r}: none of {writer.total} images is usable{why}")
@@ -413,8 +442,12 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     if writer.broken:
         shown = "; ".join(writer.broken[:3]) + ("; ..." if len(writer.broken) > 3 else "")
         notes.append(f"skipped {len(writer.broken)} of {writer.total} images that cannot be read: {shown}")
+    labelled = all(min(values) >= 0 for values in labels.values())
+    for split, values in labels.items() if labelled else ():
+        np.array(values, np.int64).tofile(folder / f"{split}.labels")
     meta = {
         "format": FORMAT,
+        "labels": labelled,
         "options": vars(options),
         "source": source,
         "num_train": counts["train"],

@@ -28,6 +28,8 @@ class Purpose(IntEnum):
     WEIGHTS = 5
     VALIDATION = 6
     HELD_OUT = 7
+    EVALUATION = 8
+    QUALITY = 9
 
 
 def generator(seed: int, purpose: Purpose, step: int = 0, slot: int = 0) -> np.random.Generator:

@@ -40,19 +40,28 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
             f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={accelerator.gradient_accumulation_steps} in the environment; "
             f"unset it, --gradient_accumulation_steps {config.gradient_accumulation_steps} decides"
         )
+    settle(accelerator, config.num_cpu_threads, "train.py")
+    return accelerator
+
+
+def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None:
+    """Threads, matrix precision, and a check that the processes know of each other.
+
+    Raises:
+        ValueError: they do not.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
         raise ValueError(
             f"{world} processes were started but do not know of each other; on CPUs: "
-            "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 train.py"
+            f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 {program}"
         )
     if accelerator.device.type == "cpu":
         # `accelerate launch` leaves one thread on a CPU (OMP_NUM_THREADS=1): half or less of what the cores can do.
         local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(config.num_cpu_threads or max(1, physical_cores() // local_processes))
+        torch.set_num_threads(num_cpu_threads or max(1, physical_cores() // local_processes))
     else:
         torch.set_float32_matmul_precision("high")  # TF32
-    return accelerator
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:

@@ -172,6 +172,57 @@ def save_training_plot(rows: list[dict[str, Any]], path: Path, title: str, refer
     _save_figure(figure, path)
 
 
+def save_elbo_plot(figures: dict[str, Any], path: Path) -> None:
+    """By timestep (1-based): the KL terms, the epsilon-MSE, and the weight that turns one into the other.
+
+    Args:
+        figures: a report of ddpm.evaluate.
+    """
+    values = {k: np.array([np.nan if v is None else v for v in figures[k]]) for k in ("kl_bits", "eps_mse")}
+    weight, t = np.array(figures["kl_weight_bits"]), np.arange(1, len(figures["eps_mse"]) + 1)
+    figure = _figure(12, 3.8)
+    for axes, x, y, title, color in zip(
+        figure.subplots(1, 3),
+        (t[1:], t, t[1:]),
+        (values["kl_bits"], values["eps_mse"], weight[1:]),
+        (r"$L_{t-1}$ in bits/dim", r"$\epsilon$-MSE, what $L_{simple}$ averages", r"weight $w_t$ (Eq. 12) in bits/dim"),
+        ("tab:blue", "tab:green", "tab:orange"),
+        strict=True,
+    ):
+        known = ~np.isnan(y)
+        axes.plot(x[known], y[known], color=color, lw=1.2)
+        axes.set(xlabel="t", xscale="log", yscale="log", title=title)
+        axes.grid(alpha=0.25)
+    terms = figures["prior_bits"], figures["kl_bits_total"], figures["reconstruction_bits"]
+    figure.suptitle(
+        f"{figures['model']}: {figures['bits_per_dim']:.3f} ± {figures['bits_per_dim_se']:.3f} bits/dim = "
+        f"{terms[0]:.1e} ($L_T$) + {terms[1]:.3f} (sum of $L_{{t-1}}$) + {terms[2]:.3f} ($L_0$)",
+        fontsize=11,
+    )
+    _save_figure(figure, path)
+
+
+def save_neighbours(rows: list[np.ndarray], distances: np.ndarray, path: Path) -> None:
+    """A sample and the training images most like it, row by row, nearest first.
+
+    Args:
+        rows: (1 + k, C, H, W) uint8 each. distances: (rows, k).
+    """
+    columns = len(rows[0])
+    figure = _figure(0.95 * columns + 0.2, 1.08 * len(rows) + 0.3)
+    for r, pictures in enumerate(rows):
+        for c, picture in enumerate(pictures):
+            axes = figure.add_subplot(len(rows), columns, r * columns + c + 1)
+            axes.imshow(picture.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if c:
+                axes.set_xlabel(f"{distances[r][c - 1]:.3f}", fontsize=7, labelpad=1)
+            if r == 0:
+                axes.set_title("sample" if c == 0 else "nearest in training" if c == 1 else "", fontsize=8)
+    _save_figure(figure, path)
+
+
 def _plain_log_axes(axes) -> None:
     """Plain numbers at 1, 2 and 5 of each decade of the axes that are logarithmic."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter

@@ -104,8 +104,8 @@ class NoiseSchedule:
         |eps - eps_theta|^2 by (Eq. 12) and L_simple (Eq. 14) drops. Index 0 is formal: L_0 is no such term."""
         return self.beta**2 / (2 * self.model_log_variance.exp() * self.alpha * (1 - self.alpha_bar))
 
-    def _at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-        """`table[t]` as (B, 1, 1, 1) in the dtype and on the device of `like`."""
+    def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+        """`table[t]`, (B, 1, 1, 1) in the dtype and on the device of `like`; errors as in `q_sample`."""
         t = t.detach().cpu()
         if t.dtype != torch.int64 or bool(((t < 0) | (t >= self.num_steps)).any()):
             raise ValueError(f"t must be int64 in [0, {self.num_steps - 1}], got {t.dtype} {t.flatten()[:8].tolist()}")
@@ -120,19 +120,19 @@ class NoiseSchedule:
         Raises:
             ValueError: t outside [0, T).
         """
-        return self._at(self.alpha_bar.sqrt(), t, x0) * x0 + self._at((1 - self.alpha_bar).sqrt(), t, x0) * eps
+        return self.at(self.alpha_bar.sqrt(), t, x0) * x0 + self.at((1 - self.alpha_bar).sqrt(), t, x0) * eps
 
     def predict_x0(self, xt: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_0 from x_t and its noise, not clipped: Eq. 4 solved for x_0 (Eq. 15). Shapes and errors: `q_sample`."""
-        return (xt - self._at((1 - self.alpha_bar).sqrt(), t, xt) * eps) / self._at(self.alpha_bar.sqrt(), t, xt)
+        return (xt - self.at((1 - self.alpha_bar).sqrt(), t, xt) * eps) / self.at(self.alpha_bar.sqrt(), t, xt)
 
     def predict_eps(self, xt: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """The noise that takes x_0 to x_t: Eq. 4 solved for eps. Shapes and errors as in `q_sample`."""
-        return (xt - self._at(self.alpha_bar.sqrt(), t, xt) * x0) / self._at((1 - self.alpha_bar).sqrt(), t, xt)
+        return (xt - self.at(self.alpha_bar.sqrt(), t, xt) * x0) / self.at((1 - self.alpha_bar).sqrt(), t, xt)
 
     def velocity(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022). Shapes as in `q_sample`."""
-        return self._at(self.alpha_bar.sqrt(), t, x0) * eps - self._at((1 - self.alpha_bar).sqrt(), t, x0) * x0
+        return self.at(self.alpha_bar.sqrt(), t, x0) * eps - self.at((1 - self.alpha_bar).sqrt(), t, x0) * x0
 
     def posterior_mean(self, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """Mean of q(x_{t-1} | x_t, x_0) (Eq. 7).
@@ -145,4 +145,4 @@ class NoiseSchedule:
         """
         c0 = self.beta * self.alpha_bar_prev.sqrt() / (1 - self.alpha_bar)
         ct = (1 - self.alpha_bar_prev) * self.alpha.sqrt() / (1 - self.alpha_bar)
-        return self._at(c0, t, x0) * x0 + self._at(ct, t, x0) * xt
+        return self.at(c0, t, x0) * x0 + self.at(ct, t, x0) * xt

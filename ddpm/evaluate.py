@@ -1,0 +1,436 @@
+"""Measure a checkpoint: the variational bound in bits per dimension, term by term, and the quality of its samples.
+
+python -m ddpm.evaluate runs/digits
+accelerate launch -m ddpm.evaluate you/ddpm --num_images 0 --timesteps 20 --num_samples 2000
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro  # light: --help and wrong usage answer before torch is loaded
+
+from ddpm.config import option, parse_flags, usage_errors
+
+PROG = "python -m ddpm.evaluate"
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Bits per dimension of a checkpoint and, with --num_samples, how good its samples are. Flags accept _ and -."""
+
+    model: tyro.conf.Positional[str] = option("ddpm/assets/mnist", "model", "directory or Hub id")
+    revision: str | None = option(None, "model", "branch, tag or commit of a Hub model")
+
+    dataset_name: str | None = option(None, "data", "as in train.py; default: what the model was trained on")
+    dataset_config_name: str | None = option(None, "data", "configuration of a Hub dataset")
+    dataset_revision: str | None = option(None, "data", "branch, tag or commit of a Hub dataset")
+    image_column: str | None = option(None, "data", "default: the column that holds images")
+    train_split: str | None = option(None, "data", "reference of the sample quality; default: train")
+    eval_split: str | None = option(None, "data", "what the bound is computed on; default: as in train.py")
+    resolution: int | None = option(None, "data", "pixels; default: the data's own")
+    channels: int | None = option(None, "data", "1 or 3; default: the data's own")
+
+    num_images: int = option(64, "bound", "held-out images, drawn by --seed; 0: all")
+    timesteps: int = option(0, "bound", "estimate the sum from this many timesteps an image; 0: all, exactly")
+    variance_type: Literal["fixed_small", "fixed_large"] | None = option(None, "bound", "default: the model's own")
+    clip_denoised: bool = option(True, "bound", "clip the network's x_0 to [-1, 1]")
+
+    num_samples: int = option(0, "samples", "images to draw and compare with the training split; 0: none")
+    sampler: Literal["ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++"] = option(
+        "ddpm", "samples", "ddpm: ancestral with the model's own variance"
+    )
+    num_inference_steps: int | None = option(None, "samples", "default: every timestep")
+    feature_network: Literal["auto", "classifier", "inception"] = option(
+        "auto", "samples", "of the Fréchet distance: a classifier trained here on the labels, or Inception"
+    )
+
+    seed: int = option(0, "run", "of images, noise and samples")
+    batch_size: int = option(64, "run", "most images in one call of the network")
+    num_cpu_threads: int = option(0, "run", "per process on the CPU; 0: physical cores / local processes")
+    output: str = option("report.json", "run", "the report; pictures are written beside it under its name")
+    record: bool = option(False, "run", "also write the figures into the model's metrics.jsonl and card (a directory)")
+
+    def validate(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            ValueError: names the flag, the value, and what is accepted.
+        """
+
+        def need(ok: bool, name: str, accepted: str) -> None:
+            if not ok:
+                raise ValueError(f"--{name} {getattr(self, name)!s}: {accepted} is needed")
+
+        for name in ("num_images", "timesteps", "num_samples", "num_cpu_threads", "seed"):
+            need(getattr(self, name) >= 0, name, "0 or more")
+        need(self.seed < 2**63, "seed", "less than 2**63")
+        need(self.num_images != 1, "num_images", "2 or more (or 0), for a standard error,")
+        need(self.num_samples != 1, "num_samples", "2 or more (or 0)")
+        need(self.batch_size >= 1, "batch_size", "1 or more")
+        need(self.num_inference_steps is None or self.num_inference_steps >= 1, "num_inference_steps", "1 or more")
+        need(self.channels in (None, 1, 3), "channels", "1 or 3")
+        need(self.resolution is None or 1 <= self.resolution <= 1024, "resolution", "1 to 1024 pixels")
+        need(self.output.endswith(".json"), "output", "the name of a .json file")
+
+
+if __name__ == "__main__":
+    with usage_errors(PROG):
+        CONFIG = parse_flags(sys.argv[1:], EvaluateConfig(), PROG)
+        CONFIG.validate()
+
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import math
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from ddpm import checkpoint, data, hub, quality, report
+from ddpm.draws import Purpose, generator
+from ddpm.elbo import elbo_estimate, elbo_terms
+from ddpm.machine import on_main, settle
+from ddpm.sampling import sample
+from ddpm.validation import Validation
+
+log = logging.getLogger("evaluate")
+
+NUM_VALIDATION = 1024  # triples of val_loss, as train.py takes by default
+NOISE_BYTES = 2**28  # of the noise of the images that are looked at together
+
+
+# --------------------------------------------------------------------------------------------------------- the bound
+
+
+def measure_bound(config: EvaluateConfig, model, images: data.Images, accelerator, bar) -> dict[str, Any]:
+    """The part of the report that is about the bound. The processes deal the images among each other."""
+    schedule = dataclasses.replace(model.schedule, variance_type=config.variance_type or model.schedule.variance_type)
+    T, count = schedule.num_steps, config.num_images or len(images.eval)
+    eps_theta = model.engine(accelerator.device)
+    # Not the first ones: MNIST's test split begins with the neater writers.
+    chosen = generator(config.seed, Purpose.EVALUATION, slot=1).permutation(len(images.eval))[:count]
+    mine = list(range(accelerator.process_index, count, accelerator.num_processes))
+    shape = images.eval.shape[1:]
+    together = max(1, min(config.batch_size, NOISE_BYTES // (4 * T * math.prod(shape))))
+    rows = []
+    with torch.no_grad():
+        for start in range(0, len(mine), 1 if config.timesteps else together):
+            numbers = mine[start : start + (1 if config.timesteps else together)]
+            x0 = data.to_float(images.eval[chosen[numbers]])
+            # Noise belongs to the image: figures do not depend on batches, processes or the other images.
+            draws = [generator(config.seed, Purpose.EVALUATION, int(chosen[n]), slot=2) for n in numbers]
+            if config.timesteps:
+                terms, kl_sum = elbo_estimate(
+                    eps_theta, schedule, x0[0], config.timesteps, draws[0], config.clip_denoised, config.batch_size
+                )
+                bar.update(config.timesteps + 1)
+            else:
+                eps = torch.stack([torch.from_numpy(d.standard_normal((T, *shape), np.float32)) for d in draws], 1)
+                terms = elbo_terms(
+                    eps_theta,
+                    schedule,
+                    x0,
+                    eps,
+                    config.clip_denoised,
+                    batch_size=config.batch_size,
+                    on_batch=bar.update,
+                )
+                kl_sum = terms.kl.sum(1)
+            parts = (terms.prior, kl_sum, terms.reconstruction, terms.kl, terms.eps_mse)
+            rows += [(number, *(part[i].numpy() for part in parts)) for i, number in enumerate(numbers)]
+    rows = sorted(gather_object(rows), key=lambda row: row[0])
+    prior, kl_sum, reconstruction = (np.array([row[i] for row in rows]) for i in (1, 2, 3))
+    total = prior + kl_sum + reconstruction
+    kl, mse = (_mean_where_known(np.stack([row[i] for row in rows])) for i in (4, 5))
+    return {
+        "bits_per_dim": float(total.mean()),
+        "bits_per_dim_se": float(total.std(ddof=1) / len(total) ** 0.5),
+        "prior_bits": float(prior.mean()),
+        "kl_bits_total": float(kl_sum.mean()),
+        "reconstruction_bits": float(reconstruction.mean()),
+        "kl_bits": [None if math.isnan(v) else v for v in kl.tolist()],
+        "eps_mse": [None if math.isnan(v) else v for v in mse.tolist()],
+        "kl_weight_bits": (schedule.kl_weight / math.log(2)).tolist(),
+        "variance_type": schedule.variance_type,
+        "clip_denoised": config.clip_denoised,
+        "num_images": len(rows),
+        "timesteps": config.timesteps or T,
+    }
+
+
+def _mean_where_known(values: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(values)
+    return np.where(known.any(0), np.nansum(values, 0) / np.maximum(known.sum(0), 1), np.nan)
+
+
+# ----------------------------------------------------------------------------------------------------------- samples
+
+
+def measure_samples(config: EvaluateConfig, model, images: data.Images, accelerator, bar) -> dict[str, Any]:
+    """The part of the report that is about samples, and their pictures. The processes share the sampling."""
+    floor, reference = quality.split_real(images, config.num_samples, config.seed)
+    # The main process trains the classifier; the others find it in the cache.
+    features = on_main(accelerator, lambda: quality.Features(config.feature_network, images, accelerator.device))
+    share = -(-config.num_samples // accelerator.num_processes)
+    first = min(accelerator.process_index * share, config.num_samples)
+    last = min(first + share, config.num_samples)
+    steps = config.num_inference_steps or model.schedule.num_steps
+    began, drawn = time.perf_counter(), []
+    for start in range(first, last, config.batch_size):
+        shape = (min(config.batch_size, last - start), *images.train.shape[1:])
+        x0 = sample(
+            _counted(model.engine(accelerator.device), bar),
+            model.scheduler,
+            shape,
+            sampler=config.sampler,
+            num_inference_steps=config.num_inference_steps,
+            seed=config.seed,
+            first_image=start,
+        )
+        drawn.append(np.moveaxis(report.to_pixels(x0), -1, 1))
+    seconds = time.perf_counter() - began
+    drawn = np.concatenate(gather_object(drawn))
+    if not accelerator.is_main_process:
+        return {}
+    real = features(images.train[reference])
+    output = Path(config.output)
+    neighbours = quality.nearest(drawn, images.train)
+    held_out = images.eval[: min(len(images.eval), config.num_samples)]
+    report.save_image(
+        report.grid(np.moveaxis(drawn[:64], 1, -1), min(8, len(drawn))), output.with_name(f"{output.stem}-samples.png")
+    )
+    shown = [np.concatenate([drawn[i : i + 1], images.train[neighbours.index[i]]]) for i in range(min(10, len(drawn)))]
+    report.save_neighbours(shown, neighbours.distance[: len(shown)], output.with_name(f"{output.stem}-neighbours.png"))
+    return {
+        "frechet_distance": quality.frechet_distance(real, features(drawn)),
+        "frechet_distance_real": quality.frechet_distance(real, features(images.train[floor])),
+        "feature_network": features.name,
+        "feature_accuracy": features.accuracy,
+        "num_samples": len(drawn),
+        "num_reference": len(reference),
+        "sampler": config.sampler,
+        "num_inference_steps": steps,
+        "seconds_per_sample": seconds * accelerator.num_processes / len(drawn),
+        "nearest_train_rms": float(np.median(neighbours.distance[:, 0])),
+        "nearest_train_rms_real": float(np.median(quality.nearest(held_out, images.train, 1).distance)),
+    }
+
+
+def _counted(eps_theta, bar):
+    def counted(xt, t):
+        eps_hat = eps_theta(xt, t)
+        bar.update(len(xt))
+        return eps_hat
+
+    counted.device = eps_theta.device
+    return counted
+
+
+# ---------------------------------------------------------------------------------------------------------- the whole
+
+
+def data_options(config: EvaluateConfig, model) -> data.DataOptions:
+    """The flags, or what the model was trained on.
+
+    Raises:
+        ValueError: neither says.
+    """
+    names = [name for name in data.DataOptions.__dataclass_fields__ if name != "revision"]
+    given = {name: getattr(config, name) for name in names} | {"revision": config.dataset_revision}
+    trained = model.config.get("options", {})
+    if config.dataset_name is None:
+        if not trained.get("dataset_name"):
+            raise ValueError(f"{model.name} does not say what it was trained on: pass --dataset_name")
+        given = {name: trained.get(name) if value is None else value for name, value in given.items()}
+    return data.DataOptions(**given)
+
+
+def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None) -> dict[str, Any]:
+    """Measure and return the report, in every process; the main process also writes it, and pictures beside it.
+
+    Args:
+        model: one that is loaded already, instead of `config.model`.
+    Raises:
+        ValueError: in one line why this model cannot be measured on these data.
+    """
+    from tqdm import tqdm
+
+    accelerator = Accelerator()
+    settle(accelerator, config.num_cpu_threads, "-m ddpm.evaluate ...")
+    model = model or hub.pull(config.model, config.revision)
+    options = data_options(config, model)
+    images = data.prepare(options, progress=accelerator.is_main_process)
+    size, needed = ((i.resolution, i.resolution, i.channels) for i in (images, model))
+    if size != needed:
+        have, want = ("x".join(map(str, s)) for s in (size, needed))
+        raise ValueError(
+            f"the images of {options.dataset_name!r} are {have}, {model.name} makes {want}: pass "
+            f"--resolution {needed[0]} --channels {needed[2]}, or another --dataset_name"
+        )
+    if config.num_images > len(images.eval):
+        raise ValueError(f"--num_images {config.num_images}: {len(images.eval)} held-out images are there")
+    T = model.schedule.num_steps
+    if config.timesteps >= T:
+        raise ValueError(f"--timesteps {config.timesteps}: 1 to {T - 1} are possible, or 0 for all, exactly")
+    steps = config.num_inference_steps or T
+    if steps > T:
+        raise ValueError(f"--num_inference_steps {steps}: 1 to {T} are possible")
+    if config.num_samples:
+        quality.split_real(images, config.num_samples, config.seed)  # refuses before the minutes that the bound takes
+        if images.train_labels is None and config.feature_network != "inception":
+            on_main(accelerator, lambda: quality.Features(config.feature_network, images))
+    if config.record and not Path(config.model).is_dir():
+        raise ValueError(f"--record: {config.model} is no directory; evaluate one, then push it")
+    for note in images.notes:
+        log.info("%s", note)
+
+    per_image = (config.timesteps + 1) if config.timesteps else T
+    calls = (config.num_images or len(images.eval)) * per_image + NUM_VALIDATION + config.num_samples * steps
+    with tqdm(
+        total=calls // accelerator.num_processes, unit=" images", smoothing=0, disable=not accelerator.is_main_process
+    ) as bar:
+        bar.set_description("bits/dim")
+        bound = measure_bound(config, model, images, accelerator, bar)
+        rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+        validation = Validation(images.eval, model.scheduler, NUM_VALIDATION, rank=rank, world=world)
+        loss = accelerator.reduce(validation.squared_error(model.unet, device).float().to(device), "sum")
+        bar.update(NUM_VALIDATION // world)
+        samples = {}
+        if config.num_samples:
+            bar.set_description("samples")
+            samples = measure_samples(config, model, images, accelerator, bar)
+    figures = {
+        "model": model.name,
+        "revision": model.revision,
+        "dataset": _public_name(options, model, images),
+        "split": options.eval_split or "held out",
+        **bound,
+        "val_loss": float(loss) / NUM_VALIDATION,
+        **samples,
+        "seed": config.seed,
+        "command": command(config, options, model, images),
+        "device": str(device),
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "torchmetrics")},
+    }
+    if accelerator.is_main_process:
+        output = Path(config.output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(output, json.dumps(figures, indent=1) + "\n")
+        report.save_elbo_plot(figures, output.with_suffix(".png"))
+        if config.record:
+            record(Path(config.model), figures)
+    accelerator.wait_for_everyone()
+    return figures
+
+
+def _public_name(options: data.DataOptions, model, images: data.Images) -> str:
+    """The dataset as others know it: a folder with the very pixels of the training is what the model was trained on."""
+    trained = model.config.get("data", {}).get("fingerprint")
+    if trained == images.fingerprint:
+        return model.config["options"]["dataset_name"]
+    return options.dataset_name
+
+
+def command(config: EvaluateConfig, options: data.DataOptions, model, images: data.Images) -> str:
+    """The command line that gives these figures again."""
+    default, words = EvaluateConfig(), [PROG, shlex.quote(config.model)]
+    public = _public_name(options, model, images)
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if f.name in ("model", "output", "record", "num_cpu_threads", "batch_size") or value == getattr(
+            default, f.name
+        ):
+            continue
+        if f.name == "dataset_name" and public != value:
+            continue  # the model says it itself
+        words.append(f"--{f.name} {shlex.quote(str(value))}" if not isinstance(value, bool) else f"--no_{f.name}")
+    return " ".join(words)
+
+
+def record(directory: Path, figures: dict[str, Any]) -> None:
+    """The figures as a row of metrics.jsonl, in the place of an earlier evaluation's, and in the model card.
+
+    Raises:
+        ValueError: the directory is not that of a run.
+    """
+    model = checkpoint.load(directory)
+    if not model.config or not model.metrics:
+        raise ValueError(f"--record: {directory} has no train_config.json and metrics.jsonl to add to")
+    left_out = ("kl_bits", "eps_mse", "kl_weight_bits", "model", "revision", "device", "versions")
+    last = [row for row in model.metrics if row["kind"] == "validation"][-1]
+    row = {"kind": "evaluation", "step": last["step"], "images": last["images"]}
+    row |= {name: value for name, value in figures.items() if name not in left_out}
+    rows = [r for r in model.metrics if r["kind"] != "evaluation"] + [row]
+    report.write_text(directory / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+    report.write_text(directory / "README.md", hub.model_card(directory, model.config, rows, model.unet))
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The report for people."""
+    kl = np.array([math.nan if v is None else v for v in figures["kl_bits"]])
+    mse = np.array([math.nan if v is None else v for v in figures["eps_mse"]])
+    T = len(mse)
+    exact = not np.isnan(kl).any() and figures["timesteps"] == T
+    how = "all timesteps" if figures["timesteps"] == T else f"{figures['timesteps']} timesteps an image"
+    clip = "clipped" if figures["clip_denoised"] else "not clipped"
+    lines = [
+        f"{figures['model']} on {figures['dataset']} ({figures['split']}), {figures['num_images']} images, {how}",
+        f"bits/dim         {figures['bits_per_dim']:9.4f} ± {figures['bits_per_dim_se']:.4f}   "
+        f"(an upper bound; {figures['variance_type']}, x_0 {clip})",
+        f"  L_T            {figures['prior_bits']:9.2e}",
+        f"  sum of L_t-1   {figures['kl_bits_total']:9.4f}",
+    ]
+    for first, last in ((2, 10), (11, 100), (101, T)) if exact and T > 101 else ():
+        part = slice(first - 2, last - 1)
+        lines.append(
+            f"    t = {first:>3d} ... {last:<4d}{kl[part].sum():8.4f}   epsilon-MSE {mse[first - 1 : last].mean():.4f}"
+        )
+    lines += [
+        f"  L_0            {figures['reconstruction_bits']:9.4f}",
+        f"val_loss         {figures['val_loss']:9.4f}   (epsilon-MSE, frozen images, timesteps and noise)",
+    ]
+    if "frechet_distance" in figures:
+        accuracy = figures["feature_accuracy"]
+        seen = f", {100 * accuracy:.1f} % right on held-out images" if accuracy is not None else ""
+        lines += [
+            f"Fréchet distance {figures['frechet_distance']:9.3f}   floor, real against real: "
+            f"{figures['frechet_distance_real']:.3f}",
+            f"  {figures['num_samples']} samples against {figures['num_reference']} training images; "
+            f"{figures['sampler']}, {figures['num_inference_steps']} steps; "
+            f"features of {figures['feature_network']}{seen}.",
+            "  Compares within this project only.",
+            f"nearest training image: {figures['nearest_train_rms']:.4f} (rms, median) for samples, "
+            f"{figures['nearest_train_rms_real']:.4f} for held-out images; copies would come much closer",
+        ]
+    return "\n".join(lines)
+
+
+def main(config: EvaluateConfig) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("httpx", "httpx2", "filelock", "accelerate", "matplotlib", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        figures = evaluate(config)
+    except (ValueError, OSError, torch.OutOfMemoryError) as error:
+        print(f"{PROG}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if "frechet_distance" in figures or not config.num_samples:  # the main process
+        print(table(figures))
+        print(f"written: {config.output} and pictures beside it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(CONFIG))

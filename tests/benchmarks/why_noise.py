@@ -1,0 +1,158 @@
+"""Why predict the noise, and why drop the weights of the bound? The same network, data, seeds and budget, five ways.
+
+    python tests/benchmarks/why_noise.py [--steps 2000] [--seeds 0 1 2] [--preset digits] [--dataset_name FOLDER]
+
+Trains through train.py's own loop, measures through ddpm.evaluate: bits per dimension of the held-out images over all
+timesteps, epsilon-MSE by t, Fréchet distance of ancestral samples. Prints one table, mean and standard deviation over
+the seeds. Finished runs are kept in --output_dir and not done again.
+
+The last row is the network of the article that this project grew out of: two 3x3 convolutions, 1 to 64 to 1 channels,
+a ReLU between them; it never sees t.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+import torch
+from accelerate.state import AcceleratorState
+from diffusers import DDPMScheduler, ModelMixin
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.unets.unet_2d import UNet2DOutput
+from torch import nn
+
+import train as trainer
+from ddpm import checkpoint
+from ddpm.config import preset
+from ddpm.evaluate import EvaluateConfig, evaluate
+from ddpm.unet import build_unet
+
+
+class TwoConvolutions(ModelMixin, ConfigMixin):
+    """The article's network."""
+
+    @register_to_config
+    def __init__(self, sample_size: int, in_channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, in_channels, 3, padding=1)
+        )
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> UNet2DOutput:
+        return UNet2DOutput(self.layers(sample))
+
+
+VARIANTS = {
+    "epsilon (L_simple)": ({}, build_unet),
+    "x_0": ({"prediction_type": "sample"}, build_unet),
+    "v": ({"prediction_type": "v_prediction"}, build_unet),
+    "epsilon, weights of the bound": ({"loss_weighting": "kl"}, build_unet),
+    "epsilon, two convolutions": ({}, lambda resolution, channels, **_: TwoConvolutions(resolution, channels)),
+}
+RANGES = ((1, 10), (11, 100), (101, 400), (401, 1000))  # of t, 1-based
+
+
+def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict:
+    """Train and measure one network."""
+    options, build = VARIANTS[name]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    data = {"dataset_name": args.dataset_name} if args.dataset_name else {}
+    config = preset(
+        args.preset,
+        seed=seed,
+        output_dir=folder,
+        max_train_steps=args.steps,
+        validation_steps=10**6,
+        num_samples=1,
+        sample_steps=10,
+        **options,
+        **data,
+    )
+    started = time.perf_counter()
+    for _ in trainer.train(config, build=build):
+        pass
+    seconds = time.perf_counter() - started
+    kind = TwoConvolutions if "two" in name else checkpoint.UNet2DModel
+    model = checkpoint.Checkpoint(
+        name=f"{name}, seed {seed}",
+        unet=kind.from_pretrained(folder / "unet", use_safetensors=True).eval(),
+        scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"),
+        directory=folder,
+        config=json.loads((folder / "train_config.json").read_text()),
+    )
+    AcceleratorState._reset_state(reset_partial_state=True)
+    # The evaluation's own draws are the same for all: differences are the networks'.
+    report = evaluate(
+        EvaluateConfig(
+            num_images=args.images,
+            num_samples=args.samples,
+            num_inference_steps=args.inference_steps,
+            batch_size=128,
+            output=str(folder / "report.json"),
+        ),
+        model,
+    )
+    parameters = sum(p.numel() for p in model.unet.parameters())
+    return report | {"variant": name, "train_seed": seed, "parameters": parameters, "train_seconds": seconds}
+
+
+def row(name: str, reports: list[dict]) -> str:
+    """One line of the table: mean and standard deviation over seeds."""
+
+    def spread(values: list[float], digits: int) -> str:
+        return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.{digits}f}"
+
+    cells = [spread([np.mean(r["eps_mse"][a - 1 : b]) for r in reports], 4) for a, b in RANGES]
+    cells.insert(0, spread([r["val_loss"] for r in reports], 4))
+    cells += [spread([r["bits_per_dim"] for r in reports], 3), spread([r["reconstruction_bits"] for r in reports], 3)]
+    cells += [spread([r["frechet_distance"] for r in reports], 1)]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="digits")
+    parser.add_argument("--dataset_name")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--images", type=int, default=0, help="of the bound; 0: all held-out ones")
+    parser.add_argument("--samples", type=int, default=800)
+    parser.add_argument("--inference_steps", type=int, default=250)
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/why_noise"))
+    args = parser.parse_args()
+    reports: dict[str, list[dict]] = {name: [] for name in args.variants}
+    for seed in args.seeds:
+        for number, name in enumerate(VARIANTS):
+            if name not in reports:
+                continue
+            folder = args.output_dir / f"{args.preset}-{args.steps}-{number}-{seed}"
+            result = folder.with_suffix(".json")
+            if not result.is_file():
+                result.parent.mkdir(parents=True, exist_ok=True)
+                result.write_text(json.dumps(run(args, name, seed, folder)))
+            reports[name].append(json.loads(result.read_text()))
+            print(row(f"{name}, seed {seed}", reports[name][-1:]), file=sys.stderr, flush=True)
+    some = next(iter(reports.values()))[0]
+    print(
+        f"{args.preset}, {args.steps:,} steps, {len(args.seeds)} seeds: mean ± standard deviation. bits/dim of "
+        f"{some['num_images']} held-out images, all timesteps, fixed_small, clipped; Fréchet distance of "
+        f"{some['num_samples']} samples, {some['num_inference_steps']} ancestral steps (floor "
+        f"{some['frechet_distance_real']:.1f}).\n"
+    )
+    print("| the network predicts | val_loss | " + " | ".join(f"epsilon-MSE, t {a}–{b}" for a, b in RANGES), end="")
+    print(" | bits/dim | of which L_0 | Fréchet distance |\n|" + "---|" * (5 + len(RANGES)))
+    for name, several in reports.items():
+        parameters = several[0]["parameters"]
+        print(row(name if parameters > 10_000 else f"{name} ({parameters:,} parameters)", several))
+
+
+if __name__ == "__main__":
+    main()
