@@ -203,11 +203,8 @@ def _splits(options: DataOptions, source: dict[str, Any]) -> tuple[Iterable, Ite
     chosen = [dataset[name] if name else None for name in (train, held_out)]
     note = f"training on split {train!r}; held out: {f'split {held_out!r}' if held_out else '5 % of it'}"
     if pictures:
-        classes = sorted({Path(row["path"]).parent.name for rows in pictures.values() for row in rows})
-        number = {name: i for i, name in enumerate(classes)} if len(classes) > 1 else {}
-        chosen = [
-            rows and [(row, number.get(Path(row["path"]).parent.name)) for row in rows] for rows in chosen
-        ]  # folders of classes, as everybody lays them out
+        classes = sorted({row["class"] for rows in pictures.values() for row in rows if row["class"]})
+        chosen = [rows and [(row, _number(row["class"], classes)) for row in rows] for rows in chosen]
     else:
         column = _image_column(dataset[train], options)
         label = _label_column(dataset[train])
@@ -216,7 +213,11 @@ def _splits(options: DataOptions, source: dict[str, Any]) -> tuple[Iterable, Ite
     return *chosen, [note]
 
 
-def _picture_files(folder: Path) -> dict[str, list[dict[str, str]]] | None:
+def _number(name: str | None, classes: list[str]) -> int | None:
+    return classes.index(name) if name and len(classes) > 1 else None
+
+
+def _picture_files(folder: Path) -> dict[str, list[dict[str, str | None]]] | None:
     """Image files below a folder, by split; None where tables lie there, which are the business of `datasets`.
 
     Only folders named train, test, ... at the top make splits, and only if all images lie in such: `datasets` would
@@ -229,12 +230,14 @@ def _picture_files(folder: Path) -> dict[str, list[dict[str, str]]] | None:
     if any(file.suffix in (".parquet", ".arrow", ".tar", ".zip", ".csv", ".json", ".jsonl") for file in files):
         return None
     pictures = [file for file in files if file.suffix.lower() in extensions]
-    by_split: dict[str, list[dict[str, str]]] = {}
+    tops = {file.relative_to(folder).parts[0] for file in pictures}
+    depth = int("train" in tops and tops <= {"train", *EVAL_SPLITS})  # of the folders that are splits
+    by_split: dict[str, list[dict[str, str | None]]] = {}
     for file in pictures:
-        by_split.setdefault(file.relative_to(folder).parts[0], []).append({"path": str(file)})
-    if "train" in by_split and set(by_split) <= {"train", *EVAL_SPLITS}:
-        return by_split
-    return {"train": [{"path": str(file)} for file in pictures]} if pictures else None
+        parts = file.relative_to(folder).parts
+        row = {"path": str(file), "class": parts[-2] if len(parts) > 1 + depth else None}
+        by_split.setdefault(parts[0] if depth else "train", []).append(row)
+    return by_split or None
 
 
 def _load_dataset(options: DataOptions, source: dict[str, Any]):

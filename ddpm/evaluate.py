@@ -33,7 +33,7 @@ class EvaluateConfig:
     resolution: int | None = option(None, "data", "pixels; default: the data's own")
     channels: int | None = option(None, "data", "1 or 3; default: the data's own")
 
-    num_images: int = option(64, "bound", "held-out images, drawn by --seed; 0: all")
+    num_images: int = option(64, "bound", "held-out images at most, drawn by --seed; 0: all")
     timesteps: int = option(0, "bound", "estimate the sum from this many timesteps an image; 0: all, exactly")
     variance_type: Literal["fixed_small", "fixed_large"] | None = option(None, "bound", "default: the model's own")
     clip_denoised: bool = option(True, "bound", "clip the network's x_0 to [-1, 1]")
@@ -115,7 +115,7 @@ NOISE_BYTES = 2**28  # of the noise of the images that are looked at together
 def measure_bound(config: EvaluateConfig, model, images: data.Images, accelerator, bar) -> dict[str, Any]:
     """The part of the report that is about the bound. The processes deal the images among each other."""
     schedule = dataclasses.replace(model.schedule, variance_type=config.variance_type or model.schedule.variance_type)
-    T, count = schedule.num_steps, config.num_images or len(images.eval)
+    T, count = schedule.num_steps, min(config.num_images or len(images.eval), len(images.eval))
     eps_theta = model.engine(accelerator.device)
     # Not the first ones: MNIST's test split begins with the neater writers.
     chosen = generator(config.seed, Purpose.EVALUATION, slot=1).permutation(len(images.eval))[:count]
@@ -176,11 +176,12 @@ def _mean_where_known(values: np.ndarray) -> np.ndarray:
 # ----------------------------------------------------------------------------------------------------------- samples
 
 
-def measure_samples(config: EvaluateConfig, model, images: data.Images, accelerator, bar) -> dict[str, Any]:
-    """The part of the report that is about samples, and their pictures. The processes share the sampling."""
+def measure_samples(
+    config: EvaluateConfig, model, images: data.Images, features: list[quality.Features], accelerator, bar
+) -> dict[str, Any]:
+    """The part of the report that is about samples, and their pictures. The processes share the sampling; the main one,
+    which alone has `features`, measures."""
     floor, reference = quality.split_real(images, config.num_samples, config.seed)
-    # The main process trains the classifier; the others find it in the cache.
-    features = on_main(accelerator, lambda: quality.Features(config.feature_network, images, accelerator.device))
     share = -(-config.num_samples // accelerator.num_processes)
     first = min(accelerator.process_index * share, config.num_samples)
     last = min(first + share, config.num_samples)
@@ -200,8 +201,9 @@ def measure_samples(config: EvaluateConfig, model, images: data.Images, accelera
         drawn.append(np.moveaxis(report.to_pixels(x0), -1, 1))
     seconds = time.perf_counter() - began
     drawn = np.concatenate(gather_object(drawn))
-    if not accelerator.is_main_process:
+    if not features:
         return {}
+    (features,) = features
     real = features(images.train[reference])
     output = Path(config.output)
     neighbours = quality.nearest(drawn, images.train)
@@ -277,25 +279,30 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
             f"the images of {options.dataset_name!r} are {have}, {model.name} makes {want}: pass "
             f"--resolution {needed[0]} --channels {needed[2]}, or another --dataset_name"
         )
-    if config.num_images > len(images.eval):
-        raise ValueError(f"--num_images {config.num_images}: {len(images.eval)} held-out images are there")
     T = model.schedule.num_steps
     if config.timesteps >= T:
         raise ValueError(f"--timesteps {config.timesteps}: 1 to {T - 1} are possible, or 0 for all, exactly")
     steps = config.num_inference_steps or T
     if steps > T:
         raise ValueError(f"--num_inference_steps {steps}: 1 to {T} are possible")
-    if config.num_samples:
-        quality.split_real(images, config.num_samples, config.seed)  # refuses before the minutes that the bound takes
-        if images.train_labels is None and config.feature_network != "inception":
-            on_main(accelerator, lambda: quality.Features(config.feature_network, images))
-    if config.record and not Path(config.model).is_dir():
-        raise ValueError(f"--record: {config.model} is no directory; evaluate one, then push it")
+    features: list[quality.Features] = []
+    if config.num_samples:  # what is refused is refused before the minutes that the bound takes
+        quality.split_real(images, config.num_samples, config.seed)
+        on_main(
+            accelerator,
+            lambda: features.append(quality.Features(config.feature_network, images, accelerator.device)),
+        )
+    if config.record and not (Path(config.model).is_dir() and model.config and model.metrics):
+        raise ValueError(f"--record: {config.model} is no directory of a run, with train_config.json and metrics.jsonl")
     for note in images.notes:
         log.info("%s", note)
 
     per_image = (config.timesteps + 1) if config.timesteps else T
-    calls = (config.num_images or len(images.eval)) * per_image + NUM_VALIDATION + config.num_samples * steps
+    calls = (
+        (min(config.num_images or len(images.eval), len(images.eval))) * per_image
+        + NUM_VALIDATION
+        + config.num_samples * steps
+    )
     with tqdm(
         total=calls // accelerator.num_processes, unit=" images", smoothing=0, disable=not accelerator.is_main_process
     ) as bar:
@@ -308,7 +315,7 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
         samples = {}
         if config.num_samples:
             bar.set_description("samples")
-            samples = measure_samples(config, model, images, accelerator, bar)
+            samples = measure_samples(config, model, images, features, accelerator, bar)
     figures = {
         "model": model.name,
         "revision": model.revision,
@@ -328,7 +335,7 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
         report.write_text(output, json.dumps(figures, indent=1) + "\n")
         report.save_elbo_plot(figures, output.with_suffix(".png"))
         if config.record:
-            record(Path(config.model), figures)
+            record(Path(config.model), model, figures)
     accelerator.wait_for_everyone()
     return figures
 
@@ -357,15 +364,8 @@ def command(config: EvaluateConfig, options: data.DataOptions, model, images: da
     return " ".join(words)
 
 
-def record(directory: Path, figures: dict[str, Any]) -> None:
-    """The figures as a row of metrics.jsonl, in the place of an earlier evaluation's, and in the model card.
-
-    Raises:
-        ValueError: the directory is not that of a run.
-    """
-    model = checkpoint.load(directory)
-    if not model.config or not model.metrics:
-        raise ValueError(f"--record: {directory} has no train_config.json and metrics.jsonl to add to")
+def record(directory: Path, model: checkpoint.Checkpoint, figures: dict[str, Any]) -> None:
+    """The figures as a row of metrics.jsonl, in the place of an earlier evaluation's, and in the model card."""
     left_out = ("kl_bits", "eps_mse", "kl_weight_bits", "model", "revision", "device", "versions")
     last = [row for row in model.metrics if row["kind"] == "validation"][-1]
     row = {"kind": "evaluation", "step": last["step"], "images": last["images"]}

@@ -23,6 +23,7 @@ from .errors import first_line
 
 log = logging.getLogger(__name__)
 
+CLASSIFIER_STEPS = 1500  # of 64 images, and at least 3 epochs
 CLASSIFIER_VERSION = 1  # raise it when the network or its training changes
 BATCH = 512
 
@@ -83,7 +84,7 @@ def train_classifier(images: Images, device: torch.device | str = "cpu") -> tupl
             log.warning("%s is damaged (%s); training it again", path, first_line(error))
 
     # Seeds of its own: every evaluation of one dataset looks through the same eyes.
-    epochs = max(3, -(-3000 * 64 // len(images.train)))
+    epochs = max(3, -(-CLASSIFIER_STEPS * 64 // len(images.train)))
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(0)
         network = Classifier(images.channels, classes).to(device).train()
@@ -167,7 +168,7 @@ def frechet_distance(real: Tensor, others: Tensor) -> float:
 
     identity = nn.Identity()
     identity.num_features = real.shape[1]  # the features are computed once, outside
-    metric = FrechetInceptionDistance(feature=identity)
+    metric = FrechetInceptionDistance(feature=identity, sync_on_compute=False)  # one process has them all
     metric.update(real, real=True)
     metric.update(others, real=False)
     return float(metric.compute())

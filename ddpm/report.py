@@ -108,8 +108,10 @@ def _save_figure(figure, path: Path) -> None:
 
 def save_strip(steps: Iterable[ReverseStep], path: Path, columns: int = 11, images: int = 2) -> None:
     """Pictures of x_t over x0_hat along one reverse trajectory, noise on the left, and t (1-based) above."""
-    steps = list(steps)
-    chosen = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, columns - 1).round().astype(int))]
+    chosen = []  # of a thousand steps of large images, only what is shown is kept
+    for step in steps:
+        if step.index in np.linspace(0, step.num_steps - 1, columns - 1).round():
+            chosen.append(step)
     names = [f"t = {s.t + 1}" for s in chosen] + ["t = 0"]
     rows = []
     for i in range(min(images, chosen[0].xt.shape[0])):

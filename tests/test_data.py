@@ -102,6 +102,43 @@ def test_parquet_with_named_columns_and_splits(tmp_path):
     assert np.array_equal(images.eval[:, 0], np.stack([np.asarray(p) for p in pictures[25:]]))
 
 
+def test_labels_of_digits_parquet_and_class_folders(tmp_path):
+    """They stay beside their images, also where images are held out or left out as damaged."""
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    of = {
+        np.round(i * 255 / 16).astype(np.uint8).tobytes(): int(t)
+        for i, t in zip(source.images, source.target, strict=True)
+    }
+    images = prepare(DataOptions())
+    for pixels, labels in ((images.train, images.train_labels), (images.eval, images.eval_labels)):
+        assert [of[p.tobytes()] for p in pixels] == labels.tolist()
+
+    parquet(
+        tmp_path / "d/train-0.parquet", [picture(i) for i in range(40)], "img", {"label": [i % 7 for i in range(40)]}
+    )
+    images = prepare(DataOptions(dataset_name=str(tmp_path / "d")))
+    of = {np.asarray(picture(i)).tobytes(): i % 7 for i in range(40)}
+    for pixels, labels in ((images.train, images.train_labels), (images.eval, images.eval_labels)):
+        assert [of[p.tobytes()] for p in pixels] == labels.tolist()
+
+    for split, start in (("train", 0), ("test", 100)):
+        for number, name in enumerate(("cat", "dog")):
+            (tmp_path / "c" / split / name).mkdir(parents=True)
+            for i in range(12):
+                picture(start + 20 * number + i).save(tmp_path / "c" / split / name / f"{i:02d}.png")
+    (tmp_path / "c/train/cat/00.png").write_bytes(b"damaged")
+    images = prepare(DataOptions(dataset_name=str(tmp_path / "c")))
+    assert images.train_labels.tolist() == [0] * 11 + [1] * 12
+    assert images.eval_labels.tolist() == [0] * 12 + [1] * 12
+    assert images.train[11].tobytes() == np.asarray(picture(20)).tobytes()
+
+    folder_of_images(tmp_path / "flat/train", 24)
+    folder_of_images(tmp_path / "flat/test", 6)
+    assert prepare(DataOptions(dataset_name=str(tmp_path / "flat"))).train_labels is None, "a split is no class"
+
+
 def test_resolution_and_channels(tmp_path):
     root = folder_of_images(tmp_path / "mixed", 24, size=(20, 30), channels=3)
     picture(99, size=(17, 17), channels=3).save(root / "other.png")

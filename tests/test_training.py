@@ -1,11 +1,14 @@
 """Training end to end: through the launchers as users start it, and through the generator in this process."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -353,16 +356,37 @@ def test_output_cadence_may_change_on_resume(tmp_path, whole):
         assert torch.equal(tensor, weights(tmp_path / "run")[name])
 
 
-def test_damaged_states_are_passed_over(tmp_path, whole, caplog):
+def flip_a_bit(folder):
+    data = bytearray((folder / state.TENSORS).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / state.TENSORS).write_bytes(data)
+
+
+def write_half(folder):
+    data = (folder / state.TENSORS).read_bytes()
+    (folder / state.TENSORS).write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (flip_a_bit, "damaged, its checksum does not fit"),
+        (write_half, "damaged, its checksum does not fit"),
+        (lambda folder: (folder / state.META).write_text('{"step": 8, "opt'), "not a training state"),
+        (lambda folder: (folder / state.META).unlink(), "not a training state"),
+        (lambda folder: folder.rename(folder.with_name(f".tmp-{folder.name}")), None),  # a crash before the rename
+    ],
+)
+def test_damaged_and_half_written_states_are_passed_over(tmp_path, whole, caplog, damage, said):
+    caplog.set_level("INFO")
     in_process(tmp_path / "run", should_stop=lambda step: step >= 8)
     newest, older = sorted((tmp_path / "run/checkpoints").glob("step-*"), reverse=True)
-    data = bytearray((newest / state.TENSORS).read_bytes())
-    data[len(data) // 2] ^= 1
-    (newest / state.TENSORS).write_bytes(data)
-    last = in_process(tmp_path / "run")
-    assert last.stopped == "finished"
-    assert "damaged, its checksum does not fit" in caplog.text
-    assert older.name == "step-000006"
+    assert (newest.name, older.name) == ("step-000008", "step-000006")
+    damage(newest)
+    assert in_process(tmp_path / "run").stopped == "finished"
+    assert not said or said in caplog.text
+    assert "Resuming at step 6" in caplog.text
+    assert not list((tmp_path / "run/checkpoints").glob(".tmp*"))
     assert_same_run(tmp_path / "run", whole)
 
 
@@ -492,15 +516,23 @@ def test_learning_rate_is_a_function_of_the_optimizer_step(tmp_path):
     assert values[4:] == sorted(values[4:], reverse=True)
     constant = dataclasses.replace(config, lr_schedule="constant")
     assert [trainer.learning_rate(constant, step) for step in (3, 4, 11, 10**6)] == [1.0] * 4
-    for accumulation in (1, 2):  # counts optimizer steps, not micro-batches
-        folder = tmp_path / str(accumulation)
-        in_process(folder, gradient_accumulation_steps=accumulation)
-        rows = [row for row in report.read_metrics(folder / "metrics.jsonl") if row["kind"] == "train"]
-        expected = preset("digits", **TINY)
-        assert [row["lr"] for row in rows] == pytest.approx(
-            [trainer.learning_rate(expected, step) for step in (4, 9, 11)], rel=1e-5
-        )
-        assert rows[-1]["images"] == 12 * 16 * accumulation
+
+
+@pytest.mark.parametrize(
+    ("processes", "accumulation", "batch"), [(1, 1, 24), (1, 2, 12), (1, 3, 8), (2, 1, 12), (2, 2, 6), (2, 3, 8)]
+)
+def test_processes_accumulation_and_batch_mean_what_the_flags_say(tmp_path, processes, accumulation, batch):
+    """The recipe of diffusers' example steps its schedule once per process and micro-batch; here the rates are those
+    of the optimizer step, and a step takes processes x accumulation x batch images."""
+    shape = {"gradient_accumulation_steps": accumulation, "train_batch_size": batch}
+    options = {"logging_steps": 1, "learning_rate": 1e-3, "max_train_steps": 8} | shape
+    done = start(command(tmp_path / "run", processes, **options))
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in report.read_metrics(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
+    assert [row["images"] for row in rows] == [processes * accumulation * batch * step for step in range(1, 9)]
+    # 4 steps of warm-up to 1e-3, then half a cosine over the other 4
+    expected = [0.25e-3, 0.5e-3, 0.75e-3, 1e-3] + [0.5e-3 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]
+    assert [row["lr"] for row in rows] == pytest.approx(expected, rel=1e-5)
 
 
 def test_linear_betas_reach_noise_for_any_number_of_timesteps():
@@ -585,8 +617,43 @@ def test_a_disk_that_fills_while_the_model_is_exported_costs_that_export(tmp_pat
     assert_same_run(tmp_path / "run", whole)
 
 
-def test_trackers_get_the_numbers_and_the_pictures(tmp_path, monkeypatch):
-    """Through Accelerate's own interface, with a tracker that remembers."""
+def from_tensorboard(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "run/logs/ddpm"))
+    events.Reload()
+    numbers = {}
+    for name in events.Tags()["scalars"]:
+        for event in events.Scalars(name):
+            numbers.setdefault(event.step, {})[name] = event.value
+    return numbers, {event.step: event.width for event in events.Images("samples")}
+
+
+def from_trackio(folder):
+    numbers, pictures = {}, {}
+    with contextlib.closing(sqlite3.connect(folder / "trackio/ddpm.db")) as database:
+        for step, text in database.execute("select step, metrics from metrics"):
+            numbers.setdefault(step, {}).update(json.loads(text))
+    for path in (folder / "trackio/media").rglob("*.png"):
+        pictures[int(path.parent.name)] = Image.open(path).width
+    return numbers, pictures
+
+
+@pytest.mark.parametrize(("tracker", "read"), [("tensorboard", from_tensorboard), ("trackio", from_trackio)])
+def test_real_trackers_get_the_numbers_and_the_pictures(tmp_path, tracker, read):
+    done = start(command(tmp_path / "run", report_to=tracker), TRACKIO_DIR=str(tmp_path / "trackio"))
+    assert done.returncode == 0, done.stderr
+    numbers, pictures = read(tmp_path)
+    for row in report.read_metrics(tmp_path / "run/metrics.jsonl"):
+        for key in ("loss", "val_loss", "val_loss_ema", "lr"):
+            if key in row:
+                assert numbers[row["step"]][f"{row['kind']}/{key}"] == pytest.approx(row[key], rel=1e-5)
+    width = Image.open(tmp_path / "run/samples/step-000012.png").width
+    assert pictures == {6: width, 12: width}
+
+
+def test_wandb_gets_the_numbers_and_the_pictures(tmp_path, monkeypatch):
+    """Through Accelerate's own interface, with a tracker that remembers: W&B itself needs its service."""
     seen = {"numbers": {}, "pictures": {}}
 
     class Tracker:
