@@ -190,6 +190,7 @@ def train(
 
     # ------------------------------------------------------------------------------------------------------ Algorithm 1
     model.train()
+    parameters = list(unet.parameters())  # found once, not at every step
     busy, timed_from, skipped_in_a_row = 0.0, first_step, 0
     for step in range(first_step, config.max_train_steps):
         began = time.monotonic()
@@ -219,7 +220,7 @@ def train(
                 objective = loss if weights is None else weights[t] * loss
                 accelerator.backward(objective.mean())
                 if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(unet.parameters(), config.max_grad_norm)
+                    norm = accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad()
             losses.append(loss.detach())

@@ -86,6 +86,7 @@ import importlib.metadata
 import json
 import logging
 import math
+import os
 import shlex
 import time
 from pathlib import Path
@@ -204,7 +205,7 @@ def measure_samples(
     if not features:
         return {}
     (features,) = features
-    real = features(images.train[reference])
+    real = features(images.train, reference)
     output = Path(config.output)
     neighbours = quality.nearest(drawn, images.train)
     held_out = images.eval[: min(len(images.eval), config.num_samples)]
@@ -215,7 +216,7 @@ def measure_samples(
     report.save_neighbours(shown, neighbours.distance[: len(shown)], output.with_name(f"{output.stem}-neighbours.png"))
     return {
         "frechet_distance": quality.frechet_distance(real, features(drawn)),
-        "frechet_distance_real": quality.frechet_distance(real, features(images.train[floor])),
+        "frechet_distance_real": quality.frechet_distance(real, features(images.train, floor)),
         "feature_network": features.name,
         "feature_accuracy": features.accuracy,
         "num_samples": len(drawn),
@@ -294,6 +295,10 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
         )
     if config.record and not (Path(config.model).is_dir() and model.config and model.metrics):
         raise ValueError(f"--record: {config.model} is no directory of a run, with train_config.json and metrics.jsonl")
+    output = Path(config.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(output.parent, os.W_OK):
+        raise ValueError(f"--output {output}: {output.parent} is not writable")
     for note in images.notes:
         log.info("%s", note)
 
@@ -330,8 +335,6 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "torchmetrics")},
     }
     if accelerator.is_main_process:
-        output = Path(config.output)
-        output.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(output, json.dumps(figures, indent=1) + "\n")
         report.save_elbo_plot(figures, output.with_suffix(".png"))
         if config.record:

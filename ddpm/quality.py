@@ -157,9 +157,11 @@ class Features:
         self.compute = lambda pixels: network(torch.from_numpy(np.array(pixels)).to(device))
 
     @torch.no_grad()
-    def __call__(self, images: np.ndarray) -> Tensor:
-        """(N, C, H, W) uint8 to (N, features) float64 on the CPU."""
-        return torch.cat([self.compute(images[i : i + BATCH]).double().cpu() for i in range(0, len(images), BATCH)])
+    def __call__(self, images: np.ndarray, index: np.ndarray | None = None) -> Tensor:
+        """(N, C, H, W) uint8, or those at `index` of a memory map, to (N, features) float64 on the CPU."""
+        index = np.arange(len(images)) if index is None else index
+        parts = (index[i : i + BATCH] for i in range(0, len(index), BATCH))
+        return torch.cat([self.compute(images[part]).double().cpu() for part in parts])
 
 
 def frechet_distance(real: Tensor, others: Tensor) -> float:

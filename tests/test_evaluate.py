@@ -185,7 +185,7 @@ def test_the_distance_tells_worse_images_from_better_ones():
     assert torch.equal(features(x), again(x))
     noisy = np.clip(x + np.random.default_rng(0).normal(0, 25, x.shape), 0, 255).astype(np.uint8)
     noisier = np.clip(x + np.random.default_rng(0).normal(0, 80, x.shape), 0, 255).astype(np.uint8)
-    real = features(images.train[reference])
+    real = features(images.train, reference)
     distances = [quality.frechet_distance(real, features(i)) for i in (x, noisy, noisier)]
     assert distances[0] < 0.8 * distances[1] < 0.5 * distances[2]
     one_class = x[images.train_labels[part] == 3]
