@@ -55,7 +55,9 @@ MAX_WEIGHTS_BYTES = 4 * 2**30  # of a pull; the paper's largest network has 0.5
 MAX_JSON_BYTES = 32 * 2**20  # of a pull, per file
 
 REQUEST_TIMEOUT_S = 30  # without a byte; the client itself would wait for ever
+LOOKUP_LIMIT_S = 60  # to find out whether there is a repository, and what it holds
 PUSH_LIMIT_S = 900  # the last push, with all its tries
+MILESTONE_LIMIT_S = 600  # a push while training, with all its tries
 MILESTONE_INTERVAL_S = 600  # between pushes while training: the Hub keeps every version
 FIRST_WAIT_S, MAX_WAIT_S = 1.0, 60.0  # between tries: doubled each time
 GRACE_S = 10  # for a process to notice by itself that its time is up; uploads by Xet may not
@@ -77,6 +79,10 @@ class HubError(ValueError):
 # ------------------------------------------------------------------------------------------------- talking to the Hub
 
 
+class _TimeIsUpError(TimeoutError):
+    """Not one of the errors that the client tries again after."""
+
+
 class _Limit:
     """A moment after which no request is begun. One at a time, for the whole process: the client has threads."""
 
@@ -85,18 +91,18 @@ class _Limit:
     @classmethod
     @contextlib.contextmanager
     def after(cls, seconds: float):
-        cls.moment = time.monotonic() + seconds
+        before, cls.moment = cls.moment, min(cls.moment, time.monotonic() + seconds)
         try:
             yield
         finally:
-            cls.moment = float("inf")
+            cls.moment = before
 
 
 def _bound(request) -> None:
     """Hook of the HTTP client, before every request: a timeout, also where it would wait for ever, and the limit."""
     left = _Limit.moment - time.monotonic()
     if left <= 0:
-        raise TimeoutError("the time for this is up")  # which the client does not try again
+        raise _TimeIsUpError("the Hub took too long")
     limits = request.extensions.get("timeout") or {}
     kinds = ("connect", "read", "write", "pool")
     request.extensions["timeout"] = {kind: min(limits.get(kind) or REQUEST_TIMEOUT_S, left) for kind in kinds}
@@ -169,6 +175,8 @@ def _reason(error: BaseException, repo_id: str | None = None, writing: bool = Fa
     if isinstance(error, HubError):
         return str(error)
     status, login = _status(error), "log in with `hf auth login` or set HF_TOKEN"
+    if isinstance(error, _TimeIsUpError):
+        return str(error)
     if any(isinstance(e, errors.OfflineModeIsEnabled) for e in _chain(error)):
         return "HF_HUB_OFFLINE is set, so the Hub is not asked"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -230,7 +238,7 @@ class Pushed:
     url: str
 
 
-def check_access(repo_id: str, private: bool = False, limit_s: float = 60) -> str:
+def check_access(repo_id: str, private: bool = False) -> str:
     """Make sure, before hours of training, that there is a repository that this login may write to.
 
     Args:
@@ -244,7 +252,7 @@ def check_access(repo_id: str, private: bool = False, limit_s: float = 60) -> st
     from huggingface_hub import CommitOperationAdd
 
     try:
-        with _Limit.after(limit_s):
+        with _Limit.after(LOOKUP_LIMIT_S):
             api = _api()
             user = _retry(lambda: api.whoami()["name"], tries=3)
             repo_id = repo_id if "/" in repo_id else f"{user}/{repo_id}"
@@ -530,7 +538,7 @@ class Pusher:
                 (step, snapshot), self._waiting = self._waiting or (0, None), None
             if snapshot is None or self._ended.is_set():
                 return
-            reason = self._push(snapshot, step, False, MILESTONE_INTERVAL_S, self._ended.is_set)
+            reason = self._push(snapshot, step, False, MILESTONE_LIMIT_S, self._ended.is_set)
             shutil.rmtree(snapshot, ignore_errors=True)
             if reason and reason != self._warned and not self._ended.is_set():
                 log.warning("Step %d is not pushed: %s. Training goes on", step, reason)
@@ -595,15 +603,17 @@ def pull(id_or_dir: str | os.PathLike, revision: str | None = None) -> Checkpoin
         raise ValueError(f"model {name!r}: no such directory, and no name of a Hub repository like user/name")
     where = f"model {name!r}" + (f" at {revision!r}" if revision else "")
     try:
-        api = _api()
-        # Twice the Hub is asked: only this call notes down what the revision was, for days when the Hub is down.
-        commit = _retry(lambda: api.resolve_revision(name, revision=revision).resolved, tries=3)
-        info = _retry(lambda: api.model_info(name, revision=commit, files_metadata=True), tries=3)
+        with _Limit.after(LOOKUP_LIMIT_S):
+            api = _api()
+            # Twice the Hub is asked: only this call notes down what the revision was, for days when the Hub is down.
+            commit = _retry(lambda: api.resolve_revision(name, revision=revision).resolved, tries=3)
+            info = _retry(lambda: api.model_info(name, revision=commit, files_metadata=True), tries=3)
     except Exception as error:
-        reason = _reason(error, name)
-        folder = None if _status(error) in (403, 404) or _is_missing(error) else _cached(name, revision, where)
+        info, reason, final = None, _reason(error, name), _is_final(error)
+    if info is None:
+        folder = None if final else _cached(name, revision, where)
         if folder is None:
-            raise ValueError(f"{where} cannot be pulled: {reason}") from None
+            raise ValueError(f"{where} cannot be pulled: {reason}")
         log.warning("%s: %s; using the copy in the cache, commit %s", name, reason, folder.name)
         return dataclasses.replace(load(folder, name, folder.name), offline=True)
     try:
@@ -615,10 +625,11 @@ def pull(id_or_dir: str | os.PathLike, revision: str | None = None) -> Checkpoin
     return load(folder, name, info.sha)
 
 
-def _is_missing(error: BaseException) -> bool:
+def _is_final(error: BaseException) -> bool:
+    """Whether the Hub said no, so that a copy in the cache must not stand in."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    return isinstance(error, RepositoryNotFoundError | RevisionNotFoundError)
+    return isinstance(error, RepositoryNotFoundError | RevisionNotFoundError) or _status(error) in (403, 404)
 
 
 def _fetch_all(name: str, info, where: str) -> Path:
@@ -682,7 +693,9 @@ def _fetch(name: str, commit: str, sibling, where: str) -> Path:
 
 def _forget(path: Path) -> None:
     """Take a file out of the cache, so that nobody else loads it."""
-    path.resolve().unlink(missing_ok=True)
+    while path.is_symlink():  # to a name by checksum, and that, by Xet, to a file that repositories share
+        link, path = path, path.parent / os.readlink(path)
+        link.unlink()
     path.unlink(missing_ok=True)
 
 
@@ -707,8 +720,10 @@ def _cached(name: str, revision: str | None, where: str) -> Path | None:
         except ValueError:
             continue
         for part in filter(None, dataclasses.astuple(layout)):
+            if not files[part].is_symlink():
+                continue  # a cache without links: nothing to compare with
             # The cache names files by their checksum: SHA-256 or git's.
-            sums, listed = _Sums.of(files[part]), files[part].resolve().name
+            sums, listed = _Sums.of(files[part]), Path(os.readlink(files[part])).name
             if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", listed) and listed not in (sums.sha256, sums.blob_id):
                 raise ValueError(f"{where}: {part} in the cache is damaged, and the Hub cannot be asked for another")
         return folder

@@ -457,6 +457,17 @@ class HubStandIn:
             self.faults.clear()
             self.log.clear()
 
+    def put(self, id: str, files: dict[str, bytes], type: str = "model", private: bool = False) -> str:
+        """A repo with these files, or a commit of them to it, as if somebody had pushed them; returns the commit."""
+        with self.store.lock:
+            repo = self.store.repos.setdefault((type, id), Repo(type, id, private, now()))
+            tree = dict(repo.commits[repo.branches["main"]].files) if repo.branches else {}
+            for path, content in files.items():
+                sha256, lfs = self.store.add_bytes(content), self.is_lfs(path, len(content), content[:512])
+                oid = git_oid(lfs_pointer(sha256, len(content)) if lfs else content)
+                tree[path] = File(len(content), sha256, oid, lfs)
+            return self.store.commit(repo, "main", "put", "", id.split("/")[0], tree)
+
     def requests(self, method: str = ".*", path: str = "") -> list[Request]:
         with self._lock:
             return [r for r in self.log if re.fullmatch(method, r.method) and re.search(path, r.path)]
