@@ -19,6 +19,7 @@ import logging
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,7 @@ MODEL = ("model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.s
 MAX_WEIGHTS_BYTES = 4 * 2**30  # of a pull; the paper's largest network has 0.5
 MAX_JSON_BYTES = 32 * 2**20  # of a pull, per file
 
-REQUEST_TIMEOUT_S = 30  # without a byte; the client itself would wait for ever
+REQUEST_TIMEOUT_S = 60  # without a byte; the client itself would wait for ever
 LOOKUP_LIMIT_S = 60  # to find out whether there is a repository, and what it holds
 PUSH_LIMIT_S = 900  # the last push, with all its tries
 MILESTONE_LIMIT_S = 600  # a push while training, with all its tries
@@ -126,11 +127,11 @@ def _api():
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """An exception and what it came from: the client wraps."""
+    """An exception and what it was made of: the client wraps. What it merely happened after says nothing about it."""
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
     return found
 
 
@@ -277,11 +278,12 @@ def _claim(api, repo_id: str, private: bool) -> None:
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        info = _retry(lambda: api.model_info(repo_id), tries=3)
+        public = not _retry(lambda: api.model_info(repo_id), tries=3).private
     except RepositoryNotFoundError:
+        public = None
+    if public is None:
         _retry(lambda: api.create_repo(repo_id, private=private, exist_ok=True), tries=3)
-        return
-    if private and not info.private:
+    elif private and public:
         raise HubError(f"{repo_id} exists and is public: make it private in its settings, or name another repository")
 
 
@@ -315,7 +317,8 @@ def push(
             api = _api()
             if "/" not in repo_id:
                 repo_id = f"{_retry(lambda: api.whoami()['name'])}/{repo_id}"
-            card.write(directory, repo_id)
+            with contextlib.suppress(OSError):  # a folder that may only be read is pushed as it is
+                card.write(directory, repo_id)
             files = {path: _Sums.of(directory / path) for path in belongings(directory)}
             _claim(api, repo_id, private)
             # Every try begins with what is up there now: a commit whose answer got lost is recognised.
@@ -496,8 +499,8 @@ class Pusher:
         self._clear()
 
     def _report(self, step: int | None, reason: str | None) -> None:
-        private = " --private" if self.private else ""
-        command = f"python -m ddpm.hub push {self.directory} --repo_id {self.repo_id}{private}"
+        words = ["push", str(self.directory), "--repo_id", self.repo_id, *["--private"] * self.private]
+        command = f"python -m ddpm.hub {shlex.join(words)}"
         before = f"the model of step {self._step_up:,}, {self.up}" if self.up else "nothing of this run"
         if reason is None:
             log.info("On the Hub, pulled back and compared: %s", self.up)

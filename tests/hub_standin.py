@@ -396,6 +396,7 @@ class HubStandIn:
         self.lfs_threshold, self.multipart_threshold, self.page_size = lfs_threshold, multipart_threshold, page_size
         self.faults: list[Fault] = []
         self.log: list[Request] = []
+        self.variables: dict[str, dict[str, str]] = {}  # of Spaces
         self._lock = threading.Lock()
         self._secret = secrets.token_bytes(16)
         self._parts: dict[tuple[str, int], bytes] = {}
@@ -624,6 +625,11 @@ class HubStandIn:
                 repo.private = bool(data.get("private")) or data.get("visibility") == "private"
             self.store.save(repo)
         return Answer(json={"private": repo.private})
+
+    def variable(self, call: Call) -> Answer:
+        repo, data = self.repo(call, write=True), call.json()
+        self.variables.setdefault(repo.id, {})[data["key"]] = data["value"]
+        return Answer(json={data["key"]: {"value": data["value"]}})
 
     def repo_info(self, call: Call) -> Answer:
         repo = self.repo(call)
@@ -1050,6 +1056,7 @@ ROUTES: list[tuple[str, str, Callable[[HubStandIn, Call], Answer]]] = [
         ("GET", "{api}/revision/{rev}", HubStandIn.repo_info),
         ("GET", "{api}/auth-check", HubStandIn.auth_check),
         ("PUT", "{api}/settings", HubStandIn.settings),
+        ("POST", "{api}/variables", HubStandIn.variable),
         ("GET", "{api}/refs", HubStandIn.refs),
         ("GET", "{api}/commits/{rev}", HubStandIn.commits),
         ("GET", "{api}/tree/{rev}(?:/(?P<path>.*))?", HubStandIn.tree),

@@ -612,16 +612,18 @@ def test_the_readmes_commands_deploy_the_space(lfs, hub, tmp_path):
     (tmp_path / "copy/runs").mkdir()
     (tmp_path / "copy/runs/large.bin").write_bytes(b"state")
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Deploy the Space")[1].split("\n## ")[0]
-    lines = [line for line in re.search(r"```\n(.*?)```", section, re.DOTALL)[1].splitlines() if line]
-    assert len(lines) >= 2
-    hf = str(Path(sys.executable).parent / "hf")
+    lines = "".join(re.findall(r"```\n(.*?)```", section, re.DOTALL)).splitlines()
+    assert len(lines) == 4
+    programs = {"hf": str(Path(sys.executable).parent / "hf"), "python": sys.executable}
+    env = lfs.env | {"PYTHONPATH": ""}
     for line in lines:
         words = shlex.split(line.replace("you/", "alice/"), comments=True)
-        assert words[0] == "hf"
         done = subprocess.run(
-            [hf, *words[1:]], cwd=tmp_path / "copy", env=lfs.env, capture_output=True, text=True, timeout=60
+            [programs[words[0]], *words[1:]], cwd=tmp_path / "copy", env=env, capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, done.stdout + done.stderr
+    assert hub.variables["alice/ddpm"] == {"DDPM_MODEL": "alice/ddpm-digits", "DDPM_REVISION": "main"}
+    assert set(checkpoint.Layout.of(up(hub, "alice/ddpm-mnist")).__dict__.values()) <= set(up(hub, "alice/ddpm-mnist"))
     repo = hub.store.repos["space", "alice/ddpm"]
     files = repo.commits[repo.branches["main"]].files
     assert {"app.py", "README.md", "requirements.txt", "ddpm/hub.py", "ddpm/ui/page.py"} <= set(files)
