@@ -68,8 +68,7 @@ def model_card(
         repo_id = options["hub_model_id"]
     name = repo_id.split("/")[1] if repo_id else directory.resolve().name
     data = _dataset(options, images["fingerprint"])
-    validation = next((row for row in reversed(rows) if row["kind"] == "validation"), None)
-    evaluation = next((row for row in reversed(rows) if row["kind"] == "evaluation"), {})
+    validation, evaluation = _last(rows)
     pixels = f"{images['resolution']}x{images['resolution']}x{images['channels']}"
     target = {"epsilon": "the noise", "sample": "x_0", "v_prediction": "v"}[options["prediction_type"]]
     averaged = "exponential moving averages" if options["ema_half_life_images"] > 0 else "not averaged"
@@ -96,7 +95,8 @@ def model_card(
     parts += [
         "## Data",
         f"{_link(data)}: {images['num_train']:,} training and {images['num_eval']:,} held-out images, {pixels}, "
-        f"fingerprint `{images['fingerprint'][:16]}`. " + " ".join(f"{note}." for note in images["notes"]),
+        f"fingerprint `{images['fingerprint'][:16]}`. "
+        + " ".join(f"{note[:1].upper()}{note[1:]}." for note in images["notes"]),
         "## Network and diffusion",
         f"`UNet2DModel`: widths {' '.join(map(str, options['block_out_channels']))}, {options['layers_per_block']} "
         f"residual block(s) a level, attention in the middle{_levels(options['attention_levels'])}. "
@@ -137,12 +137,21 @@ def _levels(levels: list[int]) -> str:
     return f" and at level {', '.join(map(str, levels))} (0: full resolution)" if levels else ""
 
 
+def _last(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The last rows of validation and of evaluation; empty where there is none, or none of the weights as they are."""
+    found = {
+        kind: next((row for row in reversed(rows) if row["kind"] == kind), {}) for kind in ("validation", "evaluation")
+    }
+    validation, evaluation = found.values()
+    trained_on = validation.get("step", 0) > (evaluation.get("step") or 0)
+    return validation, {} if trained_on else evaluation
+
+
 def _front(name: str, data: str | None, rows: list[dict[str, Any]]) -> str:
     """The YAML that the Hub reads."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    evaluation = next((row for row in reversed(rows) if row["kind"] == "evaluation"), {})
-    validation = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
+    validation, evaluation = _last(rows)
     measured = {
         "bits_per_dim": ("bits/dim, upper bound", evaluation.get("bits_per_dim")),
         "val_loss": ("epsilon-MSE, held out", evaluation.get("val_loss", validation.get("val_loss_ema"))),
@@ -179,7 +188,7 @@ def _table(lines: dict[str, object]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in lines.items())])
 
 
-def _measured(validation: dict[str, Any] | None, evaluation: dict[str, Any]) -> str:
+def _measured(validation: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """What there are figures for, and how they came about."""
     lines: dict[str, object] = {}
     if validation:
@@ -207,13 +216,13 @@ def _measured(validation: dict[str, Any] | None, evaluation: dict[str, Any]) -> 
             f"**{evaluation['frechet_distance']:.3f}**, {', '.join(drawn)}{floor}; features of {network}, comparable "
             "only within these features"
         )
+    losses = [f"**{evaluation['val_loss']:.4f}**"] if "val_loss" in evaluation else []
     if validation:
-        lines["epsilon-MSE, held out"] = (
-            f"{validation['val_loss_ema']:.4f} averaged weights, {validation['val_loss']:.4f} raw; predicting no noise "
-            "gives 1"
+        losses.append(
+            f"at the end of training {validation['val_loss_ema']:.4f} (averaged weights), {validation['val_loss']:.4f} (raw)"
         )
-    elif "val_loss" in evaluation:
-        lines["epsilon-MSE, held out"] = f"{evaluation['val_loss']:.4f}; predicting no noise gives 1"
+    if losses:
+        lines["epsilon-MSE, held out"] = "; ".join([*losses, "predicting no noise gives 1"])
     return _table(lines) if lines else "Nothing yet."
 
 
