@@ -218,9 +218,8 @@ def _measured(validation: dict[str, Any], evaluation: dict[str, Any]) -> str:
         )
     losses = [f"**{evaluation['val_loss']:.4f}**"] if "val_loss" in evaluation else []
     if validation:
-        losses.append(
-            f"at the end of training {validation['val_loss_ema']:.4f} (averaged weights), {validation['val_loss']:.4f} (raw)"
-        )
+        averaged, raw = validation["val_loss_ema"], validation["val_loss"]
+        losses.append(f"at the end of training {averaged:.4f} (averaged weights), {raw:.4f} (raw)")
     if losses:
         lines["epsilon-MSE, held out"] = "; ".join([*losses, "predicting no noise gives 1"])
     return _table(lines) if lines else "Nothing yet."

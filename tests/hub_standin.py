@@ -1,35 +1,21 @@
-"""A stand-in for the Hugging Face Hub, for tests: one file, standard library only, loopback only.
+"""A stand-in for the Hugging Face Hub on loopback: standard library only, in a thread, with what the tests need.
 
-It speaks the part of the Hub's HTTP API that the real ``huggingface_hub`` client needs in order to create repos,
-push commits (regular and LFS files), list trees and download files, so that code which talks to the Hub is tested
-with the real client instead of mocks. On top of that it can misbehave on demand and it keeps a request log.
+It speaks the part of the Hub's HTTP API that the real huggingface_hub client uses to create repositories, push commits
+and download files, by LFS and by Xet; it can misbehave on demand and keeps a log of requests.
 
-As a library::
-
-    with HubStandIn() as hub:                                   # free port, temporary storage, background thread
-        os.environ.update(hub.env(token="hf_write"))            # BEFORE huggingface_hub is imported
-        hub.fail(path="/commit/", status=503, times=2)          # see Fault for every kind of misbehaviour
-        ...
+    with HubStandIn({"hf_write": User("alice")}) as hub:  # free port, temporary storage
+        env = hub.env(token="hf_write")                   # for a client, before it imports huggingface_hub
+        hub.fail(path="/commit/", status=503, times=2)    # see Fault for every kind of misbehaviour
         assert hub.count("POST", "/commit/") == 3
 
-From the command line::
-
-    python hub_standin.py --port 8800 --root hub-data --token hf_write:alice:write --token hf_read:alice:read
-
-While it runs, the same switches are reachable over HTTP (``GET/POST/DELETE /_admin/faults``, ``GET/DELETE
-/_admin/log``).
-
-LFS or Xet: huggingface_hub 2 uploads through Xet whenever ``hf_xet`` is installed and HF_HUB_DISABLE_XET is not set
-(it does not ask the server), and then takes another code path altogether. The stand-in serves both: plain LFS, and a
-small Xet content store. ``env(xet=...)`` picks one for a client. Xet clients must not compress (``env`` sees to it).
-
-What it does NOT do: git, discussions and pull requests, gated repos, quotas, search, Spaces runtimes, deduplication
-of Xet chunks across files. Commit ids are SHA-1s but not git commit ids; blob ids are git's.
+huggingface_hub 2 uploads by Xet whenever hf_xet is installed and HF_HUB_DISABLE_XET is not set; `env` picks one. Xet
+clients must not compress (`env` sees to it). Not there: git, discussions, gated repositories, tags, branches but main,
+multipart uploads, deduplication between files. Commit ids are SHA-1s but not git's; blob ids are git's. Nothing of it
+was compared with the real Hub: it follows what the client's source expects.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import fnmatch
 import hashlib
@@ -51,7 +37,7 @@ from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 REPO_TYPES = ("model", "dataset", "space")
 LFS_PATTERNS = (  # the part of the Hub's default .gitattributes that matters here
@@ -78,7 +64,6 @@ class Fault:
     drop_download   announce the full length, send ``after`` bytes of the body, then close
     truncate        serve only the first ``after`` bytes and announce just those (a shorter file, clean HTTP)
     corrupt         flip the byte at offset ``after`` of the body (the length is right, the content is not)
-    ignore_range    answer a Range request with the whole file and status 200
     delay           wait ``seconds``, then carry the request out normally
     stall           send ``after`` bytes of the body, then send nothing for ``seconds``, then close
     """
@@ -95,7 +80,7 @@ class Fault:
     seconds: float = 0.0
     rst: bool = False  # close with a TCP reset instead of a FIN
 
-    KINDS: ClassVar = "status drop drop_upload drop_response drop_download truncate corrupt ignore_range delay stall"
+    KINDS: ClassVar = "status drop drop_upload drop_response drop_download truncate corrupt delay stall"
 
     def __post_init__(self) -> None:
         if self.kind not in self.KINDS.split():
@@ -182,14 +167,12 @@ class Repo:
     private: bool
     created: str
     branches: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
     commits: dict[str, Commit] = field(default_factory=dict)
 
     def resolve(self, revision: str) -> str:
-        """Commit id of a branch, tag, full or abbreviated commit id."""
-        for refs, prefix in ((self.branches, "refs/heads/"), (self.tags, "refs/tags/")):
-            if (name := revision.removeprefix(prefix)) in refs:
-                return refs[name]
+        """Commit id of a branch, or of a full or abbreviated commit id."""
+        if (name := revision.removeprefix("refs/heads/")) in self.branches:
+            return self.branches[name]
         if re.fullmatch("[0-9a-f]{7,40}", revision):
             found = [sha for sha in self.commits if sha.startswith(revision)]
             if len(found) == 1:
@@ -202,7 +185,7 @@ class Repo:
 
 
 class Store:
-    """A directory: ``blobs/<sha256>``, ``repos/<type>/<owner>/<name>.json``, ``xorbs/<hash>``, ``xet/<hash>.json``."""
+    """Repos in memory, and a directory: ``blobs/<sha256>``, ``xorbs/<hash>``, ``xet/<hash>.json``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -210,12 +193,6 @@ class Store:
         self.repos: dict[tuple[str, str], Repo] = {}
         for name in ("blobs", "xorbs", "xet"):
             (root / name).mkdir(parents=True, exist_ok=True)
-        for path in root.glob("repos/*/*/*.json"):
-            data = json.loads(path.read_text())
-            for commit in data["commits"].values():
-                commit["files"] = {p: File(**f) for p, f in commit["files"].items()}
-            data["commits"] = {sha: Commit(**commit) for sha, commit in data["commits"].items()}
-            self.repos[data["type"], data["id"]] = Repo(**data)
 
     def blob(self, sha256: str) -> Path:
         return self.root / "blobs" / sha256
@@ -240,17 +217,6 @@ class Store:
                 raise
         os.replace(name, self.blob(writer.sha256))
 
-    def save(self, repo: Repo) -> None:
-        path = self.root / "repos" / repo.type / f"{repo.id}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(repo), indent=1))
-        os.replace(temporary, path)
-
-    def delete(self, repo: Repo) -> None:
-        del self.repos[repo.type, repo.id]
-        (self.root / "repos" / repo.type / f"{repo.id}.json").unlink()
-
     def commit(self, repo: Repo, branch: str, title: str, message: str, author: str, files: dict[str, File]) -> str:
         """Record a new commit on ``branch`` and return its id."""
         parent = repo.branches.get(branch)
@@ -258,7 +224,6 @@ class Store:
         sha = hashlib.sha1(json.dumps([asdict(commit), secrets.token_hex()], sort_keys=True).encode()).hexdigest()
         repo.commits[sha] = commit
         repo.branches[branch] = sha
-        self.save(repo)
         return sha
 
 
@@ -356,7 +321,6 @@ def shard_files(data: bytes) -> list[dict[str, Any]]:
 class User:
     name: str
     role: str = "write"  # of the token: "write" or "read"
-    orgs: tuple[str, ...] = ()
 
 
 @dataclass
@@ -370,41 +334,24 @@ class Answer:
 class HubStandIn:
     """The server. ``with HubStandIn() as hub`` starts it; ``hub.endpoint`` is what HF_ENDPOINT must be.
 
-    Tokens map to users. The default ones: ``hf_write`` and ``hf_read`` belong to alice (write / read-only token),
-    ``hf_other`` to bob. A file is LFS if a default .gitattributes pattern matches, if it is larger than
-    ``lfs_threshold``, or if the sample the client sends contains a NUL byte. LFS uploads larger than
-    ``multipart_threshold`` are asked for in parts. LFS downloads are redirected to another origin (``localhost``
-    instead of ``127.0.0.1``), as the real Hub redirects to its CDN; like there, an Authorization header is an error.
+    Tokens map to users: ``hf_read`` is a read-only one of alice's, ``hf_other`` is bob's. A file is LFS if a default .gitattributes pattern matches or if the
+    sample the client sends contains a NUL byte. LFS downloads are redirected to another origin (``localhost`` instead of
+    ``127.0.0.1``), as the real Hub redirects to its CDN; like there, an Authorization header is an error.
     """
 
-    TOKENS: ClassVar = {"hf_write": User("alice"), "hf_read": User("alice", "read"), "hf_other": User("bob")}
-
-    def __init__(
-        self,
-        root: str | Path | None = None,
-        *,
-        port: int = 0,
-        tokens: dict[str, User] | None = None,
-        lfs_threshold: int = 10 * 1024 * 1024,
-        multipart_threshold: int = 64 * 1024 * 1024,
-        page_size: int = 1000,
-    ) -> None:
-        self._temporary = root is None
-        self.root = Path(root or tempfile.mkdtemp(prefix="hub-standin-"))
+    def __init__(self, tokens: dict[str, User]) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="hub-standin-"))
         self.store = Store(self.root)
-        self.tokens = dict(self.TOKENS if tokens is None else tokens)
-        self.lfs_threshold, self.multipart_threshold, self.page_size = lfs_threshold, multipart_threshold, page_size
+        self.tokens = tokens
         self.faults: list[Fault] = []
         self.log: list[Request] = []
         self.variables: dict[str, dict[str, str]] = {}  # of Spaces
         self._lock = threading.Lock()
         self._secret = secrets.token_bytes(16)
-        self._parts: dict[tuple[str, int], bytes] = {}
-        self._server = _Server(("127.0.0.1", port), _Handler)
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.hub = self
-        self.port = self._server.server_address[1]
-        self.endpoint = f"http://127.0.0.1:{self.port}"
-        self.cdn = f"http://localhost:{self.port}"
+        port = self._server.server_address[1]
+        self.endpoint, self.cdn = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     # -- life cycle and controls
@@ -417,8 +364,7 @@ class HubStandIn:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        if self._temporary:
-            shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def __enter__(self) -> HubStandIn:
         return self.start()
@@ -491,7 +437,7 @@ class HubStandIn:
         type_, id_ = call.params["type"], call.params["id"]
         repo = self.store.repos.get((type_, id_))
         owner = id_.split("/")[0]
-        member = call.user is not None and owner in (call.user.name, *call.user.orgs)
+        member = call.user is not None and owner == call.user.name
         if repo is None or (repo.private and not member):
             if call.user is None:  # the Hub does not say whether a repo is missing or private
                 raise HubError(401, "Invalid username or password.", "RepoNotFound")
@@ -505,7 +451,7 @@ class HubStandIn:
             raise HubError(401, "Invalid username or password.")
         if call.user.role != "write":
             raise HubError(403, "Forbidden: you must use a write token to do that.")
-        if owner not in (call.user.name, *call.user.orgs):
+        if owner != call.user.name:
             raise HubError(403, f"Forbidden: you don't have the rights to write in the namespace {owner!r}.")
 
     def sign(self, path: str) -> str:
@@ -564,7 +510,7 @@ class HubStandIn:
 
     def is_lfs(self, path: str, size: int, sample: bytes) -> bool:
         name = path.rsplit("/", 1)[-1]
-        return size > self.lfs_threshold or b"\0" in sample or any(fnmatch.fnmatch(name, p) for p in LFS_PATTERNS)
+        return b"\0" in sample or any(fnmatch.fnmatch(name, p) for p in LFS_PATTERNS)
 
     # -- routes: account and repos
 
@@ -576,7 +522,7 @@ class HubStandIn:
                 "type": "user",
                 "name": call.user.name,
                 "fullname": call.user.name.title(),
-                "orgs": [{"type": "org", "name": org} for org in call.user.orgs],
+                "orgs": [],
                 "auth": {"type": "access_token", "accessToken": {"displayName": "test", "role": call.user.role}},
             }
         )
@@ -609,23 +555,6 @@ class HubStandIn:
             self.store.commit(repo, "main", "initial commit", "", call.author, {".gitattributes": file})
         return Answer(json={"url": self.endpoint + repo.url, "name": id_, "id": id_})
 
-    def delete_repo(self, call: Call) -> Answer:
-        data = call.json()
-        owner = data.get("organization") or (call.user.name if call.user else "")
-        call.params |= {"type": data.get("type") or "model", "id": f"{owner}/{data['name']}"}
-        with self.store.lock:
-            self.store.delete(self.repo(call, write=True))
-        return Answer(json={})
-
-    def settings(self, call: Call) -> Answer:
-        data = call.json()
-        with self.store.lock:
-            repo = self.repo(call, write=True)
-            if "private" in data or "visibility" in data:
-                repo.private = bool(data.get("private")) or data.get("visibility") == "private"
-            self.store.save(repo)
-        return Answer(json={"private": repo.private})
-
     def variable(self, call: Call) -> Answer:
         repo, data = self.repo(call, write=True), call.json()
         self.variables.setdefault(repo.id, {})[data["key"]] = data["value"]
@@ -636,51 +565,7 @@ class HubStandIn:
         sha = repo.resolve(call.params.get("revision", "main"))
         return Answer(json=self.info(repo, sha, "blobs" in call.query))
 
-    def list_repos(self, call: Call) -> Answer:
-        wanted = {key: call.query.get(key, [""])[0] for key in ("author", "search")}
-        tags = set(call.query.get("filter", []))
-        found = []
-        for (type_, id_), repo in sorted(self.store.repos.items()):
-            member = call.user is not None and id_.split("/")[0] in (call.user.name, *call.user.orgs)
-            if type_ != call.params["type"] or (repo.private and not member):
-                continue
-            info = self.info(repo, repo.branches["main"], False)
-            if wanted["author"] in ("", info["author"]) and wanted["search"] in id_ and tags <= set(info["tags"]):
-                found.append({key: value for key, value in info.items() if key != "siblings"})
-        return self.page(call, found)
-
-    def auth_check(self, call: Call) -> Answer:
-        self.repo(call)
-        return Answer(json={})
-
     # -- routes: reading history and trees
-
-    def refs(self, call: Call) -> Answer:
-        repo = self.repo(call)
-
-        def listing(refs: dict[str, str], prefix: str) -> list[dict[str, str]]:
-            return [{"name": name, "ref": prefix + name, "targetCommit": sha} for name, sha in sorted(refs.items())]
-
-        answer = {
-            "branches": listing(repo.branches, "refs/heads/"),
-            "tags": listing(repo.tags, "refs/tags/"),
-            "converts": [],
-            "pullRequests": [],
-        }
-        return Answer(json=answer)
-
-    def commits(self, call: Call) -> Answer:
-        repo = self.repo(call)
-        sha: str | None = repo.resolve(call.params["revision"])
-        items = []
-        while sha is not None:
-            commit = repo.commits[sha]
-            author = {"user": commit.author, "avatar": ""}
-            items.append(
-                {"id": sha, "title": commit.title, "message": commit.message, "authors": [author], "date": commit.date}
-            )
-            sha = commit.parent
-        return self.page(call, items)
 
     def tree(self, call: Call) -> Answer:
         repo = self.repo(call)
@@ -701,80 +586,7 @@ class HubStandIn:
                 entries.setdefault(folder, {"type": "directory", "oid": oid, "size": 0, "path": folder})
             if recursive or len(parts) == 1:
                 entries[path] = self.entry(path, file)
-        if call.query.get("expand", ["false"])[0].lower() in ("1", "true"):
-            commit = repo.commits[sha]
-            for entry in entries.values():
-                entry["lastCommit"] = {"id": sha, "title": commit.title, "date": commit.date}
-        return self.page(call, list(entries.values()))
-
-    def page(self, call: Call, items: list[Any]) -> Answer:
-        start = int(call.query.get("cursor", ["0"])[0])
-        size = min(int(call.query.get("limit", [self.page_size])[0]), self.page_size)
-        answer = Answer(json=items[start : start + size])
-        if start + size < len(items):
-            query = "&".join(f"{k}={quote(v[0])}" for k, v in call.query.items() if k != "cursor")
-            answer.headers["Link"] = f'<{self.endpoint}{call.path}?{query}&cursor={start + size}>; rel="next"'
-        return answer
-
-    def paths_info(self, call: Call) -> Answer:
-        repo = self.repo(call)
-        sha = repo.resolve(call.params["revision"])
-        data = call.json() if "json" in call.headers.get("Content-Type", "") else parse_qs(call.body.decode())
-        files, answer = repo.commits[sha].files, []
-        for path in data.get("paths", []):
-            if path in files:
-                answer.append(self.entry(path, files[path]))
-            elif any(name.startswith(path.rstrip("/") + "/") for name in files):
-                oid = hashlib.sha1(f"{sha}:{path}".encode()).hexdigest()
-                answer.append({"type": "directory", "oid": oid, "size": 0, "path": path})
-        return Answer(json=answer)
-
-    # -- routes: branches and tags
-
-    def create_branch(self, call: Call) -> Answer:
-        with self.store.lock:
-            repo, name = self.repo(call, write=True), call.params["revision"]
-            if name in repo.branches:
-                raise HubError(409, f"Reference already exists: {name}")
-            repo.branches[name] = repo.resolve(call.json().get("startingPoint") or "main")
-            self.store.save(repo)
-        return Answer(json={})
-
-    def delete_branch(self, call: Call) -> Answer:
-        with self.store.lock:
-            repo, name = self.repo(call, write=True), call.params["revision"]
-            if name == "main":
-                raise HubError(403, "Cannot delete the default branch")
-            if repo.branches.pop(name, None) is None:
-                raise HubError(404, f"Invalid rev id: {name}", "RevisionNotFound")
-            self.store.save(repo)
-        return Answer(json={})
-
-    def create_tag(self, call: Call) -> Answer:
-        with self.store.lock:
-            repo, tag = self.repo(call, write=True), call.json()["tag"]
-            if tag in repo.tags:
-                raise HubError(409, f"Tag reference exists already: {tag}")
-            repo.tags[tag] = repo.resolve(call.params["revision"])
-            self.store.save(repo)
-        return Answer(json={})
-
-    def delete_tag(self, call: Call) -> Answer:
-        with self.store.lock:
-            repo, tag = self.repo(call, write=True), call.params["revision"]
-            if repo.tags.pop(tag, None) is None:
-                raise HubError(404, f"Invalid rev id: {tag}", "RevisionNotFound")
-            self.store.save(repo)
-        return Answer(json={})
-
-    def super_squash(self, call: Call) -> Answer:
-        with self.store.lock:
-            repo, branch = self.repo(call, write=True), call.params["revision"]
-            if branch not in repo.branches:
-                raise HubError(404, f"Invalid rev id: {branch}", "RevisionNotFound")
-            files = repo.commits[repo.branches.pop(branch)].files
-            self.store.commit(repo, branch, call.json().get("message", "squash"), "", call.author, dict(files))
-        return Answer(json={})
+        return Answer(json=list(entries.values()))
 
     # -- routes: writing. preupload says which files are LFS; LFS content is PUT to storage; the commit comes last
 
@@ -810,12 +622,6 @@ class HubStandIn:
             elif not self.store.blob(oid).exists():
                 verify = {"href": f"{self.endpoint}{repo.url}.git/info/lfs/objects/verify"}
                 action: dict[str, Any] = {"href": self.sign(f"/_storage/{oid}")}
-                if size > self.multipart_threshold and "multipart" in data.get("transfers", []):
-                    step = max(self.multipart_threshold, 1)
-                    parts = range(1, -(-size // step) + 1)
-                    action["href"] = self.sign(f"/_storage/{oid}/complete")
-                    action["header"] = {"chunk_size": str(step)}
-                    action["header"] |= {str(n): self.sign(f"/_storage/{oid}/part/{n}") for n in parts}
                 answer["actions"] = {"upload": action, "verify": verify}
             objects.append(answer)
         return Answer(json={"transfer": "basic", "objects": objects})
@@ -832,21 +638,6 @@ class HubStandIn:
         with self.store.new_blob(expect=call.params["oid"]) as writer:
             call.stream_body(writer.write)
         return Answer(headers={"ETag": f'"{writer.sha256}"'})
-
-    def storage_put_part(self, call: Call) -> Answer:
-        self.check_signature(call)
-        chunks: list[bytes] = []
-        call.stream_body(chunks.append)
-        self._parts[call.params["oid"], int(call.params["part"])] = content = b"".join(chunks)
-        return Answer(headers={"ETag": f'"{hashlib.md5(content).hexdigest()}"'})
-
-    def storage_complete(self, call: Call) -> Answer:
-        self.check_signature(call)
-        oid, numbers = call.params["oid"], [part["partNumber"] for part in call.json()["parts"]]
-        with self.store.new_blob(expect=oid) as writer:
-            for number in numbers:
-                writer.write(self._parts.pop((oid, number)))
-        return Answer(json={})
 
     def storage_get(self, call: Call) -> Answer:
         self.check_signature(call)
@@ -1004,25 +795,6 @@ class HubStandIn:
         self.check_signature(call)
         return Answer(body=self.root / "xorbs" / call.params["hash"])
 
-    # -- routes: the test's own controls
-
-    def admin_faults(self, call: Call) -> Answer:
-        if call.method == "POST":
-            data = call.json()
-            for item in data if isinstance(data, list) else [data]:
-                self.fail(**item)
-        elif call.method == "DELETE":
-            with self._lock:
-                self.faults.clear()
-        return Answer(json=[asdict(fault) for fault in self.faults])
-
-    def admin_log(self, call: Call) -> Answer:
-        with self._lock:
-            entries = [asdict(entry) for entry in self.log]
-            if call.method == "DELETE":
-                self.log.clear()
-        return Answer(json=entries)
-
     def nothing(self, call: Call) -> Answer:
         """Telemetry and the like: accepted and forgotten."""
         return Answer(json={})
@@ -1035,11 +807,7 @@ _REV = r"(?P<revision>[^/]+)"
 ROUTES: list[tuple[str, str, Callable[[HubStandIn, Call], Answer]]] = [
     (method, re.sub("{(api|web|rev)}", lambda m: {"api": _API, "web": _WEB, "rev": _REV}[m[1]], path), handler)
     for method, path, handler in [
-        ("GET|POST|DELETE", "/_admin/faults", HubStandIn.admin_faults),
-        ("GET|DELETE", "/_admin/log", HubStandIn.admin_log),
         ("PUT", "/_storage/(?P<oid>[0-9a-f]{64})", HubStandIn.storage_put),
-        ("PUT", r"/_storage/(?P<oid>[0-9a-f]{64})/part/(?P<part>\d+)", HubStandIn.storage_put_part),
-        ("POST", "/_storage/(?P<oid>[0-9a-f]{64})/complete", HubStandIn.storage_complete),
         ("GET|HEAD", "/_storage/(?P<oid>[0-9a-f]{64})", HubStandIn.storage_get),
         ("GET", f"/_storage/xorb/{XET_HASH}", HubStandIn.xet_get_xorb),
         ("POST", f"/_cas/v1/xorbs/default/{XET_HASH}", HubStandIn.xet_put_xorb),
@@ -1050,22 +818,10 @@ ROUTES: list[tuple[str, str, Callable[[HubStandIn, Call], Answer]]] = [
         ("POST", "/api/validate-yaml", HubStandIn.validate_yaml),
         ("GET|HEAD|POST", "/api/(telemetry/.*|agent-harnesses)", HubStandIn.nothing),
         ("POST", "/api/repos/create", HubStandIn.create_repo),
-        ("DELETE", "/api/repos/delete", HubStandIn.delete_repo),
-        ("GET", "/api/(?P<type>model|dataset|space)s", HubStandIn.list_repos),
         ("GET", "{api}", HubStandIn.repo_info),
         ("GET", "{api}/revision/{rev}", HubStandIn.repo_info),
-        ("GET", "{api}/auth-check", HubStandIn.auth_check),
-        ("PUT", "{api}/settings", HubStandIn.settings),
         ("POST", "{api}/variables", HubStandIn.variable),
-        ("GET", "{api}/refs", HubStandIn.refs),
-        ("GET", "{api}/commits/{rev}", HubStandIn.commits),
         ("GET", "{api}/tree/{rev}(?:/(?P<path>.*))?", HubStandIn.tree),
-        ("POST", "{api}/paths-info/{rev}", HubStandIn.paths_info),
-        ("POST", "{api}/branch/{rev}", HubStandIn.create_branch),
-        ("DELETE", "{api}/branch/{rev}", HubStandIn.delete_branch),
-        ("POST", "{api}/tag/{rev}", HubStandIn.create_tag),
-        ("DELETE", "{api}/tag/{rev}", HubStandIn.delete_tag),
-        ("POST", "{api}/super-squash/{rev}", HubStandIn.super_squash),
         ("POST", "{api}/preupload/{rev}", HubStandIn.preupload),
         ("POST", "{api}/commit/{rev}", HubStandIn.commit),
         ("POST", r"{web}\.git/info/lfs/objects/batch", HubStandIn.lfs_batch),
@@ -1173,13 +929,11 @@ class _Handler(BaseHTTPRequestHandler):
     def dispatch(self) -> None:
         hub, url, started = self.server.hub, urlsplit(self.path), time.monotonic()
         with hub._lock:
-            admin = url.path.startswith("/_admin/")
-            fault = None if admin else next((f for f in hub.faults if f.take(self.command, url.path)), None)
+            fault = next((f for f in hub.faults if f.take(self.command, url.path)), None)
             entry = Request(len(hub.log), self.command, url.path, url.query, range=self.headers.get("Range"))
             entry.authorization = "Authorization" in self.headers
             entry.fault = fault.kind if fault else None
-            if not admin:
-                hub.log.append(entry)
+            hub.log.append(entry)
         call = Call(self, entry, fault)
         try:
             self.send(call, self.handle_call(hub, call), fault)
@@ -1233,7 +987,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers.setdefault("Content-Type", "application/octet-stream")
             headers["Accept-Ranges"] = "bytes"
             found = re.fullmatch(r"bytes=(\d*)-(\d*)", entry.range or "")
-            if found and found.group(0) != "bytes=-" and kind != "ignore_range":
+            if found and found.group(0) != "bytes=-":
                 first, last = found.groups()
                 start = int(first) if first else max(size - int(last), 0)
                 stop = min(int(last) + 1, size) if first and last else size
@@ -1284,23 +1038,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.close()
             self.wfile.close()
             self.connection.close()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--port", type=int, default=0, help="0 picks a free one (default)")
-    parser.add_argument("--root", help="storage directory, kept afterwards (default: temporary)")
-    parser.add_argument("--token", action="append", metavar="TOKEN:USER[:write|read]", help="may be repeated")
-    options = parser.parse_args()
-    tokens = None
-    if options.token:
-        tokens = {token: User(name, *role) for token, name, *role in (t.split(":") for t in options.token)}
-    hub = HubStandIn(options.root, port=options.port, tokens=tokens)
-    for name, value in hub.env(token=next(iter(hub.tokens))).items():
-        print(f"export {name}={value}", flush=True)
-    with hub, suppress(KeyboardInterrupt):
-        threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

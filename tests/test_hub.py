@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from hub_standin import HubStandIn
+from hub_standin import HubStandIn, User
 from PIL import Image
 from test_training import TINY
 
@@ -71,8 +71,8 @@ class Client:
 
 @pytest.fixture(scope="module")
 def server():
-    tokens = {TOKEN: HubStandIn.TOKENS["hf_write"], **HubStandIn.TOKENS}
-    with HubStandIn(tokens=tokens) as hub:
+    tokens = {TOKEN: User("alice"), "hf_read": User("alice", "read"), "hf_other": User("bob")}
+    with HubStandIn(tokens) as hub:
         yield hub
 
 
