@@ -61,6 +61,7 @@ PUSH_LIMIT_S = 900  # the last push, with all its tries
 MILESTONE_LIMIT_S = 600  # a push while training, with all its tries
 MILESTONE_INTERVAL_S = 600  # between pushes while training: the Hub keeps every version
 FIRST_WAIT_S, MAX_WAIT_S = 1.0, 60.0  # between tries: doubled each time
+MAX_ASKED_WAIT_S = 300  # by the Hub, whose windows are five minutes long
 GRACE_S = 10  # for a process to notice by itself that its time is up; uploads by Xet may not
 
 
@@ -172,6 +173,7 @@ def _reason(error: BaseException, repo_id: str | None = None, writing: bool = Fa
     """Why it did not work and what to do about it, in one line of plain words."""
     from huggingface_hub import errors, get_token
     from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.utils import httpx
 
     if isinstance(error, HubError):
         return str(error)
@@ -200,7 +202,8 @@ def _reason(error: BaseException, repo_id: str | None = None, writing: bool = Fa
     if status is not None and (status >= 500 or status in (408, 409, 412)):
         return f"the Hub is in trouble ({status})"
     if _is_transient(error):
-        return f"the Hub cannot be reached ({_masked(first_line(error))[:200]})"
+        said = next((e for e in _chain(error) if isinstance(e, httpx.TransportError | OSError)), error)
+        return f"the Hub cannot be reached ({_masked(first_line(said))[:200]})"
     return _masked(first_line(error))
 
 
@@ -220,10 +223,14 @@ def _retry(call: Callable[[], T], tries: int = 5) -> T:
 
 def _wait(error: BaseException, n: int) -> float:
     """Seconds until try n + 1."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
     for e in _chain(error):
-        asked = getattr(getattr(e, "response", None), "headers", {}).get("Retry-After", "")
-        if asked.isdigit():
-            return min(float(asked), 10 * MAX_WAIT_S) + random.uniform(0, 1)
+        headers = getattr(getattr(e, "response", None), "headers", {})
+        limit, asked = parse_ratelimit_headers(headers), headers.get("Retry-After", "")
+        if asked.isdigit() or (limit and limit.remaining == 0):
+            seconds = float(asked) if asked.isdigit() else limit.reset_in_seconds
+            return min(seconds, MAX_ASKED_WAIT_S) + random.uniform(0, 1)
     return min(FIRST_WAIT_S * 2**n, MAX_WAIT_S) * random.uniform(1, 1.25)
 
 
@@ -559,7 +566,10 @@ class Pusher:
         env = os.environ | {"PYTHONPATH": path, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             # A session of its own: Ctrl-C is for the training, which then decides about this.
-            child = self._child = subprocess.Popen(words, stdout=out, stderr=err, env=env, start_new_session=True)
+            try:
+                child = self._child = subprocess.Popen(words, stdout=out, stderr=err, env=env, start_new_session=True)
+            except OSError as error:  # no memory or process left
+                return first_line(error)
             late = stopped = False
             while child.poll() is None and not (late or stopped):
                 time.sleep(0.05)

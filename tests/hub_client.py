@@ -16,6 +16,7 @@ import time
 import traceback
 import types
 from pathlib import Path
+from unittest import mock
 
 import huggingface_hub.constants
 import huggingface_hub.utils._http
@@ -94,28 +95,27 @@ def pusher(directory, steps, pause_s, **args):
 def answer(line: str) -> dict:
     request = json.loads(line)
     args, settings = request["args"], request["settings"]
+    constants, patches = huggingface_hub.constants, contextlib.ExitStack()
+    patches.enter_context(mock.patch.dict(os.environ))
     for name, value in settings.pop("env", {}).items():
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
-    huggingface_hub.constants.HF_HUB_CACHE = settings.pop("cache", huggingface_hub.constants.HF_HUB_CACHE)
-    huggingface_hub.constants.HF_HUB_OFFLINE = settings.pop("offline", False)
-    before = {name: getattr(hub, name) for name in settings}
+    patches.enter_context(mock.patch.object(constants, "HF_HUB_CACHE", settings.pop("cache", constants.HF_HUB_CACHE)))
+    patches.enter_context(mock.patch.object(constants, "HF_HUB_OFFLINE", settings.pop("offline", False)))
     for name, value in settings.items():
-        setattr(hub, name, value)
+        patches.enter_context(mock.patch.object(hub, name, value))
     said = io.StringIO()
     handler = logging.StreamHandler(said)
     logging.getLogger().addHandler(handler)
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with patches, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             try:
                 result = {"value": globals()[request["call"]](**args)}
             except Exception as error:
                 result = {"error": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
     finally:
         logging.getLogger().removeHandler(handler)
-        for name, value in before.items():
-            setattr(hub, name, value)
     return result | {"said": said.getvalue()}
 
 

@@ -63,7 +63,7 @@ class Fault:
     drop_response   carry the request out, then close without answering (the "lost response")
     drop_download   announce the full length, send ``after`` bytes of the body, then close
     truncate        serve only the first ``after`` bytes and announce just those (a shorter file, clean HTTP)
-    corrupt         flip the byte at offset ``after`` of the body (the length is right, the content is not)
+    corrupt         flip the byte at offset ``after`` of what is sent (the length is right, the content is not)
     delay           wait ``seconds``, then carry the request out normally
     stall           send ``after`` bytes of the body, then send nothing for ``seconds``, then close
     """
@@ -1009,7 +1009,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(stop - start))
         self.end_headers()
         if self.command != "HEAD" and status not in (204, 304):
-            for chunk in self.read(body, start, min(stop, limit), after if kind == "corrupt" else None):
+            for chunk in self.read(body, start, min(stop, limit), start + after if kind == "corrupt" else None):
                 entry.bytes_out += len(chunk)  # before writing: the client may look at the log right after reading
                 self.wfile.write(chunk)
         if fault and kind == "stall":
