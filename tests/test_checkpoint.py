@@ -142,6 +142,26 @@ def test_what_cannot_be_used_is_refused_with_the_reason(model, spoil, message):
     assert "\n" not in str(error.value)
 
 
+def test_old_checkpoints_load(tmp_path):
+    """The flat layout, attention under its old names, half precision."""
+    torch.manual_seed(0)
+    unet = build_unet(8, 1, (8, 16), attention_levels=(1,), norm_num_groups=4)
+    unet.save_pretrained(tmp_path)
+    weights = tmp_path / checkpoint.WEIGHTS
+    old = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
+    tensors = {}
+    for name, tensor in safetensors.torch.load_file(weights).items():
+        for now, before in old.items():
+            name = name.replace(now, before)
+        tensors[name] = tensor.half()
+    assert any(name.endswith("proj_attn.weight") for name in tensors)
+    safetensors.torch.save_file(tensors, weights)
+    loaded = checkpoint.load(tmp_path)
+    for name, tensor in unet.state_dict().items():
+        assert torch.equal(loaded.unet.state_dict()[name], tensor.half().float()), name
+    assert loaded.schedule.beta[[0, -1]].tolist() == pytest.approx([1e-4, 0.02])
+
+
 def test_pulling_what_is_not_there():
     with pytest.raises(ValueError, match="'nowhere at all': no such directory"):
         hub.pull("nowhere at all")
