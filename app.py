@@ -2,12 +2,14 @@
 
     python app.py [--model DIR_OR_HUB_ID] [--revision SHA] [--host 127.0.0.1] [--port 7860]
 
-Without a model it serves the one that lies in this repository, offline.
+Without a model it serves the one that lies in this repository, offline. On a Space, where DDPM_MODEL names the model,
+that one also steps in while the other cannot be had, and the page says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 
@@ -17,15 +19,18 @@ os.environ.setdefault("MPLBACKEND", "agg")  # Gradio asks for the backend at the
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Flags; where one is left out, the environment of a Space decides."""
+    """Flags; where one is left out, the environment of a Space decides. `fallback`: the model is the environment's."""
     env = os.environ.get
     host = env("GRADIO_SERVER_NAME") or ("0.0.0.0" if env("SPACE_ID") else "127.0.0.1")
     parser = argparse.ArgumentParser(description="The page of a denoising diffusion model.")
-    parser.add_argument("--model", default=env("DDPM_MODEL") or None, help="directory or Hub id; default: embedded")
-    parser.add_argument("--revision", default=env("DDPM_REVISION") or None, help="commit, branch or tag on the Hub")
+    parser.add_argument("--model", help="directory or Hub id; default: DDPM_MODEL, or the embedded one")
+    parser.add_argument("--revision", help="commit, branch or tag on the Hub; default: DDPM_REVISION")
     parser.add_argument("--host", default=host, help=f"address to listen on (default {host})")
     parser.add_argument("--port", type=int, default=env("GRADIO_SERVER_PORT") or "7860", help="(default 7860)")
     args = parser.parse_args(argv)
+    args.fallback = not args.model and bool(env("DDPM_MODEL"))
+    if args.fallback:  # a model of the command line is another one than DDPM_REVISION is about
+        args.model, args.revision = env("DDPM_MODEL"), args.revision or env("DDPM_REVISION") or None
     if not 1 <= args.port <= 65535:
         parser.error(f"--port {args.port}: 1 to 65535 is possible")
     if args.revision and not args.model:
@@ -50,16 +55,22 @@ def choose(model: str | None, revision: str | None):
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
+    missing = None
     try:
         checkpoint = choose(args.model, args.revision)
     except ValueError as error:
         print(f"app.py: {error}", file=sys.stderr)
-        return 1
+        if not args.fallback:
+            return 1
+        # A Space that does not start helps nobody; its owner finds the reason in the log.
+        checkpoint, missing = choose(None, None), args.model
+        print("app.py: serving the embedded model instead", file=sys.stderr)
     from ddpm.ui import page
     from ddpm.ui.service import Service
 
     service = Service(checkpoint)
-    blocks = page.build(service)
+    blocks = page.build(service, missing)
     try:
         page.serve(service, blocks, args.host, args.port)
     except OSError:

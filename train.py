@@ -16,6 +16,7 @@ if __name__ == "__main__":
     CONFIG = parse(sys.argv[1:])  # before torch is loaded: --help and wrong usage answer at once
 
 import copy
+import dataclasses
 import logging
 import math
 import os
@@ -281,23 +282,27 @@ def main(config: TrainConfig) -> int:
     received: list[int] = []
     # A signal to `accelerate launch` ends the launcher and never reaches this process: seen by its parent changing.
     launcher = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
-    progress = None
+    progress, pusher, whole = None, None, False
 
     def on_signal(number: int, frame) -> None:
         if received or progress is None:  # asked twice, or nothing to save yet
             raise SystemExit(128 + number)
         received.append(number)
 
+    def should_stop() -> bool:
+        return bool(received) or launcher not in (None, os.getppid())
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     try:
         if config.push_to_hub and is_main:
-            hub.check_login()
+            pusher = hub.Pusher(config.directory, config.hub_model_id, config.hub_private_repo)
+            config = dataclasses.replace(config, hub_model_id=pusher.repo_id)
         with (
             tqdm(total=config.max_train_steps, unit=" steps", disable=not is_main, dynamic_ncols=True) as bar,
             logging_redirect_tqdm(),
         ):
-            for progress in train(config, lambda: bool(received) or launcher not in (None, os.getppid())):
+            for progress in train(config, should_stop):
                 if not bar.n:  # a resumed run did not take its earlier steps just now
                     bar.initial = bar.n = progress.step - 1
                 bar.update(progress.step - bar.n)
@@ -308,12 +313,18 @@ def main(config: TrainConfig) -> int:
                         )
                     elif row["kind"] == "validation" and is_main:
                         bar.write(f"step {row['step']}: val_loss {row['val_loss']:.4f}, EMA {row['val_loss_ema']:.4f}")
+                if pusher and progress.saved_step == progress.step and not progress.stopped:
+                    pusher.submit(progress.step)
+        whole = progress.stopped != "interrupted"
     except (ValueError, OSError, torch.OutOfMemoryError) as error:
         return failed(error, 1, is_main)
     except report.NonFiniteError as error:
         rate = learning_rate(config, progress.step if progress else 0)
         saved = max((config.directory / "checkpoints").glob("step-*"), default="none", key=lambda p: p.name)
         return failed(f"{error}; learning rate {rate:.2g}; last good state: {saved}", 3, is_main)
+    finally:
+        if pusher and not whole:
+            pusher.abandon()
     if progress.stopped == "interrupted":
         if is_main and progress.saved_step == progress.step:
             log.info("Stopped at step %d, state saved; the same command goes on from there", progress.step)
@@ -325,11 +336,8 @@ def main(config: TrainConfig) -> int:
     if is_main:
         reason = "the time limit is reached" if progress.stopped == "time" else progress.stopped
         log.info("%s: step %d, in %s", reason, progress.step, config.directory)
-        if config.push_to_hub:
-            try:
-                log.info("On the Hub: %s", hub.push(config.directory, config.hub_model_id, config.hub_private_repo))
-            except ValueError as error:
-                return failed(error, 1, is_main)
+    if pusher:
+        pusher.finish(progress.saved_step or progress.step, should_stop)
     return 0
 
 

@@ -6,30 +6,48 @@ Reading takes safetensors and JSON only: a stranger's checkpoint can be wrong, b
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors import SafetensorError
 
 from .engine import PREDICTION_TYPES, Engine
+from .errors import first_line
+from .metrics import read_metrics
 from .schedule import VARIANCE_TYPES, NoiseSchedule
 
+log = logging.getLogger(__name__)
+
 EMBEDDED = Path(__file__).parent / "assets" / "mnist"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+PIPELINES = ("DDPMPipeline", "DDIMPipeline")  # of pixels; a UNet2DModel of LDMPipeline draws latents
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack")
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded model. `directory` is where its files lie; `name` is what people know it by."""
+    """A loaded model.
+
+    Args:
+        name: what people know it by.
+        directory: where its files lie.
+        revision: commit on the Hub; None for a directory.
+        offline: it is the copy in the cache, since the Hub could not be asked for it.
+    """
 
     name: str
     unet: UNet2DModel
     scheduler: DDPMScheduler
     directory: Path
     revision: str | None = None
+    offline: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
@@ -56,33 +74,77 @@ class Checkpoint:
         return Engine(self.unet.to(device), self.scheduler, device)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts of a model lie, relative to its directory."""
+
+    index: str | None  # model_index.json; the flat layout may have none
+    unet_config: str
+    weights: str
+    scheduler_config: str | None  # the flat layout may have none
+
+    @classmethod
+    def of(cls, names: Collection[str]) -> Layout:
+        """The layout of a model with these files: a DDPMPipeline, or all parts beside each other (older ones).
+
+        Raises:
+            ValueError: what is missing, or that there is none but pickled weights.
+        """
+        folder = "" if "config.json" in names and not any(name.startswith("unet/") for name in names) else "unet/"
+        index = None if not folder and "model_index.json" not in names else "model_index.json"
+        schedulers = [f"{f}scheduler_config.json" for f in (("", "scheduler/") if not folder else ("scheduler/",))]
+        scheduler = next((name for name in schedulers if name in names), schedulers[0] if folder else None)
+        layout = cls(index, f"{folder}config.json", f"{folder}{WEIGHTS}", scheduler)
+        for part in (layout.index, layout.unet_config, layout.scheduler_config):
+            if part is not None and part not in names:
+                raise ValueError(f"no {part}; a DDPMPipeline directory as train.py writes it is needed")
+        if layout.weights not in names:
+            pickles = sorted(name for name in names if name.startswith(folder) and name.endswith(PICKLES))
+            if pickles:
+                raise ValueError(
+                    f"no {layout.weights}, only {', '.join(pickles[:3])}: pickled weights can run code, so they are "
+                    "not read; they need converting to safetensors by somebody who trusts them"
+                )
+            raise ValueError(f"no {layout.weights}; other formats are not read")
+        return layout
+
+
 def load(directory: str | os.PathLike, name: str | None = None, revision: str | None = None) -> Checkpoint:
     """Load and check a model directory.
 
     Args:
-        directory: holds model_index.json, unet/ and scheduler/, as DDPMPipeline saves it.
+        directory: a DDPMPipeline as diffusers saves it, or the flat layout (config.json beside the weights).
+        name: what to call it, also in messages; default: the directory's name.
     Raises:
         ValueError: what is missing, damaged or of another kind, in one line.
     """
     directory = Path(directory)
+    where = name or str(directory)
     if not directory.is_dir():
         raise ValueError(f"{directory}: no such model directory")
     if (directory / "train_config.json").is_file() and not (directory / "model_index.json").is_file():
         raise ValueError(f"{directory}: this run has not saved a model yet")
-    for part in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json"):
-        if not (directory / part).is_file():
-            raise ValueError(f"{directory}: no {part}; a DDPMPipeline directory as train.py writes it is needed")
-    if not (directory / "unet/diffusion_pytorch_model.safetensors").is_file():
-        raise ValueError(f"{directory}: no unet/diffusion_pytorch_model.safetensors; other formats are not read")
-    unet_config = _read_json(directory / "unet/config.json")
-    scheduler_config = _read_json(directory / "scheduler/scheduler_config.json")
-    _check(directory, unet_config, scheduler_config)
+    files = (path for pattern in ("*", "unet/*", "scheduler/*") for path in directory.glob(pattern) if path.is_file())
     try:
-        unet = UNet2DModel.from_pretrained(directory / "unet", use_safetensors=True, local_files_only=True).eval()
+        layout = Layout.of({path.relative_to(directory).as_posix() for path in files})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    _, scheduler_config = read_configs(directory, layout, where)
+    try:
+        unet, info = UNet2DModel.from_pretrained(
+            (directory / layout.weights).parent,
+            use_safetensors=True,
+            local_files_only=True,
+            torch_dtype=torch.float32,
+            output_loading_info=True,
+        )
         scheduler = DDPMScheduler.from_config(scheduler_config)
+        NoiseSchedule.from_scheduler(scheduler)
     except Exception as error:  # whatever diffusers and safetensors raise for damaged files
-        raise ValueError(f"{directory}: cannot be loaded ({str(error).splitlines()[0]})") from error
-    unet.requires_grad_(False)
+        raise ValueError(f"{where}: cannot be loaded ({first_line(error)})") from error
+    if info["missing_keys"]:
+        raise ValueError(f"{where}: the weights lack {', '.join(sorted(info['missing_keys'])[:3])}")
+    unet.eval().requires_grad_(False)
     config_file = directory / "train_config.json"
     return Checkpoint(
         name=name or directory.resolve().name,
@@ -95,41 +157,88 @@ def load(directory: str | os.PathLike, name: str | None = None, revision: str | 
     )
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics.jsonl; a last line that a crash cut off is left out. Empty where there is no file."""
-    rows = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-    return rows
+def read_configs(directory: Path, layout: Layout, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Configurations of network and scheduler, checked: all that must be known before weights are fetched or read.
+
+    Args:
+        where: what messages call the model.
+    Raises:
+        ValueError: this project cannot compute with them.
+    """
+    if layout.index:
+        _check_index(_read_json(directory / layout.index), where)
+    unet = _read_json(directory / layout.unet_config)
+    if layout.scheduler_config:
+        scheduler = _read_json(directory / layout.scheduler_config)
+    else:
+        log.warning("%s: no scheduler_config.json; the paper's betas are assumed, 1e-4 to 0.02 in 1000 steps", where)
+        scheduler = dict(DDPMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02).config)
+        scheduler["_class_name"] = "DDPMScheduler"
+    _check(where, unet, scheduler)
+    return unet, scheduler
+
+
+def num_parameters(unet_config: dict[str, Any]) -> int:
+    """Of the network that a configuration describes, without making its weights."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in UNet2DModel.from_config(unet_config).parameters())
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a JSON object is needed")
+    return content
 
 
-def _check(directory: Path, unet: dict[str, Any], scheduler: dict[str, Any]) -> None:
+def _check_index(index: dict[str, Any], where: str) -> None:
+    """Refuse pipelines of other kinds, and those that bring code of their own."""
+    kind = index.get("_class_name")
+    if kind not in PIPELINES:
+        own = ", with code of its own, which is never run" if isinstance(kind, list) else ""
+        raise ValueError(f"{where}: the pipeline is a {kind}{own}; a DDPMPipeline is needed")
+    parts = {name: part for name, part in index.items() if not name.startswith("_")}
+    for name, part in parts.items():
+        library = part[0] if isinstance(part, list) and len(part) == 2 else None
+        if name not in ("unet", "scheduler") or library != "diffusers":
+            raise ValueError(
+                f"{where}: the pipeline's {name} is {part}; only a unet and a scheduler of diffusers are read"
+            )
+
+
+def _check(where: str, unet: dict[str, Any], scheduler: dict[str, Any]) -> None:
     """Refuse what this project cannot compute with, before weights are read."""
 
     def need(ok: bool, what: str) -> None:
         if not ok:
-            raise ValueError(f"{directory}: {what}")
+            raise ValueError(f"{where}: {what}")
+
+    def whole(value: object, low: int, high: int) -> bool:
+        return isinstance(value, int) and low <= value <= high
 
     kind = unet.get("_class_name")
     need(kind == "UNet2DModel", f"the network is a {kind}; a UNet2DModel is needed")
     size = unet.get("sample_size")
-    need(isinstance(size, int) and 1 <= size <= 1024, f"sample_size {size}: a square of 1 to 1024 pixels is needed")
+    need(whole(size, 1, 1024), f"sample_size {size}: a square of 1 to 1024 pixels is needed")
     channels = (unet.get("in_channels"), unet.get("out_channels"))
     need(channels in ((1, 1), (3, 3)), f"in and out channels {channels}: 1 or 3, both the same, are needed")
-    need(not unet.get("num_class_embeds"), "the network needs class labels; an unconditional one is needed")
+    labels = unet.get("num_class_embeds") or unet.get("class_embed_type")
+    need(not labels, "the network needs class labels; an unconditional one is needed")
+    # Bounds that no real network meets: building one to count its parameters must not take the machine down.
+    widths = unet.get("block_out_channels", [])
+    need(
+        isinstance(widths, list) and len(widths) <= 12 and all(whole(w, 1, 8192) for w in widths),
+        f"block_out_channels {widths}: at most 12 widths of at most 8192 are read",
+    )
+    layers = unet.get("layers_per_block", 2)
+    need(whole(layers, 1, 32), f"layers_per_block {layers}: 1 to 32 is needed")
     kind = scheduler.get("_class_name")
     need(kind == "DDPMScheduler", f"the scheduler is a {kind}; a DDPMScheduler is needed")
+    steps = scheduler.get("num_train_timesteps", 1000)
+    need(whole(steps, 2, 10_000), f"num_train_timesteps {steps}: 2 to 10000 is needed")
     prediction = scheduler.get("prediction_type", "epsilon")
     need(
         prediction in PREDICTION_TYPES,

@@ -129,7 +129,9 @@ class TrainConfig:
         "none", "output", "tracker; metrics.jsonl and the plots are always written", resume=True
     )
 
-    push_to_hub: bool = option(False, "hub", "push the result; the token is HF_TOKEN or the stored login", resume=True)
+    push_to_hub: bool = option(
+        False, "hub", "push now and then, and the result; the token is HF_TOKEN or the stored login", resume=True
+    )
     hub_model_id: str | None = option(None, "hub", "<user>/<name>; default: the name of output_dir", resume=True)
     hub_private_repo: bool = option(False, "hub", "create the repository private", resume=True)
 

@@ -97,7 +97,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from ddpm import checkpoint, data, hub, quality, report
+from ddpm import card, checkpoint, data, hub, quality, report
 from ddpm.draws import Purpose, generator
 from ddpm.elbo import elbo_estimate, elbo_terms
 from ddpm.machine import on_main, settle
@@ -375,7 +375,7 @@ def record(directory: Path, model: checkpoint.Checkpoint, figures: dict[str, Any
     row |= {name: value for name, value in figures.items() if name not in left_out}
     rows = [r for r in model.metrics if r["kind"] != "evaluation"] + [row]
     report.write_text(directory / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
-    report.write_text(directory / "README.md", hub.model_card(directory, model.config, rows, model.unet))
+    card.write(directory)
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .checkpoint import read_metrics
+from .metrics import read_metrics
 from .sampling import ReverseStep
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoint, hub, report, state
+from . import card, checkpoint, report, state
 from .config import TrainConfig, preset, reference_val_loss
 from .data import Images
 from .engine import Engine
@@ -198,9 +198,7 @@ class Run:
     def export(self, unet) -> None:
         """The DDPMPipeline of `unet` and its card."""
         checkpoint.save(self.directory, unet, dict(self.scheduler.config))
-        report.write_text(
-            self.directory / "README.md", hub.model_card(self.directory, self.settings, self.metrics.rows, unet)
-        )
+        card.write(self.directory)
 
     def samples(self, step: int, tiles: Tensor) -> None:
         """samples/step-....png and training.png, and the samples to the tracker."""

@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler
 
-from ddpm import checkpoint, hub
+from ddpm import card, checkpoint, hub
 from ddpm.config import check_network
 from ddpm.sampling import sample
 from ddpm.unet import build_unet
@@ -27,6 +28,13 @@ def model(tmp_path):
 
 def edit(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def forget_a_tensor(model):
+    path = model / "unet/diffusion_pytorch_model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    del tensors["conv_out.bias"]
+    safetensors.torch.save_file(tensors, path)
 
 
 # ----------------------------------------------------------------------------------------------- the embedded checkpoint
@@ -102,7 +110,19 @@ def test_saving_replaces_and_leaves_nothing_behind(model):
         ),
         (lambda m: (m / "unet/config.json").write_text("{"), "not readable as JSON"),
         (lambda m: (m / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04pickle"), "cannot be loaded"),
+        (lambda m: (m / "unet/config.json").write_text("[]"), "a JSON object is needed"),
+        (lambda m: forget_a_tensor(m), "the weights lack conv_out.bias"),
+        (
+            lambda m: (m / "unet/diffusion_pytorch_model.safetensors").rename(m / "unet/diffusion_pytorch_model.bin"),
+            "only unet/diffusion_pytorch_model.bin: pickled weights can run code",
+        ),
         (lambda m: edit(m / "unet/config.json", _class_name="UNet2DConditionModel"), "UNet2DModel is needed"),
+        (
+            lambda m: edit(m / "model_index.json", _class_name=["pipeline", "Mine"]),
+            "code of its own, which is never run",
+        ),
+        (lambda m: edit(m / "model_index.json", vqvae=["diffusers", "VQModel"]), "the pipeline's vqvae is"),
+        (lambda m: edit(m / "scheduler/scheduler_config.json", num_train_timesteps=1), "2 to 10000 is needed"),
         (lambda m: edit(m / "unet/config.json", sample_size=[8, 16]), r"sample_size \[8, 16\]"),
         (lambda m: edit(m / "unet/config.json", in_channels=4, out_channels=4), r"\(4, 4\): 1 or 3"),
         (lambda m: edit(m / "unet/config.json", num_class_embeds=10), "unconditional one is needed"),
@@ -120,6 +140,26 @@ def test_what_cannot_be_used_is_refused_with_the_reason(model, spoil, message):
     with pytest.raises(ValueError, match=message) as error:
         checkpoint.load(model)
     assert "\n" not in str(error.value)
+
+
+def test_old_checkpoints_load(tmp_path):
+    """The flat layout, attention under its old names, half precision."""
+    torch.manual_seed(0)
+    unet = build_unet(8, 1, (8, 16), attention_levels=(1,), norm_num_groups=4)
+    unet.save_pretrained(tmp_path)
+    weights = tmp_path / checkpoint.WEIGHTS
+    old = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
+    tensors = {}
+    for name, tensor in safetensors.torch.load_file(weights).items():
+        for now, before in old.items():
+            name = name.replace(now, before)
+        tensors[name] = tensor.half()
+    assert any(name.endswith("proj_attn.weight") for name in tensors)
+    safetensors.torch.save_file(tensors, weights)
+    loaded = checkpoint.load(tmp_path)
+    for name, tensor in unet.state_dict().items():
+        assert torch.equal(loaded.unet.state_dict()[name], tensor.half().float()), name
+    assert loaded.schedule.beta[[0, -1]].tolist() == pytest.approx([1e-4, 0.02])
 
 
 def test_pulling_what_is_not_there():
@@ -148,6 +188,104 @@ def test_an_untrained_network_predicts_no_noise():
     unet = build_unet(28, 3, (8, 16, 16), attention_levels=(1,))
     x = torch.randn(2, 3, 28, 28)
     assert torch.equal(unet(x, torch.tensor([0, 999])).sample, torch.zeros_like(x))
+
+
+# -------------------------------------------------------------------------------------------------------------- the card
+
+MEASURED = {
+    "kind": "evaluation",
+    "step": 14000,
+    "images": 896000,
+    "dataset": "/home/somebody/mnist",
+    "split": "test",
+    "bits_per_dim": 1.23456,
+    "bits_per_dim_se": 0.0123,
+    "prior_bits": 0.0004,
+    "reconstruction_bits": 0.2,
+    "kl_bits_total": 1.03416,
+    "variance_type": "fixed_small",
+    "clip_denoised": True,
+    "num_images": 10000,
+    "val_loss": 0.0217,
+    "command": "python -m ddpm.evaluate runs/mnist --dataset_name /home/somebody/mnist --num_samples 5000",
+}
+SAMPLED = {
+    "frechet_distance": 3.21,
+    "frechet_distance_real": 0.45,
+    "feature_network": "a classifier of this data",
+    "feature_accuracy": 0.991,
+    "num_samples": 5000,
+    "sampler": "ddim",
+    "num_inference_steps": 100,
+}
+
+
+def card_of(*rows, **options):
+    """The embedded model's card, had it been made with these options and measured so."""
+    settings = json.loads((checkpoint.EMBEDDED / "train_config.json").read_text())
+    settings["options"] |= options
+    rows = checkpoint.read_metrics(checkpoint.EMBEDDED / "metrics.jsonl") + list(rows)
+    return hub.model_card(checkpoint.EMBEDDED, settings, rows, 1_428_361)
+
+
+@pytest.mark.parametrize(
+    ("rows", "metrics"),
+    [
+        ([], {"val_loss": 0.021787}),
+        ([{"kind": "evaluation", "step": 1, "images": 64, "val_loss": 9.0}, MEASURED], {"bits_per_dim": 1.23456, "val_loss": 0.0217}),
+        ([MEASURED | {"step": 500}], {"val_loss": 0.021787}),  # of weights that were trained on since
+        ([MEASURED | SAMPLED], {"bits_per_dim": 1.23456, "val_loss": 0.0217, "frechet_distance": 3.21}),
+    ],
+)  # fmt: skip
+def test_the_card_tells_the_hub_what_was_measured_and_only_that(rows, metrics):
+    from huggingface_hub import ModelCard
+
+    text = card_of(*rows, dataset_name="/home/somebody/mnist", hub_model_id="you/ddpm-mnist")
+    data = ModelCard(text).data
+    assert {result.metric_type: result.metric_value for result in data.eval_results} == metrics
+    assert {result.dataset_type for result in data.eval_results} == {"ylecun/mnist"}
+    assert (data.model_name, data.license, data.datasets) == ("ddpm-mnist", "apache-2.0", ["ylecun/mnist"])
+    assert ModelCard(f"---\n{data}\n---\n").data.to_dict() == data.to_dict()
+    assert "/home/" not in text
+    assert "None" not in text
+    assert "TODO" not in text
+    for command in (
+        "accelerate launch train.py --preset mnist",
+        "python app.py --model you/ddpm-mnist",
+        'from_pretrained("you/ddpm-mnist")',
+        "python -m ddpm.evaluate",
+    ):
+        assert command in text
+    for picture in re.findall(r"\]\(([^)]+\.png)\)", text):
+        assert (checkpoint.EMBEDDED / picture).is_file()
+
+
+def test_the_cards_commands_are_understood_and_train_the_same():
+    from ddpm.config import TrainConfig, parse
+
+    options = {"learning_rate": 1e-3, "block_out_channels": [16, 32], "attention_levels": [1], "random_flip": True}
+    text = card_of(**options)
+    words = re.search(r"accelerate launch train.py (.*)", text)[1].split()
+    config = parse(words)
+    for name, value in options.items():
+        assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value)
+    everything = TrainConfig().to_json().keys()
+    shown = {name for name in everything if f"| `{name}` |" in text}
+    assert everything - shown == set("output_dir resume_from_checkpoint num_cpu_threads report_to push_to_hub hub_model_id hub_private_repo".split())  # fmt: skip
+
+
+def test_a_card_that_somebody_made_their_own_stays(model):
+    shutil.copy(checkpoint.EMBEDDED / "train_config.json", model)
+    card.write(model)
+    assert 'from_pretrained("model")' in (model / "README.md").read_text(), "no path of this machine"
+    card.write(model, "you/them")
+    text = (model / "README.md").read_text()
+    assert 'from_pretrained("you/them")' in text
+    assert f"{sum(p.numel() for p in checkpoint.load(model).unet.parameters()) / 1e6:.2f} M parameters" in text
+    own = text.replace(card.MARK, "").replace("plain", "splendid")
+    (model / "README.md").write_text(own)
+    card.write(model, "you/others")
+    assert (model / "README.md").read_text() == own
 
 
 # ------------------------------------------------------------------------------------------------------------ the README

@@ -91,14 +91,17 @@ def _count(number: int) -> str:
     return str(number)
 
 
-def _header(checkpoint: Checkpoint) -> gr.HTML:
-    """Title, language, theme, and the chip that says which model this is."""
+def _literal(name: str) -> str:
+    """A name as HTML. Gradio evaluates that as a template, and a name off the Hub may hold what matters there."""
+    return "".join(f"&#{ord(c)};" if c in "`$\\{}" else escape(c) for c in name)
+
+
+def _header(checkpoint: Checkpoint, notice: str) -> gr.HTML:
+    """Title, language, theme, the chip that says which model this is, and a notice where it is not the one wanted."""
     if checkpoint.revision:
-        source = f"<span>{escape(checkpoint.revision[:7])}</span>"
+        source = f'<span title="{escape(checkpoint.revision)}">{escape(checkpoint.revision[:7])}</span>'
     else:
         source = text("page.embedded" if checkpoint.directory == EMBEDDED else "page.local")
-    # Gradio evaluates this as a template; a name off the Hub or a directory's may hold characters that matter there.
-    name = "".join(f"&#{ord(c)};" if c in "`$\\{}" else escape(c) for c in checkpoint.name)
     buttons = "".join(
         f'<button type="button" data-language="{language}" lang="{language}">{name}</button>'
         for language, name in zip(LANGUAGES, ("EN", "中文"), strict=True)
@@ -108,17 +111,30 @@ def _header(checkpoint: Checkpoint) -> gr.HTML:
   {text("page.title", "h1")}
   <div class="language" role="group" data-label="page.language">{buttons}</div>
   <button type="button" class="theme" data-label="page.theme"></button>
-  <p class="chip" data-label="page.model"><b>{name}</b>{source}
+  <p class="chip" data-label="page.model"><b>{_literal(checkpoint.name)}</b>{source}
     <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span></p>
+  {notice}
 </header>"""
     return panel(html, "header.js", elem_id="header")
 
 
-def build(service: Service) -> gr.Blocks:
-    """The page for one model."""
+def _notice(checkpoint: Checkpoint, missing: str | None) -> str:
+    """What visitors must know about where the model came from; nothing as a rule."""
+    if not missing and not checkpoint.offline:
+        return ""
+    key, name = ("notice.embedded", missing) if missing else ("notice.cached", checkpoint.name)
+    return f'<p class="notice" role="status" data-text="{key}" data-name="{_literal(name)}"></p>'
+
+
+def build(service: Service, missing: str | None = None) -> gr.Blocks:
+    """The page for one model.
+
+    Args:
+        missing: the model that should have been shown and could not be had.
+    """
     tabs = {"forward": forward.build, "reverse": reverse.build}
     with gr.Blocks(title="DDPM", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as blocks:
-        header = _header(service.checkpoint)
+        header = _header(service.checkpoint, _notice(service.checkpoint, missing))
         with gr.Tabs(overflow_behavior="wrap"):
             shown = []
             for name, build_tab in tabs.items():

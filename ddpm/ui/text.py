@@ -17,6 +17,14 @@ _TABLE: dict[str, tuple[str, str]] = {
     "page.embedded": ("embedded", "内置"),
     "page.local": ("local directory", "本地目录"),
     "page.parameters": ("{count} parameters", "{count} 个参数"),
+    "notice.embedded": (
+        "{name} cannot be had at the moment; this page shows the embedded model instead.",
+        "目前无法获取 {name}；本页改用内置模型。",
+    ),
+    "notice.cached": (
+        "The Hub cannot be reached at the moment; this page shows the copy of {name} that was pulled before.",
+        "目前无法连接 Hub；本页使用此前拉取的 {name} 副本。",
+    ),
     "tab.forward": ("Forward", "前向加噪"),
     "tab.reverse": ("Reverse", "反向采样"),
     # shared pieces

@@ -49,13 +49,15 @@ def make_model(directory: Path, resolution: int, channels: int, num_steps: int) 
 
 
 @contextmanager
-def serving(model: Path, log: Path) -> Iterator[str]:
-    """The page's address while `app.py` serves `model`."""
+def serving(model: Path | None, log: Path, **environment: str) -> Iterator[str]:
+    """The page's address while `app.py` serves `model`, or what the environment names."""
     port = free_port()
-    command = [sys.executable, "app.py", "--model", str(model), "--port", str(port)]
+    command = [sys.executable, "app.py", *(["--model", str(model)] if model else []), "--port", str(port)]
     url = f"http://127.0.0.1:{port}/"
     with open(log, "w") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=dict(os.environ))
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=os.environ | environment
+        )
         try:
             for _ in range(600):
                 if process.poll() is not None:

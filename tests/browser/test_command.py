@@ -1,13 +1,17 @@
 """`python app.py`: exit statuses and messages, and the server's own bounds."""
 
+import dataclasses
 import http.client
 import subprocess
 import sys
 
 import pytest
-from harness import ROOT, make_model
+from harness import ROOT, free_port, make_model, serving, visiting
+from playwright.sync_api import expect
 
 import app
+from ddpm import checkpoint
+from ddpm.ui import page as pages
 
 
 def run(*flags: str) -> subprocess.CompletedProcess:
@@ -62,3 +66,32 @@ def test_an_oversized_body_is_refused_before_it_is_read(url):
     connection.endheaders()  # and no body: the answer must not wait for it
     assert connection.getresponse().status == 413
     connection.close()
+
+
+def test_a_space_starts_while_the_hub_is_down_and_says_so(browser, tmp_path):
+    """On the embedded checkpoint, in both languages; nothing listens at this Hub's address."""
+    nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+    wanted = {"DDPM_MODEL": "somebody/their-model", "DDPM_REVISION": "main"}
+    log = tmp_path / "log"
+    with serving(None, log, **nowhere, **wanted) as url, visiting(browser, url, reduced_motion="reduce") as visitor:
+        page = visitor.open()
+        notice = page.locator(".page-header .notice")
+        expect(notice).to_be_visible()
+        expect(notice).to_have_text(
+            "somebody/their-model cannot be had at the moment; this page shows the embedded model instead."
+        )
+        expect(page.locator(".page-header .chip")).to_contain_text("embedded")
+        page.locator('[data-language="zh"]').click()
+        expect(notice).to_contain_text("本页改用内置模型")
+    assert "model 'somebody/their-model' at 'main' cannot be pulled: the Hub cannot be reached" in log.read_text()
+
+
+def test_a_model_off_the_hub_is_shown_with_its_commit_and_a_cached_one_with_a_notice(tmp_path):
+    model = checkpoint.load(make_model(tmp_path / "model", 8, 1, 20))
+    pulled = dataclasses.replace(model, name="you/`${digits}", revision="0123456789abcdef" * 2 + "01234567")
+    html = pages._header(pulled, pages._notice(pulled, None)).html_template
+    assert ">0123456</span>" in html
+    assert "notice" not in html
+    assert "`" not in html
+    cached = dataclasses.replace(pulled, offline=True)
+    assert 'data-text="notice.cached"' in pages._header(cached, pages._notice(cached, None)).html_template

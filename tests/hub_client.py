@@ -1,0 +1,130 @@
+"""A process that uses the real huggingface_hub client, for many tests: loading torch and diffusers takes seconds.
+
+The endpoint, the transport and the cache are read when huggingface_hub is imported, so they come in the environment of
+this process. It reads JSON lines {"call": ..., "args": {...}} and answers each with {"value"} or {"error", "message"},
+and with what was logged and printed meanwhile. Waits between tries take no time.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+import types
+from pathlib import Path
+from unittest import mock
+
+import huggingface_hub.constants
+import huggingface_hub.utils._http
+import torch
+from accelerate.state import AcceleratorState
+
+import train as trainer
+from ddpm import hub
+from ddpm.config import preset
+
+SKIPPING_TIME = types.SimpleNamespace(**vars(time) | {"sleep": lambda seconds: time.sleep(min(seconds, 0.02))})
+
+
+def weights(unet) -> str:
+    """Every bit of every weight, in short."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(unet.state_dict().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def pull(**args):
+    got = hub.pull(**args)
+    summary = {name: getattr(got, name) for name in ("name", "revision", "offline", "resolution", "channels")}
+    return summary | {
+        "weights": weights(got.unet),
+        "betas": got.schedule.beta[[0, -1]].tolist(),
+        "t": got.schedule.num_steps,
+    }
+
+
+def check(**args):
+    try:
+        return hub.check_access(**args)
+    except hub.HubError as error:
+        return {"message": str(error), "transient": error.transient}
+
+
+def push(**args):
+    return dataclasses.asdict(hub.push(**args))
+
+
+def plain(model, revision=None):
+    """As a stranger loads it."""
+    from diffusers import DDPMPipeline
+
+    return weights(DDPMPipeline.from_pretrained(model, revision=revision, use_safetensors=True).unet)
+
+
+def train(output_dir, **options):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    config = preset(
+        "digits", output_dir=Path(output_dir), **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    )
+    return trainer.main(config)
+
+
+def pusher(directory, steps, pause_s, **args):
+    """Submit now and then, as a training does; how long each submission took."""
+    pushing, seconds = hub.Pusher(Path(directory), **args), []
+    for step in range(steps):
+        (Path(directory) / "metrics.jsonl").write_text(
+            json.dumps({"kind": "train", "step": step, "images_per_second": 1})
+        )
+        began = time.monotonic()
+        pushing.submit(step)
+        seconds.append(time.monotonic() - began)
+        time.sleep(pause_s)
+    began = time.monotonic()
+    done = pushing.finish(steps)
+    return {"submit_s": max(seconds), "finish_s": time.monotonic() - began, "done": done, "up": pushing.up}
+
+
+def answer(line: str) -> dict:
+    request = json.loads(line)
+    args, settings = request["args"], request["settings"]
+    constants, patches = huggingface_hub.constants, contextlib.ExitStack()
+    patches.enter_context(mock.patch.dict(os.environ))
+    for name, value in settings.pop("env", {}).items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    patches.enter_context(mock.patch.object(constants, "HF_HUB_CACHE", settings.pop("cache", constants.HF_HUB_CACHE)))
+    patches.enter_context(mock.patch.object(constants, "HF_HUB_OFFLINE", settings.pop("offline", False)))
+    for name, value in settings.items():
+        patches.enter_context(mock.patch.object(hub, name, value))
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    logging.getLogger().addHandler(handler)
+    try:
+        with patches, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            try:
+                result = {"value": globals()[request["call"]](**args)}
+            except Exception as error:
+                result = {"error": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+    finally:
+        logging.getLogger().removeHandler(handler)
+    return result | {"said": said.getvalue()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    logging.getLogger().setLevel(logging.INFO)
+    hub.FIRST_WAIT_S = 0.02
+    huggingface_hub.utils._http.time = SKIPPING_TIME
+    answers, sys.stdout = sys.stdout, sys.stderr
+    print("{}", file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(line)), file=answers, flush=True)

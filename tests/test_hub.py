@@ -1,0 +1,633 @@
+"""Push and pull with the real huggingface_hub client against a Hub on loopback, by LFS and by Xet, in good days and bad."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from hub_standin import HubStandIn, User
+from PIL import Image
+from test_training import TINY
+
+from ddpm import checkpoint
+from ddpm.unet import build_unet
+
+ROOT = Path(__file__).parent.parent
+TOKEN = "hf_write_0123456789"
+
+
+class Client:
+    """The real client in a process of its own, see hub_client.py, and all that it ever said."""
+
+    def __init__(self, hub: HubStandIn, home: Path, xet: bool) -> None:
+        self.hub, self.home, self.xet, self.said = hub, home, xet, []
+        env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+        env |= hub.env(token=TOKEN, home=home, xet=xet) | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+        self.env = env | {"HF_XET_CLIENT_RETRY_BASE_DELAY": "20ms"}
+        command = [sys.executable, str(ROOT / "tests/hub_client.py")]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, text=True
+        )
+
+    def ask(self, call: str, settings: dict | None = None, **args) -> dict:
+        """`settings`: constants of ddpm.hub, `env`, `cache`."""
+        request = {"call": call, "args": args, "settings": settings or {}}
+        if not self.said:
+            self.process.stdout.readline()  # it is there
+        self.process.stdin.write(json.dumps(request, default=str) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        self.said.append(json.dumps(answer))
+        return answer
+
+    def value(self, call: str, settings: dict | None = None, **args):
+        answer = self.ask(call, settings, **args)
+        assert "value" in answer, answer
+        return answer["value"]
+
+    def error(self, call: str, settings: dict | None = None, **args) -> str:
+        """The message, which is one line for people."""
+        answer = self.ask(call, settings, **args)
+        assert answer.get("error") in ("ValueError", "HubError"), answer
+        assert "\n" not in answer["message"]
+        return answer["message"]
+
+    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess:
+        """A command as a user gives it."""
+        done = subprocess.run(command, cwd=ROOT, env=self.env | env, capture_output=True, text=True, timeout=120)
+        self.said.append(done.stdout + done.stderr)
+        return done
+
+
+@pytest.fixture(scope="module")
+def server():
+    tokens = {TOKEN: User("alice"), "hf_read": User("alice", "read"), "hf_other": User("bob")}
+    with HubStandIn(tokens) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def clients(server, tmp_path_factory):
+    started: dict[bool, Client] = {}
+
+    def start(xet: bool) -> Client:
+        if xet not in started:
+            started[xet] = Client(server, tmp_path_factory.mktemp("home"), xet)
+        return started[xet]
+
+    yield start
+    for client in started.values():
+        client.process.stdin.close()
+        client.process.wait(20)
+        assert TOKEN not in "".join(client.said), "the token was said"
+
+
+@pytest.fixture
+def hub(server):
+    """The Hub in a good mood; faults that a test plans must strike."""
+    server.clear()
+    yield server
+    unused = [fault for fault in server.faults if fault.times > 0]
+    server.clear()
+    assert not unused
+
+
+@pytest.fixture(params=[False, True], ids=["lfs", "xet"])
+def client(request, clients, hub):
+    return clients(request.param)
+
+
+@pytest.fixture
+def lfs(clients, hub):
+    return clients(False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished training."""
+    from accelerate.state import AcceleratorState
+
+    import train as trainer
+    from ddpm.config import preset
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    list(trainer.train(preset("digits", output_dir=folder, **TINY)))
+    return folder
+
+
+@pytest.fixture
+def model(run, tmp_path):
+    """A copy of that folder whose weights are like no other's: every test has something to upload."""
+    folder = tmp_path / "model"
+    shutil.copytree(run, folder)
+    torch.manual_seed(int(time.monotonic() * 1e6) % 2**31)
+    checkpoint.save(
+        folder,
+        build_unet(8, 1, (8, 16), norm_num_groups=4),
+        json.loads((run / "scheduler/scheduler_config.json").read_text()),
+    )
+    return folder
+
+
+@pytest.fixture
+def name(request):
+    return "alice/" + re.sub(r"[^\w]+", "-", request.node.name)[:80].strip("-")
+
+
+@pytest.fixture(scope="module")
+def published(clients, run, server):
+    """The model as pushed by each transport: its name, and what a pull gives."""
+    server.clear()
+    done = {}
+    for xet in (False, True):
+        repo = f"alice/published-{'xet' if xet else 'lfs'}"
+        done[xet] = clients(xet).value("push", directory=str(run), repo_id=repo)
+    return done
+
+
+def digest(unet) -> str:
+    """Every bit of every weight, in short, as hub_client.py has it."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(unet.state_dict().items()):
+        found.update(name.encode() + tensor.numpy().tobytes())
+    return found.hexdigest()
+
+
+def commits(hub, name: str) -> int:
+    """Beside the one that creates the repository."""
+    return len(hub.store.repos["model", name].commits) - 1
+
+
+def up(hub, name: str) -> dict[str, bytes]:
+    repo = hub.store.repos["model", name]
+    files = repo.commits[repo.branches["main"]].files
+    return {path: hub.store.blob(file.sha256).read_bytes() for path, file in files.items() if path != ".gitattributes"}
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# ---------------------------------------------------------------------------------------------------------------- push
+
+
+def test_a_push_is_one_commit_of_what_belongs_there_and_comes_back_bit_for_bit(client, hub, model, name, tmp_path):
+    before = snapshot(model)
+    pushed = client.value("push", directory=str(model), repo_id=name, private=True)
+    assert commits(hub, name) == 1
+    assert hub.store.repos["model", name].private
+    files = up(hub, name)
+    assert {p: b for p, b in snapshot(model).items() if not p.startswith("checkpoints/")} == files
+    changed = {path for path, content in snapshot(model).items() if before[path] != content}
+    assert changed == {"README.md"}, "its commands now name the repository"
+    assert f'from_pretrained("{name}")' in files["README.md"].decode()
+    assert bool(hub.count("POST", "/_cas/")) == client.xet, "the transport that this is about"
+    assert not any(r.authorization for r in hub.requests(path="/_storage")), "storage is another origin"
+
+    hub.clear()
+    assert client.value("push", directory=str(model), repo_id=name)["commit"] == pushed["commit"]
+    assert hub.count("POST|PUT", "commit|_storage|_cas") == 0, "nothing changed, nothing sent"
+
+    # In a fresh process with an empty cache: through pull, and as a stranger does, also at the commit.
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); from hub_client import *; n, c = sys.argv[1:]; "
+        "print(weights(hub.pull(n).unet), plain(n), plain(n, c), weights(hub.pull(n, c).unet), hub.pull(n).revision)"
+    )
+    out = client.run(sys.executable, "-c", code, name, pushed["commit"], HF_HOME=str(tmp_path / "empty"))
+    assert out.returncode == 0, out.stderr
+    local = digest(checkpoint.load(model).unet)
+    assert out.stdout.split() == [local] * 4 + [pushed["commit"]]
+
+
+def test_old_samples_go_with_the_commit_and_what_others_put_there_stays(lfs, hub, model, name):
+    hub.put(
+        name, {"samples/step-000999.png": b"\0old", "demo.ipynb": b"{}", "thumbnail.png": b"\0", "notes.md": b"mine"}
+    )
+    lfs.value("push", directory=str(model), repo_id=name)
+    files = up(hub, name)
+    assert "samples/step-000999.png" not in files
+    assert {"demo.ipynb", "thumbnail.png", "notes.md", "samples/step-000012.png"} <= set(files)
+    assert commits(hub, name) == 1
+
+
+COMMIT = "/commit/"
+BAD_DAYS = {
+    "503": [{"path": p, "times": 2} for p in ("/api/models/[^/]+/[^/]+$", "repos/create", "/revision/", "preupload", COMMIT)],
+    "429": [{"path": COMMIT, "status": 429, "headers": {"Retry-After": "1"}}],
+    "409": [{"path": COMMIT, "status": 409}],
+    "dropped": [{"kind": "drop", "path": COMMIT, "times": 2, "rst": True}],
+    "answer lost": [{"kind": "drop_response", "path": COMMIT}],
+    "answer lost, then 500": [{"kind": "drop_response", "path": COMMIT}, {"path": "/revision/main", "skip": 1, "status": 500}],
+    "upload cut": [{"kind": "drop_upload", "method": "PUT|POST", "path": "/_storage/|/xorbs/", "after": 100, "times": 2, "rst": True}],
+    "HTML": [{"path": "validate-yaml", "status": 200, "body": "<html>try later</html>"}],
+    "raced": [{"path": COMMIT, "status": 412, "body": {"error": "A commit has happened since."}}],
+    "damaged on the way back": [{"kind": "corrupt", "path": "/_storage/", "method": "GET", "after": 70}],
+    "way back cut": [{"kind": "drop_download", "path": "/_storage/", "method": "GET", "after": 70, "times": 2, "rst": True}],
+    "stalled": [{"kind": "stall", "path": "/revision/main", "seconds": 3}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("day", BAD_DAYS)
+def test_a_bad_day_costs_tries_and_makes_one_commit(client, hub, model, name, day):
+    for fault in BAD_DAYS[day]:
+        hub.fail(**fault)
+    began = time.monotonic()
+    client.value("push", {"REQUEST_TIMEOUT_S": 1}, directory=str(model), repo_id=name)
+    assert commits(hub, name) == 1
+    assert {p: b for p, b in snapshot(model).items() if not p.startswith("checkpoints/")} == up(hub, name)
+    if day == "429":
+        assert time.monotonic() - began > 1, "Retry-After is obeyed"
+
+
+REFUSALS = {
+    "no token": ({"HF_TOKEN": None}, [], "no token: log in with `hf auth login` or set HF_TOKEN"),
+    "wrong token": ({"HF_TOKEN": "hf_wrong"}, [], "does not accept the token"),
+    "read token": ({"HF_TOKEN": "hf_read"}, [], "may not write to alice/published-lfs: make one with write permission at"),
+    "somebody else's": ({"HF_TOKEN": "hf_other"}, [], "may not write to alice/published-lfs"),
+    "403": ({}, [{"path": "preupload", "status": 403, "times": -1}], "may not write to"),
+    "404": ({}, [{"path": "preupload", "status": 404, "times": -1}], "the Hub has no alice/published-lfs, or not for this login"),
+    "503": ({}, [{"times": -1}], r"the Hub is in trouble \(503\)"),
+    "gone": ({}, [{"kind": "drop", "times": -1}], "the Hub cannot be reached"),
+    "busy": ({}, [{"status": 429, "times": -1}], "asks for a pause"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+def test_what_is_refused_says_what_to_do_before_training_and_at_a_push(lfs, hub, model, published, why):
+    env, faults, words = REFUSALS[why]
+    for fault in faults:
+        hub.fail(**fault)
+    settings = {"env": env}
+    before = commits(hub, "alice/published-lfs")
+    answer = lfs.value("check", settings, repo_id="alice/published-lfs")
+    assert re.search(words, answer["message"]), answer
+    assert answer["transient"] == (why in ("503", "gone", "busy"))
+    message = lfs.error("push", settings, directory=str(model), repo_id="alice/published-lfs")
+    assert re.search(words, message)
+    assert commits(hub, "alice/published-lfs") == before
+    assert checkpoint.load(model).num_parameters, "what is on disk is whole"
+
+
+def test_a_public_repository_is_not_taken_for_a_private_one(lfs, hub, model, published):
+    message = lfs.error("push", directory=str(model), repo_id="alice/published-lfs", private=True)
+    assert "exists and is public" in message
+
+
+def test_damage_that_stays_is_said(client, hub, model, name):
+    hub.fail("corrupt", method="GET", path="/_storage/", after=70, times=-1)
+    message = client.error("push", directory=str(model), repo_id=name)
+    assert "came back from the Hub damaged, twice" in message
+
+
+def test_by_hand(lfs, hub, model, name):
+    command = [sys.executable, "-m", "ddpm.hub", "push"]
+    done = lfs.run(*command, str(model), "--repo_id", name, "--private")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == f"{hub.endpoint}/{name}/tree/{hub.store.repos['model', name].branches['main']}"
+    nothing = lfs.run(*command, str(model / "samples"), "--repo_id", name)
+    assert (nothing.returncode, len(nothing.stderr.splitlines())) == (1, 1)
+    assert "no model_index.json" in nothing.stderr
+    assert lfs.run(*command, str(model), "--repo_id", "a/b/c").returncode == 2
+    assert lfs.run(*command, str(model), "--repo_id", name, HF_TOKEN="hf_read", HF_HUB_OFFLINE="1").returncode == 1
+    # hf_xet is not needed: without it, the client takes LFS.
+    hidden = (
+        "import sys, huggingface_hub.utils._runtime as r; r._package_versions['hf_xet'] = 'N/A'; "
+        "sys.modules['hf_xet'] = None; from ddpm.hub import main; sys.exit(main(sys.argv[1:]))"
+    )
+    (model / "samples/step-000001.png").write_bytes(b"\x89PNG\0")
+    done = lfs.run(sys.executable, "-c", hidden, "push", str(model), "--repo_id", name, HF_HUB_DISABLE_XET="0")
+    assert done.returncode == 0, done.stderr
+    assert "samples/step-000001.png" in up(hub, name)
+
+
+# ------------------------------------------------------------------------------------------------------ while training
+
+
+def test_training_pushes_milestones_and_ends_on_the_hub(clients, hub, tmp_path):
+    """As users start it; with milestones as often as possible instead of every ten minutes."""
+    client, out = clients(True), tmp_path / "run"
+    flags = ["--output_dir", str(out), "--push_to_hub", "--hub_model_id", "while-training", "--hub_private_repo"]
+    for option, value in (TINY | {"max_train_steps": 200, "checkpointing_steps": 10, "validation_steps": 100}).items():
+        flags += [f"--{option}", *map(str, value if isinstance(value, tuple) else [value])]
+    code = (
+        "import sys; from ddpm.config import parse; config = parse(sys.argv[1:]); import train; "
+        "train.hub.MILESTONE_INTERVAL_S = 0.01; sys.exit(train.main(config))"
+    )
+    done = client.run(sys.executable, "-c", code, *flags)
+    assert done.returncode == 0, done.stderr
+    name = "alice/while-training"
+    assert commits(hub, name) >= 2, "a milestone, and the end"
+    files = up(hub, name)
+    assert files == {p: b for p, b in snapshot(out).items() if not p.startswith("checkpoints/")}
+    last = done.stderr.strip().splitlines()[-1]
+    head = hub.store.repos["model", name].branches["main"]
+    assert last == f"On the Hub, pulled back and compared: {hub.endpoint}/{name}/tree/{head}"
+    assert hub.store.repos["model", name].private
+    assert not list((out / "checkpoints").glob(".push-*"))
+    assert not any(TOKEN.encode() in content for content in snapshot(out).values())
+
+
+STAGES = {
+    "refused at the start": [{"kind": "drop", "times": -1}],
+    "stalled at the start": [{"kind": "delay", "path": "whoami", "seconds": 20, "times": -1}],
+    "503 in the middle": [{"path": "/revision/main", "times": -1}],
+    "dropped in the middle": [{"kind": "drop_upload", "method": "PUT|POST", "path": "/_storage/|/xorbs/", "after": 10, "times": -1}],
+    "401 in the middle": [{"path": "/revision/main", "status": 401, "times": -1}],
+    "403 at the end": [{"path": COMMIT, "status": 403, "times": -1}],
+    "404 at the end": [{"path": COMMIT, "status": 404, "times": -1}],
+    "409 at the end": [{"path": COMMIT, "status": 409, "times": -1}],
+    "429 at the end": [{"path": COMMIT, "status": 429, "headers": {"Retry-After": "3600"}, "times": -1}],
+    "stalled at the end": [{"kind": "stall", "path": COMMIT, "seconds": 20, "times": -1}],
+    "stalled upload": [{"kind": "delay", "path": "/_storage/|/xorbs/", "method": "PUT|POST", "seconds": 20, "times": -1}],
+}  # fmt: skip
+
+
+BY_XET = ["dropped in the middle", "stalled upload", "stalled at the end"]  # where the transport makes a difference
+
+
+@pytest.mark.parametrize(
+    ("xet", "stage"), [*((False, stage) for stage in STAGES), *((True, stage) for stage in BY_XET)]
+)
+def test_a_hub_that_misbehaves_costs_a_training_nothing(clients, hub, tmp_path, name, xet, stage):
+    client = clients(xet)
+    for fault in STAGES[stage]:
+        hub.fail(**fault)
+    out, began = tmp_path / "run", time.monotonic()
+    settings = {"PUSH_LIMIT_S": 3, "GRACE_S": 1, "LOOKUP_LIMIT_S": 3, "MILESTONE_INTERVAL_S": 0.1}
+    seed = int(hashlib.sha256(name.encode()).hexdigest()[:6], 16)  # weights that no other test has uploaded before
+    options = TINY | {"output_dir": str(out), "push_to_hub": True, "hub_model_id": name, "seed": seed}
+    answer = client.ask("train", settings, **options)
+    assert answer["value"] == 0, answer
+    assert time.monotonic() - began < 15
+    assert checkpoint.load(out).metrics[-1]["step"] == 12
+    lines = [line for line in answer["said"].splitlines() if line.strip()]
+    if stage == "stalled at the start":  # and in a better mood later
+        assert "Not pushed for now: the Hub " in answer["said"]
+        assert lines[-1].startswith("On the Hub, pulled back and compared: ")
+        return
+    found = re.search(r"Not pushed: .* On the Hub: (.*)\. Later: python (-m ddpm.hub push .*)", lines[-1])
+    assert found, lines[-3:]
+    assert found[1] == "nothing of this run"
+    hub.clear()
+    later = client.run(sys.executable, *shlex.split(found[2]))
+    assert later.returncode == 0, later.stderr
+    assert (
+        up(hub, name)["unet/diffusion_pytorch_model.safetensors"]
+        == (out / "unet/diffusion_pytorch_model.safetensors").read_bytes()
+    )
+
+
+def test_without_the_right_to_write_no_training_is_begun(lfs, hub, tmp_path, published):
+    settings = {"env": {"HF_TOKEN": "hf_read"}}
+    options = TINY | {"output_dir": str(tmp_path / "run"), "push_to_hub": True, "hub_model_id": "alice/published-lfs"}
+    answer = lfs.ask("train", settings, **options)
+    assert answer["value"] == 1
+    assert answer["said"].startswith("train.py: error: --push_to_hub: the token may not write to")
+    assert len(answer["said"].strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_pushing_does_not_hold_training_up_and_only_the_newest_counts(client, hub, model, name):
+    hub.fail("delay", path=COMMIT, seconds=0.7, times=-1)
+    settings = {"MILESTONE_INTERVAL_S": 0.01}
+    seen = client.value("pusher", settings, directory=str(model), repo_id=name, steps=12, pause_s=0.2)
+    assert seen["submit_s"] < 0.1
+    assert seen["done"]
+    assert 2 <= commits(hub, name) <= 6, "one at a time, and those overtaken are dropped"
+    assert json.loads(up(hub, name)["metrics.jsonl"])["step"] == 11
+
+
+# ---------------------------------------------------------------------------------------------------------------- pull
+
+
+def test_pull_and_its_revisions(client, hub, model, name, tmp_path):
+    first = client.value("push", directory=str(model), repo_id=name)["commit"]
+    old = client.value("pull", id_or_dir=name)
+    assert (old["revision"], old["offline"]) == (first, False)
+    checkpoint.save(model, build_unet(8, 1, (8, 16), norm_num_groups=4), dict(DDPMScheduler().config))
+    second = client.value("push", directory=str(model), repo_id=name)["commit"]
+    assert client.value("pull", id_or_dir=name)["revision"] == second
+    assert client.value("pull", id_or_dir=name, revision=first) == old
+    assert client.value("pull", id_or_dir=str(model))["revision"] is None
+    assert "knows no such revision" in client.error("pull", id_or_dir=name, revision="nothing")
+    assert "no revision 'main'" in client.error("pull", id_or_dir=str(model), revision="main")
+    hub.clear()
+    client.value("pull", id_or_dir=name)
+    assert hub.count(path="resolve|_storage|_cas") == 0, "it was in the cache"
+
+
+BAD_ROADS = {
+    "503": [{"path": "/api/models/", "times": 2}, {"method": "GET", "path": "config.json", "times": 2}],
+    "429": [{"path": "/api/models/", "status": 429, "headers": {"Retry-After": "0"}}],
+    "dropped": [{"kind": "drop", "path": "config.json", "times": 2, "rst": True}],
+    "cut": [{"kind": "drop_download", "method": "GET", "path": "/_storage/", "after": 3000, "times": 1, "rst": True}],
+    "truncated": [{"kind": "truncate", "method": "GET", "path": "/_storage/", "after": 3000}],
+    "damaged": [{"kind": "corrupt", "method": "GET", "path": "/_storage/", "after": 9000}],
+    "damaged configuration": [{"kind": "corrupt", "method": "GET", "path": "unet/config.json", "after": 9}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("road", BAD_ROADS)
+def test_a_bad_road_is_travelled_again(client, hub, published, run, tmp_path, road):
+    for fault in BAD_ROADS[road]:
+        hub.fail(**fault)
+    answer = client.ask("pull", {"cache": str(tmp_path)}, id_or_dir=published[client.xet]["repo_id"])
+    assert answer["value"]["weights"] == digest(checkpoint.load(run).unet), answer
+    if road.startswith("damaged"):
+        assert "is damaged; downloading it again" in answer["said"]
+
+
+def test_damage_that_stays_is_a_clear_error_and_leaves_nothing_in_the_cache(client, hub, published, tmp_path):
+    settings, name = {"cache": str(tmp_path)}, published[client.xet]["repo_id"]
+    hub.fail("corrupt", method="GET", path="/_storage/", after=9000, times=-1)
+    message = client.error("pull", settings, id_or_dir=name)
+    assert "unet/diffusion_pytorch_model.safetensors is damaged, downloaded twice" in message
+    hub.clear()
+    assert not list(tmp_path.rglob("*.safetensors"))
+    good = client.value("pull", settings, id_or_dir=name)
+    # Damage that came later, by a disk for one: noticed and mended, and without the Hub at least noticed.
+    weights = next(tmp_path.rglob("*.safetensors"))
+    for hub_is_there in (True, False):
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 0xFF
+        weights.resolve().chmod(0o644)
+        weights.resolve().write_bytes(content)
+        if hub_is_there:
+            assert client.value("pull", settings, id_or_dir=name) == good
+        else:
+            hub.fail("drop", times=-1)
+            assert "in the cache is damaged" in client.error("pull", settings, id_or_dir=name)
+
+
+@pytest.mark.parametrize("why", ["gone", "503", "wrong token", "offline"])
+def test_what_is_in_the_cache_works_without_the_hub_and_says_so(client, hub, published, tmp_path, why):
+    settings, name = {"cache": str(tmp_path / "cache")}, published[client.xet]["repo_id"]
+    good = client.value("pull", settings, id_or_dir=name)
+    empty = {"cache": str(tmp_path / "empty")}
+    if why == "wrong token":
+        settings |= {"env": {"HF_TOKEN": "hf_wrong"}}
+        empty |= {"env": {"HF_TOKEN": "hf_wrong"}}
+    elif why == "offline":
+        settings |= {"offline": True}
+        empty |= {"offline": True}
+    else:
+        hub.fail("drop" if why == "gone" else "status", times=-1)
+    answer = client.ask("pull", settings, id_or_dir=name)
+    assert answer["value"] == good | {"offline": True}
+    assert "using the copy in the cache, commit " + good["revision"] in answer["said"]
+    assert "cannot be pulled: " in client.error("pull", empty, id_or_dir=name)
+
+
+# -------------------------------------------------------------------------------------------------- other people's models
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path: content for path, content in snapshot(folder).items() if not path.startswith("checkpoints/")}
+
+
+def changed(files: dict[str, bytes], path: str, **changes) -> dict[str, bytes]:
+    return files | {path: json.dumps(json.loads(files[path]) | changes).encode()}
+
+
+def test_checkpoints_that_others_made_load(lfs, hub, tmp_path, name):
+    """As diffusers' train_unconditional.py leaves them, and the flat layout of older ones."""
+    torch.manual_seed(3)
+    channels = (32, 32, 64)
+    unet = UNet2DModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=2,
+        block_out_channels=channels,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    )
+    scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", prediction_type="epsilon")
+    scheduler.set_timesteps(50)
+    DDPMPipeline(unet, scheduler).save_pretrained(tmp_path / "theirs")
+    files, same = files_of(tmp_path / "theirs"), digest(unet)
+    flat_files = {path.split("/")[-1]: content for path, content in files.items()}
+    without = {
+        path: content
+        for path, content in flat_files.items()
+        if path not in ("model_index.json", "scheduler_config.json")
+    }
+    for layout, content in {"theirs": files, "flat": flat_files, "bare": without}.items():
+        hub.put(f"{name}-{layout}", content)
+        answer = lfs.ask("pull", id_or_dir=f"{name}-{layout}")
+        assert answer["value"]["weights"] == same, answer
+        assert answer["value"]["t"] == 1000
+        assert answer["value"]["betas"] == pytest.approx([1e-4, 0.02])
+        assert ("the paper's betas are assumed" in answer["said"]) == (layout == "bare")
+        folder = tmp_path / layout
+        for path, data in content.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        assert torch.equal(checkpoint.load(folder).unet.conv_in.weight, unet.conv_in.weight)
+
+
+UNET, INDEX, SCHEDULER = "unet/config.json", "model_index.json", "scheduler/scheduler_config.json"
+STRANGERS = {
+    "pickled": (
+        lambda f: {p.replace(".safetensors", ".bin"): b for p, b in f.items()},
+        "pickled weights can run code",
+    ),
+    "own pipeline": (
+        lambda f: changed(f, INDEX, _class_name=["pipeline", "Mine"]) | {"pipeline.py": b"open('ran', 'w')"},
+        "code of its own, which is never run",
+    ),
+    "own unet": (
+        lambda f: changed(f, INDEX, unet=["mine", "Mine"]) | {"unet/mine.py": b"open('ran', 'w')"},
+        "only a unet and a scheduler of diffusers are read",
+    ),
+    "latent": (lambda f: changed(f, INDEX, _class_name="LDMPipeline"), "a LDMPipeline; a DDPMPipeline is needed"),
+    "conditional": (lambda f: changed(f, UNET, _class_name="UNet2DConditionModel"), "a UNet2DModel is needed"),
+    "other scheduler": (lambda f: changed(f, SCHEDULER, _class_name="PNDMScheduler"), "a DDPMScheduler is needed"),
+    "endless": (lambda f: changed(f, UNET, layers_per_block=10**9), "layers_per_block 1000000000: 1 to 32"),
+    "huge network": (lambda f: changed(f, UNET, block_out_channels=[4096, 4096]), "do not belong together"),
+    "no network": (lambda f: changed(f, UNET, down_block_types=["Nonsense", "Nonsense"]), "makes no network"),
+    "too large": (lambda f: f, "more than 0"),
+    "no model": (lambda f: {"README.md": b"hello"}, "no model_index.json"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_strangers_models_are_refused_before_their_weights_are_fetched(lfs, hub, run, tmp_path, name, kind):
+    spoil, words = STRANGERS[kind]
+    hub.put(name, spoil(files_of(run)))
+    settings = {"cache": str(tmp_path)} | ({"MAX_WEIGHTS_BYTES": 5000} if kind == "too large" else {})
+    assert words in lfs.error("pull", settings, id_or_dir=name)
+    assert hub.count(path="/_storage/|safetensors|bin") == 0
+    assert not (ROOT / "ran").exists()
+
+
+def test_what_is_not_there_or_not_for_this_login(lfs, hub, run):
+    hub.put("bob/secret", files_of(run), private=True)
+    for missing in ("bob/secret", "alice/nothing"):
+        message = lfs.error("pull", id_or_dir=missing)
+        assert f"the Hub has no {missing}, or not for this login" in message
+
+
+# ------------------------------------------------------------------------------------------------------------- datasets
+
+
+def test_training_from_a_dataset_of_the_hub(lfs, hub, tmp_path):
+    import datasets
+    import numpy as np
+
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    rows = datasets.Dataset.from_dict({"image": [Image.fromarray(image) for image in pixels]})
+    buffer = io.BytesIO()
+    rows.cast_column("image", datasets.Image()).to_parquet(buffer)
+    for owner, private in (("alice/pictures", False), ("alice/private-pictures", True)):
+        hub.put(owner, {"data/train-00000-of-00001.parquet": buffer.getvalue()}, type="dataset", private=private)
+        options = TINY | {"output_dir": str(tmp_path / owner), "dataset_name": owner, "max_train_steps": 2}
+        settings = {"env": {"DDPM_CACHE": str(tmp_path / "prepared")}}
+        if private:
+            stranger = lfs.ask("train", {"env": settings["env"] | {"HF_TOKEN": None}}, **options)
+            assert stranger["value"] == 1
+            assert "not on the Hub, or not for this login" in stranger["said"]
+        answer = lfs.ask("train", settings, **options)
+        assert answer["value"] == 0, answer
+        card = (tmp_path / owner / "README.md").read_text()
+        assert f"datasets:\n- {owner}" in card
+
+
+# ------------------------------------------------------------------------------------------------------------ the Space
+
+
+def test_the_readmes_commands_deploy_the_space(lfs, hub, tmp_path):
+    """Word for word, with another name, from a copy: the address of the Hub is the stand-in's."""
+    skipped = shutil.ignore_patterns("__pycache__", ".git", "runs", ".*_cache", ".hypothesis", ".venv")
+    shutil.copytree(ROOT, tmp_path / "copy", ignore=skipped)
+    (tmp_path / "copy/runs").mkdir()
+    (tmp_path / "copy/runs/large.bin").write_bytes(b"state")
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Deploy the Space")[1].split("\n## ")[0]
+    lines = "".join(re.findall(r"```\n(.*?)```", section, re.DOTALL)).splitlines()
+    assert len(lines) == 4
+    programs = {"hf": str(Path(sys.executable).parent / "hf"), "python": sys.executable}
+    env = lfs.env | {"PYTHONPATH": ""}
+    for line in lines:
+        words = shlex.split(line.replace("you/", "alice/"), comments=True)
+        done = subprocess.run(
+            [programs[words[0]], *words[1:]], cwd=tmp_path / "copy", env=env, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert hub.variables["alice/ddpm"] == {"DDPM_MODEL": "alice/ddpm-digits", "DDPM_REVISION": "main"}
+    assert set(checkpoint.Layout.of(up(hub, "alice/ddpm-mnist")).__dict__.values()) <= set(up(hub, "alice/ddpm-mnist"))
+    repo = hub.store.repos["space", "alice/ddpm"]
+    files = repo.commits[repo.branches["main"]].files
+    assert {"app.py", "README.md", "requirements.txt", "ddpm/hub.py", "ddpm/ui/page.py"} <= set(files)
+    assert files["ddpm/assets/mnist/unet/diffusion_pytorch_model.safetensors"].lfs
+    assert not [path for path in files if path.startswith(("runs/", "tests/", ".git/", ".ci/"))]
