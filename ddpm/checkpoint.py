@@ -152,9 +152,16 @@ def load(directory: str | os.PathLike, name: str | None = None, revision: str | 
         scheduler=scheduler,
         directory=directory,
         revision=revision,
-        config=_read_json(config_file) if config_file.is_file() else {},
+        config=_settings(config_file) if config_file.is_file() else {},
         metrics=read_metrics(directory / "metrics.jsonl"),
     )
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """train_config.json, or nothing where it is not what train.py writes."""
+    settings = _read_json(path)
+    known = isinstance(settings, dict) and all(isinstance(settings.get(k), dict) for k in ("options", "data"))
+    return settings if known else {}
 
 
 def read_configs(directory: Path, layout: Layout, where: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -58,7 +58,8 @@ class DataOptions:
 class Images:
     """Prepared data. `train` and `eval` are (N, C, H, W) uint8 memory maps; `fingerprint` is of the pixels.
 
-    `train_labels` and `eval_labels` are (N,) int64, or None where the source has no labels. Only evaluation reads them.
+    `train_labels` and `eval_labels` are (N,) int64, -1 where an image has none, or None where no image of the split has
+    one. Only evaluation reads them.
     """
 
     train: np.ndarray
@@ -119,7 +120,7 @@ def _open(folder: Path) -> Images:
     for split in ("train", "eval"):
         shape = (meta[f"num_{split}"], meta["channels"], meta["resolution"], meta["resolution"])
         splits[split] = np.memmap(folder / f"{split}.u8", np.uint8, mode="r", shape=shape)
-        if meta["labels"]:
+        if split in meta["labelled"]:
             splits[f"{split}_labels"] = np.fromfile(folder / f"{split}.labels", np.int64)
     return Images(**splits, fingerprint=meta["fingerprint"], notes=meta["notes"])
 
@@ -445,12 +446,12 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     if writer.broken:
         shown = "; ".join(writer.broken[:3]) + ("; ..." if len(writer.broken) > 3 else "")
         notes.append(f"skipped {len(writer.broken)} of {writer.total} images that cannot be read: {shown}")
-    labelled = all(min(values) >= 0 for values in labels.values())
-    for split, values in labels.items() if labelled else ():
-        np.array(values, np.int64).tofile(folder / f"{split}.labels")
+    labelled = [split for split, values in labels.items() if max(values) >= 0]
+    for split in labelled:
+        np.array(labels[split], np.int64).tofile(folder / f"{split}.labels")
     meta = {
         "format": FORMAT,
-        "labels": labelled,
+        "labelled": labelled,
         "options": vars(options),
         "source": source,
         "num_train": counts["train"],

@@ -104,6 +104,12 @@ def terms_at(
     return kl.flatten(1).mean(1) / math.log(2), (eps - eps_hat).square().flatten(1).mean(1)
 
 
+def _device(eps_theta: EpsTheta, x0: Tensor) -> torch.device:
+    """Where the terms are computed: beside the network, but on the CPU for Apple's GPUs, which have no float64."""
+    device = torch.device(getattr(eps_theta, "device", x0.device))
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 @torch.no_grad()
 def elbo_terms(
     eps_theta: EpsTheta,
@@ -125,7 +131,8 @@ def elbo_terms(
         noise: (T, B, C, H, W) or None; the eps of each t, so that a result can be reproduced.
         clip_denoised: clip the network's x_0 to [-1, 1], as sampling does.
         generator: of the noise that is drawn where none is given; on the CPU.
-        batch_size: most images in one call of the network: memory grows with it and with nothing else.
+        batch_size: most images in one call of the network, whose memory it bounds; beside that there are the results
+            and the noise of `batch_size` images or one timestep of all of them, whichever is more.
         on_batch: called with the number of images after each call of the network.
     Raises:
         ValueError: a shape, type or value that the bound is not defined for.
@@ -137,8 +144,7 @@ def elbo_terms(
         raise ValueError(f"x0 reaches from {x0.min():g} to {x0.max():g}: [-1, 1] is needed")
     if noise is not None and tuple(noise.shape) != (T, *x0.shape):
         raise ValueError(f"noise has shape {tuple(noise.shape)}: {(T, *x0.shape)} is needed")
-    device = torch.device(getattr(eps_theta, "device", x0.device))
-    device = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+    device = _device(eps_theta, x0)
     images = len(x0)
     bits, mse = (torch.empty(images, T, dtype=torch.float64) for _ in range(2))
     at_once = max(1, batch_size // images)
@@ -192,8 +198,7 @@ def elbo_estimate(
     u = (np.arange(count) + draw.random(count)) / count
     t = 1 + np.searchsorted(edges, u * edges[-1], side="right").clip(max=T - 2)
     eps = torch.from_numpy(draw.standard_normal((count + 1, *x0.shape), dtype=np.float32))
-    device = torch.device(getattr(eps_theta, "device", "cpu"))
-    device = torch.device("cpu") if device.type == "mps" else device
+    device = _device(eps_theta, x0)
     at = torch.from_numpy(np.concatenate([[0], t]))
     bits, mse = [], []
     for part in torch.arange(count + 1).split(batch_size):

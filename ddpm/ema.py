@@ -20,6 +20,7 @@ class Ema(AveragedModel):
 
     def __init__(self, unet: nn.Module, half_life, global_batch: int, device) -> None:
         super().__init__(unet, device=device)
+        assert not list(unet.buffers()), "running statistics are not averaged here: take a network without buffers"
         self.half_life, self.global_batch = half_life, global_batch
         # On the CPU, where reading it does not wait for the device.
         self.n_averaged = self.n_averaged.cpu()

@@ -41,7 +41,8 @@ class Engine:
     @torch.no_grad()
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
         """(B, C, H, W) x_t and (B,) int64 t, 0-based, to eps_hat (B, C, H, W) float32."""
-        output = self.unet(xt.to(self.device), t.to(self.device)).sample.float()
+        xt = xt.to(self.device)
+        output = self.unet(xt, t.to(self.device)).sample.float()
         if self.prediction_type == "epsilon":
             return output
         if self.prediction_type == "sample":

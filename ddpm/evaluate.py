@@ -81,6 +81,7 @@ if __name__ == "__main__":
         CONFIG = parse_flags(sys.argv[1:], EvaluateConfig(), PROG)
         CONFIG.validate()
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -100,66 +101,73 @@ from accelerate.utils import gather_object
 from ddpm import card, checkpoint, data, hub, quality, report
 from ddpm.draws import Purpose, generator
 from ddpm.elbo import elbo_estimate, elbo_terms
+from ddpm.errors import first_line
 from ddpm.machine import on_main, settle
+from ddpm.run import claim
 from ddpm.sampling import sample
 from ddpm.validation import Validation
 
 log = logging.getLogger("evaluate")
 
 NUM_VALIDATION = 1024  # triples of val_loss, as train.py takes by default
-NOISE_BYTES = 2**28  # of the noise of the images that are looked at together
 
 
 # --------------------------------------------------------------------------------------------------------- the bound
 
 
 def measure_bound(config: EvaluateConfig, model, images: data.Images, accelerator, bar) -> dict[str, Any]:
-    """The part of the report that is about the bound. The processes deal the images among each other."""
+    """The part of the report that is about the bound. The processes deal the images among each other.
+
+    Raises:
+        ValueError: the network's output is not finite.
+    """
     schedule = dataclasses.replace(model.schedule, variance_type=config.variance_type or model.schedule.variance_type)
-    T, count = schedule.num_steps, min(config.num_images or len(images.eval), len(images.eval))
+    T, count = schedule.num_steps, _count(config, images)
     eps_theta = model.engine(accelerator.device)
-    # Not the first ones: MNIST's test split begins with the neater writers.
-    chosen = generator(config.seed, Purpose.EVALUATION, slot=1).permutation(len(images.eval))[:count]
-    mine = list(range(accelerator.process_index, count, accelerator.num_processes))
-    shape = images.eval.shape[1:]
-    together = max(1, min(config.batch_size, NOISE_BYTES // (4 * T * math.prod(shape))))
-    rows = []
-    with torch.no_grad():
-        for start in range(0, len(mine), 1 if config.timesteps else together):
-            numbers = mine[start : start + (1 if config.timesteps else together)]
-            x0 = data.to_float(images.eval[chosen[numbers]])
-            # Noise belongs to the image: figures do not depend on batches, processes or the other images.
-            draws = [generator(config.seed, Purpose.EVALUATION, int(chosen[n]), slot=2) for n in numbers]
-            if config.timesteps:
-                terms, kl_sum = elbo_estimate(
-                    eps_theta, schedule, x0[0], config.timesteps, draws[0], config.clip_denoised, config.batch_size
-                )
-                bar.update(config.timesteps + 1)
-            else:
-                eps = torch.stack([torch.from_numpy(d.standard_normal((T, *shape), np.float32)) for d in draws], 1)
-                terms = elbo_terms(
-                    eps_theta,
-                    schedule,
-                    x0,
-                    eps,
-                    config.clip_denoised,
-                    batch_size=config.batch_size,
-                    on_batch=bar.update,
-                )
-                kl_sum = terms.kl.sum(1)
-            parts = (terms.prior, kl_sum, terms.reconstruction, terms.kl, terms.eps_mse)
-            rows += [(number, *(part[i].numpy() for part in parts)) for i, number in enumerate(numbers)]
-    rows = sorted(gather_object(rows), key=lambda row: row[0])
-    prior, kl_sum, reconstruction = (np.array([row[i] for row in rows]) for i in (1, 2, 3))
+    chosen = shuffled(config.seed, len(images.eval))[:count]
+    rows, sums = [], np.zeros((2, T))
+    met = np.zeros(T, np.int64)
+    for number in range(accelerator.process_index, count, accelerator.num_processes):
+        index = int(chosen[number])
+        x0 = data.to_float(images.eval[index : index + 1])
+        # Noise belongs to the image: figures do not depend on batches, processes or the other images.
+        draw = generator(config.seed, Purpose.EVALUATION, index, slot=2)
+        if config.timesteps:
+            terms, kl_sum = elbo_estimate(
+                eps_theta, schedule, x0[0], config.timesteps, draw, config.clip_denoised, config.batch_size
+            )
+            bar.update(config.timesteps + 1)
+        else:
+            noise = torch.Generator().manual_seed(int(draw.integers(2**63)))
+            terms = elbo_terms(
+                eps_theta,
+                schedule,
+                x0,
+                clip_denoised=config.clip_denoised,
+                generator=noise,
+                batch_size=config.batch_size,
+                on_batch=bar.update,
+            )
+            kl_sum = terms.kl.sum(1)
+        rows.append((number, float(terms.prior), float(kl_sum), float(terms.reconstruction)))
+        curves = np.stack([torch.cat([terms.reconstruction, terms.kl[0]]).numpy(), terms.eps_mse[0].numpy()])
+        known = ~np.isnan(curves[0]) if config.timesteps else np.ones(T, bool)
+        sums[:, known] += curves[:, known]
+        met += known
+    rows = sorted(gather_object(rows))
+    sums, met = (sum(gather_object([part])) for part in (sums, met))
+    prior, kl_sum, reconstruction = np.array(rows).T[1:]
     total = prior + kl_sum + reconstruction
-    kl, mse = (_mean_where_known(np.stack([row[i] for row in rows])) for i in (4, 5))
+    if not np.isfinite(total).all():
+        raise ValueError(f"{model.name}: the network's output is not finite")
+    bits, mse = np.where(met > 0, sums / np.maximum(met, 1), np.nan)
     return {
         "bits_per_dim": float(total.mean()),
         "bits_per_dim_se": float(total.std(ddof=1) / len(total) ** 0.5),
         "prior_bits": float(prior.mean()),
         "kl_bits_total": float(kl_sum.mean()),
         "reconstruction_bits": float(reconstruction.mean()),
-        "kl_bits": [None if math.isnan(v) else v for v in kl.tolist()],
+        "kl_bits": [None if math.isnan(v) else v for v in bits[1:].tolist()],
         "eps_mse": [None if math.isnan(v) else v for v in mse.tolist()],
         "kl_weight_bits": (schedule.kl_weight / math.log(2)).tolist(),
         "variance_type": schedule.variance_type,
@@ -169,9 +177,13 @@ def measure_bound(config: EvaluateConfig, model, images: data.Images, accelerato
     }
 
 
-def _mean_where_known(values: np.ndarray) -> np.ndarray:
-    known = ~np.isnan(values)
-    return np.where(known.any(0), np.nansum(values, 0) / np.maximum(known.sum(0), 1), np.nan)
+def _count(config: EvaluateConfig, images: data.Images) -> int:
+    return min(config.num_images or len(images.eval), len(images.eval))
+
+
+def shuffled(seed: int, count: int) -> np.ndarray:
+    """An order of the held-out images. Not their own: MNIST's test split begins with the neater writers."""
+    return generator(seed, Purpose.EVALUATION, slot=1).permutation(count)
 
 
 # ----------------------------------------------------------------------------------------------------------- samples
@@ -182,7 +194,6 @@ def measure_samples(
 ) -> dict[str, Any]:
     """The part of the report that is about samples, and their pictures. The processes share the sampling; the main one,
     which alone has `features`, measures."""
-    floor, reference = quality.split_real(images, config.num_samples, config.seed)
     share = -(-config.num_samples // accelerator.num_processes)
     first = min(accelerator.process_index * share, config.num_samples)
     last = min(first + share, config.num_samples)
@@ -205,22 +216,19 @@ def measure_samples(
     if not features:
         return {}
     (features,) = features
-    real = features(images.train, reference)
     output = Path(config.output)
     neighbours = quality.nearest(drawn, images.train)
-    held_out = images.eval[: min(len(images.eval), config.num_samples)]
+    held_out = images.eval[shuffled(config.seed, len(images.eval))[: config.num_samples]]
     report.save_image(
         report.grid(np.moveaxis(drawn[:64], 1, -1), min(8, len(drawn))), output.with_name(f"{output.stem}-samples.png")
     )
     shown = [np.concatenate([drawn[i : i + 1], images.train[neighbours.index[i]]]) for i in range(min(10, len(drawn)))]
     report.save_neighbours(shown, neighbours.distance[: len(shown)], output.with_name(f"{output.stem}-neighbours.png"))
     return {
-        "frechet_distance": quality.frechet_distance(real, features(drawn)),
-        "frechet_distance_real": quality.frechet_distance(real, features(images.train, floor)),
+        **quality.distances(features(images.train), features(drawn), config.seed),
         "feature_network": features.name,
         "feature_accuracy": features.accuracy,
         "num_samples": len(drawn),
-        "num_reference": len(reference),
         "sampler": config.sampler,
         "num_inference_steps": steps,
         "seconds_per_sample": seconds * accelerator.num_processes / len(drawn),
@@ -250,7 +258,7 @@ def data_options(config: EvaluateConfig, model) -> data.DataOptions:
     """
     names = [name for name in data.DataOptions.__dataclass_fields__ if name != "revision"]
     given = {name: getattr(config, name) for name in names} | {"revision": config.dataset_revision}
-    trained = model.config.get("options", {})
+    trained = model.config.get("options") or {}
     if config.dataset_name is None:
         if not trained.get("dataset_name"):
             raise ValueError(f"{model.name} does not say what it was trained on: pass --dataset_name")
@@ -259,10 +267,11 @@ def data_options(config: EvaluateConfig, model) -> data.DataOptions:
 
 
 def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None) -> dict[str, Any]:
-    """Measure and return the report, in every process; the main process also writes it, and pictures beside it.
+    """Measure and return the report; complete in the main process alone, which also writes it and pictures beside it:
+    the bound as soon as it is known, so that trouble with the samples does not cost it.
 
     Args:
-        model: one that is loaded already, instead of `config.model`.
+        model: one that is loaded already, instead of `config.model`, which then only names it.
     Raises:
         ValueError: in one line why this model cannot be measured on these data.
     """
@@ -288,26 +297,21 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
         raise ValueError(f"--num_inference_steps {steps}: 1 to {T} are possible")
     features: list[quality.Features] = []
     if config.num_samples:  # what is refused is refused before the minutes that the bound takes
-        quality.split_real(images, config.num_samples, config.seed)
+        quality.check_count(images, config.num_samples)
         on_main(
             accelerator,
             lambda: features.append(quality.Features(config.feature_network, images, accelerator.device)),
         )
-    if config.record and not (Path(config.model).is_dir() and model.config and model.metrics):
-        raise ValueError(f"--record: {config.model} is no directory of a run, with train_config.json and metrics.jsonl")
+    if _count(config, images) < 2:
+        raise ValueError(f"{len(images.eval)} held-out image: 2 are needed for a standard error; pass --eval_split")
     output = Path(config.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(output.parent, os.W_OK):
-        raise ValueError(f"--output {output}: {output.parent} is not writable")
-    for note in images.notes:
-        log.info("%s", note)
+    on_main(accelerator, lambda: _ready(config, model, output))
+    if accelerator.is_main_process:
+        for note in images.notes:
+            log.info("%s", note)
 
     per_image = (config.timesteps + 1) if config.timesteps else T
-    calls = (
-        (min(config.num_images or len(images.eval), len(images.eval))) * per_image
-        + NUM_VALIDATION
-        + config.num_samples * steps
-    )
+    calls = _count(config, images) * per_image + NUM_VALIDATION + config.num_samples * steps
     with tqdm(
         total=calls // accelerator.num_processes, unit=" images", smoothing=0, disable=not accelerator.is_main_process
     ) as bar:
@@ -317,30 +321,56 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
         validation = Validation(images.eval, model.scheduler, NUM_VALIDATION, rank=rank, world=world)
         loss = accelerator.reduce(validation.squared_error(model.unet, device).float().to(device), "sum")
         bar.update(NUM_VALIDATION // world)
-        samples = {}
+        figures = {
+            "model": model.name,
+            "revision": model.revision,
+            "dataset": _public_name(options, model, images),
+            "split": options.eval_split or "held out",
+            **bound,
+            "val_loss": float(loss) / NUM_VALIDATION,
+            "seed": config.seed,
+            "command": command(config, options, model, images),
+            "device": str(device),
+            "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "torchmetrics")},
+        }
+        if accelerator.is_main_process:
+            write(output, figures)
         if config.num_samples:
             bar.set_description("samples")
-            samples = measure_samples(config, model, images, features, accelerator, bar)
-    figures = {
-        "model": model.name,
-        "revision": model.revision,
-        "dataset": _public_name(options, model, images),
-        "split": options.eval_split or "held out",
-        **bound,
-        "val_loss": float(loss) / NUM_VALIDATION,
-        **samples,
-        "seed": config.seed,
-        "command": command(config, options, model, images),
-        "device": str(device),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "torchmetrics")},
-    }
-    if accelerator.is_main_process:
-        report.write_text(output, json.dumps(figures, indent=1) + "\n")
-        report.save_elbo_plot(figures, output.with_suffix(".png"))
-        if config.record:
-            record(Path(config.model), model, figures)
-    accelerator.wait_for_everyone()
+            figures |= measure_samples(config, model, images, features, accelerator, bar)
+            if accelerator.is_main_process:
+                write(output, figures)
+    if config.record and accelerator.is_main_process:
+        record(Path(config.model), figures)
     return figures
+
+
+def _ready(config: EvaluateConfig, model, output: Path) -> None:
+    """Refuse what could only fail after the work is done.
+
+    Raises:
+        ValueError: the report cannot be written, or the figures cannot be recorded.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.is_dir() or not os.access(output.parent, os.W_OK):
+        raise ValueError(f"--output {output} cannot be written there")
+    if config.record:
+        directory = Path(config.model)
+        if not (directory.is_dir() and model.config and any(row["kind"] == "validation" for row in model.metrics)):
+            raise ValueError(f"--record: {directory} is no directory of a run that has validated its model")
+        with _alone(directory):
+            pass
+
+
+def _alone(directory: Path):
+    """The lock of a run's folder; nothing where no training ever ran, as in a model that was pulled or copied."""
+    return claim(directory) if (directory / "checkpoints").is_dir() else contextlib.nullcontext()
+
+
+def write(output: Path, figures: dict[str, Any]) -> None:
+    """The report and its curves."""
+    report.write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    report.save_elbo_plot(figures, output.with_suffix(".png"))
 
 
 def _public_name(options: data.DataOptions, model, images: data.Images) -> str:
@@ -367,15 +397,20 @@ def command(config: EvaluateConfig, options: data.DataOptions, model, images: da
     return " ".join(words)
 
 
-def record(directory: Path, model: checkpoint.Checkpoint, figures: dict[str, Any]) -> None:
-    """The figures as a row of metrics.jsonl, in the place of an earlier evaluation's, and in the model card."""
+def record(directory: Path, figures: dict[str, Any]) -> None:
+    """The figures as a row of metrics.jsonl, in the place of an earlier evaluation's, and in the model card.
+
+    Raises:
+        ValueError: a training runs there, whose rows must not be lost.
+    """
     left_out = ("kl_bits", "eps_mse", "kl_weight_bits", "model", "revision", "device", "versions")
-    last = [row for row in model.metrics if row["kind"] == "validation"][-1]
-    row = {"kind": "evaluation", "step": last["step"], "images": last["images"]}
-    row |= {name: value for name, value in figures.items() if name not in left_out}
-    rows = [r for r in model.metrics if r["kind"] != "evaluation"] + [row]
-    report.write_text(directory / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
-    card.write(directory)
+    with _alone(directory):
+        rows = [row for row in checkpoint.read_metrics(directory / "metrics.jsonl") if row["kind"] != "evaluation"]
+        last = max(rows, key=lambda row: row["step"])
+        row = {"kind": "evaluation", "step": last["step"], "images": last["images"]}
+        rows.append(row | {name: value for name, value in figures.items() if name not in left_out})
+        report.write_text(directory / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+        card.write(directory)
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -407,7 +442,7 @@ def table(figures: dict[str, Any]) -> str:
         seen = f", {100 * accuracy:.1f} % right on held-out images" if accuracy is not None else ""
         lines += [
             f"Fréchet distance {figures['frechet_distance']:9.3f}   floor, real against real: "
-            f"{figures['frechet_distance_real']:.3f}",
+            f"{figures['frechet_distance_real']:.3f} ± {figures['frechet_distance_real_sd']:.3f}",
             f"  {figures['num_samples']} samples against {figures['num_reference']} training images; "
             f"{figures['sampler']}, {figures['num_inference_steps']} steps; "
             f"features of {figures['feature_network']}{seen}.",
@@ -422,14 +457,16 @@ def main(config: EvaluateConfig) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "httpx2", "filelock", "accelerate", "matplotlib", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    is_main = os.environ.get("RANK", "0") == "0"
     try:
         figures = evaluate(config)
-    except (ValueError, OSError, torch.OutOfMemoryError) as error:
-        print(f"{PROG}: error: {error}", file=sys.stderr)
+    except (ValueError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+        if is_main:
+            print(f"{PROG}: error: {first_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    if "frechet_distance" in figures or not config.num_samples:  # the main process
+    if is_main:
         print(table(figures))
         print(f"written: {config.output} and pictures beside it")
     return 0

@@ -65,16 +65,20 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:
-    """What `work` returns in the main process, in every process; its ValueError is raised in every process."""
+    """What `work` returns in the main process, in every process; what it raises there is raised everywhere, elsewhere
+    as a ValueError: nobody waits for a process that gave up."""
     if accelerator.num_processes == 1:
         return work()
     result: list[Any] = [None, None]
+    raised = None
     if accelerator.is_main_process:
         try:
             result[0] = work()
-        except ValueError as error:
-            result[1] = str(error)
+        except Exception as error:
+            raised, result[1] = error, str(error) or type(error).__name__
     result = broadcast_object_list(result)
+    if raised:
+        raise raised
     if result[1] is not None:
         raise ValueError(result[1])
     return result[0]

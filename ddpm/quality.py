@@ -7,6 +7,8 @@ figures compare within this project only, at the same n and never without the fl
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from dataclasses import dataclass
 
@@ -24,7 +26,9 @@ from .errors import first_line
 log = logging.getLogger(__name__)
 
 CLASSIFIER_STEPS = 1500  # of 64 images, and at least 3 epochs
-CLASSIFIER_VERSION = 1  # raise it when the network or its training changes
+MAX_CLASSES = 1000
+FLOOR_SPLITS = 5  # one split of the real images says little: its distance varies by a quarter
+CLASSIFIER_VERSION = 2  # raise it when the network or its training changes
 BATCH = 512
 
 
@@ -58,65 +62,69 @@ class Classifier(nn.Module):
         return self.last(self.features(x))
 
 
-def train_classifier(images: Images, device: torch.device | str = "cpu") -> tuple[Classifier, float]:
-    """A classifier of the labelled training split and its accuracy on the held-out one; kept beside the data.
+def train_classifier(images: Images, device: torch.device | str = "cpu") -> tuple[Classifier, float | None]:
+    """A classifier of the labelled training images and its accuracy on the held-out ones, None where those have no
+    labels. Kept beside the data: every evaluation on a machine looks through the same eyes.
 
     Raises:
-        ValueError: the images have no labels, or only one.
+        ValueError: the images have no labels, only one, or too many.
     """
+    other = "" if images.channels == 1 else "take --feature_network inception, or "
     if images.train_labels is None:
         raise ValueError(
             "these images have no labels, which the classifier behind the Fréchet distance learns from: "
-            "take --feature_network inception, or --num_samples 0"
+            f"{other}--num_samples 0"
         )
-    classes = int(max(images.train_labels.max(), images.eval_labels.max())) + 1
-    if len(np.unique(images.train_labels)) < 2:
-        raise ValueError("all images have the same label: a classifier needs two or more; take --num_samples 0")
+    known = np.flatnonzero(images.train_labels >= 0)
+    names, labels = np.unique(images.train_labels[known], return_inverse=True)
+    classes = len(names)
+    if not 2 <= classes <= MAX_CLASSES:
+        raise ValueError(
+            f"the images have {classes} different labels, a classifier takes 2 to {MAX_CLASSES}: {other}--num_samples 0"
+        )
     network = Classifier(images.channels, classes)
-    path = cache_folder() / f"classifier-{images.fingerprint[:24]}-{CLASSIFIER_VERSION}.safetensors"
+    key = hashlib.sha256(f"{CLASSIFIER_VERSION} {CLASSIFIER_STEPS} {images.fingerprint} {len(images.train)}".encode())
+    for values in (images.train_labels, images.eval_labels):
+        key.update(b"none" if values is None else values.tobytes())
+    path = cache_folder() / f"classifier-{key.hexdigest()[:24]}.safetensors"
     if path.is_file():
         try:
             with safetensors.safe_open(path, "pt") as file:
-                accuracy = float(file.metadata()["accuracy"])
+                accuracy = json.loads(file.metadata()["accuracy"])
             network.load_state_dict(safetensors.torch.load_file(path))
             return network.to(device).eval(), accuracy
-        except (safetensors.SafetensorError, OSError, KeyError, RuntimeError) as error:
+        except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             log.warning("%s is damaged (%s); training it again", path, first_line(error))
 
-    # Seeds of its own: every evaluation of one dataset looks through the same eyes.
-    epochs = max(3, -(-CLASSIFIER_STEPS * 64 // len(images.train)))
+    epochs = max(3, -(-CLASSIFIER_STEPS * 64 // len(known)))
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(0)
         network = Classifier(images.channels, classes).to(device).train()
         optimizer = torch.optim.Adam(network.parameters())
-        steps = epochs * -(-len(images.train) // 64)
+        steps = epochs * -(-len(known) // 64)
         rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
         log.info("Training the classifier whose features the Fréchet distance compares, once for this dataset ...")
         for epoch in range(epochs):
-            for index in np.array_split(
-                generator(0, Purpose.QUALITY, epoch).permutation(len(images.train)), steps // epochs
-            ):
-                index.sort()
-                y = torch.from_numpy(images.train_labels[index]).to(device)
-                F.cross_entropy(network(to_float(images.train[index], device)), y).backward()
+            order = generator(0, Purpose.QUALITY, epoch).permutation(len(known))
+            for index in np.array_split(order, steps // epochs):
+                x, y = to_float(images.train[known[index]], device), torch.from_numpy(labels[index]).to(device)
+                F.cross_entropy(network(x), y).backward()
                 optimizer.step()
                 optimizer.zero_grad()
                 rate.step()
     network.eval()
-    with torch.no_grad():
-        right = sum(
-            int(
-                (
-                    network(to_float(images.eval[i : i + BATCH], device)).argmax(1).cpu().numpy()
-                    == images.eval_labels[i : i + BATCH]
-                ).sum()
-            )
-            for i in range(0, len(images.eval), BATCH)
-        )
-    accuracy = right / len(images.eval)
+    accuracy = None
+    if images.eval_labels is not None:
+        held_out = np.flatnonzero(images.eval_labels >= 0)
+        with torch.no_grad():
+            found = [
+                network(to_float(images.eval[part], device)).argmax(1).cpu().numpy()
+                for part in (held_out[i : i + BATCH] for i in range(0, len(held_out), BATCH))
+            ]
+        accuracy = float(np.mean(names[np.concatenate(found)] == images.eval_labels[held_out]))
     try:
         temporary = path.with_suffix(".tmp")
-        safetensors.torch.save_file(network.cpu().state_dict(), temporary, {"accuracy": repr(accuracy)})
+        safetensors.torch.save_file(network.cpu().state_dict(), temporary, {"accuracy": json.dumps(accuracy)})
         temporary.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         log.warning("the classifier could not be kept (%s); the next evaluation trains it again", first_line(error))
@@ -144,7 +152,10 @@ class Features:
             self.compute = lambda pixels: network.features(to_float(pixels, device))
             return
         if grayscale:
-            raise ValueError("--feature_network inception: it was trained on colour photographs; take classifier")
+            raise ValueError(
+                "--feature_network inception: it was trained on colour photographs; take classifier (for labelled "
+                "images) or --num_samples 0"
+            )
         from torchmetrics.image.fid import FrechetInceptionDistance
 
         try:
@@ -161,7 +172,7 @@ class Features:
         """(N, C, H, W) uint8, or those at `index` of a memory map, to (N, features) float64 on the CPU."""
         index = np.arange(len(images)) if index is None else index
         parts = (index[i : i + BATCH] for i in range(0, len(index), BATCH))
-        return torch.cat([self.compute(images[part]).double().cpu() for part in parts])
+        return torch.cat([self.compute(images[part]).cpu().double() for part in parts])
 
 
 def frechet_distance(real: Tensor, others: Tensor) -> float:
@@ -176,8 +187,8 @@ def frechet_distance(real: Tensor, others: Tensor) -> float:
     return float(metric.compute())
 
 
-def split_real(images: Images, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of `count` training images that play samples for the floor, and of the others, the reference.
+def check_count(images: Images, count: int) -> None:
+    """Refuse more samples than real images to compare them with.
 
     Raises:
         ValueError: fewer images than twice `count`.
@@ -187,8 +198,27 @@ def split_real(images: Images, count: int, seed: int) -> tuple[np.ndarray, np.nd
             f"--num_samples {count}: 2 to {len(images.train) // 2} are possible with {len(images.train)} training "
             "images, half of which are the reference"
         )
-    order = generator(seed, Purpose.QUALITY, slot=1).permutation(len(images.train))
-    return np.sort(order[:count]), np.sort(order[count:])
+
+
+def distances(real: Tensor, drawn: Tensor, seed: int) -> dict[str, float]:
+    """Fréchet distance of samples and its floor: as many real images, against the same other real images. The mean over
+    FLOOR_SPLITS random splits, and the standard deviation of the floor over them.
+
+    Args:
+        real: (N, F) features of all training images. drawn: (n, F) of the samples, n at most N / 2.
+    """
+    found = []
+    for split in range(FLOOR_SPLITS):
+        order = torch.from_numpy(generator(seed, Purpose.QUALITY, slot=1 + split).permutation(len(real)))
+        floor, reference = real[order[: len(drawn)]], real[order[len(drawn) :]]
+        found.append((frechet_distance(reference, drawn), frechet_distance(reference, floor)))
+    of_samples, of_real = np.array(found).T
+    return {
+        "frechet_distance": float(of_samples.mean()),
+        "frechet_distance_real": float(of_real.mean()),
+        "frechet_distance_real_sd": float(of_real.std(ddof=1)),
+        "num_reference": len(real) - len(drawn),
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +232,11 @@ class Neighbours:
 
 def nearest(queries: np.ndarray, train: np.ndarray, k: int = 5) -> Neighbours:
     """The training images most like each query, by pixels. Both (N, C, H, W) uint8."""
+    parts = [_nearest(queries[i : i + 1024], train, k) for i in range(0, len(queries), 1024)]
+    return Neighbours(np.concatenate([p.index for p in parts]), np.concatenate([p.distance for p in parts]))
+
+
+def _nearest(queries: np.ndarray, train: np.ndarray, k: int) -> Neighbours:
     flat = torch.from_numpy(np.array(queries).reshape(len(queries), -1)).float() / 255
     found: list[tuple[Tensor, Tensor]] = []
     for start in range(0, len(train), 8192):

@@ -73,7 +73,7 @@ def find_state(config: TrainConfig, fingerprint: str, slots: int, device_type: s
     return saved
 
 
-def _claim(directory: Path):
+def claim(directory: Path):
     """A lock on the folder of a run, held until it is dropped or the process ends, however it ends.
 
     Raises:
@@ -113,7 +113,7 @@ class Run:
                     f"--output_dir {self.directory} holds other files ({', '.join(strangers[:3])}); "
                     "give a new folder, or one of a run"
                 )
-        self.lock = _claim(self.directory)
+        self.lock = claim(self.directory)
         step = resumed.meta["step"] if resumed else 0
         state.forget_after(self.directory / "checkpoints", step)
         for picture in (self.directory / "samples").glob("step-*.png"):

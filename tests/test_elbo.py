@@ -53,6 +53,18 @@ def offsets(schedule):
     return 0.5 * (ratio - 1 - ratio.log())
 
 
+def test_weights_and_offsets_golden():
+    small, large = (NoiseSchedule.linear(variance_type=v) for v in ("fixed_small", "fixed_large"))
+    at = [1, 2, 9, 99, 249, 499, 999]
+    golden = [0.86514312, 0.45877032, 0.1247016, 0.01481208, 0.00775199, 0.00794665, 0.01472198]
+    assert (small.kl_weight[at] / LN2).tolist() == pytest.approx(golden, rel=1e-6)
+    golden = [0.27269208, 0.19440198, 0.07371702, 0.01008126, 0.00534318, 0.00550343, 0.01020449]
+    assert large.kl_weight[at].tolist() == pytest.approx(golden, rel=1e-6)
+    assert (small.kl_weight[1] / small.kl_weight[249]).item() == pytest.approx(111.6, abs=0.1)
+    golden = [0.1751248, 0.07461951, 0.04323084, 0.02887589, 0.02093998]
+    assert (offsets(large)[1:6] / LN2).tolist() == pytest.approx(golden, rel=1e-6)
+
+
 @pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large"])
 def test_kl_is_weight_times_mse_plus_offset(variance_type):
     """Eq. 12: what L_simple drops is the weight alone. Clipping off, as it lowers the KL below it."""

@@ -24,7 +24,7 @@ from diffusers import DDPMPipeline
 from PIL import Image
 
 import train as trainer
-from ddpm import checkpoint, report, state
+from ddpm import checkpoint, draws, report, state
 from ddpm.config import preset
 
 ROOT = Path(__file__).parent.parent
@@ -483,6 +483,50 @@ def test_other_predictions_train_through_the_same_loop(tmp_path, prediction_type
     losses = [row["loss"] for row in report.read_metrics(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
     assert losses[-1] < 0.8 * losses[0]
     assert checkpoint.load(tmp_path / "run").scheduler.config.prediction_type == prediction_type
+
+
+def test_the_weights_of_the_bound_weigh_the_loss(tmp_path, monkeypatch):
+    """The first objective is known: the network predicts 0, so image i has the loss w_t |eps|^2, w_t 1 on average."""
+    objectives = []
+    real = trainer.make_accelerator
+
+    def spied(config):
+        accelerator = real(config)
+        backward = accelerator.backward
+        accelerator.backward = lambda loss: (objectives.append(loss.item()), backward(loss))
+        return accelerator
+
+    monkeypatch.setattr(trainer, "make_accelerator", spied)
+    in_process(tmp_path / "kl", loss_weighting="kl", max_train_steps=3)
+    in_process(tmp_path / "simple", max_train_steps=3)
+    beta = torch.linspace(1e-4, 0.02, 40, dtype=torch.float64) * 25
+    ab = torch.cumprod(1 - beta, 0)
+    ab_prev = torch.cat([torch.ones(1), ab[:-1]])
+    variance = beta * (1 - ab_prev) / (1 - ab)
+    variance[0] = variance[1]
+    weight = beta**2 / (2 * variance * (1 - beta) * (1 - ab))
+    t = draws.timesteps(0, 0, 16, 40)
+    squares = draws.noise(0, 0, 0, (16, 1, 8, 8)).square().mean(dim=(1, 2, 3))
+    assert objectives[0] == pytest.approx(((weight / weight.mean())[t] * squares).mean().item(), rel=1e-4)
+    assert objectives[3] == pytest.approx(squares.mean().item(), rel=1e-5)
+    rows = [report.read_metrics(tmp_path / f / "metrics.jsonl")[0] for f in ("kl", "simple")]
+    assert rows[0]["loss"] != rows[1]["loss"]
+    assert rows[0]["loss"] == pytest.approx(1, abs=0.2), "what is reported is the epsilon-MSE, not what is weighted"
+
+
+def test_another_architecture_trains_through_the_same_loop(tmp_path):
+    from tests.benchmarks.why_noise import TwoConvolutions
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    config = preset("digits", output_dir=tmp_path / "run", **(TINY | {"max_train_steps": 60, "learning_rate": 1e-2}))
+    for _ in trainer.train(config, build=lambda resolution, channels, **_: TwoConvolutions(resolution, channels)):
+        pass
+    network = TwoConvolutions.from_pretrained(tmp_path / "run/unet")
+    assert sum(p.numel() for p in network.parameters()) == 1217
+    rows = [row for row in report.read_metrics(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    with pytest.raises(ValueError, match="UNet2DModel is needed"):
+        checkpoint.load(tmp_path / "run")
 
 
 def test_bf16_noises_in_float32(tmp_path, monkeypatch):

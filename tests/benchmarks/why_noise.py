@@ -2,7 +2,8 @@
 
     python tests/benchmarks/why_noise.py [--steps 2000] [--seeds 0 1 2] [--preset digits] [--dataset_name FOLDER]
 
-Trains through train.py's own loop, measures through ddpm.evaluate: bits per dimension of the held-out images over all
+All share the preset's learning rate and its clipping of the gradient, at which L_simple was tuned. Trains through
+train.py's own loop, measures through ddpm.evaluate: bits per dimension of the held-out images over all
 timesteps, epsilon-MSE by t, Fréchet distance of ancestral samples. Prints one table, mean and standard deviation over
 the seeds. Finished runs are kept in --output_dir and not done again.
 
@@ -13,6 +14,7 @@ a ReLU between them; it never sees t.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -32,6 +34,7 @@ import train as trainer
 from ddpm import checkpoint
 from ddpm.config import preset
 from ddpm.evaluate import EvaluateConfig, evaluate
+from ddpm.report import write_text
 from ddpm.unet import build_unet
 
 
@@ -91,6 +94,7 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict:
     # The evaluation's own draws are the same for all: differences are the networks'.
     report = evaluate(
         EvaluateConfig(
+            model=str(folder),
             num_images=args.images,
             num_samples=args.samples,
             num_inference_steps=args.inference_steps,
@@ -101,6 +105,17 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict:
     )
     parameters = sum(p.numel() for p in model.unet.parameters())
     return report | {"variant": name, "train_seed": seed, "parameters": parameters, "train_seconds": seconds}
+
+
+def measured(args: argparse.Namespace, name: str, seed: int) -> dict:
+    """The report of one run, from --output_dir where it is there already."""
+    folder = args.output_dir / f"{args.preset}-{args.steps}-{list(VARIANTS).index(name)}-{seed}"
+    how = [args.dataset_name, args.images, args.samples, args.inference_steps]
+    result = folder.with_name(f"{folder.name}-{hashlib.sha256(json.dumps(how).encode()).hexdigest()[:8]}.json")
+    if not result.is_file():
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+        write_text(result, json.dumps(run(args, name, seed, folder)))
+    return json.loads(result.read_text())
 
 
 def row(name: str, reports: list[dict]) -> str:
@@ -130,22 +145,15 @@ def main() -> None:
     args = parser.parse_args()
     reports: dict[str, list[dict]] = {name: [] for name in args.variants}
     for seed in args.seeds:
-        for number, name in enumerate(VARIANTS):
-            if name not in reports:
-                continue
-            folder = args.output_dir / f"{args.preset}-{args.steps}-{number}-{seed}"
-            result = folder.with_suffix(".json")
-            if not result.is_file():
-                result.parent.mkdir(parents=True, exist_ok=True)
-                result.write_text(json.dumps(run(args, name, seed, folder)))
-            reports[name].append(json.loads(result.read_text()))
+        for name in args.variants:
+            reports[name].append(measured(args, name, seed))
             print(row(f"{name}, seed {seed}", reports[name][-1:]), file=sys.stderr, flush=True)
     some = next(iter(reports.values()))[0]
     print(
         f"{args.preset}, {args.steps:,} steps, {len(args.seeds)} seeds: mean ± standard deviation. bits/dim of "
-        f"{some['num_images']} held-out images, all timesteps, fixed_small, clipped; Fréchet distance of "
-        f"{some['num_samples']} samples, {some['num_inference_steps']} ancestral steps (floor "
-        f"{some['frechet_distance_real']:.1f}).\n"
+        f"{some['num_images']} held-out images, all timesteps, {some['variance_type']}, clipped; Fréchet distance of "
+        f"{some['num_samples']} samples, {some['num_inference_steps']} ancestral steps (real against real: "
+        f"{some['frechet_distance_real']:.1f} ± {some['frechet_distance_real_sd']:.1f}).\n"
     )
     print("| the network predicts | val_loss | " + " | ".join(f"epsilon-MSE, t {a}–{b}" for a, b in RANGES), end="")
     print(" | bits/dim | of which L_0 | Fréchet distance |\n|" + "---|" * (5 + len(RANGES)))
