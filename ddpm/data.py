@@ -33,7 +33,7 @@ from .errors import first_line
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of the prepared files; raise it when what is written changes
+FORMAT = 3  # of the prepared files; raise it when what is written changes
 HELD_OUT_OF = 20  # one of so many training images is held out where the source has no split for it: 5 %
 EVAL_SPLITS = ("test", "validation", "valid", "val", "dev", "eval")
 GRAYSCALE_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
