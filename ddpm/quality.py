@@ -69,6 +69,8 @@ def train_classifier(images: Images, device: torch.device | str = "cpu") -> tupl
     Raises:
         ValueError: the images have no labels, only one, or too many.
     """
+    from tqdm import tqdm
+
     other = "" if images.channels == 1 else "take --feature_network inception, or "
     if images.train_labels is None:
         raise ValueError(
@@ -97,13 +99,13 @@ def train_classifier(images: Images, device: torch.device | str = "cpu") -> tupl
             log.warning("%s is damaged (%s); training it again", path, first_line(error))
 
     epochs = max(3, -(-CLASSIFIER_STEPS * 64 // len(known)))
-    with torch.random.fork_rng(), torch.enable_grad():
+    steps = epochs * -(-len(known) // 64)
+    progress = tqdm(total=steps, desc="training the classifier", unit=" steps", leave=False, delay=1)
+    with torch.random.fork_rng(), torch.enable_grad(), progress:
         torch.manual_seed(0)
         network = Classifier(images.channels, classes).to(device).train()
         optimizer = torch.optim.Adam(network.parameters())
-        steps = epochs * -(-len(known) // 64)
         rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-        log.info("Training the classifier whose features the Fréchet distance compares, once for this dataset ...")
         for epoch in range(epochs):
             order = generator(0, Purpose.QUALITY, epoch).permutation(len(known))
             for index in np.array_split(order, steps // epochs):
@@ -112,6 +114,7 @@ def train_classifier(images: Images, device: torch.device | str = "cpu") -> tupl
                 optimizer.step()
                 optimizer.zero_grad()
                 rate.step()
+                progress.update()
     network.eval()
     accuracy = None
     if images.eval_labels is not None:
