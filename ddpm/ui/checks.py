@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -83,3 +86,33 @@ class SampleRequest:
     @property
     def key(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """A picture and the seed of its noise, and what is asked about it."""
+
+    kind: str
+    pixels: bytes
+    noise_seed: int
+
+    @classmethod
+    def check(cls, raw: object, kind: str, shape: tuple[int, int, int]) -> PictureRequest:
+        """From whatever the browser sent: `x0`, base64 of the (H, W, C) bytes, and `noise_seed`.
+
+        Raises:
+            InputError: a value missing or out of range, named with the range.
+        """
+        raw = raw if isinstance(raw, dict) else {}
+        needed, x0 = math.prod(shape), raw.get("x0")
+        pixels = None
+        if isinstance(x0, str) and len(x0) <= 4 * -(-needed // 3):
+            with suppress(binascii.Error, ValueError):
+                pixels = base64.b64decode(x0, validate=True)
+        if pixels is None or len(pixels) != needed:
+            raise InputError("refused.pixels", name="x0", needed=needed)
+        return cls(kind, pixels, check_whole("noise_seed", raw.get("noise_seed"), 0, MAX_SEED))
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(f"{self.kind} {self.noise_seed} ".encode() + self.pixels).hexdigest()[:24]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 import numpy as np
 
-from .parts import caption, chart, code_name, panel, picture, t_bar, tex, text, why, words
+from .parts import chart, code_name, pad, panel, picture, t_bar, tex, tools, why, words
 from .service import ASSETS, Service
 from .store import to_base64
 
@@ -40,25 +40,13 @@ def build(service: Service) -> gr.HTML:
   {words("forward", "forward", CODE)}
   <div class="stage">
     <div class="mix">
-      <figure class="picture" data-object="x0">
-        {caption("x0", "forward.x0")}
-        <canvas class="pixels pad" width="{size}" height="{size}" role="img" data-label="forward.x0.label"></canvas>
-      </figure>
+      {pad(size)}
       <div class="weight" data-object="alpha_bar">{tex("times")}<b class="signal"></b>{tex("plus")}</div>
       {picture("eps", "forward.eps", size)}
       <div class="weight" data-object="alpha_bar">{tex("times")}<b class="spread"></b>{tex("equals")}</div>
       {picture("xt", "forward.xt", size)}
     </div>
-    <div class="tools">
-      <div class="examples" role="group" data-label="forward.examples"></div>
-      <div class="buttons">
-        <button type="button" class="clear">{text("forward.clear")}</button>
-        <label class="button">{text("forward.upload")}
-          <input type="file" accept="image/*" data-label="forward.upload.label"></label>
-        <button type="button" class="renoise">{text("forward.noise")}</button>
-      </div>
-    </div>
-    <p class="status" role="status" aria-live="polite"></p>
+    {tools()}
     {t_bar(1, service.num_steps)}
   </div>
   {why("forward")}

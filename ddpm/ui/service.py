@@ -23,6 +23,7 @@ from ddpm.engine import physical_cores
 from ddpm.sampling import ReverseStep, reverse_process
 
 from .checks import InputError, SampleRequest
+from .readings import Readings
 from .store import Store, Trajectory, to_base64
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -64,6 +65,8 @@ class Service:
         # OpenMP team. Gradio resumes a generator in any of 40 threads, and their teams would spin against each other.
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._store = Store()
+        shape = (checkpoint.resolution, checkpoint.resolution, checkpoint.channels)
+        self.readings = Readings(self._eps_theta, checkpoint.schedule, shape, self._store)
         self._example: Trajectory | None = None
         self._example_thread = threading.Thread(target=self.draw_example, name="example", daemon=True)
         self._closing = threading.Event()
@@ -162,7 +165,7 @@ class Service:
         Called outside Gradio's queue, so it only looks up.
         """
         found = self._example if key == "example" else self._store.get(key)
-        return None if found is None else found.as_json()
+        return found.as_json() if isinstance(found, Trajectory) else None
 
     def example_pictures(self) -> dict[str, Any] | None:
         """The example's finished pictures, (n, H, W, C) uint8; None until they are drawn. Only looks up."""

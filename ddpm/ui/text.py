@@ -18,6 +18,7 @@ _TABLE: dict[str, tuple[str, str]] = {
     "page.local": ("local directory", "本地目录"),
     "page.parameters": ("{count} parameters", "{count} 个参数"),
     "tab.forward": ("Forward", "前向加噪"),
+    "tab.noise": ("Predict the noise", "预测噪声"),
     "tab.reverse": ("Reverse", "反向采样"),
     # shared pieces
     "part.try": ("Try", "试一试"),
@@ -91,6 +92,64 @@ _TABLE: dict[str, tuple[str, str]] = {
         "Histogram of the pixels of x_t over the standard normal density",
         "x_t 像素直方图与标准正态密度",
     ),
+    # predict the noise
+    "noise.question": ("What does the network see?", "网络看到了什么？"),
+    "noise.body": (
+        "The network gets the noisy picture $x_t$ and the number $t$, nothing else, and has to say which noise "
+        "$\\epsilon$ is in it. That one question, asked at every $t$, is all of the training.",
+        "网络只得到加噪图像 $x_t$ 和数字 $t$，要说出其中加入了怎样的噪声 $\\epsilon$。"
+        "对所有 $t$ 反复问这一个问题，就是训练的全部。",
+    ),
+    "noise.try": (
+        "Draw something that is no digit and compare it with one at $t$ about a third of the way: where does the "
+        "difference $\\hat\\epsilon-\\epsilon$ light up?",
+        "画一个不是数字的图案，再换成数字，把 $t$ 放在三分之一处比较：差异 $\\hat\\epsilon-\\epsilon$ 在哪里显现出来？",
+    ),
+    "noise.why": (
+        "Why is the error large at small $t$? There is hardly any noise in $x_t$ then, and what little there is cannot "
+        "be told from texture. At large $t$ almost all of $x_t$ is noise, so naming it is easy.||Why four readings? "
+        "$x_t$ and $\\epsilon$ together determine $x_0$ (Eq. 4), hence also the mean of the reverse step and $v$. It "
+        "is one output; only the size of its error at each $t$ differs, and with it what a plain squared loss pays "
+        "attention to.||Why is $\\hat x_0$ useless at large $t$? An error in $\\hat\\epsilon$ is multiplied by "
+        "$\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$, which is above 100 at the noisy end. Samplers therefore clip "
+        "$\\hat x_0$ to the range of pixels; the figures here are not clipped.",
+        "为什么 $t$ 小时误差大？那时 $x_t$ 里几乎没有噪声，仅有的一点与纹理难以区分。"
+        "$t$ 大时 $x_t$ 几乎全是噪声，说出它就很容易。||为什么有四种读法？"
+        "$x_t$ 和 $\\epsilon$ 一起决定了 $x_0$（式 4），"
+        "因此也决定了反向一步的均值和 $v$。网络输出只有一个，不同的只是各个 $t$ 上误差的大小，"
+        "也就是普通平方损失所关注的地方。||为什么 $t$ 大时 $\\hat x_0$ 没有用？$\\hat\\epsilon$ 的误差被乘以 "
+        "$\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$，在噪声端超过 100。因此采样器会把 $\\hat x_0$ "
+        "截断到像素范围；这里的数值没有截断。",
+    ),
+    "noise.xt": ("what it gets", "网络的输入"),
+    "noise.xt.label": ("Noisy picture x_t at t = {t}, SNR {snr} dB", "加噪图像 x_t，t = {t}，信噪比 {snr} dB"),
+    "noise.x0_hat": ("so x₀ would be", "由此推出的 x₀"),
+    "noise.x0_hat.label": ("Guess x_0 hat at t = {t}", "t = {t} 时的猜测 x_0 hat"),
+    "noise.target": ("the truth", "真值"),
+    "noise.target.label": ("The truth: {what}, at t = {t}", "真值：{what}，t = {t}"),
+    "noise.prediction": ("the network", "网络"),
+    "noise.prediction.label": ("What the network says: {what}, at t = {t}", "网络的回答：{what}，t = {t}"),
+    "noise.difference": ("difference", "差异"),
+    "noise.difference.label": (
+        "Difference of the network from the truth, {what}, at t = {t}: mean squared error {mse}",
+        "网络与真值之差，{what}，t = {t}：均方误差 {mse}",
+    ),
+    "noise.reading": ("One output, read as", "同一个输出，读作"),
+    "noise.read.eps": ("the noise epsilon", "噪声 epsilon"),
+    "noise.read.x0": ("the clean picture x_0", "清晰图像 x_0"),
+    "noise.read.mu": ("the mean mu of the reverse step", "反向一步的均值 mu"),
+    "noise.read.v": ("the velocity v", "速度 v"),
+    "noise.asking": ("Asking the network at {n} timesteps …", "正在询问网络，共 {n} 个时间步……"),
+    "noise.part": ("{done} of {total} timesteps …", "{done} / {total} 个时间步……"),
+    "noise.done": (
+        "The network was asked at {n} timesteps at once; moving t asks it nothing more.",
+        "网络已一次性回答了 {n} 个时间步；拖动 t 不再需要询问。",
+    ),
+    "answer.failed": (
+        "The server could not answer. Choose the picture again.",
+        "服务器未能回答，请重新选择图像。",
+    ),
+    "chart.mse": ("mean squared error", "均方误差"),
     # reverse
     "reverse.question": ("How does noise become a picture?", "噪声怎样变回图像？"),
     "reverse.body": (
@@ -169,6 +228,14 @@ _TABLE: dict[str, tuple[str, str]] = {
     ),
     "refused.nothing": ("nothing", "空"),
     "refused.choice": ("{name} = {value}: one of {choices} is needed", "{name} = {value}：只能是 {choices}"),
+    "refused.pixels": (
+        "{name}: a picture of {needed} bytes in base64 is needed",
+        "{name}：需要 {needed} 字节的图像（base64）",
+    ),
+    "refused.slow": (
+        "The model was too slow for this: ended after {limit} s.",
+        "模型太慢，已在 {limit} 秒后终止。",
+    ),
     "refused.deadline": (
         "The run was ended after {limit} s. Take fewer steps or pictures.",
         "采样在 {limit} 秒后被终止。请减少步数或张数。",
@@ -177,6 +244,8 @@ _TABLE: dict[str, tuple[str, str]] = {
     "field.num_images": ("Pictures", "张数"),
     "field.seed": ("Seed", "随机种子"),
     "field.eta": ("η", "η"),
+    "field.x0": ("x_0", "x_0"),
+    "field.noise_seed": ("Noise", "噪声"),
     "field.sampler": ("Sampler", "采样器"),
 }
 
@@ -203,6 +272,23 @@ EQUATIONS: dict[str, str] = {
     r"+\htmlData{of=alpha_bar}{\sqrt{1-\bar\alpha_t}}\,\htmlData{of=eps}{\epsilon}",
     "reverse": r"x_{t-1}=\frac{1}{\sqrt{\alpha_t}}\Big(\htmlData{of=xt}{x_t}-\frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,"
     r"\htmlData{of=eps_hat}{\hat\epsilon}\Big)+\sigma_t z",
+    "simple": r"L_\mathrm{simple}=\big\Vert\htmlData{of=eps}{\epsilon}"
+    r"-\htmlData{of=eps_hat}{\epsilon_\theta}(\htmlData{of=xt}{x_t},t)\big\Vert^2",
+    "eps_difference": r"\hat\epsilon-\epsilon",
+    "x0_difference": r"\hat x_0-x_0",
+    "mu": r"\tilde\mu_t",
+    "mu_hat": r"\mu_\theta",
+    "mu_difference": r"\mu_\theta-\tilde\mu_t",
+    "v": r"v",
+    "v_hat": r"\hat v",
+    "v_difference": r"\hat v-v",
+    "read_eps": r"\htmlData{of=eps_hat}{\hat\epsilon}=\epsilon_\theta(\htmlData{of=xt}{x_t},t)",
+    "read_x0": r"\htmlData{of=x0_hat}{\hat x_0}=\frac{\htmlData{of=xt}{x_t}-\sqrt{1-\bar\alpha_t}\,\hat\epsilon}"
+    r"{\sqrt{\bar\alpha_t}}",
+    "read_mu": r"\htmlData{of=mu_hat}{\mu_\theta}=\frac{1}{\sqrt{\alpha_t}}\Big(\htmlData{of=xt}{x_t}"
+    r"-\tfrac{\beta_t}{\sqrt{1-\bar\alpha_t}}\hat\epsilon\Big)",
+    "read_v": r"\htmlData{of=v_hat}{\hat v}=\sqrt{\bar\alpha_t}\,\hat\epsilon-\sqrt{1-\bar\alpha_t}\,"
+    r"\htmlData{of=x0_hat}{\hat x_0}",
     "guess": r"\htmlData{of=x0_hat}{\hat x_0}=\frac{\htmlData{of=xt}{x_t}-\sqrt{1-\bar\alpha_t}\,"
     r"\htmlData{of=eps_hat}{\hat\epsilon}}{\sqrt{\bar\alpha_t}}",
 }

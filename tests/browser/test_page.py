@@ -30,10 +30,11 @@ def test_both_languages_have_the_same_keys_and_chinese_is_chinese():
 def test_every_key_that_the_page_names_exists():
     sources = "".join(path.read_text() for path in [*STATIC.glob("*.py"), *STATIC.glob("static/*.js")])
     named = re.findall(
-        r'["\']((?:page|tab|part|t|unit|forward|reverse|chart|refused|field)\.[a-z_.]+[a-z])["\']', sources
+        r'["\']((?:page|tab|part|t|unit|forward|noise|bound|answer|reverse|chart|refused|field)\.[a-z_.]+[a-z])["\']',
+        sources,
     )
     assert len(named) > 50
-    assert set(named) - set(TEXT["en"]) - {"forward.js", "reverse.js", "page.css"} == set()
+    assert set(named) - set(TEXT["en"]) - {"forward.js", "noise.js", "bound.js", "reverse.js", "page.css"} == set()
     assert {f"sampler.{name}" for name in SAMPLERS} <= set(TEXT["en"])
     assert set(re.findall(r'tex\("(\w+)"\)', sources)) <= set(EQUATIONS)
 
@@ -59,7 +60,7 @@ def test_lang_in_the_address_and_the_language_of_the_browser(browser, url):
     with visiting(browser, url) as visit:
         visit.open("lang=zh")
         expect(visit.page.locator("h1")).to_have_text(TEXT["zh"]["page.title"])
-        expect(visit.page.get_by_role("tab").nth(1)).to_have_text(TEXT["zh"]["tab.reverse"])
+        expect(visit.page.get_by_role("tab").nth(1)).to_have_text(TEXT["zh"]["tab.noise"])
     with visiting(browser, url, locale="zh-HK") as visit:
         visit.open("")
         expect(visit.page.locator("h1")).to_have_text(TEXT["zh"]["page.title"])
@@ -80,9 +81,10 @@ def test_nothing_sticks_out_on_a_phone_and_the_slider_stays_reachable(phone, lan
     page.locator("#forward .pad").scroll_into_view_if_needed()
     page.evaluate("document.querySelector('#forward .pad').scrollIntoView({block: 'end'})")
     expect(page.locator("#forward .t-bar input")).to_be_in_viewport()
-    page.locator("#tab-reverse-button").click()
-    expect(page.locator("#reverse canvas").first).to_be_visible()
-    assert page.evaluate(excess) <= 0
+    for tab in ("noise", "reverse"):
+        page.locator(f"#tab-{tab}-button").click()
+        expect(page.locator(f"#{tab} canvas").first).to_be_visible()
+        assert page.evaluate(excess) <= 0, tab
 
 
 def test_dark_mode_turns_paper_and_neutral_noise_dark(visit):
