@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import gradio as gr
-import numpy as np
 
+from .examples import FIRST_DIGIT, example_digits
 from .parts import chart, code_name, pad, panel, picture, t_bar, tex, tools, why, words
-from .service import ASSETS, Service
+from .service import Service
 from .store import to_base64
 
 CODE = (
     f"{code_name('xt', 'xt')} = schedule.q_sample({code_name('x0', 'x0')}, {code_name('eps', 'eps')}, "
     f"{code_name('t', 'alpha_bar')})"
 )
-
-
-def example_digits(resolution: int) -> np.ndarray:
-    """One digit of each class, (10, resolution, resolution) uint8: MNIST's, or scikit-learn's at their own 8 x 8."""
-    if resolution == 8:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        first = [int(np.flatnonzero(digits.target == k)[0]) for k in range(10)]
-        return np.round(digits.images[first] * (255 / 16)).astype(np.uint8)
-    digits28 = np.load(ASSETS / "digits28.npy")
-    if resolution == 28:
-        return digits28
-    from PIL import Image
-
-    size = (resolution, resolution)
-    return np.stack([np.asarray(Image.fromarray(d).resize(size, Image.Resampling.BICUBIC)) for d in digits28])
 
 
 def build(service: Service) -> gr.HTML:
@@ -65,4 +48,5 @@ def build(service: Service) -> gr.HTML:
         elem_id="forward",
         server_functions=[example_pictures],
         examples=None if digits is None else to_base64(digits),
+        first=FIRST_DIGIT if digits is not None else 0,
     )

@@ -37,7 +37,7 @@ def build(service: Service) -> gr.HTML:
       <div class="side">
         <div class="reading">
           {text("noise.reading", "p", "side-title")}
-          {switch("noise.reading", {name: tex(name) for name in READINGS}, "noise.read")}
+          {switch("noise.reading", {name: tex(name) for name in READINGS})}
           <div class="equation"><span class="tex conversion"></span></div>
         </div>
         {chart("mse")}

@@ -12,7 +12,8 @@ from starlette.middleware import Middleware
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint
 
-from . import forward, noise, reverse
+from . import bound, forward, noise, reverse
+from .examples import FIRST_NOISE
 from .parts import panel, read_static, text
 from .service import Service
 from .text import EQUATIONS, LANGUAGES, TEXT
@@ -77,6 +78,7 @@ def _head(checkpoint: Checkpoint) -> str:
         "beta": checkpoint.schedule.beta.tolist(),
         "resolution": checkpoint.resolution,
         "channels": checkpoint.channels,
+        "noise": FIRST_NOISE,
     }
     safe = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
     script, style = read_static("ddpm.js") + read_static("picker.js"), read_static("page.css")
@@ -116,7 +118,7 @@ def _header(checkpoint: Checkpoint) -> gr.HTML:
 
 def build(service: Service) -> gr.Blocks:
     """The page for one model."""
-    tabs = {"forward": forward.build, "noise": noise.build, "reverse": reverse.build}
+    tabs = {"forward": forward.build, "noise": noise.build, "bound": bound.build, "reverse": reverse.build}
     with gr.Blocks(title="DDPM", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as blocks:
         header = _header(service.checkpoint)
         with gr.Tabs(overflow_behavior="wrap"):

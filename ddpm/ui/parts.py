@@ -84,13 +84,13 @@ def picture(of: str, key: str, size: int, css: str = "") -> str:
 </figure>"""
 
 
-def switch(label: str, choices: dict[str, str], key: str) -> str:
-    """One of a few: buttons in a row. `choices`: value -> HTML; `key`.value names a choice for who cannot see it."""
+def switch(key: str, choices: dict[str, str]) -> str:
+    """One of a few: buttons in a row, named by `key` and `key`.value. `choices`: value -> HTML."""
     buttons = "".join(
         f'<button type="button" data-value="{value}" data-label="{key}.{value}" aria-pressed="false">{shown}</button>'
         for value, shown in choices.items()
     )
-    return f'<div class="switch" role="group" data-label="{label}">{buttons}</div>'
+    return f'<div class="switch" role="group" data-label="{key}">{buttons}</div>'
 
 
 def pad(size: int) -> str:

@@ -23,7 +23,8 @@ from ddpm.schedule import NoiseSchedule
 from .checks import InputError, PictureRequest
 from .store import Store, to_base64
 
-LIMIT_S = 60
+LIMIT_S = {"predict": 60, "bound": 240}
+PREPARED_S = 60  # what takes longer waits until a visitor asks for it
 CALL_S = 0.5  # a call of the network takes about so long at most: others wait for it, and so does Stop
 PROGRESS_S = 0.15  # ... and where the visitor watches
 NUM_TIMESTEPS = 64
@@ -119,6 +120,11 @@ class Readings:
             yield batch
             first = batch.stop
 
+    def is_fast(self, kind: str) -> bool:
+        """Whether it is done within PREPARED_S, as far as is known."""
+        count = len(self.timesteps) if kind == "predict" else self._schedule.num_steps
+        return (self._seconds or 0) * count < PREPARED_S
+
     def _timed(self, xt: Tensor, t: Tensor) -> Tensor:
         started = time.monotonic()
         eps_hat = self._eps_theta(xt, t).cpu()
@@ -193,13 +199,13 @@ class Readings:
             request = PictureRequest.check(raw, kind, self.shape)
             mine = self._begin(kind, visitor)
             if self._store.get(request.key) is None:
-                deadline = time.monotonic() + LIMIT_S
+                deadline = time.monotonic() + LIMIT_S[kind]
                 for message in getattr(self, kind)(request):
+                    yield {**message, "run": run}
                     if self._newest.get((kind, visitor)) is not mine:
                         return
                     if time.monotonic() > deadline:
-                        raise InputError("refused.slow", limit=LIMIT_S)
-                    yield {**message, "run": run}
+                        raise InputError("refused.slow", limit=LIMIT_S[kind])
             yield {"kind": "done", "key": request.key, "run": run}
         except InputError as refused:
             yield {"kind": "refused", "key": refused.key, "fields": refused.fields, "run": run}

@@ -19,6 +19,7 @@ _TABLE: dict[str, tuple[str, str]] = {
     "page.parameters": ("{count} parameters", "{count} 个参数"),
     "tab.forward": ("Forward", "前向加噪"),
     "tab.noise": ("Predict the noise", "预测噪声"),
+    "tab.bound": ("The bound", "变分下界"),
     "tab.reverse": ("Reverse", "反向采样"),
     # shared pieces
     "part.try": ("Try", "试一试"),
@@ -35,6 +36,7 @@ _TABLE: dict[str, tuple[str, str]] = {
     "t.noise": ("noise", "噪声"),
     "t.snr": ("SNR", "信噪比"),
     "unit.db": ("dB", "dB"),
+    "unit.bits": ("bits/dim", "比特/维"),
     # forward
     "forward.question": ("How does a picture become noise?", "图像怎样变成噪声？"),
     "forward.body": (
@@ -135,10 +137,10 @@ _TABLE: dict[str, tuple[str, str]] = {
         "网络与真值之差，{what}，t = {t}：均方误差 {mse}",
     ),
     "noise.reading": ("One output, read as", "同一个输出，读作"),
-    "noise.read.eps": ("the noise epsilon", "噪声 epsilon"),
-    "noise.read.x0": ("the clean picture x_0", "清晰图像 x_0"),
-    "noise.read.mu": ("the mean mu of the reverse step", "反向一步的均值 mu"),
-    "noise.read.v": ("the velocity v", "速度 v"),
+    "noise.reading.eps": ("the noise epsilon", "噪声 epsilon"),
+    "noise.reading.x0": ("the clean picture x_0", "清晰图像 x_0"),
+    "noise.reading.mu": ("the mean mu of the reverse step", "反向一步的均值 mu"),
+    "noise.reading.v": ("the velocity v", "速度 v"),
     "noise.asking": ("Asking the network at {n} timesteps …", "正在询问网络，共 {n} 个时间步……"),
     "noise.part": ("{done} of {total} timesteps …", "{done} / {total} 个时间步……"),
     "noise.done": (
@@ -150,6 +152,63 @@ _TABLE: dict[str, tuple[str, str]] = {
         "服务器未能回答，请重新选择图像。",
     ),
     "chart.mse": ("mean squared error", "均方误差"),
+    # the bound
+    "bound.question": ("What is the network trained to lower?", "训练要降低的是什么？"),
+    "bound.body": (
+        "Coding this picture with the model takes at most $L$ bits per dimension. The bound is a sum of $T+1$ terms: "
+        "each $L_{t-1}$ is a squared error of the noise, times a weight $w_t$ that the schedule sets.",
+        "用这个模型编码这幅图像，每维最多需要 $L$ 比特。这个界是 $T+1$ 项之和："
+        "每个 $L_{t-1}$ 都是噪声的平方误差乘以由噪声调度决定的权重 $w_t$。",
+    ),
+    "bound.try": (
+        "Switch to the simple loss. Where did the weight go? Then draw something that is no digit: which terms rise?",
+        "切换到简化损失：权重跑到哪里去了？再画一个不是数字的图案：哪些项变大？",
+    ),
+    "bound.why": (
+        "Why drop the weights? The bound spends itself on the first few steps, on details that nobody sees. "
+        "$L_\\mathrm{simple}$ sets every $w_t$ to the same, so that training works on the noisy steps, where the shape "
+        "of the picture is decided. Codes get longer, samples better (section 3.4 of the paper).||Why is $L_0$ a term "
+        "of its own? At the last step pixels have 256 values, not a density: $L_0$ is the likelihood of exactly these "
+        "values. $L_T$ has nothing to learn: it says how far $x_T$ is from pure noise.||Why is the curve not smooth? "
+        "Each term is an expectation over $\\epsilon$, and this is one draw of each. The bound clips $\\hat x_0$ as "
+        "sampling does, so at the noisy end $L_{t-1}$ lies below $w_t$ times the error.",
+        "为什么去掉权重？这个界的大部分落在最初几步，花在没人看得见的细节上。$L_\\mathrm{simple}$ 让所有 $w_t$ 相同，"
+        "训练便着力于噪声较大的步骤，图像的形状正是在那里决定的。编码变长，样本变好（论文 3.4 节）。"
+        "||为什么 $L_0$ 单独一项？最后一步的像素是 256 个取值，而不是密度：$L_0$ 是恰好得到这些值的似然。"
+        "$L_T$ 没有可学的东西：它表示 $x_T$ 离纯噪声有多远。||为什么曲线不光滑？每一项都是对 $\\epsilon$ 的期望，"
+        "这里每项只抽取了一次。计算时像采样一样截断 $\\hat x_0$，所以在噪声端 $L_{t-1}$ 小于 $w_t$ 乘以误差。",
+    ),
+    "bound.prior": ("noise", "噪声端"),
+    "bound.kl": ("steps", "各步"),
+    "bound.reconstruction": ("pixels", "像素"),
+    "bound.total": ("bits/dim", "比特/维"),
+    "bound.loss": ("Which loss", "哪种损失"),
+    "bound.loss.true.short": ("True bound", "真正的界"),
+    "bound.loss.simple.short": ("Simple loss", "简化损失"),
+    "bound.loss.true": (
+        "bits per dimension of each term (dashed: $w_t$ dropped)",
+        "各项的比特/维（虚线：去掉 $w_t$）",
+    ),
+    "bound.loss.simple": (
+        "every weight the same, scaled to the same sum (dashed: the bound)",
+        "所有权重相同，缩放到同样的总和（虚线：真正的界）",
+    ),
+    "bound.starting": ("Starting …", "开始……"),
+    "bound.waiting": ("Waiting for the model …", "等待模型……"),
+    "bound.running": ("Term {done} of {total}", "第 {done} / {total} 项"),
+    "bound.done": ("{n} terms and $L_T$ make {total} bits per dimension.", "{n} 项加上 $L_T$，共 {total} 比特/维。"),
+    "bound.stopped": ("Stopped after {done} of {total} terms.", "已停止，完成 {done} / {total} 项。"),
+    "bound.stop": ("Stop", "停止"),
+    "bound.again": ("Compute", "计算"),
+    "bound.half": (
+        "Half of the steps’ bits lie at $t\\le{bound}$. With the weights dropped, half of the loss lies at "
+        "$t\\le{simple}$.",
+        "各步的比特有一半落在 $t\\le{bound}$。去掉权重后，损失的一半落在 $t\\le{simple}$。",
+    ),
+    "chart.terms": ("terms of the bound", "界的各项"),
+    "chart.weights": ("weight", "权重"),
+    "chart.errors": ("squared error of the noise", "噪声的平方误差"),
+    "chart.share": ("share of the sum up to t", "到 t 为止占总和的比例"),
     # reverse
     "reverse.question": ("How does noise become a picture?", "噪声怎样变回图像？"),
     "reverse.body": (
@@ -272,6 +331,15 @@ EQUATIONS: dict[str, str] = {
     r"+\htmlData{of=alpha_bar}{\sqrt{1-\bar\alpha_t}}\,\htmlData{of=eps}{\epsilon}",
     "reverse": r"x_{t-1}=\frac{1}{\sqrt{\alpha_t}}\Big(\htmlData{of=xt}{x_t}-\frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,"
     r"\htmlData{of=eps_hat}{\hat\epsilon}\Big)+\sigma_t z",
+    "prior": r"L_T",
+    "kl": r"\sum_{t>1} L_{t-1}",
+    "reconstruction": r"L_0",
+    "total": r"L",
+    "weight": r"w_t",
+    "bound": r"\begin{aligned}\htmlData{of=total}{L}&=\htmlData{of=prior}{L_T}"
+    r"+\htmlData{of=kl}{\textstyle\sum_{t>1}L_{t-1}}+\htmlData{of=reconstruction}{L_0}\\[5pt]"
+    r"L_{t-1}&=\underbrace{\frac{\beta_t^2}{2\sigma_t^2\alpha_t(1-\bar\alpha_t)}}_{w_t}"
+    r"\,\big\Vert\epsilon-\hat\epsilon\big\Vert^2\end{aligned}",
     "simple": r"L_\mathrm{simple}=\big\Vert\htmlData{of=eps}{\epsilon}"
     r"-\htmlData{of=eps_hat}{\epsilon_\theta}(\htmlData{of=xt}{x_t},t)\big\Vert^2",
     "eps_difference": r"\hat\epsilon-\epsilon",

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
 from ddpm.ui.checks import InputError, PictureRequest
-from ddpm.ui.readings import browser_normal, spread
+from ddpm.ui.readings import LIMIT_S, browser_normal, spread
 from ddpm.ui.service import Service
 from ddpm.ui.text import TEXT
 
@@ -192,7 +192,7 @@ def test_the_next_picture_of_a_visitor_ends_the_one_before(service, monkeypatch)
 
 
 def test_a_reading_that_takes_too_long_is_refused(service, monkeypatch):
-    monkeypatch.setattr("ddpm.ui.readings.LIMIT_S", -1)
+    monkeypatch.setitem(LIMIT_S, "predict", -1)
     *_, last = service.readings.read("predict", raw(6), "a")
     assert (last["kind"], last["key"]) == ("refused", "refused.slow")
 

@@ -81,7 +81,7 @@ def test_nothing_sticks_out_on_a_phone_and_the_slider_stays_reachable(phone, lan
     page.locator("#forward .pad").scroll_into_view_if_needed()
     page.evaluate("document.querySelector('#forward .pad').scrollIntoView({block: 'end'})")
     expect(page.locator("#forward .t-bar input")).to_be_in_viewport()
-    for tab in ("noise", "reverse"):
+    for tab in ("noise", "bound", "reverse"):
         page.locator(f"#tab-{tab}-button").click()
         expect(page.locator(f"#{tab} canvas").first).to_be_visible()
         assert page.evaluate(excess) <= 0, tab

@@ -126,7 +126,7 @@
   // The values that one tab sets and another shows: t (1 to T); the picture, its bytes as they are being drawn;
   // `settled`, the same once the pen is up; the seed of its noise; the examples' bytes. A new picture is a new array.
   const count = page.resolution ** 2 * page.channels;
-  const values = { t: Math.max(1, Math.round(0.3 * T)), picture: new Uint8ClampedArray(count), settled: null, noise: 7, examples: null };
+  const values = { t: Math.max(1, Math.round(0.3 * T)), picture: new Uint8ClampedArray(count), settled: null, noise: page.noise, examples: null };
   const listeners = [];
   const shared = {
     get: (name) => values[name],
@@ -320,7 +320,7 @@
   }
 
   // A chart against t with a mark that follows t; pressing it moves t. Returns `draw(options)`, which gives or changes
-  // what is drawn: `valueAt(t)`, for t of `ts` (ascending; default: spread over 1..T); `show(t)`, the text of the
+  // what is drawn, and returns the height of a value, 0 to 1: `valueAt(t)`, for t of `ts` (ascending; default: spread over 1..T); `show(t)`, the text of the
   // figure at the mark; limits `low`, `high`; `log`: a scale of decades, with lines and labels; `second`: another
   // valueAt, drawn thin and dashed.
   function plot(figure) {
@@ -358,14 +358,16 @@
       if (!place) return;
       now.textContent = text(t);
       stem.style.left = mark.style.left = `${100 * x(t)}%`;
+      mark.hidden = !(place(t) >= 0); // nothing is there (yet)
       mark.style.top = `${100 * (1 - place(t))}%`;
     }
     shared.on("t", follow);
 
     return function draw({ valueAt, show, ts = even, low, high, log = false, second = null }) {
-      const scale = log ? (value) => Math.log10(Math.max(value, 1e-30)) : (value) => value;
+      const scale = log ? (value) => Math.log10(value < 1e-30 ? 1e-30 : value) : (value) => value;
       const heights = ts.map((t) => scale(valueAt(t)));
-      const others = second ? even.map((t) => scale(second(t))) : [];
+      const othersAt = second ? even.filter((t) => !Number.isNaN(second(t))) : [];
+      const others = othersAt.map((t) => scale(second(t)));
       low = low === undefined ? heights.concat(others).reduce((a, b) => Math.min(a, b), Infinity) : scale(low);
       high = high === undefined ? heights.concat(others).reduce((a, b) => Math.max(a, b), -Infinity) : scale(high);
       const y = (value) => Math.max(0, Math.min(1, (value - low) / (high - low || 1)));
@@ -374,7 +376,7 @@
       const ground = log ? 1000 : floor;
       line.setAttribute("d", points.length ? pathOf(points) : "");
       area.setAttribute("d", points.length ? `${pathOf(points)}L${1000 * points.at(-1)[0]} ${ground}L${1000 * points[0][0]} ${ground}Z` : "");
-      other.setAttribute("d", others.length ? pathOf(even.map((t, i) => [x(t), y(others[i])])) : "");
+      other.setAttribute("d", others.length ? pathOf(othersAt.map((t, i) => [x(t), y(others[i])])) : "");
       zero.setAttribute("d", !log && low < 0 && high > 0 ? pathOf([[0, y(0)], [1, y(0)]]) : "");
       const decades = [];
       const every = Math.ceil((high - low) / (box.clientHeight > 150 ? 7 : 4)) || 1;
@@ -389,8 +391,8 @@
       }));
       place = (t) => y(scale(valueAt(t)));
       text = show;
-      mark.hidden = !points.length;
       follow(shared.get("t"));
+      return (value) => y(scale(value));
     };
   }
 

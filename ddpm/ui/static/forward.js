@@ -1,5 +1,5 @@
 // Tab "Forward": x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, Eq. 4, at every move of t.
-// Scope: element, props (`examples`: base64 or null), server (see gr.HTML).
+// Scope: element, props (`examples`: base64 or null; `first`: which of them is on the pad), server (see gr.HTML).
 const $ = (selector) => element.querySelector(selector);
 const canvases = { eps: $('[data-object="eps"] canvas'), xt: $('[data-object="xt"] canvas') };
 const x0 = new Float32Array(ddpm.count).fill(-1);
@@ -33,7 +33,7 @@ async function fetchExamples() {
     const found = await server.example_pictures();
     if (found) {
       $(".status").textContent = "";
-      return ddpm.setExamples(ddpm.bytesOf(found.data), 0);
+      return ddpm.setExamples(ddpm.bytesOf(found.data), props.first);
     }
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }
@@ -68,7 +68,7 @@ ddpm.shared.on("t", (t) => {
   bar.show(t);
   redraw();
 });
-if (props.examples) ddpm.setExamples(ddpm.bytesOf(props.examples), 3);
+if (props.examples) ddpm.setExamples(ddpm.bytesOf(props.examples), props.first);
 else fetchExamples();
 labelCharts();
 describe();

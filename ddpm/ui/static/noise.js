@@ -81,7 +81,7 @@ function nameRow() {
 }
 
 function describe() {
-  const fields = { t: now(), snr: ddpm.format.snr(now()), what: ddpm.say(`noise.read.${reading}`) };
+  const fields = { t: now(), snr: ddpm.format.snr(now()), what: ddpm.say(`noise.reading.${reading}`) };
   fields.mse = answer && fresh ? ddpm.figure3(errorAt(fields.t)) : "\u2026";
   for (const name of ["xt", "x0_hat"]) canvases[name].setAttribute("aria-label", ddpm.say(`noise.${name}.label`, fields));
   for (const role of roles) canvas(`[data-role="${role}"]`).setAttribute("aria-label", ddpm.say(`noise.${role}.label`, fields));

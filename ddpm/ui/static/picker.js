@@ -203,11 +203,12 @@
 
   // What a tab asks the server about the picture: again at every new one, while the tab is in front.
   //   send(message): triggers the tab's event; fetch(key): the server function that hands out what "done" names.
-  //   start(), part(message), done(what was fetched): what the tab shows; failed(): no answer will come.
+  //   start(), part(message), done(what was fetched): what the tab shows; failed(): no answer will come;
+  //   cancel(): nobody waits for the answer that is being worked on.
   // A picture that follows makes the answers to those before it nobody's: `run` tells them apart.
   const PAUSE_MS = 120; // strokes that follow each other are one picture
   const SILENCE_MS = 90_000; // longer than the server lets one reading take, since another visitor's may be in front
-  function asking(element, { send, fetch, start, part = () => {}, done, failed = () => {} }) {
+  function asking(element, { send, fetch, start, part = () => {}, done, failed = () => {}, cancel = () => {} }) {
     const status = element.querySelector(".answer");
     let [run, asked, pause, silence] = [0, null, 0, 0];
     let write = () => {}; // the status line again, in the language of the moment
@@ -221,6 +222,7 @@
     const end = () => [pause, silence].forEach(clearTimeout);
 
     function giveUp(key = "answer.failed", fields = {}) {
+      status.dataset.state = "";
       end();
       run++;
       failed();
@@ -235,8 +237,8 @@
 
     function ask({ again = false } = {}) {
       const next = { bytes: shared.get("settled"), seed: shared.get("noise") };
-      if (!next.bytes || !element.offsetParent) return;
-      if (!again && asked && asked.bytes === next.bytes && asked.seed === next.seed) return;
+      if (!next.bytes || (!again && asked && asked.bytes === next.bytes && asked.seed === next.seed)) return;
+      if (!element.offsetParent) return stop(); // asks when it comes to the front
       end();
       asked = next;
       const mine = ++run;
@@ -260,19 +262,24 @@
       status.dataset.state = "done";
     }
 
+    // Answers that are on their way are nobody's any more.
+    function stop() {
+      if (status.dataset.state !== "asked") return;
+      status.dataset.state = "";
+      asked = null;
+      end();
+      run++;
+      cancel();
+    }
+
     ddpm.onLanguage(() => write());
     return {
-      tell, take, ask,
+      tell, take, ask, stop,
       // From now on. A tab that is not in front asks when it comes there.
       watch() {
         shared.on("settled", () => ask());
         shared.on("noise", () => ask());
         new IntersectionObserver((entries) => entries.at(-1).isIntersecting && ask()).observe(element);
-      },
-      // Answers that are on their way are nobody's any more.
-      stop() {
-        end();
-        run++;
       },
     };
   }
