@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from ddpm.sampling import SAMPLERS
 
 from .text import say
@@ -52,6 +54,26 @@ def check_whole(name: str, value: object, low: int, high: int) -> int:
     if not whole or value != math.floor(value):
         raise InputError("refused.whole", name=name, value=_shown(value), low=low, high=high)
     return int(value)
+
+
+def check_array(
+    name: str, value: object, shape: tuple[int, ...], low: float, high: float, whole: bool = False
+) -> np.ndarray:
+    """Nested lists of finite numbers in [low, high], of this shape; `whole`: and whole. As float64."""
+    numbers = None
+    with suppress(ValueError, TypeError, OverflowError, RecursionError):  # rows of different lengths, ...
+        numbers = np.array(value)
+    if numbers is None or numbers.dtype.kind not in "iuf" or numbers.shape != shape:
+        raise InputError("refused.shape", name=name, shape=" x ".join(map(str, shape)), low=low, high=high)
+    numbers = numbers.astype(np.float64)
+    fine = (numbers >= low) & (numbers <= high)
+    if whole:
+        fine &= np.floor(numbers) == numbers
+    if not fine.all():
+        at = tuple(int(i) for i in np.argwhere(~fine)[0])
+        key = "refused.whole" if whole else "refused.real"
+        raise InputError(key, name=f"{name}{list(at)}", value=f"{numbers[at]:g}", low=low, high=high)
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
@@ -12,7 +13,7 @@ from starlette.middleware import Middleware
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint
 
-from . import bound, forward, noise, reverse
+from . import api, bound, forward, noise, reverse
 from .examples import FIRST_NOISE
 from .parts import panel, read_static, text
 from .service import Service
@@ -120,6 +121,7 @@ def build(service: Service) -> gr.Blocks:
     """The page for one model."""
     tabs = {"forward": forward.build, "noise": noise.build, "bound": bound.build, "reverse": reverse.build}
     with gr.Blocks(title="DDPM", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as blocks:
+        api.add(blocks, service)  # first, or the tabs' own events take the names
         header = _header(service.checkpoint)
         with gr.Tabs(overflow_behavior="wrap"):
             shown = []
@@ -158,6 +160,7 @@ def serve(service: Service, blocks: gr.Blocks, host: str, port: int) -> None:
         show_error=False,
         strict_cors=True,
         pwa=False,
+        mcp_server=find_spec("mcp") is not None,  # an extra of Gradio
         quiet=True,
         prevent_thread_lock=True,
     )

@@ -125,12 +125,13 @@ class Readings:
         count = len(self.timesteps) if kind == "predict" else self._schedule.num_steps
         return (self._seconds or 0) * count < PREPARED_S
 
-    def _timed(self, xt: Tensor, t: Tensor) -> Tensor:
+    def eps_hat(self, xt: Tensor, t: Tensor) -> Tensor:
+        """(B, C, H, W) predicted noise at (B,) 0-based t, on the CPU."""
         started = time.monotonic()
-        eps_hat = self._eps_theta(xt, t).cpu()
+        predicted = self._eps_theta(xt, t).cpu()
         taken = (time.monotonic() - started) / len(t)
         self._seconds = taken if self._seconds is None else 0.7 * self._seconds + 0.3 * taken
-        return eps_hat
+        return predicted
 
     def _image(self, request: PictureRequest) -> Tensor:
         """(1, C, H, W) float32, exactly pixel / 127.5 - 1."""
@@ -152,7 +153,7 @@ class Readings:
         for part in self._batches(len(t), CALL_S):
             n = part.stop - part.start
             xt = self._schedule.q_sample(x0.expand(n, -1, -1, -1), eps.expand(n, -1, -1, -1), t[part])
-            eps_hat[part] = self._timed(xt, t[part])
+            eps_hat[part] = self.eps_hat(xt, t[part])
             yield {"kind": "part", "done": part.stop, "total": len(t)}
         mse = (eps_hat - eps).double().square().flatten(1).mean(1)
         data = eps_hat.permute(0, 2, 3, 1).numpy().astype("<f2").tobytes()
@@ -173,12 +174,29 @@ class Readings:
             t = torch.arange(part.start, part.stop)
             eps = torch.cat([torch.randn(x0.shape, generator=generator) for _ in t])
             with torch.no_grad():
-                b, m = terms_at(self._timed, self._schedule, x0.expand(len(t), -1, -1, -1), eps, t)
+                b, m = terms_at(self.eps_hat, self._schedule, x0.expand(len(t), -1, -1, -1), eps, t)
             bits[part], mse[part] = b.numpy(), m.numpy()
             new = {"bits": [float(f"{v:.4g}") for v in b.tolist()], "mse": [float(f"{v:.4g}") for v in m.tolist()]}
             yield {"kind": "part", "done": part.stop, "total": T, **new}
         prior = float(prior_bits(self._schedule, x0))
         self._store.put(Bound(request.key, prior, bits, mse, time.monotonic() - started))
+
+    def _within_limit(self, kind: str, request: PictureRequest) -> Iterator[dict[str, Any]]:
+        deadline = time.monotonic() + LIMIT_S[kind]
+        for message in getattr(self, kind)(request):
+            yield message
+            if time.monotonic() > deadline:
+                raise InputError("refused.slow", limit=LIMIT_S[kind])
+
+    def whole(self, request: PictureRequest) -> Prediction | Bound:
+        """What `predict` or `bound`, as the request says, puts into the store; from there if it is known.
+
+        Raises:
+            InputError: it took longer than LIMIT_S.
+        """
+        for _ in self._within_limit(request.kind, request) if self._store.get(request.key) is None else ():
+            pass
+        return self._store.get(request.key)
 
     def read(self, kind: str, raw: object, visitor: str) -> Iterator[dict[str, Any]]:
         """An event of the page: the messages of `predict` or `bound`, then the key of the whole.
@@ -199,13 +217,10 @@ class Readings:
             request = PictureRequest.check(raw, kind, self.shape)
             mine = self._begin(kind, visitor)
             if self._store.get(request.key) is None:
-                deadline = time.monotonic() + LIMIT_S[kind]
-                for message in getattr(self, kind)(request):
+                for message in self._within_limit(kind, request):
                     yield {**message, "run": run}
                     if self._newest.get((kind, visitor)) is not mine:
                         return
-                    if time.monotonic() > deadline:
-                        raise InputError("refused.slow", limit=LIMIT_S[kind])
             yield {"kind": "done", "key": request.key, "run": run}
         except InputError as refused:
             yield {"kind": "refused", "key": refused.key, "fields": refused.fields, "run": run}

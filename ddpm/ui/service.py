@@ -157,6 +157,16 @@ class Service:
         finally:
             steps.close()
 
+    def whole(self, request: SampleRequest) -> Trajectory:
+        """The trajectory of a request, from the store if it is known.
+
+        Raises:
+            InputError: it took longer than RUN_LIMIT_S.
+        """
+        for _ in self._live(request) if self._store.get(request.key) is None else ():
+            pass
+        return self._store.get(request.key)
+
     def trajectory(self, key: object) -> dict[str, Any] | None:
         """A stored trajectory by its key; the key "example" stands for the one drawn at start. None: not (yet) there.
 
@@ -169,14 +179,13 @@ class Service:
         """The example's finished pictures, (n, H, W, C) uint8; None until they are drawn. Only looks up."""
         if self._example is None:
             return None
-        pictures = self._example.frames[-1]
-        return {"n": self._example.request.num_images, "data": to_base64(pictures[: len(pictures) // len(PLANES)])}
+        return {"n": self._example.request.num_images, "data": to_base64(self._example.finished)}
 
     def first_picture(self) -> bytes | None:
         """The (H, W, C) uint8 picture that is on the page at first; None while a colour model has drawn none."""
         if self.checkpoint.channels == 1:
             return example_digits(self.checkpoint.resolution)[FIRST_DIGIT].tobytes()
-        return None if self._example is None else self._example.frames[-1][: math.prod(self.readings.shape)]
+        return None if self._example is None else self._example.finished[: math.prod(self.readings.shape)]
 
     def _prepare(self) -> None:
         """All that is on the page before the first click: a trajectory, and what the network says of a picture."""

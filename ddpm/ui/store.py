@@ -32,6 +32,11 @@ class Trajectory:
     def num_bytes(self) -> int:
         return sum(map(len, self.frames))
 
+    @property
+    def finished(self) -> bytes:
+        """The finished pictures, (n, H, W, C) uint8."""
+        return self.frames[-1][: len(self.frames[-1]) // 3]
+
     def as_json(self) -> dict[str, Any]:
         """All of it as the browser takes it: the frames in one base64 string."""
         return {

@@ -291,6 +291,14 @@ _TABLE: dict[str, tuple[str, str]] = {
         "{name}: a picture of {needed} bytes in base64 is needed",
         "{name}：需要 {needed} 字节的图像（base64）",
     ),
+    "refused.shape": (
+        "{name}: nested lists of {shape} numbers from {low} to {high} are needed",
+        "{name}：需要 {shape} 的嵌套列表，数值从 {low} 到 {high}",
+    ),
+    "refused.no_example": (
+        "{name}: the model is still drawing its first picture; give one, or try again soon",
+        "{name}：模型还在生成第一张图像；请给出图像，或稍后再试",
+    ),
     "refused.slow": (
         "The model was too slow for this: ended after {limit} s.",
         "模型太慢，已在 {limit} 秒后终止。",
