@@ -31,8 +31,7 @@ def _refusing(do: Callable) -> dict[str, Any]:
     try:
         return do()
     except InputError as refused:
-        message = str(refused).replace("= None:", "= nothing:")
-        raise gr.Error(message, print_exception=False) from None
+        raise gr.Error(str(refused), print_exception=False) from None
 
 
 def add(blocks: gr.Blocks, service: Service) -> None:

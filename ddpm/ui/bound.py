@@ -40,7 +40,7 @@ def build(service: Service) -> gr.HTML:
       </div>
     </div>
     <div class="choice">
-      {switch("bound.loss", {name: text(f"bound.loss.{name}.short") for name in ("true", "simple")})}
+      {switch("bound.loss", {name: text(f"bound.loss.{name}") for name in ("true", "simple")})}
       <p class="status answer" role="status" aria-live="polite"></p>
       <button type="button" class="again" hidden>{text("bound.again")}</button>
       <button type="button" class="stop" hidden>{text("bound.stop")}</button>

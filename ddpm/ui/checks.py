@@ -29,7 +29,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, key: str, **fields: Any) -> None:
-        super().__init__(say(key, **fields))
+        nothing = {name: say("refused.nothing") for name, value in fields.items() if value is None}
+        super().__init__(say(key, **{**fields, **nothing}))
         self.key, self.fields = key, fields
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware  # Gradio compresses its files, but not the page itself
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint
 
@@ -156,7 +157,9 @@ def serve(service: Service, blocks: gr.Blocks, host: str, port: int) -> None:
         footer_links=["api", "settings"],
         theme=theme,
         head=_head(service.checkpoint),
-        app_kwargs={"middleware": [Middleware(MaxBody)]},
+        app_kwargs={
+            "middleware": [Middleware(MaxBody), Middleware(GZipMiddleware, minimum_size=2048, compresslevel=6)]
+        },
         show_error=False,
         strict_cors=True,
         pwa=False,

@@ -183,13 +183,13 @@ _TABLE: dict[str, tuple[str, str]] = {
     "bound.reconstruction": ("pixels", "像素"),
     "bound.total": ("bits/dim", "比特/维"),
     "bound.loss": ("Which loss", "哪种损失"),
-    "bound.loss.true.short": ("True bound", "真正的界"),
-    "bound.loss.simple.short": ("Simple loss", "简化损失"),
-    "bound.loss.true": (
+    "bound.loss.true": ("True bound", "真正的界"),
+    "bound.loss.simple": ("Simple loss", "简化损失"),
+    "bound.caption.true": (
         "bits per dimension of each term (dashed: $w_t$ dropped)",
         "各项的比特/维（虚线：去掉 $w_t$）",
     ),
-    "bound.loss.simple": (
+    "bound.caption.simple": (
         "every weight the same, scaled to the same sum (dashed: the bound)",
         "所有权重相同，缩放到同样的总和（虚线：真正的界）",
     ),

@@ -90,14 +90,15 @@ function showSum() {
 function setLoss(next) {
   loss = next;
   for (const button of element.querySelectorAll(".switch button")) button.setAttribute("aria-pressed", button.dataset.value === loss);
-  ddpm.setText(figures.terms.querySelector("figcaption [data-text]"), `bound.loss.${loss}`);
+  ddpm.setText(figures.terms.querySelector("figcaption [data-text]"), `bound.caption.${loss}`);
+  label();
   redraw();
 }
 for (const button of element.querySelectorAll(".switch button")) button.addEventListener("click", () => setLoss(button.dataset.value));
 
 function label() {
   for (const [name, figure] of Object.entries(figures)) {
-    const key = name === "terms" ? `bound.loss.${loss}` : `chart.${name}`;
+    const key = name === "terms" ? `bound.caption.${loss}` : `chart.${name}`;
     figure.querySelector(".plot").setAttribute("aria-label", ddpm.say("chart.label", { name: ddpm.say(key).replaceAll("$", "") }));
   }
 }
@@ -179,11 +180,9 @@ $(".again").addEventListener("click", () => asked.ask({ again: true }));
 ddpm.translate(element);
 ddpm.picker(element);
 setLoss(loss);
-label();
 shared.on("t", (t) => bar.show(t));
 asked.watch();
 ddpm.onLanguage(() => {
   bar.show(shared.get("t"));
   setLoss(loss);
-  label();
 });

@@ -37,6 +37,7 @@ const errorAt = (t) => answer.mse[ts.indexOf(bar.nearest(t))] * READINGS[reading
 const buffers = Object.fromEntries(roles.map((role) => [role, new Float32Array(count)]));
 
 function redraw() {
+  if (!element.offsetParent) return; // when it comes to the front
   const t = now();
   const c = constants(t);
   for (let i = 0; i < count; i++) xt[i] = c.s * x0[i] + c.n * eps[i];
@@ -134,13 +135,16 @@ shared.on("picture", (bytes) => {
   for (let i = 0; i < count; i++) x0[i] = bytes[i] / 127.5 - 1;
   redraw();
 });
+let describing = 0;
 shared.on("t", () => {
   bar.show(now());
   redraw();
+  clearTimeout(describing);
+  describing = setTimeout(describe, 300); // once it rests
 });
 describe();
 asked.watch();
-bar.input.addEventListener("change", describe);
+new IntersectionObserver(redraw).observe(element);
 ddpm.onTheme(redraw);
 ddpm.onLanguage(() => {
   describe();
