@@ -21,7 +21,7 @@ def _term(name: str) -> str:
 
 
 def build(service: Service) -> gr.HTML:
-    """The tab's contents and its events: "bound" with a picture, whose terms stream in, and "stop"."""
+    """The tab's contents and its event, "bound" with a picture: the terms stream in."""
     size = service.checkpoint.resolution
     terms = [_term(name) for name in TERMS]
     shares = "".join(f'<i class="{name}"></i>' for name in TERMS[:3])
@@ -57,13 +57,15 @@ def build(service: Service) -> gr.HTML:
     def reading(key: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
         return service.readings.get(key)
 
-    weights = [float(f"{w:.6g}") for w in service.checkpoint.schedule.kl_weight.tolist()]
-    tab = panel(html, "bound.js", elem_id="bound", server_functions=[reading], weights=weights)
+    def expect(run: object) -> None:
+        service.readings.expect("bound", run)
 
-    def bound(event: gr.EventData, request: gr.Request):
-        yield from service.readings.read("bound", event._data, request.session_hash)
+    weights = [float(f"{w:.6g}") for w in service.checkpoint.schedule.kl_weight.tolist()]
+    tab = panel(html, "bound.js", elem_id="bound", server_functions=[reading, expect], weights=weights)
+
+    def bound(event: gr.EventData):
+        yield from service.readings.read("bound", event._data)
 
     options = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
-    run = tab.bound(bound, None, tab, concurrency_id="bound", concurrency_limit=2, **options)
-    tab.stop(None, None, None, cancels=[run], **options)
+    tab.bound(bound, None, tab, concurrency_id="bound", concurrency_limit=2, **options)
     return tab

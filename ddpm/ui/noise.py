@@ -53,11 +53,14 @@ def build(service: Service) -> gr.HTML:
     def reading(key: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
         return service.readings.get(key)
 
-    timesteps = [t + 1 for t in service.readings.timesteps]
-    tab = panel(html, "noise.js", elem_id="noise", server_functions=[reading], timesteps=timesteps)
+    def expect(run: object) -> None:
+        service.readings.expect("predict", run)
 
-    def predict(event: gr.EventData, request: gr.Request):
-        yield from service.readings.read("predict", event._data, request.session_hash)
+    timesteps = [t + 1 for t in service.readings.timesteps]
+    tab = panel(html, "noise.js", elem_id="noise", server_functions=[reading, expect], timesteps=timesteps)
+
+    def predict(event: gr.EventData):
+        yield from service.readings.read("predict", event._data)
 
     options = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
     tab.predict(predict, None, tab, concurrency_id="readings", concurrency_limit=4, **options)

@@ -108,7 +108,7 @@ class Readings:
         self._seconds: float | None = None  # of the network for one picture, as measured
         count = max(8, min(NUM_TIMESTEPS, READING_BYTES // (2 * pixels * channels)))
         self.timesteps = spread(schedule.num_steps, count)
-        self._newest: OrderedDict[tuple[str, str], object] = OrderedDict()
+        self._newest: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._lock = threading.Lock()
 
     def _batches(self, count: int, seconds: float) -> Iterator[slice]:
@@ -198,45 +198,54 @@ class Readings:
             pass
         return self._store.get(request.key)
 
-    def read(self, kind: str, raw: object, visitor: str) -> Iterator[dict[str, Any]]:
+    def read(self, kind: str, raw: object) -> Iterator[dict[str, Any]]:
         """An event of the page: the messages of `predict` or `bound`, then the key of the whole.
 
-        A visitor's next picture ends this, before the next call of the network; so do closing the generator and
-        LIMIT_S.
+        Ends without a word, before the next call of the network, once its visitor waits for a later run (`expect`).
 
         Args:
             kind: "predict" or "bound".
-            raw: from the browser: the fields of PictureRequest, and `run`, which is echoed.
+            raw: from the browser: the fields of PictureRequest, `visitor`, and `run`, which is echoed.
         Yields:
             Those messages, then {"kind": "done", "key"}; or {"kind": "refused", "key", "fields"}, or
             {"kind": "failed"} for a fault of ours, which is logged.
         """
-        run = raw.get("run") if isinstance(raw, dict) else None
-        run = run if isinstance(run, int) else None
+        visitor, run = self.expect(kind, raw)
         try:
             request = PictureRequest.check(raw, kind, self.shape)
-            mine = self._begin(kind, visitor)
             if self._store.get(request.key) is None:
-                for message in self._within_limit(kind, request):
+                work = self._within_limit(kind, request)
+                while not self._is_stale(kind, visitor, run) and (message := next(work, None)):
                     yield {**message, "run": run}
-                    if self._newest.get((kind, visitor)) is not mine:
-                        return
-            yield {"kind": "done", "key": request.key, "run": run}
+            if not self._is_stale(kind, visitor, run):
+                yield {"kind": "done", "key": request.key, "run": run}
         except InputError as refused:
             yield {"kind": "refused", "key": refused.key, "fields": refused.fields, "run": run}
         except Exception:
             traceback.print_exc()
             yield {"kind": "failed", "run": run}
 
-    def _begin(self, kind: str, visitor: str) -> object:
-        """A mark that this is now what the visitor waits for; the oldest visitors' marks are dropped."""
-        mine = object()
-        with self._lock:
-            self._newest[kind, visitor] = mine
-            self._newest.move_to_end((kind, visitor))
-            while len(self._newest) > MAX_VISITORS:
-                self._newest.popitem(last=False)
-        return mine
+    def expect(self, kind: str, raw: object) -> tuple[str, int]:
+        """A visitor waits for this run now, and for none before it. Called outside Gradio's queue, where runs may wait
+        behind others': O(1). The oldest visitors are forgotten.
+
+        Args:
+            raw: from the browser: `visitor`, a name that the page made up, and `run`, which counts up.
+        """
+        raw = raw if isinstance(raw, dict) else {}
+        visitor, run = raw.get("visitor"), raw.get("run")
+        visitor = visitor[:40] if isinstance(visitor, str) else ""
+        run = run if isinstance(run, int) else 0
+        if visitor:
+            with self._lock:
+                self._newest[kind, visitor] = max(run, self._newest.get((kind, visitor), 0))
+                self._newest.move_to_end((kind, visitor))
+                while len(self._newest) > MAX_VISITORS:
+                    self._newest.popitem(last=False)
+        return visitor, run
+
+    def _is_stale(self, kind: str, visitor: str, run: int) -> bool:
+        return self._newest.get((kind, visitor), run) > run
 
     def get(self, key: object) -> dict[str, Any] | None:
         """What the store holds under the key of a "done" message. Called outside Gradio's queue: only looks up."""

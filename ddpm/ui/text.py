@@ -103,9 +103,10 @@ _TABLE: dict[str, tuple[str, str]] = {
         "对所有 $t$ 反复问这一个问题，就是训练的全部。",
     ),
     "noise.try": (
-        "Draw something that is no digit and compare it with one at $t$ about a third of the way: where does the "
-        "difference $\\hat\\epsilon-\\epsilon$ light up?",
-        "画一个不是数字的图案，再换成数字，把 $t$ 放在三分之一处比较：差异 $\\hat\\epsilon-\\epsilon$ 在哪里显现出来？",
+        "Draw something unlike all that the model has learnt, then choose an example, with $t$ about a third of the "
+        "way: where does the difference $\\hat\\epsilon-\\epsilon$ light up?",
+        "画一个与模型学过的都不同的图案，再选一个示例，把 $t$ 放在三分之一处比较："
+        "差异 $\\hat\\epsilon-\\epsilon$ 在哪里显现出来？",
     ),
     "noise.why": (
         "Why is the error large at small $t$? There is hardly any noise in $x_t$ then, and what little there is cannot "
@@ -161,8 +162,9 @@ _TABLE: dict[str, tuple[str, str]] = {
         "每个 $L_{t-1}$ 都是噪声的平方误差乘以由噪声调度决定的权重 $w_t$。",
     ),
     "bound.try": (
-        "Switch to the simple loss. Where did the weight go? Then draw something that is no digit: which terms rise?",
-        "切换到简化损失：权重跑到哪里去了？再画一个不是数字的图案：哪些项变大？",
+        "Switch to the simple loss. Where did the weight go? Then draw something unlike all that the model has learnt: "
+        "which terms rise?",
+        "切换到简化损失：权重跑到哪里去了？再画一个与模型学过的都不同的图案：哪些项变大？",
     ),
     "bound.why": (
         "Why drop the weights? The bound spends itself on the first few steps, on details that nobody sees. "

@@ -144,7 +144,7 @@ def raw(seed: int = 1, **more) -> dict:
 
 def test_the_terms_add_up_to_elbo_terms(service, model):
     request = raw(5)
-    *parts, done = service.readings.read("bound", request, "a")
+    *parts, done = service.readings.read("bound", request)
     found = service.readings.get(done["key"])
     truth = of_library(model, list(base64.b64decode(request["x0"])), 5)
     assert found["total"] == pytest.approx(truth.total.item(), abs=1e-5)
@@ -162,20 +162,19 @@ def test_a_closed_generator_and_a_new_picture_call_the_model_no_more(service, mo
     engine = service._engine
     monkeypatch.setattr(service, "_engine", lambda xt, t: calls.append(1) or engine(xt, t))
     monkeypatch.setattr("ddpm.ui.readings.PROGRESS_S", 0)  # one timestep a call
-    closed = service.readings.read("bound", raw(6), "a")
+    closed = service.readings.read("bound", raw(6))
     next(closed)
     closed.close()
     assert len(calls) == 1
-    superseded = service.readings.read("bound", raw(7), "a")
+    superseded = service.readings.read("bound", raw(7, visitor="a", run=1))
     next(superseded)
-    newer = service.readings.read("bound", raw(8), "a")
-    next(newer)
     before = len(calls)
+    service.readings.expect("bound", {"visitor": "a", "run": 2})
     assert list(superseded) == []
     assert len(calls) == before
 
 
 def test_a_fault_of_ours_is_said_and_logged(service, monkeypatch, capsys):
     monkeypatch.setattr(service, "_engine", lambda xt, t: 1 / 0)
-    assert [message["kind"] for message in service.readings.read("bound", raw(9), "a")] == ["failed"]
+    assert [message["kind"] for message in service.readings.read("bound", raw(9))] == ["failed"]
     assert "ZeroDivisionError" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
 from ddpm.ui.checks import InputError, PictureRequest
-from ddpm.ui.readings import LIMIT_S, browser_normal, spread
+from ddpm.ui.readings import LIMIT_S, MAX_VISITORS, browser_normal, spread
 from ddpm.ui.service import Service
 from ddpm.ui.text import TEXT
 
@@ -162,11 +162,11 @@ def test_what_is_no_picture_is_refused(change):
 
 
 def test_a_small_model_is_asked_once(service, monkeypatch):
-    list(service.readings.read("predict", raw(), "a"))  # how fast it is is known now
+    list(service.readings.read("predict", raw()))  # how fast it is is known now
     sizes = []
     engine = service._engine
     monkeypatch.setattr(service, "_engine", lambda xt, t: sizes.append(len(xt)) or engine(xt, t))
-    *_, done = service.readings.read("predict", raw(2, run=3), "a")
+    *_, done = service.readings.read("predict", raw(2, run=3))
     assert (done["kind"], done["run"]) == ("done", 3)
     assert sizes == [len(service.readings.timesteps)]
     found = service.readings.get(done["key"])
@@ -174,26 +174,37 @@ def test_a_small_model_is_asked_once(service, monkeypatch):
     assert found["t"][-1] == 1000
     assert len(base64.b64decode(found["data"])) == 2 * 784 * len(found["t"])
     sizes.clear()
-    assert [message["kind"] for message in service.readings.read("predict", raw(2), "b")] == ["done"]
+    assert [message["kind"] for message in service.readings.read("predict", raw(2))] == ["done"]
     assert sizes == [], "from the store"
 
 
 def test_the_next_picture_of_a_visitor_ends_the_one_before(service, monkeypatch):
     monkeypatch.setattr("ddpm.ui.readings.CALL_S", 0)  # one timestep a call
-    first = service.readings.read("predict", raw(3), "a")
+    first = service.readings.read("predict", raw(3, visitor="a", run=1))
     next(first)
-    other = service.readings.read("predict", raw(4), "b")
+    other = service.readings.read("predict", raw(4, visitor="b", run=1))
     next(other)
-    second = service.readings.read("predict", raw(5), "a")
-    next(second)
+    service.readings.expect("predict", {"visitor": "a", "run": 2})
     assert list(first) == []
     assert next(other)["kind"] == "part", "another visitor's goes on"
-    assert next(second)["kind"] == "part"
+    late = service.readings.read("predict", raw(5, visitor="a", run=1))
+    assert list(late) == [], "one that had waited in the queue is not begun"
+    assert next(service.readings.read("predict", raw(5, visitor="a", run=2)))["kind"] == "part"
+
+
+@pytest.mark.parametrize(
+    "nonsense", [None, [], "x", {}, {"visitor": 5, "run": "x"}, {"visitor": "a" * 10**5, "run": 1}]
+)
+def test_nonsense_about_visitors_does_no_harm(service, nonsense):
+    service.readings.expect("predict", nonsense)
+    for i in range(MAX_VISITORS + 5):
+        service.readings.expect("predict", {"visitor": f"v{i}", "run": 1})
+    assert len(service.readings._newest) == MAX_VISITORS
 
 
 def test_a_reading_that_takes_too_long_is_refused(service, monkeypatch):
     monkeypatch.setitem(LIMIT_S, "predict", -1)
-    *_, last = service.readings.read("predict", raw(6), "a")
+    *_, last = service.readings.read("predict", raw(6))
     assert (last["kind"], last["key"]) == ("refused", "refused.slow")
 
 

@@ -1,5 +1,5 @@
 // Tab "The bound": the terms of one picture stream in from t = 1 to T; the switch and the charts are done here.
-// Scope: element, props (`weights`: w_t), server, trigger, watch (see gr.HTML). Events: 'bound' with a picture, 'stop'.
+// Scope: element, props (`weights`: w_t), server, trigger, watch (see gr.HTML). Event: 'bound' with a picture.
 const $ = (selector) => element.querySelector(selector);
 const { shared, T } = ddpm;
 const w = props.weights; // w_t at index t - 1, like `bits` and `mse`
@@ -28,7 +28,7 @@ function redraw() {
   const [term, dealt] = [(t) => bits[t - 1], (t) => (t === 1 ? NaN : mse[t - 1] * level)];
   const values = ts.flatMap((t) => [term(t), dealt(t)]).filter((v) => v > 0);
   const number = (v) => (v >= 0 ? ddpm.figure3(v) : "\u2026");
-  const range = { low: Math.max(values.reduce((a, b) => Math.min(a, b), 1), 1e-9), high: values.reduce((a, b) => Math.max(a, b), 1e-9) };
+  const range = { low: Math.max(values.reduce((a, b) => Math.min(a, b), 1), 1e-9), high: 2 * values.reduce((a, b) => Math.max(a, b), 1e-9) };
   const place = draw.terms({
     valueAt: simple ? dealt : term,
     second: !whole ? null : simple ? term : dealt,
@@ -129,10 +129,7 @@ function setRunning(on, again = false) {
 
 const asked = ddpm.asking(element, {
   send: (message) => trigger("bound", message),
-  cancel: () => {
-    trigger("stop");
-    setRunning(false);
-  },
+  expect: (message) => server.expect(message),
   fetch: (key) => server.reading(key),
   start: () => {
     bits = new Float64Array(T).fill(NaN);
@@ -163,14 +160,13 @@ const asked = ddpm.asking(element, {
     showSum();
     redraw();
   },
-  failed: () => setRunning(false, true),
+  ended: () => setRunning(false, true),
 });
 watch("value", () => asked.take(props.value));
 
 $(".stop").addEventListener("click", () => {
   const done = bits.reduce((n, v) => n + !Number.isNaN(v), 0);
   asked.stop();
-  setRunning(false, true);
   asked.tell("bound.stopped", () => ({ done, total: T }));
 });
 $(".again").addEventListener("click", () => asked.ask({ again: true }));

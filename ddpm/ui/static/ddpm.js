@@ -370,6 +370,7 @@
       const others = othersAt.map((t) => scale(second(t)));
       low = low === undefined ? heights.concat(others).reduce((a, b) => Math.min(a, b), Infinity) : scale(low);
       high = high === undefined ? heights.concat(others).reduce((a, b) => Math.max(a, b), -Infinity) : scale(high);
+      if (log && high - low < 1) [low, high] = [(low + high - 1) / 2, (low + high + 1) / 2]; // a decade at least
       const y = (value) => Math.max(0, Math.min(1, (value - low) / (high - low || 1)));
       const points = ts.map((t, i) => [x(t), y(heights[i])]);
       const floor = 1000 * (1 - y(Math.max(0, low)));

@@ -103,6 +103,7 @@ for (const button of element.querySelectorAll(".switch button")) button.addEvent
 
 const asked = ddpm.asking(element, {
   send: (message) => trigger("predict", message),
+  expect: (message) => server.expect(message),
   fetch: (key) => server.reading(key),
   start: () => {
     fresh = false;

@@ -202,13 +202,13 @@
   }
 
   // What a tab asks the server about the picture: again at every new one, while the tab is in front.
-  //   send(message): triggers the tab's event; fetch(key): the server function that hands out what "done" names.
-  //   start(), part(message), done(what was fetched): what the tab shows; failed(): no answer will come;
-  //   cancel(): nobody waits for the answer that is being worked on.
-  // A picture that follows makes the answers to those before it nobody's: `run` tells them apart.
+  //   send(message): triggers the tab's event; expect(message): the server function that says which run is waited for
+  //   now, so that those before it end; fetch(key): the one that hands out what "done" names;
+  //   start(), part(message), done(what was fetched): what the tab shows; ended(): no answer will come.
   const PAUSE_MS = 120; // strokes that follow each other are one picture
-  const SILENCE_MS = 90_000; // longer than the server lets one reading take, since another visitor's may be in front
-  function asking(element, { send, fetch, start, part = () => {}, done, failed = () => {}, cancel = () => {} }) {
+  const SILENCE_MS = 90_000; // longer than the server is silent unless it is lost: others may be in front
+  const visitor = Math.random().toString(36).slice(2);
+  function asking(element, { send, expect, fetch, start, part = () => {}, done, ended = () => {} }) {
     const status = element.querySelector(".answer");
     let [run, asked, pause, silence] = [0, null, 0, 0];
     let write = () => {}; // the status line again, in the language of the moment
@@ -222,13 +222,12 @@
     const end = () => [pause, silence].forEach(clearTimeout);
 
     function giveUp(key = "answer.failed", fields = {}) {
-      status.dataset.state = "";
-      end();
-      run++;
-      failed();
+      stop();
       tell(key, () => ({ ...fields, name: ddpm.say(`field.${fields.name}`), value: fields.value ?? ddpm.say("refused.nothing") }));
       status.classList.add("refused");
     }
+
+    const expectRun = (number) => expect({ visitor, run: number }).catch(() => {}); // saves work, no more
 
     function listen() {
       clearTimeout(silence);
@@ -242,10 +241,11 @@
       end();
       asked = next;
       const mine = ++run;
+      expectRun(mine);
       listen();
       status.dataset.state = "asked";
       start();
-      pause = setTimeout(() => send({ run: mine, x0: ddpm.base64Of(next.bytes), noise_seed: next.seed }), PAUSE_MS);
+      pause = setTimeout(() => send({ visitor, run: mine, x0: ddpm.base64Of(next.bytes), noise_seed: next.seed }), PAUSE_MS);
     }
 
     async function take(message) {
@@ -262,14 +262,14 @@
       status.dataset.state = "done";
     }
 
-    // Answers that are on their way are nobody's any more.
+    // Answers that are on their way are nobody's any more. The same picture can be asked about again.
     function stop() {
       if (status.dataset.state !== "asked") return;
       status.dataset.state = "";
       asked = null;
       end();
-      run++;
-      cancel();
+      expectRun(++run);
+      ended();
     }
 
     ddpm.onLanguage(() => write());
