@@ -116,6 +116,22 @@ def test_new_noise_is_asked_about(visit):
     assert visit.pixels(TARGET) != before
 
 
+def test_the_keyboard_moves_from_timestep_to_timestep_and_switches_the_reading(visit, model):
+    page = visit.open(tab="noise")
+    answered(visit)
+    timesteps = [t + 1 for t in Service(load(model)).readings.timesteps]
+    page.locator("#noise .t-bar input").focus()
+    page.keyboard.press("End")
+    seen = []
+    for _ in range(3):
+        seen.append(int(page.locator("#noise .t-now").inner_text()))
+        page.keyboard.press("ArrowLeft")
+    assert seen == timesteps[:-4:-1]
+    page.locator('#noise .switch [data-value="mu"]').focus()
+    page.keyboard.press("Enter")
+    expect(page.locator('#noise .switch [data-value="mu"]')).to_have_attribute("aria-pressed", "true")
+
+
 def test_chinese_reaches_the_answer(visit):
     page = visit.open("lang=zh", tab="noise")
     expect(page.locator("#noise .answer")).to_contain_text("拖动 t 不再需要询问")

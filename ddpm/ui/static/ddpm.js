@@ -383,7 +383,8 @@
       const every = Math.ceil((high - low) / (box.clientHeight > 150 ? 7 : 4)) || 1;
       for (let n = Math.ceil(low / every) * every; log && n <= high; n += every) decades.push(n);
       grid.setAttribute("d", decades.map((n) => pathOf([[0, y(n)], [1, y(n)]])).join(""));
-      ticks.replaceChildren(...decades.map((n) => {
+      const named = decades.length < 4 ? decades : decades.filter((n) => y(n) < 0.9); // not over what begins at the top
+      ticks.replaceChildren(...named.map((n) => {
         const label = document.createElement("span");
         label.textContent = power(n);
         label.className = y(n) > 0.9 ? "below" : ""; // the line
