@@ -98,13 +98,36 @@ def test_another_picture_starts_over_and_stop_stops(visit):
     second = page.locator(TOTAL).inner_text()
     assert second != first
     draw(visit, "#bound .pad")
-    expect(page.locator(STATUS)).to_contain_text("Term")
-    page.locator("#bound .stop").click()
+    number = f"Number(document.querySelector('{STATUS}').textContent.match(/(?:Term|after) (\\d+)/)?.[1])"
+    page.wait_for_function(f"() => {number} >= 200 && (document.querySelector('#bound .stop').click(), true)")
     expect(page.locator(STATUS)).to_contain_text("Stopped after")
+    assert page.evaluate(number) >= 200, "what streamed in is kept in its place"
     assert page.locator(TOTAL).inner_text() == "…"
     page.locator("#bound .again").click()
     finished(visit)
     assert page.locator(TOTAL).inner_text() not in (first, second)
+
+
+def test_an_answer_that_comes_too_late_is_nobodys(visit):
+    """Even where the server never hears that nobody waits for it."""
+    page = visit.open(tab="bound")
+    finished(visit)
+    page.route(
+        "**/component_server*",
+        lambda route: route.abort() if '"expect"' in route.request.post_data else route.continue_(),
+    )
+    page.evaluate(f"""() => {{
+        window.totals = new Set();
+        const total = document.querySelector('{TOTAL}');
+        new MutationObserver(() => window.totals.add(total.textContent)).observe(total, {{childList: true}});
+    }}""")
+    draw(visit, "#bound .pad")
+    expect(page.locator(STATUS)).to_contain_text("Term")
+    page.locator("#bound .example").nth(6).click()
+    finished(visit)
+    page.wait_for_timeout(1500)
+    assert page.evaluate("[...window.totals]") == ["…", page.locator(TOTAL).inner_text()]
+    visit.errors[:] = [error for error in visit.errors if "ERR_FAILED" not in error]  # those requests
 
 
 def test_a_picture_chosen_in_another_tab_waits_until_this_one_is_in_front(visit):
