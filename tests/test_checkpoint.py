@@ -305,7 +305,7 @@ def test_the_space_can_start_from_the_front_matter():
     front = front_matter(ROOT / "README.md")
     assert set(front) <= SPACE_KEYS
     assert (front["sdk"], front["app_file"], front["license"]) == ("gradio", "app.py", "apache-2.0")
-    assert f"gradio=={front['sdk_version']}" in (ROOT / "requirements.txt").read_text()
+    assert f"gradio[mcp]=={front['sdk_version']}" in (ROOT / "requirements.txt").read_text()
     assert len(front["short_description"]) <= 60
     assert front["colorFrom"] in "red yellow green blue indigo purple pink gray".split()
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from ddpm.sampling import SAMPLERS
 
@@ -24,7 +29,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, key: str, **fields: Any) -> None:
-        super().__init__(say(key, **fields))
+        nothing = {name: say("refused.nothing") for name, value in fields.items() if value is None}
+        super().__init__(say(key, **{**fields, **nothing}))
         self.key, self.fields = key, fields
 
 
@@ -49,6 +55,26 @@ def check_whole(name: str, value: object, low: int, high: int) -> int:
     if not whole or value != math.floor(value):
         raise InputError("refused.whole", name=name, value=_shown(value), low=low, high=high)
     return int(value)
+
+
+def check_array(
+    name: str, value: object, shape: tuple[int, ...], low: float, high: float, whole: bool = False
+) -> np.ndarray:
+    """Nested lists of finite numbers in [low, high], of this shape; `whole`: and whole. As float64."""
+    numbers = None
+    with suppress(ValueError, TypeError, OverflowError, RecursionError):  # rows of different lengths, ...
+        numbers = np.array(value)
+    if numbers is None or numbers.dtype.kind not in "iuf" or numbers.shape != shape:
+        raise InputError("refused.shape", name=name, shape=" x ".join(map(str, shape)), low=low, high=high)
+    numbers = numbers.astype(np.float64)
+    fine = (numbers >= low) & (numbers <= high)
+    if whole:
+        fine &= np.floor(numbers) == numbers
+    if not fine.all():
+        at = tuple(int(i) for i in np.argwhere(~fine)[0])
+        key = "refused.whole" if whole else "refused.real"
+        raise InputError(key, name=f"{name}{list(at)}", value=f"{numbers[at]:g}", low=low, high=high)
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -83,3 +109,33 @@ class SampleRequest:
     @property
     def key(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """A picture and the seed of its noise, and what is asked about it."""
+
+    kind: str
+    pixels: bytes
+    noise_seed: int
+
+    @classmethod
+    def check(cls, raw: object, kind: str, shape: tuple[int, int, int]) -> PictureRequest:
+        """From whatever the browser sent: `x0`, base64 of the (H, W, C) bytes, and `noise_seed`.
+
+        Raises:
+            InputError: a value missing or out of range, named with the range.
+        """
+        raw = raw if isinstance(raw, dict) else {}
+        needed, x0 = math.prod(shape), raw.get("x0")
+        pixels = None
+        if isinstance(x0, str) and len(x0) <= 4 * -(-needed // 3):
+            with suppress(binascii.Error, ValueError):
+                pixels = base64.b64decode(x0, validate=True)
+        if pixels is None or len(pixels) != needed:
+            raise InputError("refused.pixels", name="x0", needed=needed)
+        return cls(kind, pixels, check_whole("noise_seed", raw.get("noise_seed"), 0, MAX_SEED))
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(f"{self.kind} {self.noise_seed} ".encode() + self.pixels).hexdigest()[:24]

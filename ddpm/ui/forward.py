@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import gradio as gr
-import numpy as np
 
-from .parts import caption, chart, code_name, panel, picture, t_bar, tex, text, why, words
-from .service import ASSETS, Service
+from .examples import FIRST_DIGIT, example_digits
+from .parts import chart, code_name, pad, panel, picture, t_bar, tex, tools, why, words
+from .service import Service
 from .store import to_base64
 
 CODE = (
     f"{code_name('xt', 'xt')} = schedule.q_sample({code_name('x0', 'x0')}, {code_name('eps', 'eps')}, "
     f"{code_name('t', 'alpha_bar')})"
 )
-
-
-def example_digits(resolution: int) -> np.ndarray:
-    """One digit of each class, (10, resolution, resolution) uint8: MNIST's, or scikit-learn's at their own 8 x 8."""
-    if resolution == 8:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        first = [int(np.flatnonzero(digits.target == k)[0]) for k in range(10)]
-        return np.round(digits.images[first] * (255 / 16)).astype(np.uint8)
-    digits28 = np.load(ASSETS / "digits28.npy")
-    if resolution == 28:
-        return digits28
-    from PIL import Image
-
-    size = (resolution, resolution)
-    return np.stack([np.asarray(Image.fromarray(d).resize(size, Image.Resampling.BICUBIC)) for d in digits28])
 
 
 def build(service: Service) -> gr.HTML:
@@ -40,25 +23,13 @@ def build(service: Service) -> gr.HTML:
   {words("forward", "forward", CODE)}
   <div class="stage">
     <div class="mix">
-      <figure class="picture" data-object="x0">
-        {caption("x0", "forward.x0")}
-        <canvas class="pixels pad" width="{size}" height="{size}" role="img" data-label="forward.x0.label"></canvas>
-      </figure>
+      {pad(size)}
       <div class="weight" data-object="alpha_bar">{tex("times")}<b class="signal"></b>{tex("plus")}</div>
       {picture("eps", "forward.eps", size)}
       <div class="weight" data-object="alpha_bar">{tex("times")}<b class="spread"></b>{tex("equals")}</div>
       {picture("xt", "forward.xt", size)}
     </div>
-    <div class="tools">
-      <div class="examples" role="group" data-label="forward.examples"></div>
-      <div class="buttons">
-        <button type="button" class="clear">{text("forward.clear")}</button>
-        <label class="button">{text("forward.upload")}
-          <input type="file" accept="image/*" data-label="forward.upload.label"></label>
-        <button type="button" class="renoise">{text("forward.noise")}</button>
-      </div>
-    </div>
-    <p class="status" role="status" aria-live="polite"></p>
+    {tools()}
     {t_bar(1, service.num_steps)}
   </div>
   {why("forward")}
@@ -77,4 +48,5 @@ def build(service: Service) -> gr.HTML:
         elem_id="forward",
         server_functions=[example_pictures],
         examples=None if digits is None else to_base64(digits),
+        first=FIRST_DIGIT if digits is not None else 0,
     )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware  # Gradio compresses its files, but not the page itself
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint
 
-from . import forward, reverse
+from . import api, bound, forward, noise, reverse
+from .examples import FIRST_NOISE
 from .parts import panel, read_static, text
 from .service import Service
 from .text import EQUATIONS, LANGUAGES, TEXT
@@ -77,9 +80,10 @@ def _head(checkpoint: Checkpoint) -> str:
         "beta": checkpoint.schedule.beta.tolist(),
         "resolution": checkpoint.resolution,
         "channels": checkpoint.channels,
+        "noise": FIRST_NOISE,
     }
     safe = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
-    script, style = read_static("ddpm.js"), read_static("page.css")
+    script, style = read_static("ddpm.js") + read_static("picker.js"), read_static("page.css")
     return f"<script>window.ddpmPage = {safe};\n{script}</script><style>{style}</style>"
 
 
@@ -132,8 +136,9 @@ def build(service: Service, missing: str | None = None) -> gr.Blocks:
     Args:
         missing: the model that should have been shown and could not be had.
     """
-    tabs = {"forward": forward.build, "reverse": reverse.build}
+    tabs = {"forward": forward.build, "noise": noise.build, "bound": bound.build, "reverse": reverse.build}
     with gr.Blocks(title="DDPM", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as blocks:
+        api.add(blocks, service)  # first, or the tabs' own events take the names
         header = _header(service.checkpoint, _notice(service.checkpoint, missing))
         with gr.Tabs(overflow_behavior="wrap"):
             shown = []
@@ -168,10 +173,13 @@ def serve(service: Service, blocks: gr.Blocks, host: str, port: int) -> None:
         footer_links=["api", "settings"],
         theme=theme,
         head=_head(service.checkpoint),
-        app_kwargs={"middleware": [Middleware(MaxBody)]},
+        app_kwargs={
+            "middleware": [Middleware(MaxBody), Middleware(GZipMiddleware, minimum_size=2048, compresslevel=6)]
+        },
         show_error=False,
         strict_cors=True,
         pwa=False,
+        mcp_server=find_spec("mcp") is not None,  # an extra of Gradio
         quiet=True,
         prevent_thread_lock=True,
     )

@@ -84,6 +84,39 @@ def picture(of: str, key: str, size: int, css: str = "") -> str:
 </figure>"""
 
 
+def switch(key: str, choices: dict[str, str]) -> str:
+    """One of a few: buttons in a row, named by `key` and `key`.value. `choices`: value -> HTML."""
+    buttons = "".join(
+        f'<button type="button" data-value="{value}" data-label="{key}.{value}" aria-pressed="false">{shown}</button>'
+        for value, shown in choices.items()
+    )
+    return f'<div class="switch" role="group" data-label="{key}">{buttons}</div>'
+
+
+def pad(size: int) -> str:
+    """The picture x_0, which can be drawn; brought to life by `ddpm.picker` together with `tools`."""
+    return f"""
+<figure class="picture" data-object="x0">
+  {caption("x0", "forward.x0")}
+  <canvas class="pixels pad" width="{size}" height="{size}" role="img" data-label="forward.x0.label"></canvas>
+</figure>"""
+
+
+def tools() -> str:
+    """What else sets the picture and its noise, in any tab for all: examples, an empty sheet, a file, other noise."""
+    return f"""
+<div class="tools">
+  <div class="examples" role="group" data-label="forward.examples"></div>
+  <div class="buttons">
+    <button type="button" class="clear">{text("forward.clear")}</button>
+    <label class="button">{text("forward.upload")}
+      <input type="file" accept="image/*" data-label="forward.upload.label"></label>
+    <button type="button" class="renoise">{text("forward.noise")}</button>
+  </div>
+</div>
+<p class="status picker-status" role="status" aria-live="polite"></p>"""
+
+
 def t_bar(low: int, high: int) -> str:
     """The slider of t: clean end left, noise end right, a strip of alpha-bar under it, t, alpha-bar and SNR beside it.
 

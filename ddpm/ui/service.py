@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,10 @@ from ddpm.checkpoint import Checkpoint
 from ddpm.engine import physical_cores
 from ddpm.sampling import ReverseStep, reverse_process
 
-from .checks import InputError, SampleRequest
+from .checks import InputError, PictureRequest, SampleRequest
+from .examples import FIRST_DIGIT, FIRST_NOISE, example_digits
+from .readings import Readings
 from .store import Store, Trajectory, to_base64
-
-ASSETS = Path(__file__).parents[1] / "assets"
 
 RUN_LIMIT_S = 150
 TRAJECTORY_BYTES = 6 * 2**20  # one trajectory, at most about this much
@@ -64,8 +63,10 @@ class Service:
         # OpenMP team. Gradio resumes a generator in any of 40 threads, and their teams would spin against each other.
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._store = Store()
+        shape = (checkpoint.resolution, checkpoint.resolution, checkpoint.channels)
+        self.readings = Readings(self._eps_theta, checkpoint.schedule, shape, self._store)
         self._example: Trajectory | None = None
-        self._example_thread = threading.Thread(target=self.draw_example, name="example", daemon=True)
+        self._example_thread = threading.Thread(target=self._prepare, name="example", daemon=True)
         self._closing = threading.Event()
         # (pictures, steps) of the stored example: what is affordable before the first visitor, see `draw_example`.
         self.example_size = (min(8, self.max_images), min(50, self.num_steps))
@@ -156,23 +157,49 @@ class Service:
         finally:
             steps.close()
 
+    def whole(self, request: SampleRequest) -> Trajectory:
+        """The trajectory of a request, from the store if it is known.
+
+        Raises:
+            InputError: it took longer than RUN_LIMIT_S.
+        """
+        for _ in self._live(request) if self._store.get(request.key) is None else ():
+            pass
+        return self._store.get(request.key)
+
     def trajectory(self, key: object) -> dict[str, Any] | None:
         """A stored trajectory by its key; the key "example" stands for the one drawn at start. None: not (yet) there.
 
         Called outside Gradio's queue, so it only looks up.
         """
         found = self._example if key == "example" else self._store.get(key)
-        return None if found is None else found.as_json()
+        return found.as_json() if isinstance(found, Trajectory) else None
 
     def example_pictures(self) -> dict[str, Any] | None:
         """The example's finished pictures, (n, H, W, C) uint8; None until they are drawn. Only looks up."""
         if self._example is None:
             return None
-        pictures = self._example.frames[-1]
-        return {"n": self._example.request.num_images, "data": to_base64(pictures[: len(pictures) // len(PLANES)])}
+        return {"n": self._example.request.num_images, "data": to_base64(self._example.finished)}
+
+    def first_picture(self) -> bytes | None:
+        """The (H, W, C) uint8 picture that is on the page at first; None while a colour model has drawn none."""
+        if self.checkpoint.channels == 1:
+            return example_digits(self.checkpoint.resolution)[FIRST_DIGIT].tobytes()
+        return None if self._example is None else self._example.finished[: math.prod(self.readings.shape)]
+
+    def _prepare(self) -> None:
+        """All that is on the page before the first click: a trajectory, and what the network says of a picture."""
+        self.draw_example()
+        for kind, ask in (("predict", self.readings.predict), ("bound", self.readings.bound)):
+            picture = self.first_picture()
+            if picture is None or self._closing.is_set() or not self.readings.is_fast(kind):
+                return
+            for _ in ask(PictureRequest(kind, picture, FIRST_NOISE)):
+                if self._closing.is_set():
+                    return
 
     def start_example(self) -> None:
-        """Begin `draw_example` in the background."""
+        """Begin `_prepare` in the background."""
         self._example_thread.start()
 
     def close(self) -> None:

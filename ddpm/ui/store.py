@@ -1,4 +1,4 @@
-"""Trajectories on their way to the browser: what one consists of, and the bounded store that keeps finished ones."""
+"""What is on its way to the browser: a trajectory, and the bounded store that keeps what was computed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import threading
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,8 +25,17 @@ class Trajectory:
     frames: list[bytes] = field(default_factory=list)
 
     @property
+    def key(self) -> str:
+        return self.request.key
+
+    @property
     def num_bytes(self) -> int:
         return sum(map(len, self.frames))
+
+    @property
+    def finished(self) -> bytes:
+        """The finished pictures, (n, H, W, C) uint8."""
+        return self.frames[-1][: len(self.frames[-1]) // 3]
 
     def as_json(self) -> dict[str, Any]:
         """All of it as the browser takes it: the frames in one base64 string."""
@@ -39,23 +48,33 @@ class Trajectory:
         }
 
 
+class Kept(Protocol):
+    """What a store can keep."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def num_bytes(self) -> int: ...
+
+
 class Store:
-    """Finished trajectories by key, the least recently used dropped once they outgrow `max_bytes`. Thread-safe."""
+    """Finished work by key, the least recently used dropped once they outgrow `max_bytes`. Thread-safe."""
 
     def __init__(self, max_bytes: int = STORE_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[str, Trajectory] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, trajectory: Trajectory) -> None:
+    def put(self, item: Kept) -> None:
         """Keep it, and drop others for it; one larger than the whole store is kept alone."""
         with self._lock:
-            self._kept[trajectory.request.key] = trajectory
-            self._kept.move_to_end(trajectory.request.key)
+            self._kept[item.key] = item
+            self._kept.move_to_end(item.key)
             while len(self._kept) > 1 and sum(kept.num_bytes for kept in self._kept.values()) > self._max_bytes:
                 self._kept.popitem(last=False)
 
-    def get(self, key: object) -> Trajectory | None:
+    def get(self, key: object) -> Kept | None:
         with self._lock:
             if not isinstance(key, str) or key not in self._kept:
                 return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from harness import FLAGS, Visit, make_model, serving, visiting
@@ -11,10 +12,14 @@ from playwright.sync_api import Browser, sync_playwright
 
 
 @pytest.fixture(scope="session")
-def url(tmp_path_factory) -> Iterator[str]:
+def model(tmp_path_factory) -> Path:
     """A grayscale model of 28 x 28 with T = 1000."""
-    folder = tmp_path_factory.mktemp("gray")
-    with serving(make_model(folder / "tiny-gray", 28, 1, 1000), folder / "log") as address:
+    return make_model(tmp_path_factory.mktemp("gray") / "tiny-gray", 28, 1, 1000)
+
+
+@pytest.fixture(scope="session")
+def url(model) -> Iterator[str]:
+    with serving(model, model.parent / "log") as address:
         yield address
 
 

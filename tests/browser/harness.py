@@ -107,6 +107,15 @@ class Visit:
         )
 
 
+def draw(visit: Visit, pad: str) -> None:
+    """One stroke down the middle of a pad."""
+    box = visit.page.locator(pad).bounding_box()
+    visit.page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.1)
+    visit.page.mouse.down()
+    visit.page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.9, steps=6)
+    visit.page.mouse.up()
+
+
 @contextmanager
 def visiting(browser: Browser, url: str, **options) -> Iterator[Visit]:
     """A fresh visitor. Whatever a test is about, the page must neither log an error nor ask a stranger for anything."""

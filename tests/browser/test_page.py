@@ -1,15 +1,20 @@
 """The page as a whole: language, theme, narrow screens, keyboard, names for everything that can be used."""
 
 import re
+import urllib.request
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from harness import visiting
 from playwright.sync_api import expect
 
 from ddpm.sampling import SAMPLERS
+from ddpm.ui.bound import TERMS
+from ddpm.ui.noise import READINGS
 from ddpm.ui.text import EQUATIONS, LANGUAGES, TEXT
 
+TABS = ("forward", "noise", "bound", "reverse")
 STATIC = Path(__file__).parents[2] / "ddpm" / "ui"
 
 
@@ -30,11 +35,16 @@ def test_both_languages_have_the_same_keys_and_chinese_is_chinese():
 def test_every_key_that_the_page_names_exists():
     sources = "".join(path.read_text() for path in [*STATIC.glob("*.py"), *STATIC.glob("static/*.js")])
     named = re.findall(
-        r'["\']((?:page|tab|part|t|unit|forward|reverse|chart|refused|field)\.[a-z_.]+[a-z])["\']', sources
+        r'["\']((?:page|tab|part|t|unit|forward|noise|bound|answer|reverse|chart|refused|field)\.[a-z_.]+[a-z])["\']',
+        sources,
     )
     assert len(named) > 50
-    assert set(named) - set(TEXT["en"]) - {"forward.js", "reverse.js", "page.css"} == set()
+    assert set(named) - set(TEXT["en"]) - {"forward.js", "noise.js", "bound.js", "reverse.js", "page.css"} == set()
     assert {f"sampler.{name}" for name in SAMPLERS} <= set(TEXT["en"])
+    assert {f"noise.reading.{name}" for name in READINGS} <= set(TEXT["en"])
+    assert {f"bound.{name}" for name in TERMS} <= set(TEXT["en"])
+    assert {f"{kind}_{end}" for kind in READINGS for end in ("hat", "difference")} <= set(EQUATIONS)
+    assert {*(f"read_{kind}" for kind in READINGS), *READINGS, *TERMS} <= set(EQUATIONS)
     assert set(re.findall(r'tex\("(\w+)"\)', sources)) <= set(EQUATIONS)
 
 
@@ -55,11 +65,24 @@ def test_the_switch_translates_everything_and_the_address_keeps_it(visit):
     expect(page.locator("#forward h2")).to_have_text(TEXT["zh"]["forward.question"])
 
 
+@pytest.mark.parametrize("tab", ["noise", "bound"])
+def test_nothing_english_is_left_in_chinese(visit, tab):
+    page = visit.open("lang=en", tab=tab)
+    expect(page.locator(f"#{tab} .answer")).to_have_attribute("data-state", "done", timeout=60_000)
+    page.locator('[data-language="zh"]').click()
+    english = {string for key, string in TEXT["en"].items() if string != TEXT["zh"][key]}
+    said = page.evaluate(f"""() => [...document.querySelectorAll('#{tab} *')].filter((e) => e.offsetParent)
+        .flatMap((e) => [e.children.length ? '' : e.textContent.trim(), e.getAttribute('aria-label')])""")
+    assert english.intersection(said) == set()
+    prose = [text for text in said if text and re.search("[a-z]{3,} [a-z]{3,}", text)]
+    assert [text for text in prose if "(" not in text and "\\" not in text] == []
+
+
 def test_lang_in_the_address_and_the_language_of_the_browser(browser, url):
     with visiting(browser, url) as visit:
         visit.open("lang=zh")
         expect(visit.page.locator("h1")).to_have_text(TEXT["zh"]["page.title"])
-        expect(visit.page.get_by_role("tab").nth(1)).to_have_text(TEXT["zh"]["tab.reverse"])
+        expect(visit.page.get_by_role("tab").nth(1)).to_have_text(TEXT["zh"]["tab.noise"])
     with visiting(browser, url, locale="zh-HK") as visit:
         visit.open("")
         expect(visit.page.locator("h1")).to_have_text(TEXT["zh"]["page.title"])
@@ -80,9 +103,10 @@ def test_nothing_sticks_out_on_a_phone_and_the_slider_stays_reachable(phone, lan
     page.locator("#forward .pad").scroll_into_view_if_needed()
     page.evaluate("document.querySelector('#forward .pad').scrollIntoView({block: 'end'})")
     expect(page.locator("#forward .t-bar input")).to_be_in_viewport()
-    page.locator("#tab-reverse-button").click()
-    expect(page.locator("#reverse canvas").first).to_be_visible()
-    assert page.evaluate(excess) <= 0
+    for tab in TABS[1:]:
+        page.locator(f"#tab-{tab}-button").click()
+        expect(page.locator(f"#{tab} canvas").first).to_be_visible()
+        assert page.evaluate(excess) <= 0, tab
 
 
 def test_dark_mode_turns_paper_and_neutral_noise_dark(visit):
@@ -108,6 +132,23 @@ def test_everything_that_can_be_used_has_a_name(visit):
         .filter((e) => !(e.getAttribute('aria-label') || e.labels?.[0]?.textContent.trim() || e.textContent.trim()))
         .map((e) => e.outerHTML)"""
     assert page.evaluate(unnamed) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("tab", TABS)
+def test_axe_finds_nothing_serious(visit, tab, theme):
+    page = visit.open(f"lang=en&__theme={theme}", tab=tab)
+    if tab in ("noise", "bound"):
+        expect(page.locator(f"#{tab} .answer")).to_have_attribute("data-state", "done", timeout=60_000)
+    found = Axe().run(page).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+def test_the_page_comes_compressed(url):
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert len(answer.read()) < 100_000
 
 
 def test_the_keyboard_reaches_the_slider_and_shows_where_it_is(visit):

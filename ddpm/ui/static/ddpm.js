@@ -123,8 +123,10 @@
 
   // ---------------------------------------------------------------- what the tabs share
 
-  // The values that one tab sets and another shows: t (1 to T), and later the picture and its noise.
-  const values = { t: Math.max(1, Math.round(0.3 * T)) };
+  // The values that one tab sets and another shows: t (1 to T); the picture, its bytes as they are being drawn;
+  // `settled`, the same once the pen is up; the seed of its noise; the examples' bytes. A new picture is a new array.
+  const count = page.resolution ** 2 * page.channels;
+  const values = { t: Math.max(1, Math.round(0.3 * T)), picture: new Uint8ClampedArray(count), settled: null, noise: page.noise, examples: null };
   const listeners = [];
   const shared = {
     get: (name) => values[name],
@@ -212,6 +214,19 @@
   const paint = (canvas, x) => paintBytes(canvas, Uint8ClampedArray.from(x, (v) => (v + 1) * 127.5));
   const paintNoise = (canvas, x) => paintNoiseBytes(canvas, Uint8ClampedArray.from(x, (v) => (v + 3) * 42.5));
 
+  // A vector of the server's noise map or picture, as floats: IEEE half precision, two bytes each, low byte first.
+  const half = Float32Array.from({ length: 65536 }, (_, h) => {
+    const [sign, exponent, fraction] = [h >> 15 ? -1 : 1, (h >> 10) & 31, h & 1023];
+    return exponent ? sign * (1 + fraction / 1024) * 2 ** (exponent - 15) : sign * fraction * 2 ** -24;
+  });
+  const halvesOf = (base64) => Float32Array.from(new Uint16Array(bytesOf(base64).buffer), (h) => half[h]);
+
+  function base64Of(bytes) {
+    let string = "";
+    for (let i = 0; i < bytes.length; i += 8192) string += String.fromCharCode(...bytes.subarray(i, i + 8192));
+    return btoa(string);
+  }
+
   function bytesOf(base64) {
     const string = atob(base64);
     const bytes = new Uint8Array(string.length);
@@ -294,45 +309,97 @@
   }
   const pathOf = (points) => "M" + points.map(([x, y]) => `${(1000 * x).toFixed(1)} ${(1000 * (1 - y)).toFixed(1)}`).join("L");
 
-  // A curve against t with a mark that follows t. `valueAt(t)` for t in 1..T, `show(t)` as text; pressing moves t.
-  function curve(figure, valueAt, show, axis) {
-    const plot = figure.querySelector(".plot");
-    const ts = Array.from({ length: Math.min(T, 250) }, (_, i) => 1 + Math.round((i * (T - 1)) / (Math.min(T, 250) - 1)));
-    const heights = ts.map(valueAt);
-    const [low, high] = [axis?.low ?? Math.min(...heights), axis?.high ?? Math.max(...heights)];
+  const exponents = { "-": "\u207b", 0: "\u2070", 1: "\u00b9", 2: "\u00b2", 3: "\u00b3", 4: "\u2074", 5: "\u2075", 6: "\u2076", 7: "\u2077", 8: "\u2078", 9: "\u2079" };
+  const power = (n) => (n === 0 ? "1" : n === 1 ? "10" : `10${[...String(n)].map((c) => exponents[c]).join("")}`);
+
+  // A number of any size with three significant figures: 0.0123, 4.56, 1.2·10⁻⁵.
+  function figure3(value) {
+    if (value === 0) return "0";
+    const n = Math.floor(Math.log10(Math.abs(value)));
+    return n < -3 || n > 4 ? `${minus((value / 10 ** n).toFixed(1))}\u00b7${power(n)}` : minus(value.toPrecision(n >= 2 ? n + 1 : 3));
+  }
+
+  // A chart against t with a mark that follows t; pressing it moves t. Returns `draw(options)`, which gives or changes
+  // what is drawn, and returns the height of a value, 0 to 1: `valueAt(t)`, for t of `ts` (ascending; default: spread over 1..T); `show(t)`, the text of the
+  // figure at the mark; limits `low`, `high`; `log`: a scale of decades, with lines and labels; `second`: another
+  // valueAt, drawn thin and dashed.
+  function plot(figure) {
+    const box = figure.querySelector(".plot");
+    const even = Array.from({ length: Math.min(T, 250) }, (_, i) => 1 + Math.round((i * (T - 1)) / (Math.min(T, 250) - 1)));
     const x = (t) => (t - 1) / (T - 1);
-    const y = (value) => (value - low) / (high - low || 1);
-    const [zero, area, line] = svg(plot, "zero", "area", "line");
-    const points = ts.map((t, i) => [x(t), y(heights[i])]);
-    line.setAttribute("d", pathOf(points));
-    area.setAttribute("d", `${pathOf(points)}L1000 ${1000 * (1 - y(Math.max(0, low)))}L0 ${1000 * (1 - y(Math.max(0, low)))}Z`);
-    if (low < 0 && high > 0) zero.setAttribute("d", pathOf([[0, y(0)], [1, y(0)]]));
+    const [grid, zero, area, other, line] = svg(box, "grid", "zero", "area", "other", "line");
     const mark = document.createElement("i");
     mark.className = "mark";
     const stem = document.createElement("i");
     stem.className = "stem";
-    plot.append(stem, mark);
+    const ticks = document.createElement("div");
+    ticks.className = "ticks";
+    ticks.ariaHidden = "true";
+    box.append(ticks, stem, mark);
     const ends = figure.querySelectorAll(".axis span");
     ends[0].textContent = "1";
     ends[1].textContent = "t";
     ends[2].textContent = T;
     const now = figure.querySelector(".now");
     const move = (event) => {
-      const box = plot.getBoundingClientRect();
-      const share = Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
+      const edge = box.getBoundingClientRect();
+      const share = Math.max(0, Math.min(1, (event.clientX - edge.left) / edge.width));
       shared.set("t", 1 + Math.round(share * (T - 1)));
     };
-    plot.addEventListener("pointerdown", (event) => {
-      plot.setPointerCapture(event.pointerId);
+    box.addEventListener("pointerdown", (event) => {
+      box.setPointerCapture(event.pointerId);
       move(event);
     });
-    plot.addEventListener("pointermove", (event) => plot.hasPointerCapture(event.pointerId) && move(event));
-    shared.on("t", (t) => {
-      now.textContent = show(t);
+    box.addEventListener("pointermove", (event) => box.hasPointerCapture(event.pointerId) && move(event));
+
+    let place = null; // t -> height of the mark, 0 to 1
+    let text = null;
+    function follow(t) {
+      if (!place) return;
+      now.textContent = text(t);
       stem.style.left = mark.style.left = `${100 * x(t)}%`;
-      mark.style.top = `${100 * (1 - y(valueAt(t)))}%`;
-    });
+      mark.hidden = !(place(t) >= 0); // nothing is there (yet)
+      mark.style.top = `${100 * (1 - place(t))}%`;
+    }
+    shared.on("t", follow);
+
+    return function draw({ valueAt, show, ts = even, low, high, log = false, second = null }) {
+      const scale = log ? (value) => Math.log10(value < 1e-30 ? 1e-30 : value) : (value) => value;
+      const heights = ts.map((t) => scale(valueAt(t)));
+      const othersAt = second ? even.filter((t) => !Number.isNaN(second(t))) : [];
+      const others = othersAt.map((t) => scale(second(t)));
+      low = low === undefined ? heights.concat(others).reduce((a, b) => Math.min(a, b), Infinity) : scale(low);
+      high = high === undefined ? heights.concat(others).reduce((a, b) => Math.max(a, b), -Infinity) : scale(high);
+      if (log && high - low < 1) [low, high] = [(low + high - 1) / 2, (low + high + 1) / 2]; // a decade at least
+      const y = (value) => Math.max(0, Math.min(1, (value - low) / (high - low || 1)));
+      const points = ts.map((t, i) => [x(t), y(heights[i])]);
+      const floor = 1000 * (1 - y(Math.max(0, low)));
+      const ground = log ? 1000 : floor;
+      line.setAttribute("d", points.length ? pathOf(points) : "");
+      area.setAttribute("d", points.length ? `${pathOf(points)}L${1000 * points.at(-1)[0]} ${ground}L${1000 * points[0][0]} ${ground}Z` : "");
+      other.setAttribute("d", others.length ? pathOf(othersAt.map((t, i) => [x(t), y(others[i])])) : "");
+      zero.setAttribute("d", !log && low < 0 && high > 0 ? pathOf([[0, y(0)], [1, y(0)]]) : "");
+      const decades = [];
+      const every = Math.ceil((high - low) / (box.clientHeight > 150 ? 7 : 4)) || 1;
+      for (let n = Math.ceil(low / every) * every; log && n <= high; n += every) decades.push(n);
+      grid.setAttribute("d", decades.map((n) => pathOf([[0, y(n)], [1, y(n)]])).join(""));
+      const named = decades.length < 4 ? decades : decades.filter((n) => y(n) < 0.9); // not over what begins at the top
+      ticks.replaceChildren(...named.map((n) => {
+        const label = document.createElement("span");
+        label.textContent = power(n);
+        label.className = y(n) > 0.9 ? "below" : ""; // the line
+        label.style.top = `${100 * (1 - y(n))}%`;
+        return label;
+      }));
+      place = (t) => y(scale(valueAt(t)));
+      text = show;
+      follow(shared.get("t"));
+      return (value) => y(scale(value));
+    };
   }
+
+  // One that stays as it is.
+  const curve = (figure, valueAt, show, axis) => plot(figure)({ valueAt, show, ...axis });
 
   // Histogram of numbers over the density of N(0, 1), from -4 to 4. Returns the function that redraws it.
   function histogram(figure) {
@@ -359,7 +426,8 @@
 
   window.ddpm = {
     page, T, beta, alphaBar, snrDb, format, shared, say, setText, setLanguage, translate, katexReady,
-    paint, paintBytes, paintNoise, paintNoiseBytes, bytesOf, normal, tBar, curve, histogram,
+    paint, paintBytes, paintNoise, paintNoiseBytes, bytesOf, base64Of, halvesOf, normal, tBar, plot, curve, figure3, histogram,
+    count, dark,
     language: () => language,
     calm: () => calm.matches,
     onLanguage: (listener) => languageListeners.add(listener),

@@ -1,0 +1,153 @@
+// Tab "Predict the noise": eps_hat of one picture at all t comes in one answer; the rest is algebra, done here.
+// Scope: element, props (`timesteps`: the t that the network is asked at), server, trigger, watch (see gr.HTML).
+const $ = (selector) => element.querySelector(selector);
+const { shared, count } = ddpm;
+const ts = props.timesteps; // ascending
+const canvas = (selector) => $(`${selector} canvas`);
+const canvases = { xt: canvas('[data-object="xt"]'), x0_hat: canvas('[data-object="x0_hat"]') };
+const roles = ["target", "prediction", "difference"];
+
+const [x0, xt, x0Hat] = Array.from({ length: 3 }, () => new Float32Array(count));
+let eps = null;
+let answer = null; // {mse: of each t, epsHat: Float32Array of all, one after another}
+let fresh = false; // the answer is that of the picture on the pad
+let reading = "eps";
+
+// The four readings of one output. With s = sqrt(alpha_bar), n = sqrt(1 - alpha_bar): `of` gives the quantity from x_t,
+// noise and the x_0 that follows from it; an error d in eps is an error `error` * d in it.
+const READINGS = {
+  eps: { kind: "noise", of: (c, x, e) => e, error: () => 1 },
+  x0: { kind: "picture", of: (c, x, e, x0) => x0, error: (c) => c.n / c.s },
+  mu: { kind: "picture", of: (c, x, e) => (x - (c.beta / c.n) * e) / c.root, error: (c) => c.beta / c.n / c.root },
+  v: { kind: "noise", of: (c, x, e, x0) => c.s * e - c.n * x0, error: (c) => 1 / c.s },
+};
+const constants = (t) => {
+  const [ab, beta] = [ddpm.alphaBar[t], ddpm.beta[t - 1]];
+  return { s: Math.sqrt(ab), n: Math.sqrt(1 - ab), beta, root: Math.sqrt(1 - beta) };
+};
+
+// ---- pictures
+
+const bar = ddpm.tBar($(".t-bar"), (t) => shared.set("t", bar.nearest(t)));
+bar.setMarks(ts);
+const drawErrors = ddpm.plot($('[data-chart="mse"]'));
+const now = () => bar.nearest(shared.get("t")); // every picture here is that of one t, at which the network was asked
+const errorAt = (t) => answer.mse[ts.indexOf(bar.nearest(t))] * READINGS[reading].error(constants(bar.nearest(t))) ** 2;
+
+const buffers = Object.fromEntries(roles.map((role) => [role, new Float32Array(count)]));
+
+function redraw() {
+  if (!element.offsetParent) return; // when it comes to the front
+  const t = now();
+  const c = constants(t);
+  for (let i = 0; i < count; i++) xt[i] = c.s * x0[i] + c.n * eps[i];
+  ddpm.paint(canvases.xt, xt);
+  const { kind, of } = READINGS[reading];
+  for (let i = 0; i < count; i++) buffers.target[i] = of(c, xt[i], eps[i], x0[i]);
+  const paint = kind === "noise" ? ddpm.paintNoise : ddpm.paint;
+  paint(canvas('[data-role="target"]'), buffers.target);
+  element.querySelector(".noise").classList.toggle("waiting", !fresh);
+  if (!answer) return;
+  const at = ts.indexOf(t) * count;
+  for (let i = 0; i < count; i++) {
+    const epsHat = answer.epsHat[at + i];
+    x0Hat[i] = (xt[i] - c.n * epsHat) / c.s;
+    buffers.prediction[i] = of(c, xt[i], epsHat, x0Hat[i]);
+    buffers.difference[i] = buffers.prediction[i] - buffers.target[i];
+  }
+  if (!fresh) return; // the last answer stays, faded, until the next is there
+  ddpm.paint(canvases.x0_hat, x0Hat);
+  paint(canvas('[data-role="prediction"]'), buffers.prediction);
+  ddpm.paintNoise(canvas('[data-role="difference"]'), buffers.difference);
+}
+
+function redrawErrors() {
+  if (!answer) return;
+  drawErrors({ valueAt: errorAt, ts, show: (t) => ddpm.figure3(errorAt(t)), log: true });
+}
+
+// ---- words
+
+// The three pictures below are those of the reading: their symbols, their look, and what a screen reader says.
+function nameRow() {
+  const symbols = { target: reading, prediction: `${reading}_hat`, difference: `${reading}_difference` };
+  for (const role of roles) {
+    const figure = $(`[data-role="${role}"]`);
+    figure.dataset.object = symbols[role];
+    figure.querySelector(".symbol").dataset.tex = symbols[role];
+    canvas(`[data-role="${role}"]`).classList.toggle("guess", role === "prediction" && READINGS[reading].kind === "picture");
+  }
+  $(".conversion").dataset.tex = `read_${reading}`;
+  for (const button of element.querySelectorAll(".switch button")) button.setAttribute("aria-pressed", button.dataset.value === reading);
+}
+
+function describe() {
+  const fields = { t: now(), snr: ddpm.format.snr(now()), what: ddpm.say(`noise.reading.${reading}`) };
+  fields.mse = answer && fresh ? ddpm.figure3(errorAt(fields.t)) : "\u2026";
+  for (const name of ["xt", "x0_hat"]) canvases[name].setAttribute("aria-label", ddpm.say(`noise.${name}.label`, fields));
+  for (const role of roles) canvas(`[data-role="${role}"]`).setAttribute("aria-label", ddpm.say(`noise.${role}.label`, fields));
+  $(".plot").setAttribute("aria-label", ddpm.say("chart.label", { name: ddpm.say("chart.mse") }));
+}
+
+function setReading(next) {
+  reading = next;
+  nameRow();
+  ddpm.translate(element);
+  redraw();
+  redrawErrors();
+  describe();
+}
+for (const button of element.querySelectorAll(".switch button")) button.addEventListener("click", () => setReading(button.dataset.value));
+
+// ---- the network
+
+const asked = ddpm.asking(element, {
+  send: (message) => trigger("predict", message),
+  expect: (message) => server.expect(message),
+  fetch: (key) => server.reading(key),
+  start: () => {
+    fresh = false;
+    asked.tell("noise.asking", () => ({ n: ts.length }));
+    redraw();
+  },
+  part: ({ done, total }) => done < total && asked.tell("noise.part", () => ({ done, total })),
+  done: (found) => {
+    answer = { mse: found.mse, epsHat: ddpm.halvesOf(found.data) };
+    fresh = true;
+    asked.tell("noise.done", () => ({ n: ts.length }));
+    redraw();
+    redrawErrors();
+    describe();
+  },
+});
+watch("value", () => asked.take(props.value));
+
+// ---- the rest
+
+nameRow();
+ddpm.translate(element);
+ddpm.picker(element);
+shared.on("noise", (seed) => {
+  eps = ddpm.normal(seed, count);
+  redraw();
+});
+shared.on("picture", (bytes) => {
+  fresh = false;
+  for (let i = 0; i < count; i++) x0[i] = bytes[i] / 127.5 - 1;
+  redraw();
+});
+let describing = 0;
+shared.on("t", () => {
+  bar.show(now());
+  redraw();
+  clearTimeout(describing);
+  describing = setTimeout(describe, 300); // once it rests
+});
+describe();
+asked.watch();
+new IntersectionObserver(redraw).observe(element);
+ddpm.onTheme(redraw);
+ddpm.onLanguage(() => {
+  describe();
+  bar.show(now());
+});

@@ -1,0 +1,208 @@
+"""The public endpoints through what people use: gradio_client, plain HTTP, MCP. Their description is a promise."""
+
+import asyncio
+import json
+import os
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gradio_client import Client
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+
+from ddpm.checkpoint import load
+from ddpm.elbo import elbo_terms
+from ddpm.sampling import sample
+from ddpm.ui.checks import InputError, check_array
+
+DESCRIPTION = Path(__file__).parents[1] / "api.json"
+ENDPOINTS = ("/q_sample", "/predict_noise", "/sample", "/elbo_terms")
+PICTURE = np.random.default_rng(0).integers(0, 256, (28, 28)).tolist()
+
+
+@pytest.fixture(scope="module")
+def client(url) -> Client:
+    return Client(url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model):
+    return load(model)
+
+
+def tensor(rows) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.float64).reshape(1, 1, 28, 28)
+
+
+X0 = (tensor(PICTURE) / 127.5 - 1).float()
+
+
+def call(url: str, name: str, body: dict | list) -> tuple[str, object]:
+    """What curl does: post, then read the stream. A list of all arguments, or some by name (v2)."""
+    version = "" if isinstance(body, list) else "v2/"
+    request = urllib.request.Request(
+        f"{url}gradio_api/call/{version}{name}",
+        json.dumps({"data": body} if isinstance(body, list) else body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    event = json.load(urllib.request.urlopen(request, timeout=60))["event_id"]
+    stream = urllib.request.urlopen(f"{url}gradio_api/call/{name}/{event}", timeout=60).read().decode()
+    kind, data = stream.strip().split("\n\n")[-1].split("\n")
+    return kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+def test_the_description_is_the_stored_one(client):
+    """Other programs are written against it. Where a change is meant: DDPM_WRITE_API=1 writes it anew."""
+    described = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    for endpoint in described.values():
+        endpoint.pop("code_snippets", None)  # names the port
+    if os.environ.get("DDPM_WRITE_API"):
+        DESCRIPTION.write_text(json.dumps(described, indent=1) + "\n")
+    assert tuple(described) == ENDPOINTS, "these and no other: what the page asks for is not public"
+    assert described == json.loads(DESCRIPTION.read_text())
+
+
+def test_every_argument_is_described_with_its_range(client):
+    for name, endpoint in client.view_api(return_format="dict", print_info=False)["named_endpoints"].items():
+        assert endpoint["description"], name
+        for parameter in endpoint["parameters"]:
+            assert parameter["python_type"]["description"], (name, parameter["parameter_name"])
+            if parameter["type"].get("type") in ("integer", "number"):
+                assert parameter["type"]["minimum"] < parameter["type"]["maximum"]
+
+
+def test_q_sample_is_that_of_the_schedule(client, checkpoint):
+    answer = client.predict(t=300, x0=PICTURE, seed=5, api_name="/q_sample")
+    eps = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(5))
+    at = torch.tensor([299])
+    assert torch.allclose(tensor(answer["eps"]).float(), eps, atol=1e-6)
+    assert torch.allclose(tensor(answer["xt"]).float(), checkpoint.schedule.q_sample(X0, eps, at), atol=1e-5)
+    assert answer["alpha_bar"] == pytest.approx(checkpoint.schedule.alpha_bar[299].item())
+
+
+def test_predict_noise_is_that_of_the_network(client, checkpoint):
+    xt = client.predict(300, PICTURE, api_name="/q_sample")["xt"]
+    answer = client.predict(xt, 300, api_name="/predict_noise")
+    at, x = torch.tensor([299]), tensor(xt).float()
+    eps_hat = checkpoint.engine()(x, at)
+    assert torch.allclose(tensor(answer["eps_hat"]).float(), eps_hat, atol=1e-4)
+    x0_hat = checkpoint.schedule.predict_x0(x, eps_hat, at)
+    assert torch.allclose(tensor(answer["x0_hat"]).float(), x0_hat, atol=1e-3)
+
+
+def test_sample_is_that_of_the_library(client, checkpoint):
+    options = {"sampler": "ddpm_fixed_large", "num_inference_steps": 8, "seed": 21}
+    answer = client.predict(**options, num_images=2, api_name="/sample")
+    drawn = sample(checkpoint.engine(), checkpoint.scheduler, (2, 1, 28, 28), **options)
+    expected = ((drawn + 1) * 127.5).round().clamp(0, 255)[:, 0]
+    assert (torch.tensor(answer["images"]) - expected).abs().max() <= 1
+    assert client.predict(**options, num_images=2, api_name="/sample")["images"] == answer["images"]
+
+
+def test_elbo_terms_are_those_of_the_library(client, checkpoint):
+    answer = client.predict(x0=PICTURE, seed=3, api_name="/elbo_terms")
+    generator = torch.Generator().manual_seed(3)
+    truth = elbo_terms(checkpoint.engine(), checkpoint.schedule, X0, generator=generator, batch_size=64)
+    assert answer["total"] == pytest.approx(truth.total.item(), abs=1e-5)
+    assert answer["prior"] + sum(answer["kl"]) + answer["reconstruction"] == pytest.approx(answer["total"], abs=1e-9)
+    assert np.abs(np.array(answer["kl"]) - truth.kl[0].numpy()).max() < 1e-5
+    assert np.abs(np.array(answer["eps_mse"]) - truth.eps_mse[0].numpy()).max() < 1e-5
+
+
+BAD = [
+    ("/q_sample", {"t": 0}, "t = 0: a whole number from 1 to 1000"),
+    ("/q_sample", {"t": 1001}, "from 1 to 1000"),
+    ("/q_sample", {"t": 2.5}, "t = 2.5: a whole number from 1 to 1000"),
+    ("/q_sample", {"t": True}, "from 1 to 1000"),
+    ("/q_sample", {"t": "5"}, "from 1 to 1000"),
+    ("/q_sample", {"t": None}, "t = nothing: a whole number from 1 to 1000"),
+    ("/q_sample", {"t": 5, "seed": -1}, "seed = -1: a whole number from 0 to 2147483647"),
+    ("/q_sample", {"t": 5, "x0": [[0] * 28] * 27}, "x0: nested lists of 28 x 28 numbers from 0 to 255"),
+    ("/q_sample", {"t": 5, "x0": [[0] * 28] * 27 + [[0] * 27]}, "28 x 28"),
+    ("/q_sample", {"t": 5, "x0": [["a"] * 28] * 28}, "28 x 28"),
+    ("/q_sample", {"t": 5, "x0": [[256] * 28] * 28}, r"x0\[0, 0\] = 256: a whole number from 0 to 255"),
+    ("/q_sample", {"t": 5, "x0": [[0.5] * 28] * 28}, r"x0\[0, 0\] = 0.5: a whole number from 0 to 255"),
+    ("/predict_noise", {"xt": [[21] * 28] * 28, "t": 5}, r"xt\[0, 0\] = 21: a number from -20 to 20"),
+    ("/predict_noise", {"xt": [[0.0] * 28] * 28, "t": 10**30}, "from 1 to 1000"),
+    ("/sample", {"num_images": 17}, "num_images = 17: a whole number from 1 to 16"),
+    ("/sample", {"num_inference_steps": 1001}, "from 1 to 1000"),
+    ("/sample", {"sampler": "euler"}, "one of ddpm, "),
+    ("/sample", {"eta": 1.5}, "eta = 1.5: a number from 0 to 1"),
+    ("/elbo_terms", {"x0": {}}, "28 x 28"),
+    ("/elbo_terms", {"seed": 2**31}, "from 0 to 2147483647"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "message"), BAD)
+def test_what_is_out_of_range_is_refused_with_the_range(client, name, arguments, message):
+    with pytest.raises(Exception, match=message):
+        client.predict(**arguments, api_name=name)
+
+
+def test_plain_http_with_a_list_and_with_names(url):
+    kind, (by_list,) = call(url, "q_sample", [300, None, 5])
+    assert kind == "complete"
+    assert np.shape(by_list["xt"]) == (28, 28)
+    assert call(url, "q_sample", {"t": 300, "seed": 5}) == ("complete", [by_list])
+    kind, refused = call(url, "q_sample", {"t": 3000})
+    assert kind == "error"
+    assert refused["error"] == "t = 3000: a whole number from 1 to 1000 is needed"
+    kind, refused = call(url, "predict_noise", [[[float("nan")] * 28] * 28, 5])  # no JSON, but Python reads it
+    assert kind == "error"
+    assert "xt[0, 0] = nan: a number from -20 to 20" in refused["error"]
+
+
+def test_mcp_tools(url):
+    async def talk():
+        async with (
+            streamablehttp_client(f"{url}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = (await session.list_tools()).tools
+            good = await session.call_tool("q_sample", {"t": 300, "seed": 5})
+            out_of_range = await session.call_tool("elbo_terms", {"seed": -1})
+            out_of_shape = await session.call_tool("elbo_terms", {"x0": [[0]]})
+            return tools, good, out_of_range, out_of_shape
+
+    tools, good, out_of_range, out_of_shape = asyncio.run(talk())
+    assert {f"/{tool.name}" for tool in tools} == set(ENDPOINTS)
+    assert all(tool.description and tool.inputSchema["properties"] for tool in tools)
+    assert tools[0].inputSchema["properties"]["t"]["maximum"] == 1000
+    assert not good.isError
+    assert "alpha_bar" in good.content[0].text
+    assert out_of_range.isError
+    assert "minimum of 0" in out_of_range.content[0].text, "by the schema, before it comes to us"
+    assert out_of_shape.isError
+    assert "28 x 28 numbers from 0 to 255" in out_of_shape.content[0].text
+
+
+def test_a_colour_model_takes_and_gives_three_numbers_a_pixel(colour_url):
+    client = Client(colour_url, verbose=False)
+    picture = np.random.default_rng(1).integers(0, 256, (16, 16, 3)).tolist()
+    noisy = client.predict(t=40, x0=picture, api_name="/q_sample")["xt"]
+    assert np.shape(noisy) == (16, 16, 3)
+    assert np.shape(client.predict(noisy, 40, api_name="/predict_noise")["eps_hat"]) == (16, 16, 3)
+    drawn = client.predict(api_name="/sample")["images"]
+    assert np.shape(drawn) == (1, 16, 16, 3)
+    assert client.predict(drawn[0], api_name="/elbo_terms")["total"] > 0, "what is drawn can be given back"
+    with pytest.raises(Exception, match="16 x 16 x 3"):
+        client.predict(t=5, x0=[[0] * 16] * 16, api_name="/q_sample")
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, "x", [], {}, [[True] * 3] * 2, [["1"] * 3] * 2, [[10**400] * 3] * 2, [[None] * 3] * 2]
+)
+def test_what_is_no_array_is_refused(value):
+    with pytest.raises(InputError, match="2 x 3"):
+        check_array("x", value, (2, 3), 0, 255)
+
+
+def test_an_array_in_range_passes():
+    assert check_array("x", [[0, 255, 1.0]], (1, 3), 0, 255, whole=True).tolist() == [[0, 255, 1]]
+    for bad in (-1e-9, 255.001, float("inf")):
+        with pytest.raises(InputError, match=r"x\[0, 1\]"):
+            check_array("x", [[0, bad, 0]], (1, 3), 0, 255)

@@ -1,0 +1,208 @@
+"""Tab "The bound": terms stream in, add up to what `elbo_terms` says, and stop when nobody waits for them."""
+
+import base64
+
+import numpy as np
+import pytest
+import torch
+from harness import Visit, draw, visiting
+from playwright.sync_api import expect
+
+from ddpm.checkpoint import load
+from ddpm.elbo import elbo_terms
+from ddpm.ui.service import Service
+
+TOTAL = '#bound [data-object="total"] b'
+STATUS = "#bound .answer"
+
+
+def finished(visit: Visit) -> None:
+    expect(visit.page.locator(STATUS)).to_contain_text("bits per dimension", timeout=60_000)
+
+
+def term(visit: Visit, name: str) -> float:
+    number = visit.page.locator(f'#bound [data-object="{name}"] b').inner_text().replace("\u00b710", "e")
+    return float(number.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
+
+
+def anew(visit: Visit) -> None:
+    """Other noise, which no test has asked about before: nothing comes from the store."""
+    visit.page.evaluate("ddpm.shared.set('noise', Math.floor(Math.random() * 2 ** 31))")
+    expect(visit.page.locator(STATUS)).to_contain_text("Term")
+
+
+def of_library(model, pixels: list[int], seed: int):
+    checkpoint = load(model)
+    x0 = (torch.tensor(pixels, dtype=torch.float64).reshape(1, 1, 28, 28) / 127.5 - 1).float()
+    return elbo_terms(
+        checkpoint.engine(), checkpoint.schedule, x0, generator=torch.Generator().manual_seed(seed), batch_size=64
+    )
+
+
+def test_the_sum_on_the_page_is_that_of_elbo_terms(visit, model):
+    page = visit.open(tab="bound")
+    finished(visit)
+    truth = of_library(model, visit.pixels("#bound .pad"), 7)
+    for name, value in (
+        ("total", truth.total),
+        ("kl", truth.kl.sum(1)),
+        ("reconstruction", truth.reconstruction),
+        ("prior", truth.prior),
+    ):
+        assert term(visit, name) == pytest.approx(value.item(), abs=6e-5, rel=0.05 if name == "prior" else 0), name
+    assert float(page.locator(STATUS).inner_text().split("make")[1].split()[0]) == pytest.approx(
+        truth.total.item(), abs=6e-5
+    )
+    visit.move("bound", 300)
+    shown = page.locator('#bound [data-chart="errors"] .now').inner_text()
+    assert float(shown) == pytest.approx(truth.eps_mse[0, 299].item(), rel=6e-3)
+
+
+def test_the_switch_drops_the_weights(visit):
+    page = visit.open(tab="bound")
+    finished(visit)
+    visit.move("bound", 2)
+    figures = {}
+    for loss in ("true", "simple"):
+        page.locator(f'#bound .switch [data-value="{loss}"]').click()
+        expect(page.locator(f'#bound .switch [data-value="{loss}"]')).to_have_attribute("aria-pressed", "true")
+        figures[loss] = [
+            page.locator(f'#bound [data-chart="{name}"] .now').inner_text() for name in ("terms", "weights")
+        ]
+        visit.move("bound", 900)
+        figures[loss].append(page.locator('#bound [data-chart="weights"] .now').inner_text())
+        visit.move("bound", 2)
+    assert figures["true"][1] != figures["true"][2], "w_t depends on t"
+    assert figures["simple"][1] == figures["simple"][2], "and no longer does"
+    assert figures["true"][0] != figures["simple"][0]
+    ends = page.locator("#bound .half").inner_text()
+    assert "Half" in ends
+
+
+def test_moving_t_asks_nothing(visit):
+    page = visit.open(tab="bound")
+    finished(visit)
+    page.wait_for_load_state("networkidle")
+    before = len(visit.requests)
+    seen = set()
+    for t in (2, 100, 1000):
+        visit.move("bound", t)
+        seen.add(page.locator('#bound [data-chart="terms"] .now').inner_text())
+    assert len(seen) == 3
+    assert len(visit.requests) == before
+
+
+def test_another_picture_starts_over_and_stop_stops(visit):
+    page = visit.open(tab="bound")
+    finished(visit)
+    first = page.locator(TOTAL).inner_text()
+    draw(visit, "#bound .pad")
+    anew(visit)
+    page.locator("#bound .example").nth(5).click()
+    expect(page.locator(TOTAL)).to_have_text("…")
+    finished(visit)
+    second = page.locator(TOTAL).inner_text()
+    assert second != first
+    anew(visit)
+    number = f"Number(document.querySelector('{STATUS}').textContent.match(/(?:Term|after) (\\d+)/)?.[1])"
+    page.wait_for_function(f"() => {number} >= 200 && (document.querySelector('#bound .stop').click(), true)")
+    expect(page.locator(STATUS)).to_contain_text("Stopped after")
+    assert page.evaluate(number) >= 200, "what streamed in is kept in its place"
+    assert page.locator(TOTAL).inner_text() == "…"
+    page.locator("#bound .again").click()
+    finished(visit)
+    assert page.locator(TOTAL).inner_text() not in (first, second)
+
+
+def test_an_answer_that_comes_too_late_is_nobodys(visit):
+    """Even where the server never hears that nobody waits for it."""
+    page = visit.open(tab="bound")
+    finished(visit)
+    page.route(
+        "**/component_server*",
+        lambda route: route.abort() if '"expect"' in route.request.post_data else route.continue_(),
+    )
+    page.evaluate(f"""() => {{
+        window.totals = new Set();
+        const total = document.querySelector('{TOTAL}');
+        new MutationObserver(() => window.totals.add(total.textContent)).observe(total, {{childList: true}});
+    }}""")
+    anew(visit)
+    page.locator("#bound .example").nth(6).click()
+    finished(visit)
+    page.wait_for_timeout(1500)
+    assert page.evaluate("[...window.totals]") == ["…", page.locator(TOTAL).inner_text()]
+    visit.errors[:] = [error for error in visit.errors if "ERR_FAILED" not in error]  # those requests
+
+
+def test_a_picture_chosen_in_another_tab_waits_until_this_one_is_in_front(visit):
+    page = visit.open(tab="bound")
+    finished(visit)
+    first = page.locator(TOTAL).inner_text()
+    page.locator("#tab-forward-button").click()
+    page.locator("#forward .example").nth(8).click()
+    page.wait_for_timeout(500)
+    assert page.locator(TOTAL).text_content() == first
+    page.locator("#tab-bound-button").click()
+    expect(page.locator(TOTAL)).not_to_have_text(first)
+    finished(visit)
+
+
+def test_chinese_and_colour(browser, colour_url):
+    with visiting(browser, colour_url) as visit:
+        page = visit.open("lang=zh", tab="bound")
+        expect(page.locator(STATUS)).to_contain_text("比特/维", timeout=60_000)
+        assert term(visit, "total") > 0
+        page.locator("#bound .example").nth(1).click()
+        expect(page.locator(STATUS)).to_contain_text("40 项")
+
+
+# ---------------------------------------------------------------- the server's part, without a browser
+
+
+@pytest.fixture(scope="module")
+def service(model) -> Service:
+    return Service(load(model))
+
+
+def raw(seed: int = 1, **more) -> dict:
+    pixels = np.random.default_rng(seed).integers(0, 256, 784, np.uint8)
+    return {"x0": base64.b64encode(pixels.tobytes()).decode(), "noise_seed": seed, **more}
+
+
+def test_the_terms_add_up_to_elbo_terms(service, model):
+    request = raw(5)
+    *parts, done = service.readings.read("bound", request)
+    found = service.readings.get(done["key"])
+    truth = of_library(model, list(base64.b64decode(request["x0"])), 5)
+    assert found["total"] == pytest.approx(truth.total.item(), abs=1e-5)
+    assert found["prior"] + sum(found["bits"]) == pytest.approx(truth.total.item(), abs=1e-5)
+    assert np.abs(np.array(found["bits"][1:]) - truth.kl[0].numpy()).max() < 1e-5
+    assert np.abs(np.array(found["mse"]) - truth.eps_mse[0].numpy()).max() < 1e-5
+    streamed = [bit for part in parts for bit in part["bits"]]
+    assert len(streamed) == 1000
+    assert np.allclose(streamed, found["bits"], rtol=1e-3), "what streamed in is the same in short"
+    assert parts[-1]["done"] == 1000
+
+
+def test_a_closed_generator_and_a_new_picture_call_the_model_no_more(service, monkeypatch):
+    calls = []
+    engine = service._engine
+    monkeypatch.setattr(service, "_engine", lambda xt, t: calls.append(1) or engine(xt, t))
+    monkeypatch.setattr("ddpm.ui.readings.PROGRESS_S", 0)  # one timestep a call
+    closed = service.readings.read("bound", raw(6))
+    next(closed)
+    closed.close()
+    assert len(calls) == 1
+    superseded = service.readings.read("bound", raw(7, visitor="a", run=1))
+    next(superseded)
+    before = len(calls)
+    service.readings.expect("bound", {"visitor": "a", "run": 2})
+    assert list(superseded) == []
+    assert len(calls) == before
+
+
+def test_a_fault_of_ours_is_said_and_logged(service, monkeypatch, capsys):
+    monkeypatch.setattr(service, "_engine", lambda xt, t: 1 / 0)
+    assert [message["kind"] for message in service.readings.read("bound", raw(9))] == ["failed"]
+    assert "ZeroDivisionError" in capsys.readouterr().err
