@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 def start(*words, processes=1, **environment):
     launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"] if processes > 1 else []
     env = os.environ | {"ACCELERATE_USE_CPU": "true"} | environment
-    command = [sys.executable, *launcher, "-m", "ddpm.evaluate", *map(str, words)]
+    command = [sys.executable, *launcher, "-m", "ddpm.evaluate", *map(str, words), "--num_cpu_threads", "1"]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=280)
 
 
