@@ -44,7 +44,8 @@ def torch_seed(seed: int, purpose: Purpose, step: int = 0, slot: int = 0) -> int
 
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, num_images: int) -> np.ndarray:
-    return generator(seed, Purpose.ORDER, epoch).permutation(num_images)
+    # Half the memory of int64, which is what permutation(num_images) would give: the same order.
+    return generator(seed, Purpose.ORDER, epoch).permutation(np.arange(num_images, dtype=np.uint32))
 
 
 def image_indices(seed: int, num_images: int, start: int, count: int) -> np.ndarray:
@@ -57,9 +58,8 @@ def image_indices(seed: int, num_images: int, start: int, count: int) -> np.ndar
     """
     positions = np.arange(start, start + count)
     epochs = positions // num_images
-    return np.concatenate(
-        [_order(seed, int(e), num_images)[positions[epochs == e] - e * num_images] for e in np.unique(epochs)]
-    )
+    parts = [_order(seed, int(e), num_images)[positions[epochs == e] - e * num_images] for e in np.unique(epochs)]
+    return np.concatenate(parts).astype(np.int64)
 
 
 def timesteps(seed: int, step: int, global_batch: int, num_train_timesteps: int) -> np.ndarray:
