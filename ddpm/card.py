@@ -201,7 +201,7 @@ def _measured(validation: dict[str, Any], evaluation: dict[str, Any]) -> str:
             f"{held} of split {evaluation.get('split', 'test')}, variance {evaluation.get('variance_type')}"
         )
         terms = (("prior", "prior_bits"), ("KL terms", "kl_bits_total"), ("reconstruction", "reconstruction_bits"))
-        of_bound = [f"{name} {evaluation[key]:.4f}" for name, key in terms if evaluation.get(key) is not None]
+        of_bound = [f"{name} {evaluation[key]:.4g}" for name, key in terms if evaluation.get(key) is not None]
         if of_bound:
             lines["of it"] = ", ".join(of_bound)
     if evaluation.get("frechet_distance") is not None:
