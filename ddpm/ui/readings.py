@@ -130,7 +130,8 @@ class Readings:
         started = time.monotonic()
         predicted = self._eps_theta(xt, t).cpu()
         taken = (time.monotonic() - started) / len(t)
-        self._seconds = taken if self._seconds is None else 0.7 * self._seconds + 0.3 * taken
+        # Waiting for others' calls is in it, so it falls at once and rises slowly.
+        self._seconds = taken if self._seconds is None else min(taken, 1.05 * self._seconds)
         return predicted
 
     def _image(self, request: PictureRequest) -> Tensor:
@@ -145,9 +146,8 @@ class Readings:
             {"kind": "part", "done", "total"} after each call; after the last one the store holds the `Prediction`.
         """
         x0 = self._image(request)
-        eps = torch.from_numpy(browser_normal(request.noise_seed, x0.numel()).reshape(self.shape)).permute(2, 0, 1)[
-            None
-        ]
+        noise = browser_normal(request.noise_seed, x0.numel()).reshape(self.shape)
+        eps = torch.from_numpy(noise).permute(2, 0, 1)[None]
         t = torch.tensor(self.timesteps)
         eps_hat = torch.empty(len(t), *x0.shape[1:])
         for part in self._batches(len(t), CALL_S):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +169,8 @@ def test_mcp_tools(url):
             out_of_shape = await session.call_tool("elbo_terms", {"x0": [[0]]})
             return tools, good, out_of_range, out_of_shape
 
-    tools, good, out_of_range, out_of_shape = asyncio.run(talk())
+    with ThreadPoolExecutor(1) as thread:  # playwright's event loop runs in this one
+        tools, good, out_of_range, out_of_shape = thread.submit(lambda: asyncio.run(talk())).result()
     assert {f"/{tool.name}" for tool in tools} == set(ENDPOINTS)
     assert all(tool.description and tool.inputSchema["properties"] for tool in tools)
     assert tools[0].inputSchema["properties"]["t"]["maximum"] == 1000

@@ -206,7 +206,7 @@
   //   now, so that those before it end; fetch(key): the one that hands out what "done" names;
   //   start(), part(message), done(what was fetched): what the tab shows; ended(): no answer will come.
   const PAUSE_MS = 120; // strokes that follow each other are one picture
-  const SILENCE_MS = 90_000; // longer than the server is silent unless it is lost: others may be in front
+  const SILENCE_MS = 200_000; // longer than the server is silent unless it is lost: others may be in front
   const visitor = Math.random().toString(36).slice(2);
   function asking(element, { send, expect, fetch, start, part = () => {}, done, ended = () => {} }) {
     const status = element.querySelector(".answer");
@@ -222,7 +222,7 @@
     const end = () => [pause, silence].forEach(clearTimeout);
 
     function giveUp(key = "answer.failed", fields = {}) {
-      stop();
+      forget();
       tell(key, () => ({ ...fields, name: ddpm.say(`field.${fields.name}`), value: fields.value ?? ddpm.say("refused.nothing") }));
       status.classList.add("refused");
     }
@@ -237,7 +237,7 @@
     function ask({ again = false } = {}) {
       const next = { bytes: shared.get("settled"), seed: shared.get("noise") };
       if (!next.bytes || (!again && asked && asked.bytes === next.bytes && asked.seed === next.seed)) return;
-      if (!element.offsetParent) return stop(); // asks when it comes to the front
+      if (!element.offsetParent) return forget(); // asks when it comes to the front
       end();
       asked = next;
       const mine = ++run;
@@ -262,14 +262,19 @@
       status.dataset.state = "done";
     }
 
-    // Answers that are on their way are nobody's any more. The same picture can be asked about again.
+    // Answers that are on their way are nobody's any more.
     function stop() {
       if (status.dataset.state !== "asked") return;
       status.dataset.state = "";
-      asked = null;
       end();
       expectRun(++run);
       ended();
+    }
+
+    // The same, and the picture is asked about again at the next occasion.
+    function forget() {
+      stop();
+      asked = null;
     }
 
     ddpm.onLanguage(() => write());
