@@ -139,9 +139,7 @@ def push(
         ValueError: there is no model in the directory, or it cannot be read.
     """
     directory = Path(directory)
-    for name in MODEL:
-        if not (directory / name).is_file():
-            raise ValueError(f"{directory}: no {name}, so there is no model to push")
+    _need_model(directory, directory)
     repo_id, pushed = repo_id or directory.resolve().name, None
     with contextlib.ExitStack() as stack:
         stack.enter_context(Limit.after(limit_s))
@@ -153,6 +151,7 @@ def push(
             raise HubError(what.reason, what.transient) from None
         try:
             still = stack.enter_context(_still(directory, repo_id))
+            _need_model(still, directory)  # it may have gone meanwhile
             files = {path: _Sums.of(still / path) for path in belongings(still)}
             rows = _rows(still)
         except OSError as error:
@@ -170,6 +169,12 @@ def push(
             but = "it is up there, but could not be pulled back for comparison: " if up else ""
             raise HubError(but + what.reason, what.transient, up) from None
     return pushed
+
+
+def _need_model(files: Path, directory: Path) -> None:
+    for name in MODEL:
+        if not (files / name).is_file():
+            raise ValueError(f"{directory}: no {name}, so there is no model to push")
 
 
 def belongings(directory: Path) -> list[str]:

@@ -289,7 +289,7 @@ def test_refusals_of_the_transport_are_understood_and_not_repeated(client, hub, 
     client.value("check", repo_id=name)
     for path, status in BY_TRANSPORT[client.xet]:
         hub.fail(path=path, status=status, times=-1)
-        message = client.error("push", directory=str(model), repo_id=name)
+        message = client.error("push", directory=str(model), repo_id=name, limit_s=20)
         assert {401: "does not accept the token", 403: "may not write to"}[status] in message, (path, message)
         assert hub.count(path=path) <= 3, "trying again is of no use"
         hub.clear()
