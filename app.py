@@ -59,7 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     missing = None
     try:
         checkpoint = choose(args.model, args.revision)
-    except ValueError as error:
+    except Exception as error:
+        if not isinstance(error, ValueError) and not args.fallback:
+            raise
         print(f"app.py: {error}", file=sys.stderr)
         if not args.fallback:
             return 1

@@ -32,10 +32,11 @@ from accelerate.utils import gather_object
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from ddpm import data, draws, hub, report, state
+from ddpm import data, draws, report, state
 from ddpm.draws import Purpose
 from ddpm.ema import make_ema
 from ddpm.machine import agree, make_accelerator, on_main
+from ddpm.pusher import Pusher
 from ddpm.run import Run, find_state, sample_tiles
 from ddpm.schedule import NoiseSchedule
 from ddpm.unet import build_unet
@@ -296,7 +297,7 @@ def main(config: TrainConfig) -> int:
         signal.signal(number, on_signal)
     try:
         if config.push_to_hub and is_main:
-            pusher = hub.Pusher(config.directory, config.hub_model_id, config.hub_private_repo)
+            pusher = Pusher(config.directory, config.hub_model_id, config.hub_private_repo)
             config = dataclasses.replace(config, hub_model_id=pusher.repo_id)
         with (
             tqdm(total=config.max_train_steps, unit=" steps", disable=not is_main, dynamic_ncols=True) as bar,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import math
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
-from .config import PRESETS, preset, reference_val_loss
+from .config import PRESETS, TrainConfig, preset, reference_val_loss
+from .errors import first_line
 from .metrics import read_metrics
+
+log = logging.getLogger(__name__)
 
 REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 MARK = (
@@ -25,11 +31,20 @@ OF_THE_PLACE = (
 def write(directory: Path, repo_id: str | None = None) -> None:
     """Write README.md anew from what lies in a model directory, unless somebody has made it their own.
 
-    Does nothing for models that train.py did not write.
+    Does nothing for models that train.py did not write. A card that cannot be read or written stays as it is, with a
+    warning: it is worth no training and no push.
 
     Args:
         repo_id: <user>/<name> on the Hub, for the commands in the card.
     """
+    try:
+        _write(directory, repo_id)
+    except Exception as error:  # settings, metrics and card may be anybody's
+        what = f"{type(error).__name__}: " if isinstance(error, LookupError | TypeError | AttributeError) else ""
+        log.warning("README.md stays as it is: %s%s", what, first_line(error))
+
+
+def _write(directory: Path, repo_id: str | None) -> None:
     path, weights = directory / "README.md", directory / "unet/diffusion_pytorch_model.safetensors"
     own_words = path.is_file() and MARK not in path.read_text(encoding="utf-8")
     if own_words or not (directory / "train_config.json").is_file() or not weights.is_file():
@@ -67,7 +82,7 @@ def model_card(
     if not repo_id and REPO_ID.fullmatch(options.get("hub_model_id") or ""):
         repo_id = options["hub_model_id"]
     name = repo_id.split("/")[1] if repo_id else directory.resolve().name
-    data = _dataset(options, images["fingerprint"])
+    data = _dataset(options, images)
     validation, evaluation = _last(rows)
     pixels = f"{images['resolution']}x{images['resolution']}x{images['channels']}"
     target = {"epsilon": "the noise", "sample": "x_0", "v_prediction": "v"}[options["prediction_type"]]
@@ -96,7 +111,7 @@ def model_card(
         "## Data",
         f"{_link(data)}: {images['num_train']:,} training and {images['num_eval']:,} held-out images, {pixels}, "
         f"fingerprint `{images['fingerprint'][:16]}`. "
-        + " ".join(f"{note[:1].upper()}{note[1:]}." for note in images["notes"]),
+        + " ".join(f"{note[:1].upper()}{note[1:]}." for note in reduced(images["notes"])),
         "## Network and diffusion",
         f"`UNet2DModel`: widths {' '.join(map(str, options['block_out_channels']))}, {options['layers_per_block']} "
         f"residual block(s) a level, attention in the middle{_levels(options['attention_levels'])}. "
@@ -106,7 +121,7 @@ def model_card(
         "## Use",
         _use(directory, repo_id, options),
         "## Train and evaluate",
-        _commands(directory, repo_id, options, data, evaluation),
+        _commands(directory, repo_id, settings, data, evaluation),
         "## Limits",
         f"A model for learning how diffusion works. It draws {pixels} images like those it was trained on and nothing "
         "else, without labels or prompts to steer it; what its training images lack or overstate, its samples lack or "
@@ -115,16 +130,31 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _dataset(options: dict[str, Any], fingerprint: str) -> str | None:
+def _dataset(options: dict[str, Any], images: dict[str, Any]) -> str | None:
     """The data's public name; None for a folder on somebody's machine, whose path is nobody's business."""
-    name = options["dataset_name"]
-    if reference_val_loss(options["preset"], fingerprint) is not None:
+    name, source = options["dataset_name"], images.get("source")
+    if reference_val_loss(options["preset"], images["fingerprint"]) is not None:
         return PRESETS[options["preset"]]["dataset_name"]  # the preset's own data, read from a folder
-    return name if _public(name) else None
+    if source is None:  # a run of before this was noted down
+        source = "hub" if name == "digits" or (REPO_ID.fullmatch(name) and not Path(name).exists()) else "folder"
+    return None if source == "folder" else name
 
 
-def _public(name: str) -> bool:
-    return name == "digits" or (bool(REPO_ID.fullmatch(name)) and not Path(name).exists())
+def reduced(value: Any) -> Any:
+    """Of this machine's paths in settings or figures, the last part: the rest is nobody's business."""
+    if isinstance(value, dict):
+        return {key: reduced(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [reduced(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith(("/", "~", "../")):
+        return Path(value).name
+    with contextlib.suppress(ValueError):  # of a command, the words; a path may hold spaces
+        words = shlex.split(value)
+        if value == shlex.join(words) and len(words) > 1:
+            return shlex.join(Path(word).name if word.startswith(("/", "~", "../")) else word for word in words)
+    return re.sub(r"(?<![\w:/.~])~?/[^\s'\":;,()]+", lambda found: Path(found[0]).name, value)
 
 
 def _link(data: str | None) -> str:
@@ -228,10 +258,14 @@ def _measured(validation: dict[str, Any], evaluation: dict[str, Any]) -> str:
 def _settings(settings: dict[str, Any], rows: list[dict[str, Any]], data: str | None) -> str:
     """Every setting, folded away."""
     machine = settings["machine"]
-    lines = {f"`{k}`": _shown(v) for k, v in settings["options"].items() if k not in OF_THE_PLACE[1:]}
+    lines = {
+        f"`{k}`": _shown(v)
+        for k, v in (TrainConfig().to_json() | settings["options"]).items()
+        if k not in OF_THE_PLACE[1:]
+    }
     lines["`dataset_name`"] = data or "a folder"
     lines["machine"] = f"{machine['processor']}, {machine['processes']} process(es), {machine['threads']} threads"
-    speeds = sorted(row["images_per_second"] for row in rows if row["kind"] == "train")
+    speeds = sorted(row["images_per_second"] for row in rows if row["kind"] == "train" and "images_per_second" in row)
     if speeds:
         lines["speed"] = f"{speeds[len(speeds) // 2]:.0f} images/s (median)"
     lines["versions"] = ", ".join(f"{package} {version}" for package, version in settings["versions"].items())
@@ -250,14 +284,14 @@ def _use(directory: Path, repo_id: str | None, options: dict[str, Any]) -> str:
     return f"""```python
 from diffusers import DDPMPipeline
 
-pipeline = DDPMPipeline.from_pretrained("{model}"){where}
+pipeline = DDPMPipeline.from_pretrained({json.dumps(model, ensure_ascii=False)}){where}
 images = pipeline(batch_size=16, num_inference_steps={options["num_train_timesteps"]}).images
 ```
 
 In the page that shows every step of the way, from a checkout of the Space:
 
 ```
-python app.py --model {model}
+python app.py --model {shlex.quote(model)}
 ```"""
 
 
@@ -267,25 +301,40 @@ def _folder(directory: Path) -> str:
 
 
 def _commands(
-    directory: Path, repo_id: str | None, options: dict[str, Any], data: str | None, evaluation: dict[str, Any]
+    directory: Path, repo_id: str | None, settings: dict[str, Any], data: str | None, evaluation: dict[str, Any]
 ) -> str:
     """How to get the same model and the same figures."""
-    evaluate = evaluation.get("command") or f"python -m ddpm.evaluate {repo_id or _folder(directory)}"
-    folder = str(evaluation.get("dataset") or options["dataset_name"])
-    if not _public(folder):
-        evaluate = evaluate.replace(folder, data or "FOLDER")
-    return f"```\n{command(options | {'dataset_name': data or 'FOLDER'}, options['preset'])}\n{evaluate}\n```"
+    options, machine, model = settings["options"], settings["machine"], repo_id or _folder(directory)
+    words = shlex.split(evaluation.get("command") or "")
+    if len(words) > 3 and words[2] == "ddpm.evaluate":  # python -m ddpm.evaluate MODEL ...
+        words[3] = model
+        words = [(data or "FOLDER") if word == options["dataset_name"] else word for word in words]
+        words = ["FOLDER" if word.startswith(("/", "~", "../")) else word for word in words]
+    else:
+        words = ["python", "-m", "ddpm.evaluate", model]
+    train = command(options | {"dataset_name": data or "FOLDER"}, options["preset"], machine)
+    return f"```\n{train}\n{shlex.join(words)}\n```"
 
 
-def command(options: dict[str, Any], preset_name: str) -> str:
-    """The command line that trains with these options: the preset, and what differs from it."""
-    defaults = preset(preset_name).to_json()
-    words = ["accelerate launch train.py", f"--preset {preset_name}"]
+def command(options: dict[str, Any], preset_name: str, machine: dict[str, Any]) -> str:
+    """The command line that trains with these options: the preset, and what differs from it.
+
+    Args:
+        machine: `processes` and `device`, as train_config.json has them.
+    """
+    defaults, processes = preset(preset_name).to_json(), machine["processes"]
+    launch = "accelerate launch"
+    if processes > 1:
+        on_cpus = str(machine["device"]).startswith("cpu")
+        launch = f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node {processes}" if on_cpus else launch
+        launch += "" if on_cpus else f" --num_processes {processes}"
+    words = [f"{launch} train.py", f"--preset {preset_name}"]
     for name, value in options.items():
         if name in OF_THE_PLACE or value is None or _shown(value) == _shown(defaults.get(name)):
             continue
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no_{name}")
         else:
-            words.append(f"--{name} {_shown(value)}" if value not in ([], ()) else f"--{name}")
+            values = value if isinstance(value, list | tuple) else [value]
+            words.append(" ".join([f"--{name}", *(shlex.quote(str(v)) for v in values)]))
     return " ".join(words)

@@ -5,11 +5,12 @@ Reading takes safetensors and JSON only: a stranger's checkpoint can be wrong, b
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ EMBEDDED = Path(__file__).parent / "assets" / "mnist"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PIPELINES = ("DDPMPipeline", "DDIMPipeline")  # of pixels; a UNet2DModel of LDMPipeline draws latents
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack")
+UNET_SETTINGS = set(inspect.signature(UNet2DModel.__init__).parameters) - {"self"}
+SPACINGS = ("linspace", "leading", "trailing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +132,8 @@ def load(directory: str | os.PathLike, name: str | None = None, revision: str | 
         layout = Layout.of({path.relative_to(directory).as_posix() for path in files})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    _, scheduler_config = read_configs(directory, layout, where)
+    unet_config, scheduler = read_configs(directory, layout, where)
+    check_weights(unet_config, (directory / layout.weights).stat().st_size, layout, where)
     try:
         unet, info = UNet2DModel.from_pretrained(
             (directory / layout.weights).parent,
@@ -138,67 +142,110 @@ def load(directory: str | os.PathLike, name: str | None = None, revision: str | 
             torch_dtype=torch.float32,
             output_loading_info=True,
         )
-        scheduler = DDPMScheduler.from_config(scheduler_config)
-        NoiseSchedule.from_scheduler(scheduler)
     except Exception as error:  # whatever diffusers and safetensors raise for damaged files
         raise ValueError(f"{where}: cannot be loaded ({first_line(error)})") from error
     if info["missing_keys"]:
         raise ValueError(f"{where}: the weights lack {', '.join(sorted(info['missing_keys'])[:3])}")
     unet.eval().requires_grad_(False)
-    config_file = directory / "train_config.json"
     return Checkpoint(
         name=name or directory.resolve().name,
         unet=unet,
         scheduler=scheduler,
         directory=directory,
         revision=revision,
-        config=_settings(config_file) if config_file.is_file() else {},
-        metrics=read_metrics(directory / "metrics.jsonl"),
+        config=_optional(where, "its settings", lambda: _settings(directory)) or {},
+        metrics=_optional(where, "what was measured", lambda: read_metrics(directory / "metrics.jsonl")) or [],
     )
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def _optional(where: str, what: str, read: Callable[[], Any]) -> Any:
+    """What `read` returns; None, with a warning, where a file cannot be read that a model can do without."""
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        log.warning("%s: without %s: %s", where, what, first_line(error))
+        return None
+
+
+def _settings(directory: Path) -> dict[str, Any]:
     """train_config.json, or nothing where it is not what train.py writes."""
-    settings = _read_json(path)
-    known = isinstance(settings, dict) and all(isinstance(settings.get(k), dict) for k in ("options", "data"))
+    if not (directory / "train_config.json").is_file():
+        return {}
+    settings = _read_json(directory, "train_config.json")
+    known = all(isinstance(settings.get(k), dict) for k in ("options", "data"))
     return settings if known else {}
 
 
-def read_configs(directory: Path, layout: Layout, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Configurations of network and scheduler, checked: all that must be known before weights are fetched or read.
+def read_configs(directory: Path, layout: Layout, where: str) -> tuple[dict[str, Any], DDPMScheduler]:
+    """The network's configuration and the scheduler, checked: all that must be known before weights are fetched.
 
     Args:
         where: what messages call the model.
     Raises:
         ValueError: this project cannot compute with them.
     """
-    if layout.index:
-        _check_index(_read_json(directory / layout.index), where)
-    unet = _read_json(directory / layout.unet_config)
-    if layout.scheduler_config:
-        scheduler = _read_json(directory / layout.scheduler_config)
-    else:
+    try:
+        index, unet, scheduler = (
+            _read_json(directory, part) if part else None
+            for part in (layout.index, layout.unet_config, layout.scheduler_config)
+        )
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if index is not None:
+        _check_index(index, where)
+    if scheduler is None:
         log.warning("%s: no scheduler_config.json; the paper's betas are assumed, 1e-4 to 0.02 in 1000 steps", where)
         scheduler = dict(DDPMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02).config)
         scheduler["_class_name"] = "DDPMScheduler"
     _check(where, unet, scheduler)
-    return unet, scheduler
-
-
-def num_parameters(unet_config: dict[str, Any]) -> int:
-    """Of the network that a configuration describes, without making its weights."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in UNet2DModel.from_config(unet_config).parameters())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error})") from None
+        made = DDPMScheduler.from_config(scheduler)
+        NoiseSchedule.from_scheduler(made)
+    except Exception as error:  # whatever diffusers raises
+        raise ValueError(f"{where}: its scheduler cannot be made ({first_line(error)})") from None
+    return unet, made
+
+
+def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where: str) -> None:
+    """Refuse a network that cannot be made or computed, and weights that cannot be its own, without making any.
+
+    Args:
+        unet_config: as `read_configs` returns it.
+        size: of the file of weights, in bytes.
+    Raises:
+        ValueError: why.
+    """
+    pixels = (1, unet_config["in_channels"], *[unet_config["sample_size"]] * 2)
+    try:
+        with torch.device("meta"), torch.no_grad():
+            unet = UNet2DModel.from_config(unet_config)
+            expected = sum(p.numel() for p in unet.parameters())
+            fits = 2 * expected <= size <= 8 * expected + 2**20  # 16 to 64 bits each, and a header
+            shape = tuple(unet(torch.empty(pixels), torch.zeros(1, dtype=torch.int64)).sample.shape) if fits else pixels
+        if shape != pixels:
+            raise ValueError(f"it turns {pixels[2]}x{pixels[3]} pixels into {shape[2]}x{shape[3]}")
+    except Exception as error:  # whatever diffusers raises for a configuration that makes no network
+        raise ValueError(f"{where}: {layout.unet_config} makes no network ({first_line(error)[:200]})") from None
+    if not fits:
+        raise ValueError(
+            f"{where}: {layout.weights} has {size:,} bytes, and the network {expected:,} parameters; they do not "
+            "belong together"
+        )
+
+
+def _read_json(directory: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((directory / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is not readable as JSON ({first_line(error)[:200]})") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: a JSON object is needed")
+        raise ValueError(f"{name}: a JSON object is needed")
     return content
+
+
+def _shown(value: object) -> str:
+    """Anybody's value in one line."""
+    return "".join(c if c.isprintable() else "?" for c in str(value)[:100])
 
 
 def _check_index(index: dict[str, Any], where: str) -> None:
@@ -206,13 +253,14 @@ def _check_index(index: dict[str, Any], where: str) -> None:
     kind = index.get("_class_name")
     if kind not in PIPELINES:
         own = ", with code of its own, which is never run" if isinstance(kind, list) else ""
-        raise ValueError(f"{where}: the pipeline is a {kind}{own}; a DDPMPipeline is needed")
+        raise ValueError(f"{where}: the pipeline is a {_shown(kind)}{own}; a DDPMPipeline is needed")
     parts = {name: part for name, part in index.items() if not name.startswith("_")}
     for name, part in parts.items():
         library = part[0] if isinstance(part, list) and len(part) == 2 else None
         if name not in ("unet", "scheduler") or library != "diffusers":
             raise ValueError(
-                f"{where}: the pipeline's {name} is {part}; only a unet and a scheduler of diffusers are read"
+                f"{where}: the pipeline's {_shown(name)} is {_shown(part)}; only a unet and a scheduler of diffusers "
+                "are read"
             )
 
 
@@ -221,10 +269,10 @@ def _check(where: str, unet: dict[str, Any], scheduler: dict[str, Any]) -> None:
 
     def need(ok: bool, what: str) -> None:
         if not ok:
-            raise ValueError(f"{where}: {what}")
+            raise ValueError(f"{where}: {''.join(c if c.isprintable() else '?' for c in what[:300])}")
 
     def whole(value: object, low: int, high: int) -> bool:
-        return isinstance(value, int) and low <= value <= high
+        return type(value) is int and low <= value <= high
 
     kind = unet.get("_class_name")
     need(kind == "UNet2DModel", f"the network is a {kind}; a UNet2DModel is needed")
@@ -234,6 +282,10 @@ def _check(where: str, unet: dict[str, Any], scheduler: dict[str, Any]) -> None:
     need(channels in ((1, 1), (3, 3)), f"in and out channels {channels}: 1 or 3, both the same, are needed")
     labels = unet.get("num_class_embeds") or unet.get("class_embed_type")
     need(not labels, "the network needs class labels; an unconditional one is needed")
+    unknown = sorted(key for key in unet if not key.startswith("_") and key not in UNET_SETTINGS)
+    need(not unknown, f"the network's configuration has {', '.join(unknown[:3])}, which a UNet2DModel does not know")
+    padding = unet.get("downsample_padding", 1)
+    need(whole(padding, 0, 1), f"downsample_padding {padding}: 0 or 1 is needed")
     # Bounds that no real network meets: building one to count its parameters must not take the machine down.
     widths = unet.get("block_out_channels", [])
     need(
@@ -253,6 +305,17 @@ def _check(where: str, unet: dict[str, Any], scheduler: dict[str, Any]) -> None:
     )
     variance = scheduler.get("variance_type", "fixed_small")
     need(variance in VARIANCE_TYPES, f"variance_type {variance!r}: one of {', '.join(VARIANCE_TYPES)} is needed")
+    spacing = scheduler.get("timestep_spacing", "leading")
+    need(spacing in SPACINGS, f"timestep_spacing {spacing!r}: one of {', '.join(SPACINGS)} is needed")
+    betas = scheduler.get("trained_betas")
+    need(
+        betas is None or (isinstance(betas, list) and len(betas) == steps),
+        f"trained_betas: as many as num_train_timesteps, {steps}, are needed",
+    )
+    need(not scheduler.get("thresholding"), "the scheduler thresholds x_0, which is not computed here")
+    if unet.get("time_embedding_type") == "learned":
+        known = unet.get("num_train_timesteps")
+        need(whole(known, steps, 10_000), f"num_train_timesteps {known} of the network: {steps} to 10000 is needed")
 
 
 def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any]) -> None:

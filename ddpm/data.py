@@ -68,6 +68,7 @@ class Images:
     train_labels: np.ndarray | None = None
     eval_labels: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    source: str | None = None  # digits, folder or hub
 
     @property
     def channels(self) -> int:
@@ -122,7 +123,7 @@ def _open(folder: Path) -> Images:
         splits[split] = np.memmap(folder / f"{split}.u8", np.uint8, mode="r", shape=shape)
         if split in meta["labelled"]:
             splits[f"{split}_labels"] = np.fromfile(folder / f"{split}.labels", np.int64)
-    return Images(**splits, fingerprint=meta["fingerprint"], notes=meta["notes"])
+    return Images(**splits, fingerprint=meta["fingerprint"], notes=meta["notes"], source=meta["source"]["kind"])
 
 
 # --- where the images come from ---------------------------------------------------------------------------------------

@@ -8,12 +8,22 @@ from typing import Any
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics.jsonl; a last line that a crash cut off is left out. Empty where there is no file."""
-    rows = []
+    """Rows of a metrics.jsonl, which all have a kind and a step; empty where there is no file.
+
+    A last line that a crash cut off is left out, and in other people's files whatever is no row.
+
+    Raises:
+        ValueError: it is no text, or nested without end.
+    """
+    rows: list[dict[str, Any]] = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
+            except RecursionError:
+                raise ValueError(f"{path.name} is nested too deeply") from None
             except ValueError:
                 break
+            if isinstance(row, dict) and isinstance(row.get("kind"), str) and isinstance(row.get("step"), int):
+                rows.append(row)
     return rows

@@ -128,6 +128,7 @@ class Run:
                 "num_eval": len(images.eval),
                 "resolution": images.resolution,
                 "channels": images.channels,
+                "source": images.source,
                 "notes": images.notes,
             },
             "network": network,

@@ -24,7 +24,8 @@ import torch
 from accelerate.state import AcceleratorState
 
 import train as trainer
-from ddpm import hub
+from ddpm import hub, transport
+from ddpm import pusher as pushing
 from ddpm.config import preset
 
 SKIPPING_TIME = types.SimpleNamespace(**vars(time) | {"sleep": lambda seconds: time.sleep(min(seconds, 0.02))})
@@ -76,20 +77,36 @@ def train(output_dir, **options):
     return trainer.main(config)
 
 
+def milestone(directory, whole=True, **args):
+    """A milestone, waited for, and then a last push of other weights, or none."""
+    pushes, weights = (
+        pushing.Pusher(Path(directory), **args),
+        Path(directory) / "unet/diffusion_pytorch_model.safetensors",
+    )
+    pushes.submit(6)
+    pushes._thread.join(60)
+    first, other = pushes.up, bytearray(weights.read_bytes())
+    other[-1] ^= 1
+    weights.unlink()
+    weights.write_bytes(other)
+    done = pushes.finish(12) if whole else pushes.abandon()
+    return {"first": first, "up": pushes.up, "done": done}
+
+
 def pusher(directory, steps, pause_s, **args):
     """Submit now and then, as a training does; how long each submission took."""
-    pushing, seconds = hub.Pusher(Path(directory), **args), []
+    pushes, seconds = pushing.Pusher(Path(directory), **args), []
     for step in range(steps):
         (Path(directory) / "metrics.jsonl").write_text(
             json.dumps({"kind": "train", "step": step, "images_per_second": 1})
         )
         began = time.monotonic()
-        pushing.submit(step)
+        pushes.submit(step)
         seconds.append(time.monotonic() - began)
         time.sleep(pause_s)
     began = time.monotonic()
-    done = pushing.finish(steps)
-    return {"submit_s": max(seconds), "finish_s": time.monotonic() - began, "done": done, "up": pushing.up}
+    done = pushes.finish(steps)
+    return {"submit_s": max(seconds), "finish_s": time.monotonic() - began, "done": done, "up": pushes.up}
 
 
 def answer(line: str) -> dict:
@@ -104,7 +121,8 @@ def answer(line: str) -> dict:
     patches.enter_context(mock.patch.object(constants, "HF_HUB_CACHE", settings.pop("cache", constants.HF_HUB_CACHE)))
     patches.enter_context(mock.patch.object(constants, "HF_HUB_OFFLINE", settings.pop("offline", False)))
     for name, value in settings.items():
-        patches.enter_context(mock.patch.object(hub, name, value))
+        module = next(m for m in (transport, pushing, hub) if name in vars(m))
+        patches.enter_context(mock.patch.object(module, name, value))
     said = io.StringIO()
     handler = logging.StreamHandler(said)
     logging.getLogger().addHandler(handler)
@@ -122,7 +140,7 @@ def answer(line: str) -> dict:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     logging.getLogger().setLevel(logging.INFO)
-    hub.FIRST_WAIT_S = 0.02
+    transport.FIRST_WAIT_S = 0.02
     huggingface_hub.utils._http.time = SKIPPING_TIME
     answers, sys.stdout = sys.stdout, sys.stderr
     print("{}", file=answers, flush=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -109,7 +110,34 @@ def test_saving_replaces_and_leaves_nothing_behind(model):
             "no unet/diffusion_pytorch_model.safetensors",
         ),
         (lambda m: (m / "unet/config.json").write_text("{"), "not readable as JSON"),
-        (lambda m: (m / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04pickle"), "cannot be loaded"),
+        (lambda m: (m / "model_index.json").write_bytes(b"\xff{}"), "model: model_index.json is not readable as JSON"),
+        (
+            lambda m: edit(m / "unet/config.json", quantization_config={"a": 1}),
+            "quantization_config, which a UNet2DModel",
+        ),
+        (lambda m: edit(m / "unet/config.json", downsample_padding=3), "downsample_padding 3: 0 or 1"),
+        (lambda m: edit(m / "unet/config.json", sample_size=9), "makes no network"),
+        (
+            lambda m: edit(m / "unet/config.json", time_embedding_type="learned", num_train_timesteps=10**10),
+            "num_train_timesteps 10000000000 of the network: 1000 to 10000",
+        ),
+        (lambda m: edit(m / "unet/config.json", time_embedding_dim=10**9), "do not belong together"),
+        (
+            lambda m: edit(m / "scheduler/scheduler_config.json", trained_betas=[0.1, 0.2]),
+            "as many as num_train_timesteps",
+        ),
+        (lambda m: edit(m / "scheduler/scheduler_config.json", thresholding=True), "which is not computed here"),
+        (lambda m: edit(m / "scheduler/scheduler_config.json", timestep_spacing="odd"), "timestep_spacing 'odd'"),
+        (lambda m: edit(m / "scheduler/scheduler_config.json", beta_schedule="odd"), "its scheduler cannot be made"),
+        (lambda m: (m / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04pickle"), "belong together"),
+        (
+            lambda m: (m / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04pickle" * 20_000),
+            "cannot be loaded",
+        ),
+        (
+            lambda m: (m / "unet/config.json").write_text("[" * 200_000),
+            "model: unet/config.json is not readable as JSON",
+        ),
         (lambda m: (m / "unet/config.json").write_text("[]"), "a JSON object is needed"),
         (lambda m: forget_a_tensor(m), "the weights lack conv_out.bias"),
         (
@@ -126,7 +154,7 @@ def test_saving_replaces_and_leaves_nothing_behind(model):
         (lambda m: edit(m / "unet/config.json", sample_size=[8, 16]), r"sample_size \[8, 16\]"),
         (lambda m: edit(m / "unet/config.json", in_channels=4, out_channels=4), r"\(4, 4\): 1 or 3"),
         (lambda m: edit(m / "unet/config.json", num_class_embeds=10), "unconditional one is needed"),
-        (lambda m: edit(m / "unet/config.json", block_out_channels=[8, 32]), "cannot be loaded"),
+        (lambda m: edit(m / "unet/config.json", block_out_channels=[8, 12]), "cannot be loaded|makes no network"),
         (lambda m: DDIMScheduler().save_pretrained(m / "scheduler"), "DDIMScheduler; a DDPMScheduler is needed"),
         (lambda m: edit(m / "scheduler/scheduler_config.json", prediction_type="flow"), "'flow': one of epsilon"),
         (
@@ -140,6 +168,24 @@ def test_what_cannot_be_used_is_refused_with_the_reason(model, spoil, message):
     with pytest.raises(ValueError, match=message) as error:
         checkpoint.load(model)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("metrics.jsonl", b"[" * 200_000, 0),
+        ("metrics.jsonl", b"\xff\xfe{}\n", 0),
+        ("metrics.jsonl", b'1\n[2]\n{"kind": "train"}\n{"kind": "train", "step": 3}\n', 1),
+        ("train_config.json", b"[" * 200_000, 0),
+        ("train_config.json", b"\xff", 0),
+        ("train_config.json", b'{"options": 1}', 0),
+    ],
+)
+def test_a_model_loads_without_what_only_tells_about_it(model, caplog, name, content, rows):
+    (model / name).write_bytes(content)
+    loaded = checkpoint.load(model)
+    assert (loaded.config, len(loaded.metrics)) == ({}, rows)
+    assert ("without" in caplog.text) == (not rows and content != b'{"options": 1}')
 
 
 def test_old_checkpoints_load(tmp_path):
@@ -225,7 +271,7 @@ def card_of(*rows, **options):
     settings = json.loads((checkpoint.EMBEDDED / "train_config.json").read_text())
     settings["options"] |= options
     rows = checkpoint.read_metrics(checkpoint.EMBEDDED / "metrics.jsonl") + list(rows)
-    return hub.model_card(checkpoint.EMBEDDED, settings, rows, 1_428_361)
+    return card.model_card(checkpoint.EMBEDDED, settings, rows, 1_428_361)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +318,45 @@ def test_the_cards_commands_are_understood_and_train_the_same():
     everything = TrainConfig().to_json().keys()
     shown = {name for name in everything if f"| `{name}` |" in text}
     assert everything - shown == set("output_dir resume_from_checkpoint num_cpu_threads report_to push_to_hub hub_model_id hub_private_repo".split())  # fmt: skip
+
+
+def test_the_cards_commands_say_how_many_processes_and_quote():
+    from ddpm.config import PRESETS
+
+    options = PRESETS["mnist"] | {"dataset_name": "data/my faces", "image_column": "it's"}
+    on_gpus = card.command(options, "mnist", {"processes": 8, "device": "cuda:0"})
+    assert on_gpus.startswith("accelerate launch --num_processes 8 train.py --preset mnist ")
+    assert shlex.split(on_gpus)[-4:] == ["--dataset_name", "data/my faces", "--image_column", "it's"]
+    on_cpus = card.command(options, "mnist", {"processes": 2, "device": "cpu"})
+    assert on_cpus.startswith("ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 train.py --preset mnist ")
+
+
+def test_whether_data_are_public_is_what_training_noted_down(model):
+    """And not whether there is such a folder where the card is written."""
+    settings = json.loads((checkpoint.EMBEDDED / "train_config.json").read_text())
+    settings["data"] |= {"fingerprint": 64 * "0"}
+    settings["options"] |= {"dataset_name": "data/faces"}
+    for source, shown in (("folder", False), ("hub", True)):
+        settings["data"]["source"] = source
+        (model / "train_config.json").write_text(json.dumps(settings))
+        card.write(model)
+        assert ("hf.co/datasets/data/faces" in (model / "README.md").read_text()) == shown
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: (m / "README.md").write_bytes(b"caf\xe9"),
+        lambda m: (m / "train_config.json").write_text("{}"),
+        lambda m: (m / "metrics.jsonl").write_bytes(b"\xff"),
+        lambda m: (m / "README.md").mkdir() or (m / "README.md/x").write_text(""),
+    ],
+)
+def test_a_card_that_cannot_be_written_stops_nothing(model, spoil, caplog):
+    shutil.copy(checkpoint.EMBEDDED / "train_config.json", model)
+    spoil(model)
+    card.write(model)
+    assert "README.md stays as it is" in caplog.text
 
 
 def test_a_card_that_somebody_made_their_own_stays(model):
