@@ -104,7 +104,7 @@ def model_card(
         )
     if (directory / "strip.png").is_file():
         parts.append("![one reverse trajectory: x_t over the network's guess of x_0](strip.png)")
-    parts += ["## Measured", _measured(validation, evaluation)]
+    parts += ["## Measured", _measured(validation, evaluation, options["num_train_timesteps"])]
     if (directory / "training.png").is_file():
         parts.append("![loss against step, and by timestep](training.png)")
     parts += [
@@ -218,7 +218,7 @@ def _table(lines: dict[str, object]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in lines.items())])
 
 
-def _measured(validation: dict[str, Any], evaluation: dict[str, Any]) -> str:
+def _measured(validation: dict[str, Any], evaluation: dict[str, Any], num_timesteps: int) -> str:
     """What there are figures for, and how they came about."""
     lines: dict[str, object] = {}
     if validation:
@@ -226,9 +226,13 @@ def _measured(validation: dict[str, Any], evaluation: dict[str, Any]) -> str:
     if "bits_per_dim" in evaluation:
         error = evaluation.get("bits_per_dim_se")
         held = f"{evaluation['num_images']:,} images" if "num_images" in evaluation else "images"
+        split = evaluation.get("split", "test")
+        where = "held out" if split == "held out" else f"of split {split}"
+        few = evaluation.get("timesteps")
+        how = f", estimated from {few} timesteps each" if few and few < num_timesteps else ", all timesteps"
         lines["bits/dim, upper bound"] = (
             f"**{evaluation['bits_per_dim']:.4f}**{f' ± {error:.4f} (standard error)' if error is not None else ''}, "
-            f"{held} of split {evaluation.get('split', 'test')}, variance {evaluation.get('variance_type')}"
+            f"{held} {where}{how}, variance {evaluation.get('variance_type')}"
         )
         terms = (("prior", "prior_bits"), ("KL terms", "kl_bits_total"), ("reconstruction", "reconstruction_bits"))
         of_bound = [f"{name} {evaluation[key]:.4g}" for name, key in terms if evaluation.get(key) is not None]
@@ -305,15 +309,16 @@ def _commands(
 ) -> str:
     """How to get the same model and the same figures."""
     options, machine, model = settings["options"], settings["machine"], repo_id or _folder(directory)
-    words = shlex.split(evaluation.get("command") or "")
-    if len(words) > 3 and words[2] == "ddpm.evaluate":  # python -m ddpm.evaluate MODEL ...
-        words[3] = model
-        words = [(data or "FOLDER") if word == options["dataset_name"] else word for word in words]
-        words = ["FOLDER" if word.startswith(("/", "~", "../")) else word for word in words]
-    else:
-        words = ["python", "-m", "ddpm.evaluate", model]
-    train = command(options | {"dataset_name": data or "FOLDER"}, options["preset"], machine)
-    return f"```\n{train}\n{shlex.join(words)}\n```"
+    lines = [command(options | {"dataset_name": data or "FOLDER"}, options["preset"], machine)]
+    for name in ("command", "samples_command"):
+        words = shlex.split(evaluation.get(name) or "")
+        if len(words) > 3 and words[2] == "ddpm.evaluate":  # python -m ddpm.evaluate MODEL ...
+            words[3] = model
+            words = [(data or "FOLDER") if word == options["dataset_name"] else word for word in words]
+            lines.append(shlex.join("FOLDER" if word.startswith(("/", "~", "../")) else word for word in words))
+    if len(lines) == 1:
+        lines.append(shlex.join(["python", "-m", "ddpm.evaluate", model]))
+    return "```\n" + "\n".join(lines) + "\n```"
 
 
 def command(options: dict[str, Any], preset_name: str, machine: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ class EvaluateConfig:
     batch_size: int = option(64, "run", "most images in one call of the network")
     num_cpu_threads: int = option(0, "run", "per process on the CPU; 0: physical cores / local processes")
     output: str = option("report.json", "run", "the report; pictures are written beside it under its name")
-    record: bool = option(False, "run", "also write the figures into the model's metrics.jsonl and card (a directory)")
+    record: bool = option(False, "run", "also write the numbers into the model's metrics.jsonl and card (a directory)")
 
     def validate(self) -> None:
         """Refuse impossible values.
@@ -88,6 +88,7 @@ import json
 import logging
 import math
 import os
+import re
 import shlex
 import time
 from pathlib import Path
@@ -305,7 +306,7 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
     if _count(config, images) < 2:
         raise ValueError(f"{len(images.eval)} held-out image: 2 are needed for a standard error; pass --eval_split")
     output = Path(config.output)
-    on_main(accelerator, lambda: _ready(config, model, output))
+    on_main(accelerator, lambda: _ready(config, model, images, output))
     if accelerator.is_main_process:
         for note in images.notes:
             log.info("%s", note)
@@ -313,7 +314,10 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
     per_image = (config.timesteps + 1) if config.timesteps else T
     calls = _count(config, images) * per_image + NUM_VALIDATION + config.num_samples * steps
     with tqdm(
-        total=calls // accelerator.num_processes, unit=" images", smoothing=0, disable=not accelerator.is_main_process
+        total=calls // accelerator.num_processes,
+        unit=" network evaluations",
+        smoothing=0,
+        disable=not accelerator.is_main_process,
     ) as bar:
         bar.set_description("bits/dim")
         bound = measure_bound(config, model, images, accelerator, bar)
@@ -325,7 +329,7 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
             "model": model.name,
             "revision": model.revision,
             "dataset": _public_name(options, model, images),
-            "split": options.eval_split or "held out",
+            "split": options.eval_split or _held_out_split(images),
             **bound,
             "val_loss": float(loss) / NUM_VALIDATION,
             "seed": config.seed,
@@ -345,7 +349,7 @@ def evaluate(config: EvaluateConfig, model: checkpoint.Checkpoint | None = None)
     return figures
 
 
-def _ready(config: EvaluateConfig, model, output: Path) -> None:
+def _ready(config: EvaluateConfig, model, images: data.Images, output: Path) -> None:
     """Refuse what could only fail after the work is done.
 
     Raises:
@@ -358,8 +362,18 @@ def _ready(config: EvaluateConfig, model, output: Path) -> None:
         directory = Path(config.model)
         if not (directory.is_dir() and model.config and any(row["kind"] == "validation" for row in model.metrics)):
             raise ValueError(f"--record: {directory} is no directory of a run that has validated its model")
+        if not _same_data(model, images):
+            raise ValueError(
+                f"--record: {config.dataset_name} is not what {directory} was trained on, and the card speaks of that"
+            )
         with _alone(directory):
             pass
+
+
+def _held_out_split(images: data.Images) -> str:
+    """The split that the notes say was chosen, or "held out" where there is none."""
+    found = (re.search("held out: split '(.+?)'", note) for note in images.notes)
+    return next((match[1] for match in found if match), "held out")
 
 
 def _alone(directory: Path):
@@ -368,17 +382,22 @@ def _alone(directory: Path):
 
 
 def write(output: Path, figures: dict[str, Any]) -> None:
-    """The report and its curves."""
+    """The report and its curves, in the place of all pictures of an earlier one."""
+    if "num_samples" not in figures:
+        for name in ("samples", "neighbours"):
+            output.with_name(f"{output.stem}-{name}.png").unlink(missing_ok=True)
     report.write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     report.save_elbo_plot(figures, output.with_suffix(".png"))
 
 
 def _public_name(options: data.DataOptions, model, images: data.Images) -> str:
     """The dataset as others know it: a folder with the very pixels of the training is what the model was trained on."""
-    trained = model.config.get("data", {}).get("fingerprint")
-    if trained == images.fingerprint:
-        return model.config["options"]["dataset_name"]
-    return options.dataset_name
+    return model.config["options"]["dataset_name"] if _same_data(model, images) else options.dataset_name
+
+
+def _same_data(model, images: data.Images) -> bool:
+    """Whether the images are, to the pixel, those that the model was trained on."""
+    return model.config.get("data", {}).get("fingerprint") == images.fingerprint
 
 
 def command(config: EvaluateConfig, options: data.DataOptions, model, images: data.Images) -> str:
@@ -398,19 +417,28 @@ def command(config: EvaluateConfig, options: data.DataOptions, model, images: da
 
 
 def record(directory: Path, figures: dict[str, Any]) -> None:
-    """The figures as a row of metrics.jsonl, in the place of an earlier evaluation's, and in the model card.
+    """The figures as a row of metrics.jsonl, in the place of an earlier evaluation's, and in the model card. Figures of
+    samples that were not measured again stay, with the command that they came from.
 
     Raises:
         ValueError: a training runs there, whose rows must not be lost.
     """
     left_out = ("kl_bits", "eps_mse", "kl_weight_bits", "model", "revision", "device", "versions")
     with _alone(directory):
-        rows = [row for row in checkpoint.read_metrics(directory / "metrics.jsonl") if row["kind"] != "evaluation"]
+        rows = checkpoint.read_metrics(directory / "metrics.jsonl")
+        earlier = next((row for row in rows if row["kind"] == "evaluation"), {})
+        rows = [row for row in rows if row["kind"] != "evaluation"]
         last = max(rows, key=lambda row: row["step"])
         row = {"kind": "evaluation", "step": last["step"], "images": last["images"]}
-        rows.append(row | {name: value for name, value in figures.items() if name not in left_out})
+        row |= {name: value for name, value in figures.items() if name not in left_out}
+        if "num_samples" not in row and "num_samples" in earlier and earlier["step"] == row["step"]:
+            row |= {name: value for name, value in earlier.items() if name not in row}
+            row.setdefault("samples_command", earlier["command"])
+            log.info("The figures of samples in %s stay as measured before", directory / "README.md")
+        rows.append(row)
         report.write_text(directory / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
         card.write(directory)
+    log.info("Recorded in %s and %s", directory / "metrics.jsonl", directory / "README.md")
 
 
 def table(figures: dict[str, Any]) -> str:

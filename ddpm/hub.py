@@ -84,7 +84,7 @@ def check_access(repo_id: str, private: bool = False) -> str:
 
     try:
         with Limit.after(LOOKUP_LIMIT_S):
-            api = client()
+            api = client(writing=True)
             repo_id = _claimed(api, repo_id, private, tries=3)
             # Sends nothing: asks how this file would have to be sent, which only who may write is told. That the
             # repository exists, or could be created, says nothing about the right to write to it.
@@ -144,7 +144,7 @@ def push(
     with contextlib.ExitStack() as stack:
         stack.enter_context(Limit.after(limit_s))
         try:
-            api = client()
+            api = client(writing=True)
             repo_id = _claimed(api, repo_id, private)
         except Exception as error:
             what = trouble(error, repo_id, writing=True)
@@ -382,7 +382,7 @@ def pull(id_or_dir: str | os.PathLike, revision: str | None = None) -> Checkpoin
             return load(folder, name, info.sha)
     folder = None if what.refused else _cached(name, revision, where)
     if folder is None:
-        raise ValueError(f"{where} cannot be pulled: {what.reason}")
+        raise ValueError(f"{where} cannot be pulled: {what.reason}; nor is there such a directory here")
     log.warning("%s: %s; using the copy in the cache, commit %s", name, what.reason, folder.name)
     return dataclasses.replace(load(folder, name, folder.name), offline=True)
 

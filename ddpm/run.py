@@ -218,7 +218,9 @@ class Run:
                 tracker.log_images({"samples": shown}, step=step, **options)
 
     def _plot(self) -> None:
-        reference = reference_val_loss(self.config.preset, self.images.fingerprint)
+        usual, same = preset(self.config.preset), "block_out_channels layers_per_block attention_levels max_train_steps"
+        as_usual = all(getattr(usual, name) == getattr(self.config, name) for name in same.split())
+        reference = reference_val_loss(self.config.preset, self.images.fingerprint) if as_usual else None
         report.save_training_plot(self.metrics.rows, self.directory / "training.png", self.directory.name, reference)
 
     def finish(self, unet) -> None:

@@ -73,11 +73,15 @@ class Limit:
         return left
 
 
-def client():
+LOGIN = "log in with `hf auth login` or set HF_TOKEN"
+
+
+def client(writing: bool = False):
     """The client, made to give up on a Hub that says nothing, or too little.
 
     Raises:
-        HubError: the token cannot be sent; what would complain about it would quote it.
+        HubError: the token cannot be sent, and what would complain about it would quote it; or there is none, and
+            `writing` takes one.
     """
     # Transfers by Xet have settings of their own, read when the first one begins.
     os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", f"{REQUEST_TIMEOUT_S}s")
@@ -87,7 +91,9 @@ def client():
     from huggingface_hub.utils._http import default_client_factory
 
     if not re.fullmatch(r"[\x21-\x7e]*", get_token() or ""):
-        raise HubError("the token holds characters that no token has: log in with `hf auth login` or set HF_TOKEN anew")
+        raise HubError(f"the token holds characters that no token has: {LOGIN} anew")
+    if writing and not get_token():  # said before the Hub is asked, which may be down as well
+        raise HubError(f"no token: {LOGIN}")
 
     class Bounded(httpx.SyncByteStream):
         def __init__(self, stream) -> None:
@@ -169,7 +175,7 @@ def trouble(error: BaseException, repo_id: str | None = None, writing: bool = Fa
         if found := re.search(r"HTTP status \w+ error \((\d{3})", str(e)):  # Xet tells it in words only
             status = int(found[1])
             break
-    login = "log in with `hf auth login` or set HF_TOKEN"
+    login = LOGIN
     if isinstance(error, HubError):
         return Trouble(str(error), error.transient)
     if late := among(TimeIsUpError):

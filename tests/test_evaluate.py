@@ -150,20 +150,38 @@ def test_other_data_variance_and_bounds_by_flags(run, tmp_path):
 def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
+    done = start(folder, *OPTIONS, "--record", "--output", tmp_path / "r.json")
+    assert done.returncode == 0, done.stderr
+    assert f"Recorded in {folder / 'metrics.jsonl'}" in done.stderr
+    assert (tmp_path / "r-samples.png").exists()
+    with_samples = json.loads((tmp_path / "r.json").read_text())
     done = start(folder, "--num_images", 4, "--timesteps", 5, "--record", "--output", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr
+    assert "The figures of samples" in done.stderr
+    assert not (tmp_path / "r-samples.png").exists(), "of another evaluation than the report beside it"
     figures = json.loads((tmp_path / "r.json").read_text())
     rows = checkpoint.read_metrics(folder / "metrics.jsonl")
     assert [row["kind"] for row in rows].count("evaluation") == 1
     assert rows[-1]["bits_per_dim"] == figures["bits_per_dim"]
+    assert rows[-1]["frechet_distance"] == with_samples["frechet_distance"]
     assert rows[:-1] == checkpoint.read_metrics(run / "metrics.jsonl")
+    card = (folder / "README.md").read_text()
+    assert f"**{figures['bits_per_dim']:.4f}**" in card
+    assert "4 images held out, estimated from 5 timesteps each" in card
+    assert f"**{with_samples['frechet_distance']:.3f}**" in card
+    for command in (figures["command"], with_samples["command"]):
+        assert command.split(" --", 1)[1] in card
     held = claim(folder)
     done = start(folder, "--num_images", 4, "--timesteps", 5, "--record", "--output", tmp_path / "r.json")
     held.release()
     assert "another process is training in" in done.stderr, "whose rows must not be lost"
-    card = (folder / "README.md").read_text()
-    assert f"{figures['bits_per_dim']:.3f}" in card
-    assert figures["command"].split(" --")[1] in card
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(60):
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(pictures / f"{i:02d}.png")
+    done = start(folder, "--dataset_name", pictures, "--num_images", 2, "--record", "--output", tmp_path / "r.json")
+    assert re.search("error: --record: .*pictures is not what .*run was trained on", done.stderr)
+    assert rows == checkpoint.read_metrics(folder / "metrics.jsonl")
 
 
 # ------------------------------------------------------------------------------------------------------ the estimate
