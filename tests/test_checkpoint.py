@@ -270,7 +270,8 @@ def card_of(*rows, **options):
     """The embedded model's card, had it been made with these options and measured so."""
     settings = json.loads((checkpoint.EMBEDDED / "train_config.json").read_text())
     settings["options"] |= options
-    rows = checkpoint.read_metrics(checkpoint.EMBEDDED / "metrics.jsonl") + list(rows)
+    trained = checkpoint.read_metrics(checkpoint.EMBEDDED / "metrics.jsonl")
+    rows = [row for row in trained if row["kind"] != "evaluation"] + list(rows)
     return card.model_card(checkpoint.EMBEDDED, settings, rows, 1_428_361)
 
 
