@@ -19,6 +19,7 @@ import psutil
 import pytest
 import safetensors.torch
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers import DDPMPipeline
 from PIL import Image
@@ -545,6 +546,34 @@ def test_bf16_noises_in_float32(tmp_path, monkeypatch):
     in_process(tmp_path / "run", mixed_precision="bf16", num_train_timesteps=1000, num_validation_images=200)
     assert min(seen) < 10, "the timesteps that bf16 would spoil were met"
     assert all(tensor.dtype == torch.float32 for tensor in weights(tmp_path / "run").values())
+
+
+def skip(monkeypatch, steps):
+    """As if the fp16 scaler had found an overflow at these optimizer steps (0-based); a GPU has one, a CPU has not."""
+    count = iter(range(10**6))
+    monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", property(lambda self: next(count) in steps))
+
+
+def test_steps_that_the_scaler_skips_advance_neither_average_nor_learning_rate(tmp_path, monkeypatch):
+    skip(monkeypatch, {2, 3, 7})
+    in_process(tmp_path / "run", logging_steps=1)
+    saved = state.load_latest(tmp_path / "run/checkpoints")
+    assert saved.meta["skipped"] == 3
+    assert int(saved.part("ema")["n_averaged"]) == 12 - 3
+    rows = [row for row in report.read_metrics(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
+    config = preset("digits", **TINY)
+    taken = [0, 1, 1, 1, 2, 3, 4, 4, 5, 6, 7, 8]  # optimizer steps before this one, or after it where it was skipped
+    assert [row["lr"] for row in rows] == pytest.approx([trainer.learning_rate(config, n) for n in taken], rel=1e-4)
+    assert [row["loss"] is None for row in rows] == [step in (2, 3, 7) for step in range(12)]
+
+
+def test_only_a_long_row_of_skipped_steps_stops_the_run(tmp_path, monkeypatch):
+    steps = {"max_train_steps": 120, "validation_steps": 1000, "checkpointing_steps": 1000}
+    skip(monkeypatch, set(range(10, 59)))
+    assert in_process(tmp_path / "short", **steps).stopped == "finished"
+    skip(monkeypatch, set(range(10, 60)))
+    with pytest.raises(report.NonFiniteError, match="50 steps in a row overflowed in fp16, up to step 60"):
+        in_process(tmp_path / "long", **steps)
 
 
 # ------------------------------------------------------------------------------------------------------- learning rate
