@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from ddpm import data, draws, report, state
 from ddpm.draws import Purpose
 from ddpm.ema import make_ema
-from ddpm.machine import agree, make_accelerator, on_main
+from ddpm.machine import agree, make_accelerator, on_main, plain_logging
 from ddpm.pusher import Pusher
 from ddpm.run import Run, find_state, sample_tiles
 from ddpm.schedule import NoiseSchedule
@@ -276,9 +276,7 @@ def main(config: TrainConfig) -> int:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("httpx", "httpx2", "filelock", "accelerate", "matplotlib", "datasets"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    plain_logging()
     is_main = os.environ.get("RANK", "0") == "0"
     received: list[int] = []
     # A signal to `accelerate launch` ends the launcher and never reaches this process: seen by its parent changing.

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import re
 import shlex
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from .config import PRESETS, TrainConfig, preset, reference_val_loss
 from .errors import first_line
+from .files import write_text
 from .metrics import read_metrics
 
 log = logging.getLogger(__name__)
@@ -52,9 +52,7 @@ def _write(directory: Path, repo_id: str | None) -> None:
     settings = json.loads((directory / "train_config.json").read_text(encoding="utf-8"))
     rows = read_metrics(directory / "metrics.jsonl")
     text = model_card(directory, settings, rows, _num_parameters(weights), repo_id)
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, text)
 
 
 def _num_parameters(weights: Path) -> int:

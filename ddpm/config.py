@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import io
 import json
 import math
@@ -21,6 +22,26 @@ from typing import Annotated, Any, Literal, get_type_hints
 def option(default: Any, group: str, help: str, *, resume: bool = False) -> Any:
     """A field of TrainConfig. `resume=True`: it does not alter the result, so it may change when a run is continued."""
     return field(default=default, metadata={"group": group, "help": help, "resume": resume})
+
+
+def need_option(options: Any, ok: bool, name: str, accepted: str) -> None:
+    """Refuse an option's value.
+
+    Raises:
+        ValueError: not `ok`; names the flag, the value, and what is accepted.
+    """
+    if not ok:
+        raise ValueError(f"--{name} {getattr(options, name)!s}: {accepted} is needed")
+
+
+def check_common(options: Any) -> None:
+    """The options that training and evaluation share. Raises as `need_option`."""
+    need = functools.partial(need_option, options)
+    for name in ("seed", "num_cpu_threads"):
+        need(getattr(options, name) >= 0, name, "0 or more")
+    need(options.seed < 2**63, "seed", "less than 2**63")
+    need(options.channels in (None, 1, 3), "channels", "1 or 3")
+    need(options.resolution is None or 1 <= options.resolution <= 1024, "resolution", "1 to 1024 pixels")
 
 
 def check_network(
@@ -142,10 +163,8 @@ class TrainConfig:
             ValueError: names the flag, the value, and what is accepted.
         """
 
-        def need(ok: bool, name: str, accepted: str) -> None:
-            if not ok:
-                raise ValueError(f"--{name} {getattr(self, name)!s}: {accepted} is needed")
-
+        need = functools.partial(need_option, self)
+        check_common(self)
         at_least_one = (
             "max_train_steps train_batch_size gradient_accumulation_steps layers_per_block norm_num_groups "
             "logging_steps validation_steps num_validation_images num_samples sample_steps checkpointing_steps "
@@ -153,18 +172,15 @@ class TrainConfig:
         )
         for name in at_least_one.split():
             need(getattr(self, name) >= 1, name, "1 or more")
-        not_negative = "seed max_train_minutes lr_warmup_steps weight_decay ema_half_life_images num_cpu_threads"
+        not_negative = "max_train_minutes lr_warmup_steps weight_decay ema_half_life_images"
         for name in not_negative.split():
             need(getattr(self, name) >= 0, name, "0 or more")
         for name in ["learning_rate", "max_grad_norm"]:
             need(0 < getattr(self, name) < math.inf, name, "more than 0")
-        need(self.seed < 2**63, "seed", "less than 2**63")
         need(self.weight_decay < 1, "weight_decay", "0 or more and less than 1")
         need(0 <= self.dropout < 1, "dropout", "0 or more and less than 1")
         need(0 < self.adam_beta2 < 1, "adam_beta2", "between 0 and 1")
         need(0 <= self.ema_ramp_up <= 1, "ema_ramp_up", "0 to 1")
-        need(self.channels in (None, 1, 3), "channels", "1 or 3")
-        need(self.resolution is None or 1 <= self.resolution <= 1024, "resolution", "1 to 1024 pixels")
         check_network(self.resolution, self.block_out_channels, self.attention_levels, self.norm_num_groups)
         need(
             self.loss_weighting == "simple" or self.prediction_type == "epsilon",

@@ -6,13 +6,14 @@ accelerate launch -m ddpm.evaluate you/ddpm --num_images 0 --timesteps 20 --num_
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import dataclass
 from typing import Literal
 
 import tyro  # light: --help and wrong usage answer before torch is loaded
 
-from ddpm.config import option, parse_flags, usage_errors
+from ddpm.config import check_common, need_option, option, parse_flags, usage_errors
 
 PROG = "python -m ddpm.evaluate"
 
@@ -60,19 +61,14 @@ class EvaluateConfig:
             ValueError: names the flag, the value, and what is accepted.
         """
 
-        def need(ok: bool, name: str, accepted: str) -> None:
-            if not ok:
-                raise ValueError(f"--{name} {getattr(self, name)!s}: {accepted} is needed")
-
-        for name in ("num_images", "timesteps", "num_samples", "num_cpu_threads", "seed"):
+        need = functools.partial(need_option, self)
+        check_common(self)
+        for name in ("num_images", "timesteps", "num_samples"):
             need(getattr(self, name) >= 0, name, "0 or more")
-        need(self.seed < 2**63, "seed", "less than 2**63")
         need(self.num_images != 1, "num_images", "2 or more (or 0), for a standard error,")
         need(self.num_samples != 1, "num_samples", "2 or more (or 0)")
         need(self.batch_size >= 1, "batch_size", "1 or more")
         need(self.num_inference_steps is None or self.num_inference_steps >= 1, "num_inference_steps", "1 or more")
-        need(self.channels in (None, 1, 3), "channels", "1 or 3")
-        need(self.resolution is None or 1 <= self.resolution <= 1024, "resolution", "1 to 1024 pixels")
         need(self.output.endswith(".json"), "output", "the name of a .json file")
 
 
@@ -99,11 +95,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from ddpm import card, checkpoint, data, hub, quality, report
+from ddpm import card, checkpoint, data, files, hub, quality, report
 from ddpm.draws import Purpose, generator
 from ddpm.elbo import elbo_estimate, elbo_terms
 from ddpm.errors import first_line
-from ddpm.machine import on_main, settle
+from ddpm.machine import on_main, plain_logging, settle, share
+from ddpm.metrics import to_lines
 from ddpm.run import claim
 from ddpm.sampling import sample
 from ddpm.validation import Validation
@@ -152,7 +149,7 @@ def measure_bound(config: EvaluateConfig, model, images: data.Images, accelerato
             kl_sum = terms.kl.sum(1)
         rows.append((number, float(terms.prior), float(kl_sum), float(terms.reconstruction)))
         curves = np.stack([torch.cat([terms.reconstruction, terms.kl[0]]).numpy(), terms.eps_mse[0].numpy()])
-        known = ~np.isnan(curves[0]) if config.timesteps else np.ones(T, bool)
+        known = ~np.isnan(curves[0])
         sums[:, known] += curves[:, known]
         met += known
     rows = sorted(gather_object(rows))
@@ -195,13 +192,11 @@ def measure_samples(
 ) -> dict[str, Any]:
     """The part of the report that is about samples, and their pictures. The processes share the sampling; the main one,
     which alone has `features`, measures."""
-    share = -(-config.num_samples // accelerator.num_processes)
-    first = min(accelerator.process_index * share, config.num_samples)
-    last = min(first + share, config.num_samples)
+    mine = share(config.num_samples, accelerator.process_index, accelerator.num_processes)
     steps = config.num_inference_steps or model.schedule.num_steps
     began, drawn = time.perf_counter(), []
-    for start in range(first, last, config.batch_size):
-        shape = (min(config.batch_size, last - start), *images.train.shape[1:])
+    for start in mine[:: config.batch_size]:
+        shape = (min(config.batch_size, mine.stop - start), *images.train.shape[1:])
         x0 = sample(
             _counted(model.engine(accelerator.device), bar),
             model.scheduler,
@@ -386,7 +381,7 @@ def write(output: Path, figures: dict[str, Any]) -> None:
     if "num_samples" not in figures:
         for name in ("samples", "neighbours"):
             output.with_name(f"{output.stem}-{name}.png").unlink(missing_ok=True)
-    report.write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    files.write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     report.save_elbo_plot(figures, output.with_suffix(".png"))
 
 
@@ -436,7 +431,7 @@ def record(directory: Path, figures: dict[str, Any]) -> None:
             row.setdefault("samples_command", earlier["command"])
             log.info("The figures of samples in %s stay as measured before", directory / "README.md")
         rows.append(row)
-        report.write_text(directory / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+        files.write_text(directory / "metrics.jsonl", to_lines(rows))
         card.write(directory)
     log.info("Recorded in %s and %s", directory / "metrics.jsonl", directory / "README.md")
 
@@ -446,8 +441,8 @@ def table(figures: dict[str, Any]) -> str:
     kl = np.array([math.nan if v is None else v for v in figures["kl_bits"]])
     mse = np.array([math.nan if v is None else v for v in figures["eps_mse"]])
     T = len(mse)
-    exact = not np.isnan(kl).any() and figures["timesteps"] == T
-    how = "all timesteps" if figures["timesteps"] == T else f"{figures['timesteps']} timesteps an image"
+    exact = figures["timesteps"] == T
+    how = "all timesteps" if exact else f"{figures['timesteps']} timesteps an image"
     clip = "clipped" if figures["clip_denoised"] else "not clipped"
     lines = [
         f"{figures['model']} on {figures['dataset']} ({figures['split']}), {figures['num_images']} images, {how}",
@@ -482,9 +477,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def main(config: EvaluateConfig) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("httpx", "httpx2", "filelock", "accelerate", "matplotlib", "datasets"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    plain_logging()
     is_main = os.environ.get("RANK", "0") == "0"
     try:
         figures = evaluate(config)

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 from . import card
 from .card import REPO_ID, reduced
 from .errors import first_line
-from .metrics import read_metrics
+from .files import write_text
+from .metrics import read_metrics, to_lines
 from .transport import HubError, Limit, client, retry, trouble
 
 if TYPE_CHECKING:
@@ -242,21 +243,20 @@ def _keep_card(new: Path, kept: Path) -> None:
 def _without_paths(still: Path) -> None:
     """Leave of this machine's paths in settings and metrics their last part. What cannot be read goes up as it is."""
     for name in EXTRAS:
-        path, temporary = still / name, still / f".tmp-{name}"
+        path = still / name
         try:
             before = path.read_text(encoding="utf-8") if path.is_file() else ""
             if name == "metrics.jsonl":
                 rows = read_metrics(path)
                 same = len(rows) == len(before.splitlines())  # no half row, for one
-                after = "".join(json.dumps(reduced(row)) + "\n" for row in rows)
+                after = to_lines(map(reduced, rows))
             else:
                 rows, same = json.loads(before or "{}"), True
                 after = json.dumps(reduced(rows), indent=1) + "\n"
         except (ValueError, RecursionError):
             continue
         if not same or reduced(rows) != rows:
-            temporary.write_text(after, encoding="utf-8")
-            os.replace(temporary, path)  # and not written into: it is a link
+            write_text(path, after)  # replaced, not written into: it is a link
 
 
 def _rows(directory: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -62,6 +63,19 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
         torch.set_num_threads(num_cpu_threads or max(1, physical_cores() // local_processes))
     else:
         torch.set_float32_matmul_precision("high")  # TF32
+
+
+def plain_logging() -> None:
+    """Our own messages as they are, of the libraries only warnings."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("httpx", "httpx2", "filelock", "accelerate", "matplotlib", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def share(count: int, rank: int, world: int) -> range:
+    """Which of `count` images this process samples: a part in one piece, so that the parts join up in order."""
+    size = -(-count // world)
+    return range(min(rank * size, count), min((rank + 1) * size, count))
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:

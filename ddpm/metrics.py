@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+
+def to_lines(rows: Iterable[dict[str, Any]]) -> str:
+    """The text of rows, which `read_metrics` reads."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

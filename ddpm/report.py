@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .metrics import read_metrics
+from .files import write_text
+from .metrics import read_metrics, to_lines
 from .sampling import ReverseStep
 
 
@@ -34,21 +34,14 @@ class MetricsLog:
             or (row["step"] == resumed_step and row["step"] % (cadence or {}).get(row["kind"], 1) == 0)
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        write_text(path, to_lines(self.rows))
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row, its numbers to 6 digits."""
         row = {k: _short(v) for k, v in row.items()}
         self.rows.append(row)
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaced as a whole."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+            file.write(to_lines([row]))
 
 
 def _short(value: Any) -> Any:

@@ -20,6 +20,8 @@ from . import card, checkpoint, report, state
 from .config import TrainConfig, preset, reference_val_loss
 from .data import Images
 from .engine import Engine
+from .files import write_text
+from .machine import share
 from .sampling import reverse_process, sample
 
 log = logging.getLogger(__name__)
@@ -140,7 +142,7 @@ class Run:
             },
             "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
         }
-        report.write_text(self.directory / "train_config.json", json.dumps(self.settings, indent=1) + "\n")
+        write_text(self.directory / "train_config.json", json.dumps(self.settings, indent=1) + "\n")
         for note in images.notes:
             log.info("%s", note)
         size = f"{images.resolution}x{images.resolution}x{images.channels}"
@@ -253,13 +255,11 @@ def sample_tiles(
     unet, scheduler, shape: tuple[int, int, int], config: TrainConfig, rank: int, world: int, device
 ) -> Tensor:
     """This process's images of the sample grid, (n, C, H, W): every `world`-th share, always from the same noise."""
-    share = -(-config.num_samples // world)
-    first = min(rank * share, config.num_samples)
-    count = min(share, config.num_samples - first)
-    if not count:
+    mine = share(config.num_samples, rank, world)
+    if not mine:
         return torch.empty(0, *shape)
-    options = {"num_inference_steps": config.sample_steps, "first_image": first, "device": device}
-    return sample(Engine(unet, scheduler, device), scheduler, (count, *shape), **options).cpu()
+    options = {"num_inference_steps": config.sample_steps, "first_image": mine.start, "device": device}
+    return sample(Engine(unet, scheduler, device), scheduler, (len(mine), *shape), **options).cpu()
 
 
 def _processor() -> str:

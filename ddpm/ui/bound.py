@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from .parts import chart, code_name, pad, panel, switch, t_bar, tex, text, tools, why, words
+from .parts import chart, code_name, pad, reading_panel, switch, t_bar, tex, text, tools, why, words
 from .service import Service
 
 CODE = f"terms = elbo_terms(engine, schedule, {code_name('x0', 'x0')})"
@@ -54,18 +54,5 @@ def build(service: Service) -> gr.HTML:
   <div class="charts">{chart("weights", "weight")}{chart("errors")}{chart("share")}</div>
 </section>"""
 
-    def reading(key: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
-        return service.readings.get(key)
-
-    def expect(run: object) -> None:
-        service.readings.expect("bound", run)
-
     weights = [float(f"{w:.6g}") for w in service.checkpoint.schedule.kl_weight.tolist()]
-    tab = panel(html, "bound.js", elem_id="bound", server_functions=[reading, expect], weights=weights)
-
-    def bound(event: gr.EventData):
-        yield from service.readings.read("bound", event._data)
-
-    options = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
-    tab.bound(bound, None, tab, concurrency_id="bound", concurrency_limit=2, **options)
-    return tab
+    return reading_panel(html, "bound", "bound", service, concurrency_limit=2, weights=weights)

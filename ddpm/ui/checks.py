@@ -7,7 +7,9 @@ import binascii
 import hashlib
 import json
 import math
-from contextlib import suppress
+import traceback
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,6 +34,20 @@ class InputError(ValueError):
         nothing = {name: say("refused.nothing") for name, value in fields.items() if value is None}
         super().__init__(say(key, **{**fields, **nothing}))
         self.key, self.fields = key, fields
+
+
+def answered(work: Generator[dict[str, Any], None, None], run: int | None) -> Iterator[dict[str, Any]]:
+    """The messages of an event, each with the `run` that it answers. What goes wrong becomes the last of them:
+    {"kind": "refused", "key", "fields"}, or {"kind": "failed"} for a fault of ours, which is logged."""
+    try:
+        with closing(work):  # so that closing this stops the work, too
+            for message in work:
+                yield {**message, "run": run}
+    except InputError as refused:
+        yield {"kind": "refused", "key": refused.key, "fields": refused.fields, "run": run}
+    except Exception:
+        traceback.print_exc()
+        yield {"kind": "failed", "run": run}
 
 
 def _shown(value: object) -> str | None:

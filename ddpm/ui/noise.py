@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from .parts import LEGEND, chart, code_name, pad, panel, picture, switch, t_bar, tex, text, tools, why, words
+from .parts import LEGEND, chart, code_name, pad, picture, reading_panel, switch, t_bar, tex, text, tools, why, words
 from .service import Service
 
 READINGS = ("eps", "x0", "mu", "v")
@@ -50,18 +50,5 @@ def build(service: Service) -> gr.HTML:
   {why("noise")}
 </section>"""
 
-    def reading(key: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
-        return service.readings.get(key)
-
-    def expect(run: object) -> None:
-        service.readings.expect("predict", run)
-
     timesteps = [t + 1 for t in service.readings.timesteps]
-    tab = panel(html, "noise.js", elem_id="noise", server_functions=[reading, expect], timesteps=timesteps)
-
-    def predict(event: gr.EventData):
-        yield from service.readings.read("predict", event._data)
-
-    options = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
-    tab.predict(predict, None, tab, concurrency_id="readings", concurrency_limit=4, **options)
-    return tab
+    return reading_panel(html, "noise", "predict", service, concurrency_limit=4, timesteps=timesteps)

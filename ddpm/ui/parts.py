@@ -33,6 +33,32 @@ def panel(html: str, script: str, **options) -> gr.HTML:
     )
 
 
+def reading_panel(html: str, tab: str, kind: str, service, concurrency_limit: int, **options) -> gr.HTML:
+    """The panel of a tab that has pictures read by the network, `Readings.read`, and its event.
+
+    Args:
+        tab: its name, and that of its script.
+        kind: of reading, and the name of the event; the answer's key is what `reading` then fetches.
+        concurrency_limit: of runs that wait side by side; the model takes one at a time.
+        options: for gr.HTML.
+    """
+
+    def reading(key: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
+        return service.readings.get(key)
+
+    def expect(run: object) -> None:
+        service.readings.expect(kind, run)
+
+    def read(event: gr.EventData):
+        yield from service.readings.read(kind, event._data)
+
+    shown = panel(html, f"{tab}.js", elem_id=tab, server_functions=[reading, expect], **options)
+    listen = getattr(shown, kind)
+    how = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
+    listen(read, None, shown, concurrency_id=kind, concurrency_limit=concurrency_limit, **how)
+    return shown
+
+
 def text(key: str, tag: str = "span", css: str = "") -> str:
     """An element that shows the string of `key`."""
     return f'<{tag} class="{css}" data-text="{key}"></{tag}>'

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 from ddpm.elbo import EpsTheta, prior_bits, terms_at
 from ddpm.schedule import NoiseSchedule
 
-from .checks import InputError, PictureRequest
+from .checks import InputError, PictureRequest, answered
 from .store import Store, to_base64
 
 LIMIT_S = {"predict": 60, "bound": 240}
@@ -211,19 +210,16 @@ class Readings:
             {"kind": "failed"} for a fault of ours, which is logged.
         """
         visitor, run = self.expect(kind, raw)
-        try:
-            request = PictureRequest.check(raw, kind, self.shape)
-            if self._store.get(request.key) is None:
-                work = self._within_limit(kind, request)
-                while not self._is_stale(kind, visitor, run) and (message := next(work, None)):
-                    yield {**message, "run": run}
-            if not self._is_stale(kind, visitor, run):
-                yield {"kind": "done", "key": request.key, "run": run}
-        except InputError as refused:
-            yield {"kind": "refused", "key": refused.key, "fields": refused.fields, "run": run}
-        except Exception:
-            traceback.print_exc()
-            yield {"kind": "failed", "run": run}
+        yield from answered(self._read(kind, raw, visitor, run), run)
+
+    def _read(self, kind: str, raw: object, visitor: str, run: int) -> Generator[dict[str, Any], None, None]:
+        request = PictureRequest.check(raw, kind, self.shape)
+        if self._store.get(request.key) is None:
+            work = self._within_limit(kind, request)
+            while not self._is_stale(kind, visitor, run) and (message := next(work, None)):
+                yield message
+        if not self._is_stale(kind, visitor, run):
+            yield {"kind": "done", "key": request.key}
 
     def expect(self, kind: str, raw: object) -> tuple[str, int]:
         """A visitor waits for this run now, and for none before it. Called outside Gradio's queue, where runs may wait

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +20,7 @@ from ddpm.checkpoint import Checkpoint
 from ddpm.engine import physical_cores
 from ddpm.sampling import ReverseStep, reverse_process
 
-from .checks import InputError, PictureRequest, SampleRequest
+from .checks import InputError, PictureRequest, SampleRequest, answered
 from .examples import FIRST_DIGIT, FIRST_NOISE, example_digits
 from .readings import Readings
 from .store import Store, Trajectory, to_base64
@@ -124,16 +123,13 @@ class Service:
         """
         run = raw.get("run") if isinstance(raw, dict) else None
         run = run if isinstance(run, int) else None
-        try:
-            request = SampleRequest.check(raw, self.num_steps, self.max_images)
-            if self._store.get(request.key) is None:
-                yield from ({**message, "run": run} for message in self._live(request))
-            yield {"kind": "done", "key": request.key, "run": run}
-        except InputError as refused:
-            yield {"kind": "refused", "key": refused.key, "fields": refused.fields, "run": run}
-        except Exception:
-            traceback.print_exc()
-            yield {"kind": "failed", "run": run}
+        yield from answered(self._sample(raw), run)
+
+    def _sample(self, raw: object) -> Generator[dict[str, Any], None, None]:
+        request = SampleRequest.check(raw, self.num_steps, self.max_images)
+        if self._store.get(request.key) is None:
+            yield from self._live(request)
+        yield {"kind": "done", "key": request.key}
 
     def _live(self, request: SampleRequest) -> Iterator[dict[str, Any]]:
         """Frames of a run, no more often than a browser can use them."""

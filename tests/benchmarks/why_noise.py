@@ -34,7 +34,7 @@ import train as trainer
 from ddpm import checkpoint
 from ddpm.config import preset
 from ddpm.evaluate import EvaluateConfig, evaluate
-from ddpm.report import write_text
+from ddpm.files import write_text
 from ddpm.unet import build_unet
 
 

@@ -1,0 +1,17 @@
+"""Files that are replaced as a whole: neither a reader nor a crash meets half of one. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 beside `path`, then take its place.
+
+    Raises:
+        OSError: the disk is full or the folder not writable; what was there is untouched.
+    """
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
