@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors import SafetensorError
 
+from .compiled import Compiled
 from .engine import PREDICTION_TYPES, Engine
 from .errors import first_line
 from .metrics import read_metrics
@@ -43,6 +45,8 @@ class Checkpoint:
         directory: where its files lie.
         revision: commit on the Hub; None for a directory.
         offline: it is the copy in the cache, since the Hub could not be asked for it.
+
+    `unet` has no weights (it is on the meta device) where `load` was told to leave them for `with_weights`.
     """
 
     name: str
@@ -72,9 +76,24 @@ class Checkpoint:
     def schedule(self) -> NoiseSchedule:
         return NoiseSchedule.from_scheduler(self.scheduler)
 
+    def with_weights(self) -> Checkpoint:
+        """The same with its weights read.
+
+        Raises:
+            ValueError: they are damaged, in one line.
+        """
+        if self.unet.device.type != "meta":
+            return self
+        return load(self.directory, self.name if self.revision else None, self.revision)
+
     def engine(self, device: str = "cpu") -> Engine:
-        """eps_theta(x_t, t) of this model."""
-        return Engine(self.unet.to(device), self.scheduler, device)
+        """eps_theta(x_t, t) of this model, by the fastest way that `device` offers."""
+        unet = self.unet.to(device)
+        return Engine(unet, self.scheduler, device, self._compiled if torch.device(device).type == "cpu" else None)
+
+    @cached_property
+    def _compiled(self) -> Compiled:
+        return Compiled(self.unet)
 
 
 @dataclass(frozen=True)
@@ -112,12 +131,15 @@ class Layout:
         return layout
 
 
-def load(directory: str | os.PathLike, name: str | None = None, revision: str | None = None) -> Checkpoint:
+def load(
+    directory: str | os.PathLike, name: str | None = None, revision: str | None = None, weights: bool = True
+) -> Checkpoint:
     """Load and check a model directory.
 
     Args:
         directory: a DDPMPipeline as diffusers saves it, or the flat layout (config.json beside the weights).
         name: what to call it, also in messages; default: the directory's name.
+        weights: read them, too. Without, all else is checked, and `Checkpoint.with_weights` reads them later.
     Raises:
         ValueError: what is missing, damaged or of another kind, in one line.
     """
@@ -133,20 +155,9 @@ def load(directory: str | os.PathLike, name: str | None = None, revision: str | 
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     unet_config, scheduler = read_configs(directory, layout, where)
-    check_weights(unet_config, (directory / layout.weights).stat().st_size, layout, where)
-    try:
-        unet, info = UNet2DModel.from_pretrained(
-            (directory / layout.weights).parent,
-            use_safetensors=True,
-            local_files_only=True,
-            torch_dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except Exception as error:  # whatever diffusers and safetensors raise for damaged files
-        raise ValueError(f"{where}: cannot be loaded ({first_line(error)})") from error
-    if info["missing_keys"]:
-        raise ValueError(f"{where}: the weights lack {', '.join(sorted(info['missing_keys'])[:3])}")
-    unet.eval().requires_grad_(False)
+    unet = check_weights(unet_config, (directory / layout.weights).stat().st_size, layout, where)
+    if weights:
+        unet = _read_weights((directory / layout.weights).parent, where)
     return Checkpoint(
         name=name or directory.resolve().name,
         unet=unet,
@@ -156,6 +167,23 @@ def load(directory: str | os.PathLike, name: str | None = None, revision: str | 
         config=_optional(where, "its settings", lambda: _settings(directory)) or {},
         metrics=_optional(where, "what was measured", lambda: read_metrics(directory / "metrics.jsonl")) or [],
     )
+
+
+def _read_weights(folder: Path, where: str) -> UNet2DModel:
+    """The network of a folder with config.json and weights, to compute with.
+
+    Raises:
+        ValueError: they are damaged, or of another network.
+    """
+    try:
+        unet, info = UNet2DModel.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # whatever diffusers and safetensors raise for damaged files
+        raise ValueError(f"{where}: cannot be loaded ({first_line(error)})") from error
+    if info["missing_keys"]:
+        raise ValueError(f"{where}: the weights lack {', '.join(sorted(info['missing_keys'])[:3])}")
+    return unet.eval().requires_grad_(False)
 
 
 def _optional(where: str, what: str, read: Callable[[], Any]) -> Any:
@@ -206,12 +234,14 @@ def read_configs(directory: Path, layout: Layout, where: str) -> tuple[dict[str,
     return unet, made
 
 
-def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where: str) -> None:
+def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where: str) -> UNet2DModel:
     """Refuse a network that cannot be made or computed, and weights that cannot be its own, without making any.
 
     Args:
         unet_config: as `read_configs` returns it.
         size: of the file of weights, in bytes.
+    Returns:
+        The network on the meta device: its shapes, and no weights.
     Raises:
         ValueError: why.
     """
@@ -231,6 +261,7 @@ def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where:
             f"{where}: {layout.weights} has {size:,} bytes, and the network {expected:,} parameters; they do not "
             "belong together"
         )
+    return unet
 
 
 def _read_json(directory: Path, name: str) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""eps_theta(x_t, t) of a network, whatever it was trained to predict, and the threads it runs on."""
+"""eps_theta(x_t, t) of a network, whatever it was trained to predict, the fastest way, and the threads it runs on."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from .compiled import Compiled
 from .schedule import NoiseSchedule
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
@@ -26,23 +28,39 @@ class Engine:
     Args:
         unet: a UNet2DModel or anything called as `unet(xt, t).sample`.
         scheduler: the DDPMScheduler it was trained with, for its betas and prediction type.
+        network: computes unet(xt, t).sample faster, where the weights do not change any more; on `device`, too.
     """
 
-    def __init__(self, unet, scheduler, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        unet,
+        scheduler,
+        device: torch.device | str = "cpu",
+        network: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
         self.prediction_type = scheduler.config.prediction_type
         if self.prediction_type not in PREDICTION_TYPES:
             raise ValueError(
                 f"prediction_type {self.prediction_type!r}: one of {', '.join(PREDICTION_TYPES)} is needed"
             )
-        self.unet = unet
+        self._network = (lambda xt, t: unet(xt, t).sample) if network is None else network
         self.schedule = NoiseSchedule(scheduler.betas.double().cpu())
         self.device = torch.device(device)
+
+    def prepare(self, *batch_sizes: int, wait: bool = False) -> None:
+        """Batches of these sizes will come. Without it, what is faster for them begins once it is sure to pay.
+
+        Args:
+            wait: return when all is ready.
+        """
+        if isinstance(self._network, Compiled):
+            self._network.prepare(*batch_sizes, wait=wait)
 
     @torch.no_grad()
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
         """(B, C, H, W) x_t and (B,) int64 t, 0-based, to eps_hat (B, C, H, W) float32."""
         xt = xt.to(self.device)
-        output = self.unet(xt, t.to(self.device)).sample.float()
+        output = self._network(xt, t.to(self.device)).float()
         if self.prediction_type == "epsilon":
             return output
         if self.prediction_type == "sample":

@@ -1,9 +1,18 @@
-"""Files that are replaced as a whole: neither a reader nor a crash meets half of one. Imports nothing heavy."""
+"""The cache folder, and files that are replaced as a whole: neither a reader nor a crash meets half of one.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """What can be made again: DDPM_CACHE, or `ddpm` in the user's cache folder."""
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm"
+    return Path(os.environ.get("DDPM_CACHE") or fallback)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -48,10 +48,12 @@ PUSHED = (
 STALE = "samples/step-*.png"  # of what is on the Hub and no longer here, these alone go: others may have put more there
 MODEL = ("model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors")
 EXTRAS = ("train_config.json", "metrics.jsonl")  # of a pull: a model is one without them
+SAMPLES = re.compile(r"samples/step-\d{1,9}\.png")  # the same; at most MAX_SAMPLES, first and last among them
 
 MAX_WEIGHTS_BYTES = 4 * 2**30  # of a pull; the paper's largest network has 0.5
 MAX_JSON_BYTES = 2**20  # of a pull, per file
 MAX_EXTRA_BYTES = 8 * 2**20
+MAX_SAMPLES, MAX_SAMPLE_BYTES = 12, 2**20
 
 LOOKUP_LIMIT_S = 60  # to find out whether there is a repository, and what it holds; again to fetch its JSON
 SLOWEST_BYTES_PER_S = 2**18  # of weights; a line as slow as that gets them, a Hub that trickles does not hold us up
@@ -342,15 +344,17 @@ def _verify(files: dict[str, _Sums], pushed: Pushed) -> None:
 # -------------------------------------------------------------------------------------------------------------- pulling
 
 
-def pull(id_or_dir: str | os.PathLike, revision: str | None = None) -> Checkpoint:
+def pull(id_or_dir: str | os.PathLike, revision: str | None = None, weights: bool = True) -> Checkpoint:
     """A checkpoint from a directory or the Hub: a UNet2DModel of safetensors and a DDPMScheduler.
 
-    At most seven files of known names are fetched, JSON first, and the weights only when their size and the
-    configuration are known to be in order. Every file is compared with its checksum. No code of the repository is run.
+    At most seven files of known names and twelve sample grids are fetched, JSON first, and the weights only when their
+    size and the configuration are known to be in order. Every file is compared with its checksum. No code of the
+    repository is run.
     While the Hub cannot be asked, or breaks off, the last complete pull serves.
 
     Args:
         revision: branch, tag or commit; default: main as it is now. `Checkpoint.revision` is the commit.
+        weights: as `checkpoint.load` has it; they are fetched in any case.
     Raises:
         ValueError: in one line why it cannot be had or is refused.
     """
@@ -360,7 +364,7 @@ def pull(id_or_dir: str | os.PathLike, revision: str | None = None) -> Checkpoin
     if path.is_dir():
         if revision:
             raise ValueError(f"model {name!r} is a directory, which has no revision {revision!r}")
-        return load(path)
+        return load(path, weights=weights)
     if not REPO_ID.fullmatch(name):
         raise ValueError(f"model {name!r}: no such directory, and no name of a Hub repository like user/name")
     where, info = f"model {name!r}" + (f" at {revision!r}" if revision else ""), None
@@ -379,12 +383,12 @@ def pull(id_or_dir: str | os.PathLike, revision: str | None = None) -> Checkpoin
             what = trouble(error, name)
         else:
             _note(folder, revision)
-            return load(folder, name, info.sha)
+            return load(folder, name, info.sha, weights)
     folder = None if what.refused else _cached(name, revision, where)
     if folder is None:
         raise ValueError(f"{where} cannot be pulled: {what.reason}; nor is there such a directory here")
     log.warning("%s: %s; using the copy in the cache, commit %s", name, what.reason, folder.name)
-    return dataclasses.replace(load(folder, name, folder.name), offline=True)
+    return dataclasses.replace(load(folder, name, folder.name, weights), offline=True)
 
 
 def _fetch_all(name: str, info, where: str) -> Path:
@@ -413,14 +417,24 @@ def _fetch_all(name: str, info, where: str) -> Path:
     with Limit.after(LOOKUP_LIMIT_S + weights.size / SLOWEST_BYTES_PER_S):
         _fetch(name, info.sha, weights, where)
     with Limit.after(LOOKUP_LIMIT_S):
-        for path in (p for p in EXTRAS if p in files):
+        for path in [*(p for p in EXTRAS if p in files), *_samples(files)]:
+            limit = MAX_EXTRA_BYTES if path in EXTRAS else MAX_SAMPLE_BYTES
             try:
-                if (files[path].size or 0) > MAX_EXTRA_BYTES:
-                    raise ValueError(f"more than {MAX_EXTRA_BYTES / 2**20:,.0f} MiB")
+                if (files[path].size or 0) > limit:
+                    raise ValueError(f"more than {limit / 2**20:,.0f} MiB")
                 _fetch(name, info.sha, files[path], where)
             except Exception as error:
                 log.warning("%s: without its %s: %s", where, path, trouble(error, name).reason)
     return folder
+
+
+def _samples(files: Iterable[str]) -> list[str]:
+    """Sample grids worth fetching, evenly spread over the training."""
+    found = sorted(
+        (p for p in files if SAMPLES.fullmatch(p)), key=lambda p: int(p[len("samples/step-") : -len(".png")])
+    )
+    places = {round(i * (len(found) - 1) / (MAX_SAMPLES - 1)) for i in range(MAX_SAMPLES)} if found else set()
+    return [found[i] for i in sorted(places)]
 
 
 def _fetch(name: str, commit: str, sibling, where: str) -> Path:

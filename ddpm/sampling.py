@@ -1,8 +1,8 @@
 """The reverse process p(x_{t-1} | x_t), one step at a time (Algorithm 2 of Ho et al. 2020, and faster relatives).
 
-A sampler of n < T steps is the same diffusers scheduler over a *respaced* schedule: n of the T timesteps, evenly
-spread, T - 1 the first, with the alpha-bar of the full schedule at each. That is exact for any n; diffusers' own
-striding is not (DDIMScheduler steps by T // n, which for n = 600 leaves 40 % of the noise).
+A sampler of n < T steps is the same sampler over a *respaced* schedule: n of the T timesteps, evenly spread, T - 1 the
+first, with the alpha-bar of the full schedule at each. That is exact for any n; diffusers' own striding is not
+(DDIMScheduler steps by T // n, which for n = 600 leaves 40 % of the noise).
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
-from diffusers.utils.torch_utils import randn_tensor
+from diffusers import DDPMScheduler
 from torch import Tensor
 
 EpsTheta = Callable[[Tensor, Tensor], Tensor]
 """eps_theta(x_t, t): (B, C, H, W) float and (B,) int64, 0-based, to the predicted noise (B, C, H, W)."""
 
 SAMPLERS = ("ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++")
+
+FRESH_NOISE = ("until_last", "never", "always")
+"""Line 3 of Algorithm 2, z ~ N(0, I) if t > 1, else 0, and the two ways to get it wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,41 +52,78 @@ def timesteps_for(num_steps: int, start_t: int) -> list[int]:
     return [round(t) - 1 for t in np.arange(start_t + 1, 0, -(start_t + 1) / num_steps)[:num_steps]]
 
 
-def make_scheduler(sampler: str, base, timesteps: list[int], clip: bool | None = None):
-    """A diffusers scheduler whose own steps len(timesteps) - 1 ... 0 are the given timesteps of `base`.
+@dataclass(frozen=True)
+class Update:
+    """The arithmetic of one step, its factors known beforehand.
 
-    Always a new object: `set_timesteps` is sticky, so the training scheduler must never sample.
+    x0_hat = (x_t - sigma eps_hat) / signal, clipped or not, and
+    x_prev = x0 x0_hat + xt x_t + eps eps_hat + noise z + before (x0_hat of the step before), with z from N(0, I).
+    """
+
+    signal: float
+    sigma: float
+    x0: float
+    xt: float
+    eps: float
+    noise: float
+    before: float
+
+    def x0_hat(self, xt: Tensor, eps_hat: Tensor) -> Tensor:
+        """Eq. 15; (B, C, H, W) like both."""
+        return (xt - self.sigma * eps_hat).div_(self.signal)
+
+    def x_prev(self, x0_hat: Tensor, xt: Tensor, eps_hat: Tensor, z: Tensor | None, before: Tensor | None) -> Tensor:
+        """(B, C, H, W) like the others; `z` and `before` are needed where they count."""
+        x_prev = self.x0 * x0_hat
+        for factor, tensor in ((self.xt, xt), (self.eps, eps_hat), (self.noise, z), (self.before, before)):
+            if factor:
+                x_prev += factor * tensor
+        return x_prev
+
+
+def updates(
+    sampler: str, alpha_bar: Tensor, variance_type: str, eta: float = 0.0, fresh_noise: str = "until_last"
+) -> list[Update]:
+    """The steps of a sampler over a respaced schedule: what diffusers' schedulers compute, in a quarter of their time.
+
+    Ancestral sampling and DDIM agree with them to the bit, by the same operations on float32 in the same order:
+    a thousand steps of a network can make much of a small difference.
 
     Args:
-        sampler: one of SAMPLERS; "ddpm" takes the variance that `base` was configured with.
-        base: the DDPMScheduler that the model was trained with.
-        timesteps: 0-based, descending.
-        clip: clip x0_hat to [-1, 1] at every step; None: as `base` does.
+        sampler: one of SAMPLERS.
+        alpha_bar: (steps,) float32 at each timestep, descending in t; after the last one follows clean data.
+        variance_type: of "ddpm", as in NoiseSchedule.
+        eta: of "ddim".
+        fresh_noise: of "ddpm...", see `reverse_process`.
     Raises:
         ValueError: unknown sampler.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler {sampler!r}: one of {', '.join(SAMPLERS)} is needed")
-    alpha_bar = base.alphas_cumprod.detach().cpu()[timesteps[::-1]]
-    clip = base.config.clip_sample if clip is None else clip
-    options = {
-        "num_train_timesteps": len(timesteps),
-        "trained_betas": (1 - alpha_bar / torch.cat([torch.ones(1), alpha_bar[:-1]])).tolist(),
-        "timestep_spacing": "trailing",
-    }
-    if sampler == "ddim":
-        scheduler = DDIMScheduler(**options, clip_sample=clip)
-    elif sampler == "dpm_solver++":
-        # Thresholding with a maximum of 1 is clipping to [-1, 1], which this scheduler has no other name for.
-        scheduler = DPMSolverMultistepScheduler(
-            **options, algorithm_type="dpmsolver++", thresholding=clip, sample_max_value=1.0
-        )
-    else:
-        variance_type = base.config.variance_type if sampler == "ddpm" else sampler.removeprefix("ddpm_")
-        scheduler = DDPMScheduler(**options, clip_sample=clip, variance_type=variance_type)
-    scheduler.alphas_cumprod = alpha_bar  # bit for bit those of `base`, without the way through float32 betas
-    scheduler.set_timesteps(len(timesteps))
-    return scheduler
+    ab, ab_prev = alpha_bar, torch.cat([alpha_bar[1:], torch.ones(1)])
+    alpha = ab / ab_prev
+    posterior_variance = (1 - ab_prev) / (1 - ab) * (1 - alpha)  # Eq. 7
+    zero = torch.zeros_like(ab)
+    xt, eps, noise, before = zero, zero, zero, zero
+    if sampler == "ddim":  # Eq. 12 of Song et al. 2021
+        noise = eta * posterior_variance**0.5
+        x0, eps = ab_prev**0.5, (1 - ab_prev - noise**2) ** 0.5
+    elif sampler == "dpm_solver++":  # 2M of Lu et al. 2022; the first and the last step are of order 1
+        h = 0.5 * (ab_prev / (1 - ab_prev) * (1 - ab) / ab).log()
+        more = torch.cat([zero[:1], 0.5 * h[1:-1] / h[:-2], zero[1:][-1:]])
+        first = -(ab_prev**0.5) * torch.expm1(-h)
+        x0, xt, before = first * (1 + more), ((1 - ab_prev) / (1 - ab)) ** 0.5, -first * more
+    else:  # Eq. 7
+        kind = variance_type if sampler == "ddpm" else sampler.removeprefix("ddpm_")
+        x0, xt = ab_prev**0.5 * (1 - alpha) / (1 - ab), alpha**0.5 * (1 - ab_prev) / (1 - ab)
+        noise = (posterior_variance if kind == "fixed_small" else 1 - alpha) ** 0.5
+        if fresh_noise == "never":
+            noise = zero
+        elif fresh_noise == "until_last":
+            noise[-1] = 0  # the last step gives the network's x_0 itself
+    return [
+        Update(*factors) for factors in torch.stack([ab**0.5, (1 - ab) ** 0.5, x0, xt, eps, noise, before], 1).tolist()
+    ]
 
 
 def generators(seed: int, num_images: int, first: int = 0) -> list[torch.Generator]:
@@ -100,6 +139,14 @@ def generators(seed: int, num_images: int, first: int = 0) -> list[torch.Generat
     ]
 
 
+def normal(shape: tuple[int, int, int, int], streams: list[torch.Generator]) -> Tensor:
+    """(B, C, H, W) float32 from N(0, I), image i from generator i: bit for bit diffusers' `randn_tensor`."""
+    z = torch.empty(shape)
+    for image, stream in zip(z, streams, strict=True):
+        image.normal_(generator=stream)
+    return z
+
+
 @torch.no_grad()
 def reverse_process(
     eps_theta: EpsTheta,
@@ -110,8 +157,10 @@ def reverse_process(
     num_inference_steps: int | None = None,
     seed: int = 0,
     first_image: int = 0,
+    same_noise: bool = False,
     eta: float = 0.0,
     clip: bool | None = None,
+    fresh_noise: str = "until_last",
     x_start: Tensor | None = None,
     start_t: int | None = None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -126,10 +175,16 @@ def reverse_process(
         sampler: one of SAMPLERS.
         num_inference_steps: 1 to start_t + 1; None: every timestep.
         seed, first_image: of x_T and of the noise of each step, see `generators`.
+        same_noise: every image gets the noise that image `first_image` of this seed has.
         eta: DDIM's share of fresh noise, 0 (none) to 1 (as much as ancestral sampling).
         clip: clip x0_hat to [-1, 1]; None: as `base` does.
+        fresh_noise: one of FRESH_NOISE. "until_last" is Algorithm 2; the others are mistakes, to be looked at, of
+            ancestral sampling ("ddpm..."): "never" leaves sigma_t z out of every step, so x_{t-1} is the mean of
+            p(x_{t-1} | x_t); "always" adds sigma_1 z to the finished sample, too (beta-tilde_1 is 0, so it changes
+            nothing with the small variance).
         device: where x_t lives; None: that of `eps_theta`, if it says.
-        x_start: (B, C, H, W) x_t to start from at `start_t` (0-based) instead of noise at T - 1.
+        x_start: (B, C, H, W) x_t to start from; None: N(0, I), which is x_T and no x_t of a smaller t.
+        start_t: the first timestep, 0-based; None: T - 1.
     Raises:
         ValueError: an argument out of range, named.
     """
@@ -140,28 +195,34 @@ def reverse_process(
         raise ValueError(f"start_t {start_t}: 0 to {last} is possible")
     if not 0 <= eta <= 1:
         raise ValueError(f"eta {eta}: 0 to 1 is possible")
+    if fresh_noise not in FRESH_NOISE:
+        raise ValueError(f"fresh_noise {fresh_noise!r}: one of {', '.join(FRESH_NOISE)} is needed")
+    if fresh_noise != "until_last" and not sampler.startswith("ddpm"):
+        raise ValueError(f"fresh_noise {fresh_noise!r}: sampler {sampler!r} adds none that could be changed")
     timesteps = timesteps_for(num_inference_steps or start_t + 1, start_t)
-    scheduler = make_scheduler(sampler, base, timesteps, clip)
-    clips = scheduler.config.get("clip_sample") or scheduler.config.get("thresholding")
-    noise = generators(seed, shape[0], first_image)
-    step_options = {"generator": noise}
-    if sampler == "ddim":
-        step_options["eta"] = eta
+    alpha_bar = base.alphas_cumprod.float().cpu()[timesteps]
+    steps = updates(sampler, alpha_bar, base.config.variance_type, eta, fresh_noise)
+    clip = base.config.clip_sample if clip is None else clip
+    streams = generators(seed, shape[0], first_image)
+    if same_noise:  # as many objects as images, since each is used up on its own
+        streams = [generators(seed, 1, first_image)[0] for _ in range(shape[0])]
 
-    x = x_start if x_start is not None else randn_tensor(shape, generator=noise)
+    x = x_start if x_start is not None else normal(shape, streams)
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"x_start has shape {tuple(x.shape)}, {tuple(shape)} is needed")
     x = x.to(device=device, dtype=torch.float32)
-    for index, (step, t) in enumerate(zip(scheduler.timesteps.tolist(), timesteps, strict=True)):
+    x0_before = None
+    for index, (t, update) in enumerate(zip(timesteps, steps, strict=True)):
         if cancelled():
             return
         eps_hat = eps_theta(x, torch.full((shape[0],), t, dtype=torch.int64, device=device))
-        alpha_bar = float(scheduler.alphas_cumprod[step])
-        x0_hat = (x - (1 - alpha_bar) ** 0.5 * eps_hat) / alpha_bar**0.5  # Eq. 15
-        x0_hat = x0_hat.clamp(-1, 1) if clips else x0_hat
-        x_prev = scheduler.step(eps_hat, step, x, **step_options).prev_sample
+        x0_hat = update.x0_hat(x, eps_hat)
+        if clip:
+            x0_hat.clamp_(-1, 1)
+        z = normal(shape, streams).to(device) if update.noise else None
+        x_prev = update.x_prev(x0_hat, x, eps_hat, z, x0_before)
         yield ReverseStep(index, len(timesteps), t, x, x0_hat, eps_hat, x_prev)
-        x = x_prev
+        x, x0_before = x_prev, x0_hat
 
 
 def sample(eps_theta: EpsTheta, base: DDPMScheduler, shape: tuple[int, int, int, int], **options) -> Tensor:

@@ -679,6 +679,18 @@ def test_strangers_extras_cost_nothing(lfs, hub, run, tmp_path, name):
     assert "without what was measured: " in answer["said"]
 
 
+def test_a_pull_brings_some_sample_grids_of_the_whole_training(lfs, hub, run, tmp_path, name):
+    grids = {f"samples/step-{step:06d}.png": b"\x89PNG" + bytes([step]) for step in range(1, 41)}
+    grids |= {"samples/step-1 2.png": b"\x89PNG", "samples/step-000040.png": bytes(2 * 2**20)}
+    files = {path: content for path, content in files_of(run).items() if not path.startswith("samples/")}
+    hub.put(name, files | grids)
+    answer = lfs.ask("pull", {"cache": str(tmp_path)}, id_or_dir=name)
+    assert "value" in answer, answer
+    assert "without its samples/step-000040.png: more than 1 MiB" in answer["said"]
+    pulled = sorted(path.name for path in tmp_path.glob("**/snapshots/*/samples/*"))
+    assert (len(pulled), pulled[0], pulled[-1]) == (11, "step-000001.png", "step-000036.png")
+
+
 # -------------------------------------------------------------------------------------------------- other people's models
 
 

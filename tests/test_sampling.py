@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers.utils.torch_utils import randn_tensor
 
 from ddpm.engine import Engine
-from ddpm.sampling import SAMPLERS, generators, make_scheduler, reverse_process, sample, timesteps_for
+from ddpm.sampling import SAMPLERS, generators, normal, reverse_process, sample, timesteps_for
 from ddpm.schedule import NoiseSchedule
 from ddpm.unet import build_unet
 
@@ -116,6 +117,14 @@ def test_an_image_does_not_depend_on_its_neighbours(unet):
     assert not torch.allclose(batch[2:3], sample(engine, scheduler, (1, 1, 8, 8), **options), atol=0.1)
 
 
+def test_images_can_share_their_noise(unet):
+    scheduler = DDPMScheduler()
+    engine, options = Engine(unet, scheduler), {"num_inference_steps": 5, "seed": 3, "first_image": 2}
+    batch = sample(engine, scheduler, (3, 1, 8, 8), same_noise=True, **options)
+    alone = sample(engine, scheduler, (1, 1, 8, 8), **options)
+    torch.testing.assert_close(batch, alone.expand(3, -1, -1, -1), rtol=0, atol=1e-5)
+
+
 def test_cancelling_stops_between_steps(unet):
     calls = []
 
@@ -145,6 +154,73 @@ def test_starting_from_a_noised_image_keeps_it():
     torch.testing.assert_close(steps[-1].x_prev, x0, rtol=0, atol=1e-3)
 
 
+def test_without_fresh_noise_every_step_is_the_mean_of_eq_11(unet):
+    """Against Eq. 11 written out, with beta and alpha of the respaced schedule."""
+    scheduler, steps = DDPMScheduler(), 20
+    taken = list(
+        reverse_process(
+            Engine(unet, scheduler), scheduler, SHAPE, num_inference_steps=steps, clip=False, fresh_noise="never"
+        )
+    )
+    bars = [scheduler.alphas_cumprod[step.t].item() for step in taken] + [1.0]
+    for step, bar, bar_prev in zip(taken, bars[:-1], bars[1:], strict=True):
+        alpha = bar / bar_prev
+        mean = (step.xt - (1 - alpha) / (1 - bar) ** 0.5 * step.eps_hat) / alpha**0.5
+        torch.testing.assert_close(step.x_prev, mean, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_without_fresh_noise_a_step_is_what_diffusers_steps_scatter_around(unet, clip):
+    """x_prev less the mean is sigma z with z from N(0, I), beta-tilde from the formula below Eq. 7."""
+    scheduler, shape = DDPMScheduler(), (400, 1, 8, 8)
+    options = {"sampler": "ddpm_fixed_small", "num_inference_steps": 10, "clip": clip, "seed": 5}
+    drawn, mean = (
+        next(reverse_process(Engine(unet, scheduler), scheduler, shape, fresh_noise=kind, **options))
+        for kind in ("until_last", "never")
+    )
+    assert torch.equal(drawn.xt, mean.xt), "the same x_T"
+    bar, bar_prev = (scheduler.alphas_cumprod[t].item() for t in (999, 899))
+    z = (drawn.x_prev - mean.x_prev) / ((1 - bar / bar_prev) * (1 - bar_prev) / (1 - bar)) ** 0.5
+    assert z.mean().item() == pytest.approx(0, abs=0.02)
+    assert z.std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_noise_at_the_last_step_has_the_large_variance_and_nothing_else_changes():
+    scheduler, shape = DDPMScheduler(), (400, 1, 8, 8)
+    x0 = torch.zeros(1, 1, 8, 8)
+    right, wrong = (
+        list(
+            reverse_process(
+                Oracle(x0, scheduler),
+                scheduler,
+                shape,
+                sampler="ddpm_fixed_large",
+                num_inference_steps=20,
+                fresh_noise=kind,
+            )
+        )
+        for kind in ("until_last", "always")
+    )
+    assert all(torch.equal(a.xt, b.xt) for a, b in zip(right, wrong, strict=True))
+    added = wrong[-1].x_prev - right[-1].x_prev
+    assert added.var().item() == pytest.approx(
+        1 - scheduler.alphas_cumprod[49].item(), rel=0.03
+    )  # the last of 20 steps
+    small = {"sampler": "ddpm_fixed_small", "num_inference_steps": 20}
+    kinds = [sample(Oracle(x0, scheduler), scheduler, SHAPE, fresh_noise=k, **small) for k in ("until_last", "always")]
+    assert torch.equal(*kinds), "the small variance is 0 there"
+
+
+def test_a_truncated_start_begins_with_pure_noise_at_start_t():
+    scheduler, shape = DDPMScheduler(), (50, 1, 8, 8)
+    options = {"num_inference_steps": 4, "seed": 2}
+    whole = next(reverse_process(Oracle(torch.zeros(1, 1, 8, 8), scheduler), scheduler, shape, **options))
+    short = next(reverse_process(Oracle(torch.zeros(1, 1, 8, 8), scheduler), scheduler, shape, start_t=399, **options))
+    assert (whole.t, short.t) == (999, 399)
+    assert torch.equal(whole.xt, short.xt), "the same noise, which x_400 is not: it has alpha_bar = 0.19 of signal"
+    assert short.xt.std().item() == pytest.approx(1, abs=0.03)
+
+
 @pytest.mark.parametrize("prediction_type", ["sample", "v_prediction"])
 def test_engine_turns_every_prediction_into_noise(prediction_type):
     scheduler = DDPMScheduler(prediction_type=prediction_type)
@@ -169,6 +245,8 @@ def test_engine_turns_every_prediction_into_noise(prediction_type):
         ({"start_t": 1000}, "start_t 1000: 0 to 999"),
         ({"eta": 1.5, "sampler": "ddim"}, "eta 1.5: 0 to 1"),
         ({"sampler": "euler"}, "'euler': one of ddpm"),
+        ({"fresh_noise": "sometimes"}, "'sometimes': one of until_last"),
+        ({"fresh_noise": "never", "sampler": "ddim"}, "'ddim' adds none"),
         ({"x_start": torch.zeros(1, 1, 4, 4)}, "x_start has shape"),
     ],
 )
@@ -182,7 +260,45 @@ def test_zero_steps_are_refused():
         timesteps_for(0, 999)
 
 
-def test_clipping_can_be_switched():
-    for sampler, name in (("ddpm", "clip_sample"), ("ddim", "clip_sample"), ("dpm_solver++", "thresholding")):
-        for clip in (True, False):
-            assert make_scheduler(sampler, DDPMScheduler(), [999, 0], clip).config[name] is clip
+def of_diffusers(sampler, timesteps, clip):
+    """The scheduler of diffusers whose own steps len(timesteps) - 1 ... 0 are those timesteps of the full schedule."""
+    alpha_bar = DDPMScheduler().alphas_cumprod[timesteps[::-1]]
+    options = {
+        "num_train_timesteps": len(timesteps),
+        "trained_betas": (1 - alpha_bar / torch.cat([torch.ones(1), alpha_bar[:-1]])).tolist(),
+        "timestep_spacing": "trailing",
+    }
+    if sampler == "ddim":
+        scheduler = DDIMScheduler(**options, clip_sample=clip)
+    elif sampler == "dpm_solver++":  # thresholding with a maximum of 1 is clipping
+        scheduler = DPMSolverMultistepScheduler(**options, thresholding=clip, sample_max_value=1.0)
+    else:
+        variance_type = "fixed_small" if sampler == "ddpm" else sampler.removeprefix("ddpm_")
+        scheduler = DDPMScheduler(**options, clip_sample=clip, variance_type=variance_type)
+    scheduler.alphas_cumprod = alpha_bar  # bit for bit, without the way through float32 betas
+    scheduler.set_timesteps(len(timesteps))
+    return scheduler
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize(("sampler", "eta"), [*((name, 0.0) for name in SAMPLERS), ("ddim", 0.7)])
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+def test_every_step_is_that_of_diffusers_scheduler(sampler, eta, clip, steps):
+    """One step after the other from the same x_t, with a network that wants x_0 far outside [-1, 1] at times."""
+
+    def eps_theta(x, t):
+        return torch.tanh(3 * x) + 0.1 * x.flip(-1)
+
+    scheduler = of_diffusers(sampler, timesteps_for(steps, 999), clip)
+    noise, options = generators(7, SHAPE[0]), {"eta": eta} if sampler == "ddim" else {}
+    assert torch.equal(randn_tensor(SHAPE, generator=noise), first := normal(SHAPE, generators(7, SHAPE[0])))
+    trajectory = reverse_process(
+        eps_theta, DDPMScheduler(), SHAPE, sampler=sampler, num_inference_steps=steps, eta=eta, clip=clip, seed=7
+    )
+    for number, step in enumerate(trajectory):
+        assert number or torch.equal(step.xt, first)
+        theirs = scheduler.step(step.eps_hat, scheduler.timesteps[number], step.xt, generator=noise, **options)
+        scale = max(1, theirs.prev_sample.abs().max())  # without clipping x_0 grows to hundreds
+        torch.testing.assert_close(step.x_prev / scale, theirs.prev_sample / scale, rtol=0, atol=1e-5)
+        assert not clip or step.x0_hat.abs().max() <= 1
+    assert number + 1 == steps

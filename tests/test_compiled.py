@@ -1,0 +1,234 @@
+"""The network as OpenVINO computes it: equal to PyTorch's, never in its way, and silent on the network."""
+
+import importlib.util
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+
+from ddpm import compiled
+from ddpm.compiled import Compiled
+from ddpm.engine import Engine
+from ddpm.unet import build_unet
+
+# Not by importing it: that would wake its telemetry.
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+ROOT = Path(__file__).parents[1]
+
+
+def network(channels=1, resolution=8, seed=0):
+    torch.manual_seed(seed)
+    unet = (
+        build_unet(resolution, channels, (8, 16), norm_num_groups=4, attention_levels=(1,)).eval().requires_grad_(False)
+    )
+    torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
+    return unet
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return network()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty one; the other tests share that of the session, where one conversion serves them all."""
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def ask(unet, count, seed=1):
+    """A batch in which every image has a t of its own."""
+    draw = torch.Generator().manual_seed(seed)
+    xt = torch.randn(count, unet.config.in_channels, *[unet.config.sample_size] * 2, generator=draw)
+    return xt, torch.randint(0, 1000, (count,), generator=draw)
+
+
+def expected(unet, xt, t):
+    with torch.no_grad():
+        return unet(xt, t).sample
+
+
+def is_compiled(fast, count):
+    return all(key in fast._networks for _, key in fast._plan(count))
+
+
+@pytest.mark.parametrize(("channels", "threads"), [(1, 1), (1, 3), (3, 2)])
+def test_equals_pytorch_at_any_batch_size(channels, threads):
+    unet = network(channels)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        fast = Compiled(unet)
+    finally:
+        torch.set_num_threads(before)
+    for count in (1, 2, 13, 64):
+        fast.prepare(count, wait=True)
+        assert is_compiled(fast, count)
+        xt, t = ask(unet, count)
+        torch.testing.assert_close(fast(xt, t), expected(unet, xt, t), rtol=0, atol=1e-5)
+    # Neither memory layout nor who asks matters.
+    xt, t = ask(unet, 13)
+    strided = xt.contiguous(memory_format=torch.channels_last)
+    answers = {}
+    threads = [threading.Thread(target=lambda i=i: answers.update({i: fast(strided, t)})) for i in range(3)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    for answer in answers.values():
+        torch.testing.assert_close(answer, expected(unet, xt, t), rtol=0, atol=1e-5)
+    assert len(answers) == 3
+
+
+def test_an_embedding_for_each_of_few_timesteps(cache, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # so that four images are one request
+    torch.manual_seed(0)
+    options = {"time_embedding_type": "learned", "num_train_timesteps": 40, "norm_num_groups": 4}
+    blocks = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    unet = UNet2DModel(8, 1, 1, layers_per_block=1, **options, **blocks).eval().requires_grad_(False)
+    fast = Compiled(unet)
+    fast.prepare(4, wait=True)
+    assert is_compiled(fast, 4)
+    xt, t = ask(unet, 4)[0], torch.tensor([0, 1, 38, 39])
+    torch.testing.assert_close(fast(xt, t), expected(unet, xt, t), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
+def test_engine_is_the_same_function_with_it(unet, prediction_type):
+    scheduler = DDPMScheduler(prediction_type=prediction_type)
+    fast = Engine(unet, scheduler, network=Compiled(unet))
+    fast.prepare(5, wait=True)
+    xt, t = ask(unet, 5)
+    torch.testing.assert_close(fast(xt, t), Engine(unet, scheduler)(xt, t), rtol=0, atol=2e-5)
+
+
+def test_nothing_waits_for_it(unet, monkeypatch):
+    """While it is made, PyTorch answers; that begins by itself where calls have taken long."""
+    may_go, load = threading.Event(), Compiled._load
+    monkeypatch.setattr(Compiled, "_load", lambda *args: may_go.wait(60) and load(*args))
+    fast = Compiled(unet)
+    xt, t = ask(unet, 2)
+    assert torch.equal(fast(xt, t), expected(unet, xt, t))
+    assert not fast._asked, "converted for the sake of one call"
+    fast._torch_s = compiled.WORTH_S + 1
+    assert torch.equal(fast(xt, t), expected(unet, xt, t))
+    assert fast._asked
+    assert torch.equal(fast(xt, t), expected(unet, xt, t)), "it was waited for"
+    may_go.set()
+    fast.prepare(2, wait=True)
+    assert is_compiled(fast, 2)
+
+
+@pytest.mark.parametrize("why", ["not installed", "convert", "compile", "infer", "wrong"])
+def test_pytorch_computes_where_it_fails(unet, tmp_path, monkeypatch, caplog, why):
+
+    def fail(*args):
+        raise RuntimeError("the chip is on fire\nat length")
+
+    if why in ("convert", "compile", "wrong"):
+        monkeypatch.setenv("DDPM_CACHE", str(tmp_path))
+    if why == "not installed":
+        monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
+    elif why in ("convert", "compile"):
+        monkeypatch.setattr(Compiled, {"convert": "_convert", "compile": "_requests"}[why], fail)
+    elif why == "wrong":
+        infer = compiled._infer
+        monkeypatch.setattr(compiled, "_infer", lambda *args: infer(*args) + 0.1)
+    fast = Compiled(unet)
+    with caplog.at_level(logging.WARNING):
+        fast.prepare(1, 3, wait=True)
+        if why == "infer":
+            monkeypatch.setattr(compiled, "_infer", fail)
+        for _ in range(2):
+            xt, t = ask(unet, 3)
+            assert torch.equal(fast(xt, t), expected(unet, xt, t))
+    assert len(caplog.messages) == (why != "not installed")
+    assert "\n" not in "".join(caplog.messages)
+
+
+def test_a_converted_network_is_kept_for_the_next_start(unet, cache, monkeypatch):
+    Compiled(unet).prepare(1, wait=True)
+    (folder,) = cache.iterdir()
+    converted = []
+    convert = Compiled._convert
+    monkeypatch.setattr(Compiled, "_convert", lambda *args: converted.append(1) or convert(*args))
+
+    def start(unet):
+        fast = Compiled(unet)
+        fast.prepare(1, wait=True)
+        xt, t = ask(unet, 1)
+        torch.testing.assert_close(fast(xt, t), expected(unet, xt, t), rtol=0, atol=1e-5)
+        assert is_compiled(fast, 1)
+
+    start(unet)
+    assert not converted
+    # Half a file, and one that can be read but holds other numbers.
+    weights = folder / "network.bin"
+    for damage in (
+        lambda: weights.write_bytes(weights.read_bytes()[:1000]),
+        lambda: weights.write_bytes(weights.read_bytes()[::-1]),
+    ):
+        damage()
+        converted.clear()
+        start(unet)
+        assert converted, "computed with damaged files"
+        converted.clear()
+        start(unet)
+        assert not converted, "not mended"
+    # Other weights are another network; and no more than KEPT stay.
+    for i in range(compiled.KEPT):
+        (cache / f"openvino-{i}").mkdir()
+    start(network(seed=1))
+    assert converted
+    assert len(list(cache.iterdir())) == compiled.KEPT
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_next_conversion(unet, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "file" / "cache"))
+    fast = Compiled(unet)
+    fast.prepare(1, wait=True)
+    assert is_compiled(fast, 1)
+
+
+START = """
+import sys, torch
+from tests.test_compiled import *
+attempts = []
+sys.addaudithook(lambda event, args: attempts.append((event, args)) if event in ("socket.connect", "socket.getaddrinfo") else None)
+unet = network()
+fast = Compiled(unet)
+fast.prepare(1, 8, wait=True)
+xt, t = ask(unet, 8)
+assert is_compiled(fast, 8)
+torch.testing.assert_close(fast(xt, t), expected(unet, xt, t), rtol=0, atol=1e-5)
+assert not attempts, attempts
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+"""
+
+
+def test_processes_at_once_and_no_telemetry(tmp_path):
+    """Two fresh processes convert the same network into one cache; none calls home or leaves a file there."""
+    (tmp_path / "home").mkdir()
+    environment = os.environ | {
+        "HOME": str(tmp_path / "home"),
+        "DDPM_CACHE": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    environment.pop("XDG_CACHE_HOME", None)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", START], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in running:
+        _, error = process.communicate(timeout=250)
+        assert process.returncode == 0, error
+    assert len(list((tmp_path / "cache").glob("*/*"))) == 2  # one network, and nothing half written
+    assert not list((tmp_path / "home").glob("intel*"))
