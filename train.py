@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from ddpm import data, draws, report, state
 from ddpm.draws import Purpose
 from ddpm.ema import make_ema
-from ddpm.machine import agree, make_accelerator, on_main, plain_logging
+from ddpm.machine import agree, make_accelerator, memory_format, on_main, plain_logging
 from ddpm.pusher import Pusher
 from ddpm.run import Run, find_state, sample_tiles
 from ddpm.schedule import NoiseSchedule
@@ -128,7 +128,8 @@ def train(
     network = {"resolution": images.resolution, "channels": images.channels}
     for name in ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "dropout"):
         network[name] = getattr(config, name)
-    unet, scheduler = build(**network), make_scheduler(config)
+    unet, scheduler = build(**network).to(memory_format=memory_format(device)), make_scheduler(config)
+    pixels = data.resident(images.train, device)
     weights = loss_weights(config, scheduler, device)
     ema = make_ema(unet, config.ema_half_life_images, config.ema_ramp_up, global_batch, device)
     raw = copy.deepcopy(unet).to(device).eval()  # to validate raw weights in float32: prepare() ties autocast to `unet`
@@ -204,11 +205,11 @@ def train(
             slot = micro * world + rank
             mine = slice(slot * batch_size, (slot + 1) * batch_size)
             index = draws.image_indices(config.seed, len(images.train), step * global_batch + mine.start, batch_size)
-            x0 = data.to_float(images.train[index], device)
+            x0 = data.to_float(data.take(pixels, index), device)
             if config.random_flip:
-                flip = torch.from_numpy(draws.flips(config.seed, step, slot, batch_size)).to(device)
+                flip = torch.from_numpy(draws.flips(config.seed, step, slot, batch_size)).to(device, non_blocking=True)
                 x0 = torch.where(flip[:, None, None, None], x0.flip(-1), x0)
-            t = torch.from_numpy(global_t[mine]).to(device)
+            t = torch.from_numpy(global_t[mine]).to(device, non_blocking=True)  # waiting would cost every step
             eps = draws.noise(config.seed, step, slot, x0.shape, device)
             if config.dropout:
                 torch.manual_seed(draws.torch_seed(config.seed, Purpose.DROPOUT, step, slot))

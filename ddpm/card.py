@@ -80,7 +80,7 @@ def model_card(
     if not repo_id and REPO_ID.fullmatch(options.get("hub_model_id") or ""):
         repo_id = options["hub_model_id"]
     name = repo_id.split("/")[1] if repo_id else directory.resolve().name
-    data = _dataset(options, images)
+    data = public_data(options, images)
     validation, evaluation = _last(rows)
     pixels = f"{images['resolution']}x{images['resolution']}x{images['channels']}"
     target = {"epsilon": "the noise", "sample": "x_0", "v_prediction": "v"}[options["prediction_type"]]
@@ -128,7 +128,7 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _dataset(options: dict[str, Any], images: dict[str, Any]) -> str | None:
+def public_data(options: dict[str, Any], images: dict[str, Any]) -> str | None:
     """The data's public name; None for a folder on somebody's machine, whose path is nobody's business."""
     name, source = options["dataset_name"], images.get("source")
     if reference_val_loss(options["preset"], images["fingerprint"]) is not None:
@@ -306,8 +306,8 @@ def _commands(
     directory: Path, repo_id: str | None, settings: dict[str, Any], data: str | None, evaluation: dict[str, Any]
 ) -> str:
     """How to get the same model and the same figures."""
-    options, machine, model = settings["options"], settings["machine"], repo_id or _folder(directory)
-    lines = [command(options | {"dataset_name": data or "FOLDER"}, options["preset"], machine)]
+    options, model = settings["options"], repo_id or _folder(directory)
+    lines = [training_command(settings)]
     for name in ("command", "samples_command"):
         words = shlex.split(evaluation.get(name) or "")
         if len(words) > 3 and words[2] == "ddpm.evaluate":  # python -m ddpm.evaluate MODEL ...
@@ -317,6 +317,13 @@ def _commands(
     if len(lines) == 1:
         lines.append(shlex.join(["python", "-m", "ddpm.evaluate", model]))
     return "```\n" + "\n".join(lines) + "\n```"
+
+
+def training_command(settings: dict[str, Any]) -> str:
+    """The command line that trains with the options of a train_config.json; FOLDER for data without a public name."""
+    data = public_data(settings["options"], settings["data"])
+    options = settings["options"] | {"dataset_name": data or "FOLDER"}
+    return command(options, options["preset"], settings["machine"])
 
 
 def command(options: dict[str, Any], preset_name: str, machine: dict[str, Any]) -> str:

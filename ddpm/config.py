@@ -146,6 +146,7 @@ class TrainConfig:
     sample_steps: int = option(250, "output", "ancestral steps of the sample grids while training", resume=True)
     checkpointing_steps: int = option(500, "output", "optimizer steps between saved training states", resume=True)
     checkpoints_total_limit: int = option(2, "output", "training states kept, the newest ones", resume=True)
+    plots: bool = option(True, "output", "draw training.png and strip.png", resume=True)
     report_to: Literal["none", "tensorboard", "wandb", "trackio"] = option(
         "none", "output", "tracker; metrics.jsonl and the plots are always written", resume=True
     )

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from .draws import Purpose, generator
 from .errors import first_line
+from .files import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +86,24 @@ def to_float(pixels: np.ndarray | Tensor, device: torch.device | str = "cpu") ->
     return moved.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
 
 
-def cache_folder() -> Path:
-    """DDPM_CACHE, or `ddpm` in the user's cache folder."""
-    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm"
-    return Path(os.environ.get("DDPM_CACHE") or fallback)
+RESIDENT_SHARE = 0.25  # of a GPU's free memory that the training images may take
+
+
+def resident(pixels: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
+    """The images on a GPU, moved there once, if they take at most RESIDENT_SHARE of what is free; or as they are."""
+    if device.type != "cuda" or pixels.nbytes > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return pixels
+    moved = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
+    for first in range(0, len(pixels), 4096):  # the memory map is never in memory as a whole
+        moved[first : first + 4096] = torch.from_numpy(np.array(pixels[first : first + 4096]))
+    return moved
+
+
+def take(pixels: np.ndarray | Tensor, index: np.ndarray) -> np.ndarray | Tensor:
+    """The images at (B,) int64 `index`, wherever `resident` has put them."""
+    if isinstance(pixels, Tensor):
+        return pixels[torch.from_numpy(index).to(pixels.device, non_blocking=True)]
+    return pixels[index]
 
 
 def prepare(options: DataOptions, progress: bool = False) -> Images:

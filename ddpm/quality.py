@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data import Images, cache_folder, to_float
+from .data import Images, to_float
 from .draws import Purpose, generator
 from .errors import first_line
+from .files import cache_folder
 
 log = logging.getLogger(__name__)
 

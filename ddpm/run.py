@@ -208,7 +208,8 @@ class Run:
         picture = report.grid(report.to_pixels(tiles), round(len(tiles) ** 0.5))
         with _kept_going("the samples"):
             report.save_image(picture, self.directory / f"samples/step-{step:06d}.png")
-            self._plot()
+            if self.config.plots:
+                self._plot()
         for tracker in self.accelerator.trackers:
             if tracker.name == "trackio":  # which has no log_images
                 import trackio
@@ -227,6 +228,8 @@ class Run:
 
     def finish(self, unet) -> None:
         """strip.png: one trajectory of all T steps, by ancestral sampling. The last validation drew the rest."""
+        if not self.config.plots:
+            return
         shape = (2, self.images.channels, self.images.resolution, self.images.resolution)
         device = self.accelerator.device
         steps = reverse_process(Engine(unet, self.scheduler, device), self.scheduler, shape, device=device)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -48,9 +49,12 @@ def optimizer_tensors(optimizer) -> dict[str, Tensor]:
 
 def load_optimizer(optimizer, tensors: dict[str, Tensor]) -> None:
     """The reverse of `optimizer_tensors`."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
+        if tensor.shape == parameters[int(index)].shape:  # a moment: in memory as its weight, as fused AdamW needs it
+            tensor = torch.empty_like(parameters[int(index)], dtype=tensor.dtype).copy_(tensor)
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -472,6 +472,22 @@ def test_compiled_weights_keep_their_names(tmp_path, monkeypatch):
     assert DDPMPipeline.from_pretrained(tmp_path / "run").unet.config.sample_size == 8
 
 
+def test_a_network_in_a_gpus_memory_format_resumes_to_the_bit(tmp_path, monkeypatch):
+    """What a GPU trains with: channels last, and images that are tensors of the device already."""
+    monkeypatch.setattr(trainer, "memory_format", lambda device: torch.channels_last)
+    monkeypatch.setattr(trainer.data, "resident", lambda pixels, device: torch.from_numpy(np.array(pixels)))
+    options = {"max_train_steps": 6, "checkpointing_steps": 3, "lr_schedule": "constant"}
+    in_process(tmp_path / "whole", **options)
+    in_process(tmp_path / "parts", **options | {"max_train_steps": 3})
+    in_process(tmp_path / "parts", **options)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    monkeypatch.undo()
+    in_process(tmp_path / "plain", **options)
+    for name, tensor in weights(tmp_path / "plain").items():
+        assert torch.allclose(tensor, whole[name], atol=1e-4), name
+
+
 @pytest.mark.parametrize("prediction_type", ["sample", "v_prediction"])
 def test_other_predictions_train_through_the_same_loop(tmp_path, prediction_type):
     in_process(
