@@ -4,6 +4,9 @@
 
 Without a model it serves the one that lies in this repository, offline. On a Space, where DDPM_MODEL names the model,
 that one also steps in while the other cannot be had, and the page says so.
+
+The last tab trains a small model on the CPU while its visitor watches, one at a time and at most three minutes.
+DDPM_LIVE_TRAINING is the number of its optimizer steps; 0 turns it off.
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def choose(model: str | None, revision: str | None):
-    """The checkpoint to serve.
+def choose(model: str | None, revision: str | None, weights: bool = False):
+    """The checkpoint to serve, its weights still to be read unless they are asked for here.
 
     Raises:
         ValueError: what is wrong with it, in one line.
@@ -47,18 +50,37 @@ def choose(model: str | None, revision: str | None):
     if model is None:
         from ddpm.checkpoint import EMBEDDED, load
 
-        return load(EMBEDDED)
+        return load(EMBEDDED, weights=weights)
     from ddpm.hub import pull
 
-    return pull(model, revision)
+    return pull(model, revision, weights)
+
+
+def trainer():
+    """What trains while visitors watch: the loop of train.py, which nothing below this file may import.
+
+    Raises:
+        ValueError: DDPM_LIVE_TRAINING is no number of steps.
+    """
+    from ddpm.ui.live import STEPS, LiveTraining, live_config
+
+    wanted = os.environ.get("DDPM_LIVE_TRAINING") or str(STEPS)
+    if not wanted.isdecimal() or int(wanted) > 100_000:
+        raise ValueError(f"DDPM_LIVE_TRAINING={wanted}: a number of optimizer steps is needed, 0 to 100000")
+    if int(wanted) == 0:
+        return None
+    return LiveTraining([sys.executable, "-m", "ddpm.live", "train"], live_config(int(wanted)))
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
+    import ddpm.ui.zerogpu  # noqa: F401 - before torch
+
     missing = None
     try:
-        checkpoint = choose(args.model, args.revision)
+        # The page need not wait for the weights, unless they decide which model it is about.
+        checkpoint = choose(args.model, args.revision, weights=args.fallback)
     except Exception as error:
         if not isinstance(error, ValueError) and not args.fallback:
             raise
@@ -71,10 +93,17 @@ def main(argv: list[str] | None = None) -> int:
     from ddpm.ui import page
     from ddpm.ui.service import Service
 
-    service = Service(checkpoint)
+    try:
+        service = Service(checkpoint, trainer())
+    except ValueError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 1
     blocks = page.build(service, missing)
     try:
         page.serve(service, blocks, args.host, args.port)
+    except ValueError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 1
     except OSError:
         print(f"app.py: cannot listen on {args.host}:{args.port}; take another --port or --host", file=sys.stderr)
         return 1

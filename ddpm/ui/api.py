@@ -92,7 +92,7 @@ def add(blocks: gr.Blocks, service: Service) -> None:
 
         def do():
             request = SampleRequest.check({**raw, "seed": seed, "eta": eta}, T, service.max_images)
-            drawn = service.whole(request)
+            drawn = service.runs.whole(request)
             pictures = np.frombuffer(drawn.finished, np.uint8).reshape(request.num_images, *listed)
             return {"images": pictures.tolist(), "seconds": round(drawn.seconds, 3)}
 

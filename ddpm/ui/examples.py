@@ -9,6 +9,8 @@ import numpy as np
 ASSETS = Path(__file__).parents[1] / "assets"
 FIRST_DIGIT = 3  # is on the pads, and what the network says about it is computed before the first visitor asks
 FIRST_NOISE = 7  # the seed of its noise, as in static/ddpm.js
+SECOND_DIGIT = 8  # the other end of the first interpolation
+FIRST_DENOISED = 3  # the seed of the first way back
 
 
 def example_digits(resolution: int) -> np.ndarray:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 from contextlib import suppress
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
+from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware  # Gradio compresses its files, but not the page itself
+from starlette.responses import JSONResponse
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint
+from ddpm.errors import first_line
 
-from . import api, bound, forward, noise, reverse
+from . import api, bound, compare, forward, mine, noise, reverse, training, wrong
 from .examples import FIRST_NOISE
 from .parts import panel, read_static, text
 from .service import Service
 from .text import EQUATIONS, LANGUAGES, TEXT
 
-MAX_BODY_BYTES = 256 * 1024
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 256 * 1024  # and, for each number of a picture, as much as it has as text:
+NUMBER_BYTES = 24
 
 # The bold file of Gradio's default font lacks most letters (notes of gradio 6.31); the 700 one is complete.
 FONTS = (
@@ -37,7 +45,7 @@ FONTS = (
 class MaxBody:
     """Middleware that refuses request bodies over a limit before Gradio parses them, uploads among them."""
 
-    def __init__(self, app, limit: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, app, limit: int) -> None:
         self.app, self.limit = app, limit
 
     async def __call__(self, scope, receive, send) -> None:
@@ -45,11 +53,7 @@ class MaxBody:
             return await self.app(scope, receive, send)
         announced = dict(scope["headers"]).get(b"content-length", b"")
         if announced.isdigit() and int(announced) > self.limit:
-            await send(
-                {"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"application/json")]}
-            )
-            await send({"type": "http.response.body", "body": b'{"detail":"request body too large"}'})
-            return None
+            return await JSONResponse({"detail": "request body too large"}, 413)(scope, receive, send)
         received = 0
 
         async def counted():
@@ -61,6 +65,32 @@ class MaxBody:
             return message
 
         return await self.app(scope, counted, send)
+
+
+class Nonsense:
+    """Middleware that answers what Gradio stumbles over before anything of ours runs: a name that is none, an argument
+    left out. Else that is status 500, and a traceback in the log for every such request."""
+
+    def __init__(self, app) -> None:
+        self.app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        started = False
+
+        async def noted(message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        except (FnIndexInferError, LookupError, TypeError, ValueError) as error:
+            if started or scope["type"] != "http":
+                raise
+            unknown = isinstance(error, FnIndexInferError | LookupError)
+            detail = "no such endpoint, event or component" if unknown else first_line(error)
+            log.warning("refused %s %s: %s", scope["method"], scope["path"], detail)
+            await JSONResponse({"detail": detail}, 404 if unknown else 422)(scope, receive, send)
 
 
 def _katex() -> dict[str, str] | None:
@@ -81,9 +111,12 @@ def _head(checkpoint: Checkpoint) -> str:
         "resolution": checkpoint.resolution,
         "channels": checkpoint.channels,
         "noise": FIRST_NOISE,
+        "model": checkpoint.name,
     }
-    safe = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
-    script, style = read_static("ddpm.js") + read_static("picker.js"), read_static("page.css")
+    safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--
+    files = ("ddpm", "picker", "links", "tour", "trajectory", "rows", "gif", "export")
+    script = "".join(read_static(f"{name}.js") for name in files)
+    style = read_static("page.css")
     return f"<script>window.ddpmPage = {safe};\n{script}</script><style>{style}</style>"
 
 
@@ -115,9 +148,13 @@ def _header(checkpoint: Checkpoint, notice: str) -> gr.HTML:
   {text("page.title", "h1")}
   <div class="language" role="group" data-label="page.language">{buttons}</div>
   <button type="button" class="theme" data-label="page.theme"></button>
+  <button type="button" class="copy-link">{text("link.copy")}</button>
+  <button type="button" class="tour-start">{text("tour.start")}</button>
   <p class="chip" data-label="page.model"><b>{_literal(checkpoint.name)}</b>{source}
     <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span></p>
   {notice}
+  <p class="page-status" role="status" aria-live="polite"></p>
+  <input class="link-field" type="text" readonly hidden data-label="link.field">
 </header>"""
     return panel(html, "header.js", elem_id="header")
 
@@ -136,7 +173,16 @@ def build(service: Service, missing: str | None = None) -> gr.Blocks:
     Args:
         missing: the model that should have been shown and could not be had.
     """
-    tabs = {"forward": forward.build, "noise": noise.build, "bound": bound.build, "reverse": reverse.build}
+    tabs = {
+        "forward": forward.build,
+        "noise": noise.build,
+        "bound": bound.build,
+        "reverse": reverse.build,
+        "compare": compare.build,
+        "mine": mine.build,
+        "wrong": wrong.build,
+        "training": training.build,
+    }
     with gr.Blocks(title="DDPM", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as blocks:
         api.add(blocks, service)  # first, or the tabs' own events take the names
         header = _header(service.checkpoint, _notice(service.checkpoint, missing))
@@ -160,9 +206,13 @@ def serve(service: Service, blocks: gr.Blocks, host: str, port: int) -> None:
 
     Raises:
         OSError: the port is taken.
+        ValueError: the model's weights are damaged, in one line.
     """
     accent = gr.themes.colors.indigo
+    limit = MAX_BODY_BYTES + NUMBER_BYTES * math.prod(service.readings.shape)
     theme = gr.themes.Default(font=FONTS, primary_hue=accent, secondary_hue=accent, neutral_hue=gr.themes.colors.slate)
+    gzip = Middleware(GZipMiddleware, minimum_size=2048, compresslevel=6)
+    middleware = [Middleware(MaxBody, limit=limit), gzip, Middleware(Nonsense)]
     blocks.queue(max_size=24, default_concurrency_limit=1).launch(
         server_name=host,
         server_port=port,
@@ -173,9 +223,7 @@ def serve(service: Service, blocks: gr.Blocks, host: str, port: int) -> None:
         footer_links=["api", "settings"],
         theme=theme,
         head=_head(service.checkpoint),
-        app_kwargs={
-            "middleware": [Middleware(MaxBody), Middleware(GZipMiddleware, minimum_size=2048, compresslevel=6)]
-        },
+        app_kwargs={"middleware": middleware},
         show_error=False,
         strict_cors=True,
         pwa=False,
@@ -183,11 +231,12 @@ def serve(service: Service, blocks: gr.Blocks, host: str, port: int) -> None:
         quiet=True,
         prevent_thread_lock=True,
     )
-    print(f"{service.checkpoint.name} on http://{host}:{port}", flush=True)
-    with suppress(ImportError):
-        import matplotlib  # noqa: F401  Gradio imports it around the first event, where it is installed
-    service.start_example()
     try:
+        service.wait_for_model()  # the page is there already
+        print(f"{service.checkpoint.name} on http://{host}:{port}", flush=True)
+        with suppress(ImportError):
+            import matplotlib  # noqa: F401  Gradio imports it around the first event, where it is installed
+        service.start_example()
         blocks.block_thread()
     finally:
         service.close()

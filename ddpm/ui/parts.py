@@ -7,10 +7,15 @@ may stand in it, hence keys instead of TeX.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 
 import gradio as gr
+
+from ddpm.sampling import SAMPLERS
+
+from .checks import MAX_SEED
 
 LEGEND = '<span class="legend" role="img" data-label="part.legend"><i>&minus;3</i><b></b><i>3</i></span>'
 STATIC = Path(__file__).parent / "static"
@@ -95,17 +100,23 @@ def code_name(name: str, of: str) -> str:
     return f'<i data-of="{of}" tabindex="0">{escape(name)}</i>'
 
 
-def caption(symbol: str, key: str) -> str:
+def caption(symbol: str, key: str, before: str = "") -> str:
     """What stands over a picture: its symbol and a word or two; over noise also the scale of its colours."""
     scale = LEGEND if symbol in ("eps", "eps_hat") else ""
-    return f"<figcaption>{tex(symbol)}{text(key)}{scale}</figcaption>"
+    return f"<figcaption>{before}{tex(symbol)}{text(key)}{scale}</figcaption>"
 
 
-def picture(of: str, key: str, size: int, css: str = "") -> str:
-    """One image of size x size pixels, enlarged by nearest neighbour, with symbol `of` and caption `key` over it."""
+def key_line(name: str) -> str:
+    """A piece of the line that stands for something in the charts; page.css draws `name`, "own" or "other"."""
+    return f'<i class="key-line {name}" aria-hidden="true"></i>'
+
+
+def picture(of: str, key: str, size: int, before: str = "") -> str:
+    """One image of size x size pixels, enlarged by nearest neighbour, with symbol `of` and caption `key` over it, and
+    `before` them."""
     return f"""
-<figure class="picture {css}" data-object="{of}">
-  {caption(of, key)}
+<figure class="picture" data-object="{of}">
+  {caption(of, key, before)}
   <canvas class="pixels" width="{size}" height="{size}" role="img" data-label="{key}.label"></canvas>
 </figure>"""
 
@@ -162,6 +173,100 @@ def t_bar(low: int, high: int) -> str:
     <span>{text("t.snr", css="unit")}=<b class="snr-now"></b></span>
   </div>
 </div>"""
+
+
+def player(num_steps: int) -> str:
+    """Play both ways, the slider of t with the finished picture on it, the speed; brought to life by `ddpm.player`."""
+    return f"""
+<div class="player">
+  <div class="plays">
+    <button type="button" class="play reverse-way" data-label="reverse.play"></button>
+    <button type="button" class="play forward-way" data-label="reverse.play_back"></button>
+  </div>
+  {t_bar(0, num_steps)}
+  <label class="speed"><select data-label="reverse.speed">
+    <option value="0.5">&frac12;&times;</option><option value="1" selected>1&times;</option>
+    <option value="2">2&times;</option><option value="4">4&times;</option></select></label>
+</div>"""
+
+
+def sampler_options() -> str:
+    """Of a <select name="sampler">."""
+    return "".join(f'<option value="{name}" data-text="sampler.{name}"></option>' for name in SAMPLERS)
+
+
+def rows_board(head: str, num_steps: int) -> str:
+    """Rows of pictures from one noise, under one slider, all showing x_t, x0_hat or eps_hat (`ddpm.rows`).
+
+    Args:
+        head: HTML of what stands beside each row.
+    """
+    planes = {name: tex(name) for name in ("xt", "x0_hat", "eps_hat")}
+    return f"""
+<template><div class="row" role="group">
+  <div class="row-head">{head}</div>
+  <div class="row-pictures"><div class="grid" role="img"></div><p class="figures"></p></div>
+</div></template>
+<div class="progress" aria-hidden="true"><i></i></div>
+<div class="view">{switch("rows.plane", planes)}<span class="plane-name"></span>{LEGEND}</div>
+<div class="rows"></div>
+{player(num_steps)}"""
+
+
+def rows_panel(html: str, tab: str, service, **options) -> gr.HTML:
+    """The panel of a tab with a `rows_board`, and its event, of the name of the tab, with the rows.
+
+    Args:
+        tab: its name, and that of its script and its example.
+        options: for gr.HTML.
+    """
+
+    def trajectory(key: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
+        return service.trajectory(key)
+
+    def example(_: object) -> list[str] | None:
+        return service.example_rows(tab)
+
+    return run_panel(html, tab, tab, service, lambda raw: service.runs.rows(raw, tab), [trajectory, example], **options)
+
+
+def run_panel(
+    html: str,
+    tab: str,
+    event: str,
+    service,
+    run: Callable[[object], Iterator[dict]],
+    server_functions: list[Callable],
+    **options,
+) -> gr.HTML:
+    """The panel of a tab that samples. Its event is answered by a run of the model, one visitor's at a time; its own
+    `expect` ends it.
+
+    Args:
+        tab: its name, and that of its script.
+        options: for gr.HTML.
+    """
+
+    def expect(sent: object) -> None:
+        service.readings.expect(event, sent)
+
+    def work(sent: gr.EventData):
+        yield from run(sent._data)
+
+    shown = panel(html, f"{tab}.js", elem_id=tab, server_functions=[*server_functions, expect], **options)
+    how = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
+    getattr(shown, event)(work, None, shown, concurrency_id="model", concurrency_limit=1, **how)
+    return shown
+
+
+def run_controls(most: int, images: int, seed: int, go: str) -> str:
+    """What every form that samples ends with: number of pictures (at most `most`), seed, other seed, go, stop."""
+    return f"""
+<label>{text("reverse.images")}<input name="num_images" type="number" min="1" max="{most}" value="{images}"></label>
+<label>{text("reverse.seed")}<input name="seed" type="number" min="0" max="{MAX_SEED}" value="{seed}"></label>
+<button type="button" class="new-seed" data-label="reverse.new_seed">&#x21bb;</button>
+<button type="submit" class="primary go">{text(go)}</button>
+<button type="button" class="primary stop" hidden>{text("reverse.stop")}</button>"""
 
 
 def chart(name: str, symbol: str = "") -> str:

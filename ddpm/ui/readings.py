@@ -5,6 +5,7 @@ t is 0-based in `ddpm.elbo` and 1-based in everything that leaves this module.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -133,10 +134,19 @@ class Readings:
         self._seconds = taken if self._seconds is None else min(taken, 1.05 * self._seconds)
         return predicted
 
-    def _image(self, request: PictureRequest) -> Tensor:
+    def _image(self, pixels: bytes) -> Tensor:
         """(1, C, H, W) float32, exactly pixel / 127.5 - 1."""
-        pixels = np.frombuffer(request.pixels, np.uint8).reshape(self.shape).astype(np.float64)
-        return torch.from_numpy(pixels / 127.5 - 1).float().permute(2, 0, 1)[None]
+        array = np.frombuffer(pixels, np.uint8).reshape(self.shape).astype(np.float64)
+        return torch.from_numpy(array / 127.5 - 1).float().permute(2, 0, 1)[None]
+
+    def _noise(self, seed: int) -> Tensor:
+        """(1, C, H, W) float32 from N(0, I): the noise that the browser shows for this seed."""
+        noise = browser_normal(seed, math.prod(self.shape)).reshape(self.shape)
+        return torch.from_numpy(noise).permute(2, 0, 1)[None]
+
+    def noised(self, pixels: bytes, noise_seed: int, t: int) -> Tensor:
+        """x_t (1, C, H, W) of a picture, as the browser shows it (Eq. 4); t is 0-based."""
+        return self._schedule.q_sample(self._image(pixels), self._noise(noise_seed), torch.tensor([t]))
 
     def predict(self, request: PictureRequest) -> Iterator[dict[str, Any]]:
         """eps_hat at every one of `timesteps`, for the same noise: one call of the network unless it is a large one.
@@ -144,9 +154,7 @@ class Readings:
         Yields:
             {"kind": "part", "done", "total"} after each call; after the last one the store holds the `Prediction`.
         """
-        x0 = self._image(request)
-        noise = browser_normal(request.noise_seed, x0.numel()).reshape(self.shape)
-        eps = torch.from_numpy(noise).permute(2, 0, 1)[None]
+        x0, eps = self._image(request.pixels), self._noise(request.noise_seed)
         t = torch.tensor(self.timesteps)
         eps_hat = torch.empty(len(t), *x0.shape[1:])
         for part in self._batches(len(t), CALL_S):
@@ -166,7 +174,7 @@ class Readings:
             t = 1 ... done that are new; after the last one the store holds the `Bound`.
         """
         started = time.monotonic()
-        x0, T = self._image(request), self._schedule.num_steps
+        x0, T = self._image(request.pixels), self._schedule.num_steps
         generator = torch.Generator().manual_seed(request.noise_seed)
         bits, mse = np.empty(T), np.empty(T)
         for part in self._batches(T, PROGRESS_S):
@@ -216,9 +224,9 @@ class Readings:
         request = PictureRequest.check(raw, kind, self.shape)
         if self._store.get(request.key) is None:
             work = self._within_limit(kind, request)
-            while not self._is_stale(kind, visitor, run) and (message := next(work, None)):
+            while not self.is_stale(kind, visitor, run) and (message := next(work, None)):
                 yield message
-        if not self._is_stale(kind, visitor, run):
+        if not self.is_stale(kind, visitor, run):
             yield {"kind": "done", "key": request.key}
 
     def expect(self, kind: str, raw: object) -> tuple[str, int]:
@@ -231,7 +239,7 @@ class Readings:
         raw = raw if isinstance(raw, dict) else {}
         visitor, run = raw.get("visitor"), raw.get("run")
         visitor = visitor[:40] if isinstance(visitor, str) else ""
-        run = run if isinstance(run, int) else 0
+        run = run if isinstance(run, int) and abs(run) < 2**31 else 0  # a larger one, echoed, would break the stream
         if visitor:
             with self._lock:
                 self._newest[kind, visitor] = max(run, self._newest.get((kind, visitor), 0))
@@ -240,7 +248,8 @@ class Readings:
                     self._newest.popitem(last=False)
         return visitor, run
 
-    def _is_stale(self, kind: str, visitor: str, run: int) -> bool:
+    def is_stale(self, kind: str, visitor: str, run: int) -> bool:
+        """Whether its visitor waits for a later run."""
         return self._newest.get((kind, visitor), run) > run
 
     def get(self, key: object) -> dict[str, Any] | None:

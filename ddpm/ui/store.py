@@ -5,28 +5,41 @@ from __future__ import annotations
 import base64
 import threading
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
-from .checks import SampleRequest
+from .checks import DenoiseRequest, SampleRequest
 
 STORE_BYTES = 96 * 2**20
 
 
 @dataclass(eq=False)
 class Trajectory:
-    """Frames of one run, each (3, n, H, W, C) uint8: x_t, x0_hat, eps_hat; `t` (1-based, descending) of each frame."""
+    """Frames of one run, each (3, n, H, W, C) uint8: x_t, x0_hat, eps_hat; `t` (1-based, descending) of each frame.
 
-    request: SampleRequest
+    `calls` of the network were made. `seconds` are those of the run's own steps, without waiting for others' turns.
+    `reach` is the largest |x0_hat| of each frame, which its bytes cannot show beyond 1.
+    """
+
+    request: SampleRequest | DenoiseRequest
+    calls: int = 0
     seconds: float = 0.0
     t: list[int] = field(default_factory=list)
+    reach: list[float] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
 
     @property
     def key(self) -> str:
         return self.request.key
+
+    def add(self, t: int, frame: bytes, x0_hat: Tensor) -> None:
+        """One more frame."""
+        self.t.append(t)
+        self.frames.append(frame)
+        self.reach.append(round(float(x0_hat.abs().max()), 3))
 
     @property
     def num_bytes(self) -> int:
@@ -37,14 +50,16 @@ class Trajectory:
         """The finished pictures, (n, H, W, C) uint8."""
         return self.frames[-1][: len(self.frames[-1]) // 3]
 
-    def as_json(self) -> dict[str, Any]:
-        """All of it as the browser takes it: the frames in one base64 string."""
+    def as_json(self, only_finished: bool = False) -> dict[str, Any]:
+        """All of it as the browser takes it, the frames in one base64 string; or instead of them `finished` alone."""
         return {
-            "request": asdict(self.request),
-            "seconds": round(self.seconds, 1),
+            "request": self.request.as_json(),
+            "calls": self.calls,
+            "seconds": round(self.seconds, 3),
+            "reach": self.reach,
             "n": self.request.num_images,
-            "t": self.t,
-            "data": to_base64(b"".join(self.frames)),
+            "t": [0] if only_finished else self.t,
+            "data": to_base64(self.finished if only_finished else b"".join(self.frames)),
         }
 
 

@@ -177,6 +177,7 @@ ddpm.translate(element);
 ddpm.picker(element);
 setLoss(loss);
 shared.on("t", (t) => bar.show(t));
+ddpm.linkable("bound", { loss: $(".switch") });
 asked.watch();
 ddpm.onLanguage(() => {
   bar.show(shared.get("t"));

@@ -14,15 +14,17 @@
 
   function say(key, fields = {}) {
     let string = page.text[language][key] ?? key;
-    for (const [name, value] of Object.entries(fields)) string = string.replaceAll(`{${name}}`, value);
+    for (const [name, value] of Object.entries(fields)) string = string.replaceAll(`{${name}}`, () => value); // "$&" in a value is text
     return string;
   }
+
+  const DOLLAR = "\ue000"; // one that begins no TeX
 
   // Text in which $...$ is TeX, as a list of nodes. A symbol and the punctuation after it stay on one line.
   function nodes(string) {
     return string.split(/(\$[^$]*\$[.,;:?!)\u3002\uff0c\uff1b\uff1a\uff1f\uff09]*)/).map((part) => {
       const [, tex, after] = part.match(/^\$(.*)\$(.*)$/) ?? [];
-      if (tex === undefined) return document.createTextNode(part);
+      if (tex === undefined) return document.createTextNode(part.replaceAll(DOLLAR, "$"));
       const symbol = document.createElement("span");
       symbol.className = "tex";
       renderTex(symbol, tex);
@@ -33,8 +35,10 @@
     });
   }
 
-  function setText(element, key, fields) {
-    element.replaceChildren(...nodes(say(key, fields)));
+  // Fields are text: the name of a file or of a stranger's data makes no TeX.
+  function setText(element, key, fields = {}) {
+    const plain = Object.entries(fields).map(([name, value]) => [name, String(value).replaceAll("$", DOLLAR)]);
+    element.replaceChildren(...nodes(say(key, Object.fromEntries(plain))));
   }
 
   // Fill every element below `element` that names a key; called when a tab comes to life and at each switch.
@@ -105,19 +109,80 @@
     document.addEventListener(kind, (event) => point(event, on));
   }
 
+  // ---------------------------------------------------------------- the connection
+
+  // Gradio's client says in English, in a corner, that the queue is full or the connection lost, and says nothing to the
+  // tab that waits for an answer. So its requests are watched.
+  const lossListeners = [];
+  let lost = false; // for good: Gradio sends nothing any more, and loads the page anew once the server is back
+
+  // listener(key, run): what was sent with `sender`, the number returned here, and `run` will not be answered; the key
+  // of the text that says why. Without a run: nothing will.
+  const onLoss = (listener) => lossListeners.push(listener) - 1;
+
+  function loseAll(error) {
+    if (error.name === "AbortError" || lost) return; // left on purpose
+    lost = true;
+    lossListeners.forEach((listener) => listener("answer.lost"));
+  }
+
+  // The stream of answers. It may end once it has said so.
+  function watched(response) {
+    const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
+    let said = "";
+    return new Response(new ReadableStream({
+      async pull(stream) {
+        try {
+          const { done, value } = await reader.read();
+          if (done && !said.includes("close_stream")) throw new TypeError("the stream of answers broke off");
+          if (done) return stream.close();
+          said = (said + decoder.decode(value, { stream: true })).slice(-100);
+          stream.enqueue(value);
+        } catch (error) {
+          loseAll(error);
+          stream.error(error);
+        }
+      },
+      cancel: (reason) => reader.cancel(reason),
+    }), response);
+  }
+
+  const fetchAsItIs = window.fetch;
+  window.fetch = async (resource, options) => {
+    const address = String(resource.url ?? resource);
+    const [joins, listens] = ["/queue/join", "/queue/data"].map((path) => address.includes(path));
+    try {
+      const response = await fetchAsItIs(resource, options);
+      if (listens && response.ok) return watched(response);
+      if (joins && !response.ok) {
+        const { sender, run } = JSON.parse(options.body).event_data ?? {};
+        lossListeners[sender]?.(response.status === 503 ? "answer.busy" : "answer.failed", run);
+      }
+      return response;
+    } catch (error) {
+      if (joins || listens) loseAll(error);
+      throw error;
+    }
+  };
+
   // ---------------------------------------------------------------- the schedule
 
-  const beta = Float64Array.from(page.beta);
+  // Tables of a schedule. beta[0] is the paper's beta_1; the others' index is the paper's t, [0] is clean data.
+  function scheduleOf(betas) {
+    const beta = Float64Array.from(betas);
+    let product = 1;
+    const alphaBar = Float64Array.from([1, ...beta.map((b) => (product *= 1 - b))]);
+    return { beta, alphaBar, snrDb: alphaBar.map((a) => 10 * Math.log10(a / (1 - a))) };
+  }
+  const own = scheduleOf(page.beta);
+  const { beta, alphaBar, snrDb } = own;
   const T = beta.length;
-  let product = 1;
-  const alphaBar = Float64Array.from([1, ...beta.map((b) => (product *= 1 - b))]); // index = the paper's t; [0] is clean data
-  const snrDb = Float64Array.from(alphaBar, (a) => 10 * Math.log10(a / (1 - a)));
 
   const minus = (string) => string.replace("-", "\u2212");
   const format = {
-    alphaBar: (t) => alphaBar[t].toFixed(alphaBar[t] < 0.001 ? 5 : 4),
-    snr: (t) => (t === 0 ? "\u221e" : minus(snrDb[t].toFixed(1))),
-    beta: (t) => beta[t - 1].toFixed(5),
+    alphaBar: (t, { alphaBar } = own) => alphaBar[t].toFixed(alphaBar[t] < 0.001 ? 5 : 4),
+    snr: (t, { snrDb } = own) => minus(snrDb[t].toFixed(1)).replace("Infinity", "\u221e"),
+    beta: (t, { beta } = own) => beta[t - 1].toFixed(5),
     fixed: (value, digits) => minus(value.toFixed(digits)),
   };
 
@@ -126,7 +191,8 @@
   // The values that one tab sets and another shows: t (1 to T); the picture, its bytes as they are being drawn;
   // `settled`, the same once the pen is up; the seed of its noise; the examples' bytes. A new picture is a new array.
   const count = page.resolution ** 2 * page.channels;
-  const values = { t: Math.max(1, Math.round(0.3 * T)), picture: new Uint8ClampedArray(count), settled: null, noise: page.noise, examples: null };
+  const firstT = Math.max(1, Math.round(0.3 * T));
+  const values = { t: firstT, picture: new Uint8ClampedArray(count), settled: null, noise: page.noise, examples: null };
   const listeners = [];
   const shared = {
     get: (name) => values[name],
@@ -322,7 +388,7 @@
   // A chart against t with a mark that follows t; pressing it moves t. Returns `draw(options)`, which gives or changes
   // what is drawn, and returns the height of a value, 0 to 1: `valueAt(t)`, for t of `ts` (ascending; default: spread over 1..T); `show(t)`, the text of the
   // figure at the mark; limits `low`, `high`; `log`: a scale of decades, with lines and labels; `second`: another
-  // valueAt, drawn thin and dashed.
+  // valueAt, drawn thin and dashed; `showSecond(t)`: its figure, then it has a mark, too.
   function plot(figure) {
     const box = figure.querySelector(".plot");
     const even = Array.from({ length: Math.min(T, 250) }, (_, i) => 1 + Math.round((i * (T - 1)) / (Math.min(T, 250) - 1)));
@@ -335,7 +401,10 @@
     const ticks = document.createElement("div");
     ticks.className = "ticks";
     ticks.ariaHidden = "true";
-    box.append(ticks, stem, mark);
+    const otherMark = document.createElement("i");
+    otherMark.className = "mark second";
+    const otherNow = document.createElement("span");
+    box.append(ticks, stem, otherMark, mark);
     const ends = figure.querySelectorAll(".axis span");
     ends[0].textContent = "1";
     ends[1].textContent = "t";
@@ -354,16 +423,24 @@
 
     let place = null; // t -> height of the mark, 0 to 1
     let text = null;
+    let beside = null; // the same of the second curve: {place, text}
     function follow(t) {
       if (!place) return;
       now.textContent = text(t);
-      stem.style.left = mark.style.left = `${100 * x(t)}%`;
+      otherMark.hidden = !beside;
+      if (beside) {
+        otherNow.textContent = beside.text(t);
+        now.append(otherNow);
+        otherMark.hidden = beside.place(t) > 1;
+        otherMark.style.top = `${100 * (1 - beside.place(t))}%`;
+      }
+      stem.style.left = mark.style.left = otherMark.style.left = `${100 * x(t)}%`;
       mark.hidden = !(place(t) >= 0); // nothing is there (yet)
       mark.style.top = `${100 * (1 - place(t))}%`;
     }
     shared.on("t", follow);
 
-    return function draw({ valueAt, show, ts = even, low, high, log = false, second = null }) {
+    return function draw({ valueAt, show, ts = even, low, high, log = false, second = null, showSecond = null }) {
       const scale = log ? (value) => Math.log10(value < 1e-30 ? 1e-30 : value) : (value) => value;
       const heights = ts.map((t) => scale(valueAt(t)));
       const othersAt = second ? even.filter((t) => !Number.isNaN(second(t))) : [];
@@ -372,12 +449,13 @@
       high = high === undefined ? heights.concat(others).reduce((a, b) => Math.max(a, b), -Infinity) : scale(high);
       if (log && high - low < 1) [low, high] = [(low + high - 1) / 2, (low + high + 1) / 2]; // a decade at least
       const y = (value) => Math.max(0, Math.min(1, (value - low) / (high - low || 1)));
+      const beyond = (value) => Math.max(0, (value - low) / (high - low || 1)); // what is too high leaves the plot
       const points = ts.map((t, i) => [x(t), y(heights[i])]);
       const floor = 1000 * (1 - y(Math.max(0, low)));
       const ground = log ? 1000 : floor;
       line.setAttribute("d", points.length ? pathOf(points) : "");
       area.setAttribute("d", points.length ? `${pathOf(points)}L${1000 * points.at(-1)[0]} ${ground}L${1000 * points[0][0]} ${ground}Z` : "");
-      other.setAttribute("d", others.length ? pathOf(othersAt.map((t, i) => [x(t), y(others[i])])) : "");
+      other.setAttribute("d", others.length ? pathOf(othersAt.map((t, i) => [x(t), beyond(others[i])])) : "");
       zero.setAttribute("d", !log && low < 0 && high > 0 ? pathOf([[0, y(0)], [1, y(0)]]) : "");
       const decades = [];
       const every = Math.ceil((high - low) / (box.clientHeight > 150 ? 7 : 4)) || 1;
@@ -393,13 +471,11 @@
       }));
       place = (t) => y(scale(valueAt(t)));
       text = show;
+      beside = showSecond && { place: (t) => beyond(scale(second(t))), text: showSecond };
       follow(shared.get("t"));
       return (value) => y(scale(value));
     };
   }
-
-  // One that stays as it is.
-  const curve = (figure, valueAt, show, axis) => plot(figure)({ valueAt, show, ...axis });
 
   // Histogram of numbers over the density of N(0, 1), from -4 to 4. Returns the function that redraws it.
   function histogram(figure) {
@@ -425,9 +501,10 @@
   }
 
   window.ddpm = {
-    page, T, beta, alphaBar, snrDb, format, shared, say, setText, setLanguage, translate, katexReady,
-    paint, paintBytes, paintNoise, paintNoiseBytes, bytesOf, base64Of, halvesOf, normal, tBar, plot, curve, figure3, histogram,
-    count, dark,
+    page, T, firstT, own, scheduleOf, beta, alphaBar, format, shared, say, setText, setLanguage, translate,
+    paint, paintBytes, paintNoise, paintNoiseBytes, bytesOf, base64Of, halvesOf, normal, tBar, svg, pathOf, plot, figure3, histogram,
+    count, dark, onLoss,
+    isLost: () => lost,
     language: () => language,
     calm: () => calm.matches,
     onLanguage: (listener) => languageListeners.add(listener),

@@ -1,22 +1,32 @@
 // Tab "Forward": x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, Eq. 4, at every move of t.
-// Scope: element, props (`examples`: base64 or null; `first`: which of them is on the pad), server (see gr.HTML).
+// Scope: element, props (`examples`: base64 or null; `first`: which of them is on the pad; `own`: name of the model's
+// schedule; `schedules`: name -> betas of others, second differences in BETA_UNIT), server (see gr.HTML).
 const $ = (selector) => element.querySelector(selector);
-const canvases = { eps: $('[data-object="eps"] canvas'), xt: $('[data-object="xt"] canvas') };
+const canvases = { eps: $('[data-object="eps"] canvas'), xt: $('[data-object="xt"] canvas'), other: $('[data-object="xt_other"] canvas') };
+const choice = $('[name="schedule"]');
+const BETA_UNIT = 1e-8; // as in forward.py
 const x0 = new Float32Array(ddpm.count).fill(-1);
 const xt = new Float32Array(ddpm.count);
 let eps = null;
+let other = null; // the schedule beside the model's own
 
 // ---- painting
 
 const drawHistogram = ddpm.histogram($('[data-chart="histogram"]'));
 const bar = ddpm.tBar($(".t-bar"));
 
-function redraw() {
+// x_t under a schedule, painted; `xt` holds it until the next. Returns the two weights.
+function blend({ alphaBar }, canvas) {
   const t = ddpm.shared.get("t");
-  const signal = Math.sqrt(ddpm.alphaBar[t]);
-  const spread = Math.sqrt(1 - ddpm.alphaBar[t]);
+  const [signal, spread] = [Math.sqrt(alphaBar[t]), Math.sqrt(1 - alphaBar[t])];
   for (let i = 0; i < xt.length; i++) xt[i] = signal * x0[i] + spread * eps[i];
-  ddpm.paint(canvases.xt, xt);
+  ddpm.paint(canvas, xt);
+  return [signal, spread];
+}
+
+function redraw() {
+  blend(other, canvases.other);
+  const [signal, spread] = blend(ddpm.own, canvases.xt);
   drawHistogram(xt);
   $(".signal").textContent = signal.toFixed(3);
   $(".spread").textContent = spread.toFixed(3);
@@ -25,25 +35,57 @@ function redraw() {
 function describe() {
   const t = ddpm.shared.get("t");
   canvases.xt.setAttribute("aria-label", ddpm.say("forward.xt.label", { t, snr: ddpm.format.snr(t) }));
+  const fields = { t, snr: ddpm.format.snr(t, other), name: ddpm.say(`schedule.${choice.value}`) };
+  canvases.other.setAttribute("aria-label", ddpm.say("forward.other.label", fields));
+}
+
+// ---- schedules
+
+const plots = Object.fromEntries(["alpha_bar", "beta", "snr"].map((name) => [name, ddpm.plot($(`[data-chart="${name}"]`))]));
+
+// Where signal and noise are equal, and how many steps are left almost without signal.
+function figuresOf(name, { snrDb }) {
+  const even = snrDb.findIndex((db) => db <= 0);
+  const late = snrDb.reduce((n, db) => n + (db < -20), 0);
+  return { name: ddpm.say(`schedule.${name}`), even: even < 0 ? ddpm.say("forward.never") : `t = ${even}`, late, T: ddpm.T };
+}
+
+function tellSchedules() {
+  ddpm.setText($(".own-says"), "forward.own", figuresOf(props.own, ddpm.own));
+  const [mine, its] = [ddpm.own, other].map(({ snrDb }) => snrDb.findIndex((db) => db <= 0) >>> 0); // never is last
+  const verdict = its > mine ? "forward.longer" : its < mine ? "forward.shorter" : "forward.alike";
+  ddpm.setText($(".other-says"), verdict, figuresOf(choice.value, other));
+  ddpm.setText($(".see"), `schedule.${choice.value}.see`);
+}
+
+function compare() {
+  let [slope, value] = [0, 0];
+  other = ddpm.scheduleOf(props.schedules[choice.value].map((change) => (value += slope += change) * BETA_UNIT));
+  const both = (valueOf, show, axis) => ({
+    valueAt: (t) => valueOf(ddpm.own, t),
+    second: (t) => valueOf(other, t),
+    show: (t) => show(t, ddpm.own),
+    showSecond: (t) => show(t, other),
+    ...axis,
+  });
+  plots.alpha_bar(both((s, t) => s.alphaBar[t], ddpm.format.alphaBar, { low: 0, high: 1 }));
+  const [most, others] = [ddpm.own, other].map(({ beta }) => Math.max(...beta));
+  const high = Math.max(most, Math.min(others, 2 * most)); // the cosine's last steps are far above all others
+  plots.beta(both((s, t) => s.beta[t - 1], ddpm.format.beta, { low: 0, high }));
+  const ends = [...ddpm.own.snrDb.slice(1), ...other.snrDb.slice(1)].filter(Number.isFinite);
+  const decibels = { low: Math.min(...ends), high: Math.max(...ends) };
+  plots.snr(both((s, t) => s.snrDb[t], (t, s) => `${ddpm.format.snr(t, s)} dB`, decibels));
+  tellSchedules();
 }
 
 async function fetchExamples() {
   ddpm.setText($(".status"), "forward.waiting");
-  for (;;) {
-    const found = await server.example_pictures();
-    if (found) {
-      $(".status").textContent = "";
-      return ddpm.setExamples(ddpm.bytesOf(found.data), props.first);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-  }
+  const found = await ddpm.untilDrawn(() => server.example_pictures());
+  $(".status").textContent = "";
+  ddpm.setExamples(ddpm.bytesOf(found.data), props.first);
 }
 
 // ---- the rest
-
-ddpm.curve($('[data-chart="alpha_bar"]'), (t) => ddpm.alphaBar[t], ddpm.format.alphaBar, { low: 0, high: 1 });
-ddpm.curve($('[data-chart="beta"]'), (t) => ddpm.beta[t - 1], ddpm.format.beta, { low: 0 });
-ddpm.curve($('[data-chart="snr"]'), (t) => ddpm.snrDb[t], (t) => `${ddpm.format.snr(t)} dB`);
 
 function labelCharts() {
   for (const figure of element.querySelectorAll("[data-chart]")) {
@@ -54,6 +96,7 @@ function labelCharts() {
 }
 
 ddpm.translate(element);
+compare();
 ddpm.picker(element);
 ddpm.shared.on("noise", (seed) => {
   eps = ddpm.normal(seed, ddpm.count);
@@ -68,14 +111,21 @@ ddpm.shared.on("t", (t) => {
   bar.show(t);
   redraw();
 });
+ddpm.linkable("forward", { schedule: choice });
 if (props.examples) ddpm.setExamples(ddpm.bytesOf(props.examples), props.first);
 else fetchExamples();
 labelCharts();
 describe();
 bar.input.addEventListener("change", describe);
+choice.addEventListener("change", () => {
+  compare();
+  redraw();
+  describe();
+});
 ddpm.onTheme(() => ddpm.paintNoise(canvases.eps, eps));
 ddpm.onLanguage(() => {
   labelCharts();
   describe();
+  tellSchedules();
   bar.show(ddpm.shared.get("t"));
 });

@@ -1,4 +1,4 @@
-// Title, language switch, theme switch. Scope: element, trigger (see gr.HTML).
+// Title, language switch, theme switch, links, the start of the tour. Scope: element, trigger (see gr.HTML).
 const buttons = [...element.querySelectorAll("[data-language]")];
 
 function showLanguage() {
@@ -15,6 +15,25 @@ for (const button of buttons) {
 
 element.querySelector(".theme").addEventListener("click", () => document.body.classList.toggle("dark"));
 
-ddpm.onLanguage(showLanguage);
+// One line for all tabs. `write` says it in the language of the moment.
+const CLEAR_MS = 20_000;
+const status = element.querySelector(".page-status");
+let [write, clearing] = [() => "", 0];
+ddpm.notify = (next) => {
+  write = next;
+  status.textContent = write();
+  clearTimeout(clearing);
+  clearing = setTimeout(() => (status.textContent = ""), CLEAR_MS);
+};
+
+element.querySelector(".copy-link").addEventListener("click", () => ddpm.copyLink(element.querySelector(".link-field")));
+element.querySelector(".tour-start").addEventListener("click", () => ddpm.tour.start());
+
+ddpm.onLanguage(() => {
+  showLanguage();
+  if (status.textContent) status.textContent = write();
+});
 ddpm.translate(element);
 showLanguage();
+ddpm.openAddress();
+ddpm.tour.startFromAddress();

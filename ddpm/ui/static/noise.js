@@ -144,6 +144,7 @@ shared.on("t", () => {
   describing = setTimeout(describe, 300); // once it rests
 });
 describe();
+ddpm.linkable("noise", { reading: $(".switch") });
 asked.watch();
 new IntersectionObserver(redraw).observe(element);
 ddpm.onTheme(redraw);

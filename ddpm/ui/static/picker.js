@@ -18,6 +18,15 @@
 
   const exampleAt = (k) => shared.get("examples").subarray(k * count, (k + 1) * count);
 
+  // Which example is shown; null if the picture is drawn or uploaded, or stands in for examples that are still to come.
+  const shownExample = {
+    get: () => (example >= 0 ? example : null),
+    set(k) {
+      touched = true;
+      setPicture(exampleAt(k), { index: k });
+    },
+  };
+
   // Until a colour model has drawn its own examples: a shaded ball.
   function ball() {
     const canvas = Object.assign(document.createElement("canvas"), { width: size, height: size });
@@ -132,9 +141,20 @@
     });
     $(".renoise").addEventListener("click", () => shared.set("noise", shared.get("noise") + 1));
 
+    // A file that could not be read, until there is another picture.
+    const status = $(".picker-status");
+    let unread = null;
+    function complain(name) {
+      unread = name;
+      status.classList.toggle("refused", name !== null);
+      if (name === null) status.replaceChildren();
+      else ddpm.setText(status, "forward.upload.failed", { name });
+    }
+    ddpm.onLanguage(() => complain(unread));
+    shared.on("picture", () => unread !== null && complain(null));
+
     // The middle square of a picture, in the model's resolution, decoded by the browser: nothing is sent anywhere.
     async function showFile(file) {
-      const status = $(".picker-status");
       try {
         const image = await createImageBitmap(file);
         const side = Math.min(image.width, image.height);
@@ -145,9 +165,8 @@
         context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, size, size);
         touched = true;
         setPicture(pixelsOf(context));
-        status.textContent = "";
       } catch {
-        ddpm.setText(status, "forward.upload.failed", { name: file.name });
+        complain(file.name);
       }
     }
     const fileInput = $('input[type="file"]');
@@ -173,10 +192,7 @@
         const canvas = Object.assign(document.createElement("canvas"), { width: size, height: size, className: "pixels" });
         ddpm.paintBytes(canvas, exampleAt(k));
         button.append(canvas);
-        button.addEventListener("click", () => {
-          touched = true;
-          setPicture(exampleAt(k), { index: k });
-        });
+        button.addEventListener("click", () => shownExample.set(k));
         return button;
       }));
       nameExamples();
@@ -207,10 +223,12 @@
   //   start(), part(message), done(what was fetched): what the tab shows; ended(): no answer will come.
   const PAUSE_MS = 120; // strokes that follow each other are one picture
   const SILENCE_MS = 200_000; // longer than the server is silent unless it is lost: others may be in front
-  const visitor = Math.random().toString(36).slice(2);
+  const RETRY_MS = 4000; // until a server that was busy is asked again
+  // Nobody guesses it, so nobody ends what is another's.
+  const visitor = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
   function asking(element, { send, expect, fetch, start, part = () => {}, done, ended = () => {} }) {
     const status = element.querySelector(".answer");
-    let [run, asked, pause, silence] = [0, null, 0, 0];
+    let [run, asked, pause, silence, retry] = [0, null, 0, 0, 0];
     let write = () => {}; // the status line again, in the language of the moment
 
     function tell(key, fields) {
@@ -219,7 +237,7 @@
       write();
     }
 
-    const end = () => [pause, silence].forEach(clearTimeout);
+    const end = () => [pause, silence, retry].forEach(clearTimeout);
 
     function giveUp(key = "answer.failed", fields = {}) {
       forget();
@@ -234,10 +252,19 @@
       silence = setTimeout(giveUp, SILENCE_MS);
     }
 
+    const sender = ddpm.onLoss((key, lostRun) => {
+      if ((lostRun ?? run) !== run || status.dataset.state !== "asked") return;
+      if (key !== "answer.busy") return giveUp(key);
+      forget();
+      tell(key);
+      retry = setTimeout(() => ask(), RETRY_MS * (0.75 + Math.random() / 2));
+    });
+
     function ask({ again = false } = {}) {
       const next = { bytes: shared.get("settled"), seed: shared.get("noise") };
       if (!next.bytes || (!again && asked && asked.bytes === next.bytes && asked.seed === next.seed)) return;
       if (!element.offsetParent) return forget(); // asks when it comes to the front
+      if (ddpm.isLost()) return giveUp("answer.lost");
       end();
       asked = next;
       const mine = ++run;
@@ -245,7 +272,7 @@
       listen();
       status.dataset.state = "asked";
       start();
-      pause = setTimeout(() => send({ visitor, run: mine, x0: ddpm.base64Of(next.bytes), noise_seed: next.seed }), PAUSE_MS);
+      pause = setTimeout(() => send({ visitor, sender, run: mine, x0: ddpm.base64Of(next.bytes), noise_seed: next.seed }), PAUSE_MS);
     }
 
     async function take(message) {
@@ -289,6 +316,12 @@
     };
   }
 
+  // One that a tab puts there for its visitor.
+  function choosePicture(bytes) {
+    touched = true;
+    setPicture(bytes);
+  }
+
   if (channels === 3) setPicture(ball(), { index: -1 });
-  Object.assign(ddpm, { picker, setExamples, asking });
+  Object.assign(ddpm, { picker, setExamples, choosePicture, example: shownExample, asking, visitor });
 })();

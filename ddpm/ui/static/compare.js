@@ -1,0 +1,148 @@
+// Tab "Compare": rows of the same noise, each through its own sampler and step count.
+// Scope: element, props (`first`: the rows at first; `least`, `most`: how many there may be), server, trigger, watch (see
+// gr.HTML). Event: 'compare' with the rows.
+const $ = (selector) => element.querySelector(selector);
+const form = $(".controls");
+const { numberOf } = ddpm.trajectory;
+
+const fieldOf = (row, name) => row.querySelector(`[name="${name}"]`);
+const read = (row) => ({
+  sampler: fieldOf(row, "sampler").value,
+  num_inference_steps: Number(fieldOf(row, "num_inference_steps").value),
+  eta: numberOf(fieldOf(row, "eta")),
+});
+const shared = () => ({ num_images: numberOf(form.elements.num_images), seed: numberOf(form.elements.seed) });
+
+function name(i) {
+  const { num_inference_steps: steps, ...request } = read(rows.heads()[i]);
+  if (request.sampler !== "ddim") request.eta = 0;
+  return ddpm.say("rows.name", { sampler: ddpm.trajectory.samplerName(request), steps });
+}
+
+const rows = ddpm.rows(element, {
+  fetch: server.trajectory,
+  send: (message) => trigger("compare", message),
+  expect: server.expect,
+  name,
+  changed: () => rows.heads().forEach((_, i) => mark(i)),
+  busy(on) {
+    $(".add").disabled = on || rows.heads().length >= props.most;
+    for (const row of rows.heads()) row.querySelector(".remove").disabled = on || rows.heads().length <= props.least;
+  },
+  ended() {
+    const fields = { n: rows.heads().length, seed: rows.found(0).request.seed }; // rows may come and go later
+    rows.run.tell("compare.done", () => fields);
+  },
+});
+
+// A row whose settings are no longer those of its pictures is faded until it is sampled again.
+function mark(i) {
+  const found = rows.found(i);
+  const row = rows.heads()[i];
+  const request = { ...read(row), ...shared() };
+  if (request.sampler !== "ddim") request.eta = 0;
+  row.classList.toggle("stale", Boolean(found) && Object.keys(request).some((key) => request[key] !== found.request[key]));
+}
+
+// Once rows were changed or added, the line says so instead of what it said of the rows before.
+function tellChanged() {
+  if (rows.run.active() || !rows.found(0)) return;
+  const waiting = rows.heads().filter((row, i) => !rows.found(i) || row.classList.contains("stale")).length;
+  if (waiting) rows.run.tell("compare.changed", () => ({ n: waiting }));
+  else rows.run.tell("compare.done", () => ({ n: rows.heads().length, seed: rows.found(0).request.seed }));
+}
+
+function fill(row, { sampler, num_inference_steps: steps, eta = 0 }) {
+  const select = fieldOf(row, "num_inference_steps");
+  if (![...select.options].some((option) => option.text === String(steps))) select.add(new Option(steps));
+  fieldOf(row, "sampler").value = sampler;
+  select.value = steps;
+  fieldOf(row, "eta").value = eta;
+  showEta(row);
+}
+
+const showEta = (row) => (row.querySelector(".eta").hidden = fieldOf(row, "sampler").value !== "ddim");
+
+function add(settings) {
+  const row = rows.add();
+  fill(row, settings);
+  row.addEventListener("input", () => {
+    showEta(row);
+    rows.draw();
+    mark(rows.heads().indexOf(row));
+    tellChanged();
+  });
+  row.querySelector(".remove").addEventListener("click", () => {
+    const i = rows.heads().indexOf(row);
+    rows.remove(i);
+    update();
+    tellChanged();
+    rows.heads()[Math.min(i, rows.heads().length - 1)].querySelector(".remove").focus();
+  });
+  update();
+}
+
+function update() {
+  rows.draw();
+  $(".add").disabled = rows.heads().length >= props.most;
+  for (const row of rows.heads()) row.querySelector(".remove").disabled = rows.heads().length <= props.least;
+}
+
+$(".add").addEventListener("click", () => {
+  add(read(rows.heads().at(-1)));
+  tellChanged();
+  fieldOf(rows.heads().at(-1), "sampler").focus();
+});
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!rows.run.active()) rows.start({ ...shared(), rows: rows.heads().map(read) });
+});
+form.addEventListener("input", () => {
+  rows.heads().forEach((_, i) => mark(i));
+  tellChanged();
+});
+
+watch("value", () => rows.run.hear(props.value));
+
+// In a link a row is sampler:steps, or ddim:steps:eta.
+const coded = ({ sampler, num_inference_steps: steps, eta }) => [sampler, steps, ...(sampler === "ddim" && eta ? [eta] : [])].join(":");
+const samplers = [...$("template").content.querySelector('[name="sampler"]').options].map((option) => option.value);
+
+function decoded(code) {
+  const [sampler, steps, eta = "0", ...rest] = code.split(":");
+  const fits = samplers.includes(sampler) && /^\d+$/.test(steps) && +steps >= 1 && +steps <= ddpm.T && +eta >= 0 && +eta <= 1 && !rest.length;
+  return fits ? { sampler, num_inference_steps: +steps, eta: +eta } : null;
+}
+
+let set = false; // by a link: the stored example would set it otherwise
+ddpm.translate(element);
+props.first.forEach(add);
+ddpm.linkable("compare", {
+  rows: {
+    read: () => rows.heads().map(read).map(coded).join(","),
+    apply(value) {
+      const wanted = value.split(",").map(decoded);
+      if (!wanted.every(Boolean) || wanted.length < props.least || wanted.length > props.most) {
+        const choices = samplers.map((sampler) => `${sampler}:1 … ${ddpm.T}`).join(", ");
+        return ["compare.link", { low: props.least, high: props.most, choices }];
+      }
+      set = true;
+      while (rows.heads().length > wanted.length) rows.remove(rows.heads().length - 1);
+      while (rows.heads().length < wanted.length) add(wanted[0]);
+      wanted.forEach((row, i) => fill(rows.heads()[i], row));
+      rows.heads().forEach((_, i) => mark(i));
+      update();
+    },
+  },
+  images: form.elements.num_images,
+  seed: form.elements.seed,
+});
+rows.showExample(server.example, (i, { request }) => {
+  fill(rows.heads()[i], request);
+  form.elements.num_images.value = request.num_images;
+  form.elements.seed.value = request.seed;
+}, () => !set).then((there) => {
+  const n = rows.heads().length;
+  if (there) rows.run.tell("compare.example", () => ({ n }));
+});
