@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import FLAGS, Visit, make_model, serving, visiting
-from playwright.sync_api import Browser, sync_playwright
+from harness import Visit, add_record, chromium, make_model, serving, visiting
+from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
-    """A grayscale model of 28 x 28 with T = 1000."""
-    return make_model(tmp_path_factory.mktemp("gray") / "tiny-gray", 28, 1, 1000)
+    """A grayscale model of 28 x 28 with T = 1000, and a record of its training."""
+    return add_record(make_model(tmp_path_factory.mktemp("gray") / "tiny-gray", 28, 1, 1000))
 
 
 @pytest.fixture(scope="session")
 def url(model) -> Iterator[str]:
-    with serving(model, model.parent / "log") as address:
+    with serving(model, model.parent / "log", DDPM_LIVE_TRAINING="20") as address:
         yield address
 
 
@@ -33,13 +32,8 @@ def colour_url(tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.fail("the tests of the page need an installed Chromium: chromium, chromium-browser or google-chrome")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture

@@ -26,6 +26,17 @@ def test_a_model_that_is_none_is_one_clear_line(tmp_path):
     assert str(tmp_path) in ended.stderr
 
 
+def test_damaged_weights_are_one_clear_line_though_the_page_does_not_wait_for_them(tmp_path):
+    weights = make_model(tmp_path / "model", 8, 1, 20) / "unet" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[8:40] = b"x" * 32
+    weights.write_bytes(content)
+    ended = run("--model", str(tmp_path / "model"), "--port", str(free_port()))
+    assert ended.returncode == 1
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "cannot be loaded" in ended.stderr
+
+
 @pytest.mark.parametrize("flags", [["--port", "70000"], ["--port", "x"], ["--nonsense"], ["--revision", "main"]])
 def test_wrong_usage_is_status_2(flags):
     ended = run(*flags)

@@ -4,6 +4,7 @@ import base64
 import io
 
 import numpy as np
+from diffusers import DDPMScheduler
 from harness import visiting
 from PIL import Image
 from playwright.sync_api import expect
@@ -136,3 +137,50 @@ def test_a_colour_model_shows_its_own_samples(browser, colour_url):
         pixels = [np.asarray(Image.open(io.BytesIO(base64.b64decode(u.split(",")[1])))) for u in (shown, thumb)]
         assert np.array_equal(*pixels)
         assert page.locator("#forward .t-bar input").get_attribute("max") == "40"
+
+
+def test_two_schedules_blend_the_same_picture_and_noise(visit):
+    page = visit.open()
+    page.wait_for_load_state("networkidle")
+    before = len(visit.requests)
+    x0 = np.array(visit.pixels(X0)) / 127.5 - 1
+    linear = np.cumprod(1 - DDPMScheduler().betas.double().numpy())
+
+    def weights(shown: str, t: int) -> np.ndarray:
+        """What a picture is made of, found from its pixels where they are not clipped: weights of x_0 and noise."""
+        eps = np.array(page.evaluate("Array.from(ddpm.normal(ddpm.shared.get('noise'), ddpm.count))"))
+        pixels = np.array(visit.pixels(f'#forward [data-object="{shown}"] canvas'))
+        inside = (pixels > 0) & (pixels < 255)
+        both = np.stack([x0, eps], 1)[inside]
+        return np.linalg.lstsq(both, pixels[inside] / 127.5 - 1, rcond=None)[0]
+
+    for name in ("squaredcos_cap_v2", "scaled_linear", "sigmoid", "zero_snr"):
+        zero = name == "zero_snr"
+        stock = DDPMScheduler(beta_schedule="linear" if zero else name, rescale_betas_zero_snr=zero)
+        alpha_bar = np.cumprod(1 - stock.betas.double().numpy())
+        page.locator('#forward [name="schedule"]').select_option(name)
+        for t in (30, 300, 700):
+            visit.move("forward", t)
+            for shown, table in (("xt", linear), ("xt_other", alpha_bar)):
+                expected = [table[t - 1] ** 0.5, (1 - table[t - 1]) ** 0.5]
+                np.testing.assert_allclose(weights(shown, t), expected, atol=4e-3)
+        expect(page.locator('#forward [data-chart="alpha_bar"] .now span')).to_have_text(
+            f"{alpha_bar[699]:.{4 if alpha_bar[699] >= 1e-3 else 5}f}"
+        )
+        snr = alpha_bar / (1 - alpha_bar)
+        even, late = int((snr > 1).sum()) + 1, int((snr < 0.01).sum())
+        expect(page.locator("#forward .other-says")).to_contain_text(f"at t = {even}, {late} of 1000")
+        expect(page.locator("#forward .other-says")).to_contain_text("sooner" if name == "zero_snr" else "for longer")
+    visit.move("forward", 1000)
+    expect(page.locator('#forward [data-chart="snr"] .now span')).to_have_text("\u2212∞ dB")
+    assert len(visit.requests) == before
+    solid, dashed = (
+        page.locator(f'#forward [data-chart="snr"] .{line}').evaluate(
+            "p => [getComputedStyle(p).stroke, getComputedStyle(p).strokeDasharray, p.getAttribute('d').includes('NaN')]"
+        )
+        for line in ("line", "other")
+    )
+    assert solid[1] == "none" != dashed[1]
+    assert solid[0] != dashed[0]
+    assert not solid[2]
+    assert not dashed[2]

@@ -11,10 +11,12 @@ from playwright.sync_api import expect
 
 from ddpm.sampling import SAMPLERS
 from ddpm.ui.bound import TERMS
+from ddpm.ui.mine import KINDS
 from ddpm.ui.noise import READINGS
+from ddpm.ui.rows import FAULTS
 from ddpm.ui.text import EQUATIONS, LANGUAGES, TEXT
 
-TABS = ("forward", "noise", "bound", "reverse")
+TABS = ("forward", "noise", "bound", "reverse", "compare", "mine", "wrong", "training")
 STATIC = Path(__file__).parents[2] / "ddpm" / "ui"
 
 
@@ -35,11 +37,16 @@ def test_both_languages_have_the_same_keys_and_chinese_is_chinese():
 def test_every_key_that_the_page_names_exists():
     sources = "".join(path.read_text() for path in [*STATIC.glob("*.py"), *STATIC.glob("static/*.js")])
     named = re.findall(
-        r'["\']((?:page|tab|part|t|unit|forward|noise|bound|answer|reverse|chart|refused|field)\.[a-z_.]+[a-z])["\']',
+        r'["\']((?:page|tab|part|t|unit|forward|noise|bound|answer|reverse|rows|compare|mine|wrong|training|chart|refused|field|schedule|link|tour)\.[a-z_.]+[a-z])["\']',
         sources,
     )
     assert len(named) > 50
-    assert set(named) - set(TEXT["en"]) - {"forward.js", "noise.js", "bound.js", "reverse.js", "page.css"} == set()
+    assert set(named) - set(TEXT["en"]) - {path.name for path in STATIC.glob("static/*")} == set()
+    assert {f"mine.{name}" for name in ("xt", "x0_second", "mixture", "xt_mixture", "denoised")} <= set(TEXT["en"])
+    assert {f"mine.kind.{name}" for name in KINDS} <= set(TEXT["en"])
+    assert {f"wrong.{at}{name}{end}" for name in FAULTS for at, end in (("", ""), ("fault.", ""), ("", ".see"))} <= set(
+        TEXT["en"]
+    )
     assert {f"sampler.{name}" for name in SAMPLERS} <= set(TEXT["en"])
     assert {f"noise.reading.{name}" for name in READINGS} <= set(TEXT["en"])
     assert {f"bound.{name}" for name in TERMS} <= set(TEXT["en"])
@@ -65,7 +72,7 @@ def test_the_switch_translates_everything_and_the_address_keeps_it(visit):
     expect(page.locator("#forward h2")).to_have_text(TEXT["zh"]["forward.question"])
 
 
-@pytest.mark.parametrize("tab", ["noise", "bound"])
+@pytest.mark.parametrize("tab", ["noise", "bound", "mine"])
 def test_nothing_english_is_left_in_chinese(visit, tab):
     page = visit.open("lang=en", tab=tab)
     expect(page.locator(f"#{tab} .answer")).to_have_attribute("data-state", "done", timeout=60_000)
@@ -138,7 +145,7 @@ def test_everything_that_can_be_used_has_a_name(visit):
 @pytest.mark.parametrize("tab", TABS)
 def test_axe_finds_nothing_serious(visit, tab, theme):
     page = visit.open(f"lang=en&__theme={theme}", tab=tab)
-    if tab in ("noise", "bound"):
+    if tab in ("noise", "bound", "mine"):
         expect(page.locator(f"#{tab} .answer")).to_have_attribute("data-state", "done", timeout=60_000)
     found = Axe().run(page).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
@@ -148,7 +155,7 @@ def test_the_page_comes_compressed(url):
     request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
-        assert len(answer.read()) < 100_000
+        assert len(answer.read()) < 125_000
 
 
 def test_the_keyboard_reaches_the_slider_and_shows_where_it_is(visit):
@@ -162,3 +169,13 @@ def test_the_keyboard_reaches_the_slider_and_shows_where_it_is(visit):
     assert page.locator("#forward .t-now").inner_text() == "1000"
     page.keyboard.press("ArrowLeft")
     assert page.locator("#forward .t-now").inner_text() == "999"
+
+
+def test_what_a_stranger_named_makes_no_equation(visit):
+    page = visit.open()
+    said = page.evaluate("""() => {
+        const line = document.querySelector('#forward .picker-status');
+        ddpm.setText(line, 'forward.upload.failed', { name: '$\\\\rule{99em}{99em}$' });
+        return [line.textContent, line.querySelectorAll('.tex').length];
+    }""")
+    assert said == [TEXT["en"]["forward.upload.failed"].replace("{name}", r"$\rule{99em}{99em}$"), 0]

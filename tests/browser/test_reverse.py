@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 from harness import Visit, visiting
+from PIL import Image
 from playwright.sync_api import expect
 
 XT, X0_HAT, EPS_HAT = (f'#reverse [data-object="{name}"] canvas' for name in ("xt", "x0_hat", "eps_hat"))
@@ -76,14 +77,71 @@ def test_arrow_keys_go_from_frame_to_frame(visit):
     assert now(visit) == 100
 
 
-def test_play_runs_to_the_finished_pictures(visit):
+def test_play_runs_to_the_finished_pictures_and_back_to_the_noise(visit):
     page = visit.open(tab="reverse")
     sample(visit, sampler="dpm_solver++", num_inference_steps=10, num_images=2, seed=4)
     page.locator("#reverse .speed select").select_option("4")
-    page.locator("#reverse .play").click()
-    expect(page.locator("#reverse .play")).to_have_attribute("aria-label", "Pause")
-    expect(page.locator("#reverse .play")).to_have_attribute("aria-label", "Play")
-    assert now(visit) == 0
+    page.evaluate("""() => {
+        const shown = document.querySelector('#reverse .t-now');
+        new MutationObserver(() => window.seen.push(+shown.textContent)).observe(shown, {childList: true});
+    }""")
+    for way, towards, end in (("reverse", "picture", 0), ("forward", "noise", 1000)):
+        page.evaluate("window.seen = []")
+        button = page.locator(f"#reverse .play.{way}-way")
+        button.click()
+        expect(button).to_have_attribute("aria-label", "Pause")
+        expect(button).to_have_attribute("aria-label", f"Play towards the {towards}")
+        seen = page.evaluate("window.seen")
+        assert (seen[0], seen[-1]) == (1000 - end, end)
+        assert seen == sorted(seen, reverse=end == 0)
+        assert len(set(seen)) > 3
+
+
+def saved(visit: Visit, button: str) -> tuple[str, Image.Image]:
+    """Name and contents of the file that a button makes."""
+    with visit.page.expect_download() as download:
+        visit.page.locator(f"#reverse .{button}").click()
+    return download.value.suggested_filename, Image.open(download.value.path())
+
+
+def rgb(visit: Visit, selector: str) -> np.ndarray:
+    """What the canvases of a plane show, (n, H, W, 3)."""
+    read = "all => all.map(c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data))"
+    pixels = np.array(visit.page.locator(selector).evaluate_all(read))
+    size = round((pixels.shape[1] / 4) ** 0.5)
+    return pixels.reshape(-1, size, size, 4)[..., :3]
+
+
+def grids(image: Image.Image, size: int, n: int, planes: int) -> np.ndarray:
+    """The pictures of a saved sheet whose grids are one row high, (planes, n, size, size, 3)."""
+    large = np.asarray(image.convert("RGB")).astype(int)
+    scale = large.shape[0] // (size + 8)
+    small = large[::scale, ::scale]
+    assert (large == small.repeat(scale, 0).repeat(scale, 1)).all(), "enlarged by nearest neighbour"
+    assert scale >= 4
+    wide = n * (size + 1) + 3
+    assert small.shape == (size + 8, planes * wide + 4, 3)
+    at = [[4 + k * wide + i * (size + 1) for i in range(n)] for k in range(planes)]
+    return np.stack([[small[4 : 4 + size, x : x + size] for x in row] for row in at])
+
+
+def test_a_trajectory_is_saved_as_gif_and_a_grid_as_png(visit):
+    page = visit.open(tab="reverse")
+    sample(visit, sampler="ddim", num_inference_steps=10, num_images=3, seed=21, eta=0.5)
+    name, gif = saved(visit, "save-gif")
+    assert name == "tiny-gray_ddim-eta-0.5_10-steps_seed-21.gif"
+    ts = [*range(1000, 0, -100), 0]
+    assert (gif.n_frames, gif.info["loop"]) == (len(ts), 0)
+    for frame, t in enumerate(ts):
+        gif.seek(frame)
+        visit.move("reverse", t)
+        assert (grids(gif, 28, 3, planes=2) == [rgb(visit, XT), rgb(visit, X0_HAT)]).all(), t
+        assert gif.info["duration"] == (1500 if t == 0 else 400), "a pause at the end"
+    visit.move("reverse", 500)
+    name, png = saved(visit, "save-png")
+    assert name == "tiny-gray_ddim-eta-0.5_10-steps_seed-21_t-500.png"
+    assert (grids(png, 28, 3, planes=1)[0] == rgb(visit, XT)).all()
+    expect(page.locator("#reverse .save-gif")).to_contain_text("as GIF")
 
 
 def test_stop_stops_and_the_next_run_starts_at_once(visit):
@@ -153,7 +211,7 @@ def test_t_is_shared_between_the_tabs(visit):
 
 
 def test_a_colour_model_is_sampled_in_colour(browser, colour_url):
-    with visiting(browser, colour_url) as visit:
+    with visiting(browser, colour_url, reduced_motion="reduce") as visit:
         page = visit.open(tab="reverse")
         assert page.locator('#reverse [name="num_inference_steps"] option').all_inner_texts() == ["10", "20", "40"]
         sample(visit, sampler="ddpm_fixed_large", num_inference_steps=10, num_images=2, seed=5)
@@ -161,3 +219,9 @@ def test_a_colour_model_is_sampled_in_colour(browser, colour_url):
         red, green, blue, _ = np.array(rgba).reshape(-1, 4).T
         assert (red != green).any()
         assert (green != blue).any()
+        _, gif = saved(visit, "save-gif")
+        gif.seek(gif.n_frames - 1)
+        shown = np.stack([rgb(visit, XT), rgb(visit, X0_HAT)])
+        assert np.abs(grids(gif, 16, 2, planes=2) - shown).mean() < 9, "256 colours for what is almost noise"
+        _, png = saved(visit, "save-png")
+        assert (grids(png, 16, 2, planes=1)[0] == shown[0]).all()

@@ -1,0 +1,221 @@
+"""Links that open a tab with its settings, and the tour that is made of them."""
+
+import re
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from harness import Visit, visiting
+from playwright.sync_api import Page, expect
+
+from ddpm.ui.parts import read_static
+from ddpm.ui.text import TEXT
+
+# A tab's settings, none of them what the page begins with, and a script that reads them off its controls.
+PRESSED = "[...document.querySelectorAll('#%s .switch button')].find((b) => b.ariaPressed === 'true').dataset.value"
+FORM = "[...document.querySelector('#reverse form').elements].filter((e) => e.name).map((e) => e.value)"
+LINKS = {
+    "forward": ({"schedule": "sigmoid"}, "[document.querySelector('[name=schedule]').value]"),
+    "noise": ({"reading": "v"}, f"[{PRESSED % 'noise'}]"),
+    "bound": ({"loss": "simple"}, f"[{PRESSED % 'bound'}]"),
+    "compare": (
+        {"rows": "ddim:20:0.5,ddpm:7,dpm_solver++:3", "images": "2", "seed": "99"},
+        """[...document.querySelectorAll('#compare .row')].map((row) => ['sampler', 'num_inference_steps', 'eta']
+            .map((name) => row.querySelector(`[name=${name}]`)).filter((field) => !field.closest('[hidden]'))
+            .map((field) => field.value).join(':')).concat(['num_images', 'seed']
+            .map((name) => document.querySelector(`#compare [name=${name}]`).value))""",
+    ),
+    "mine": (
+        {"kind": "between", "sampler": "ddim", "images": "3", "seed": "99"},
+        f"[{PRESSED % 'mine'}].concat({FORM.replace('reverse', 'mine')})",
+    ),
+    "wrong": (
+        {"fault": "few_steps", "amount": "5", "seed": "7"},
+        f"[{PRESSED % 'wrong'}, document.querySelector('#wrong .amount input').value, '7']",
+    ),
+    "reverse": ({"sampler": "ddim", "eta": "0.3", "steps": "20", "images": "2", "seed": "99"}, FORM),
+}
+SHARED = {"t": "312", "example": "5", "noise": "11"}
+SHARED_NOW = "['t', 'noise'].map((name) => String(ddpm.shared.get(name))).concat(String(ddpm.example.get()))"
+
+STOPS = ["forward", "loss", "target", "bound", "weights", "reverse", "compare", "mine", "wrong", "training"]
+# What a stop speaks of and the slider are free of the panel, and the slider does not lie over the pictures.
+IN_REACH = """(tab) => {
+    const [spoken, bar] = ['.toured', '.t-bar'].map((s) => document.querySelector(`#${tab} ${s}`));
+    const box = spoken.getBoundingClientRect();
+    const end = (bar && !spoken.contains(bar) ? bar : document.querySelector('.tour')).getBoundingClientRect().top;
+    if (box.top < 0 || (box.bottom > end && box.top > 20)) return false;
+    const [slider, panel] = [`#${tab} .t-bar input`, '.tour'].map((s) => document.querySelector(s)?.getBoundingClientRect());
+    return !slider || (slider.top > 0 && slider.bottom <= panel.top && panel.height < innerHeight / 2
+        && document.elementFromPoint(slider.left + 5, slider.top + 10).matches('.t-bar input')); }"""
+TAB_OF = {"loss": "noise", "target": "noise", "weights": "bound"}  # of the others, their name
+
+
+def follow(visit: Visit, tab: str, **settings: str) -> Page:
+    """Open a link; back when its tab is there."""
+    visit.page.goto(
+        f"{visit.url}?" + "&".join(f"{name}={quote(value)}" for name, value in ({"tab": tab} | settings).items())
+    )
+    expect(visit.page.locator(f"#{tab} canvas").first).to_be_visible()
+    return visit.page
+
+
+@pytest.mark.parametrize("tab", LINKS)
+def test_a_copied_link_opens_what_it_was_copied_from(visit, tab):
+    settings, read = LINKS[tab]
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = follow(visit, tab, lang="en", **settings, **SHARED)
+    expect(page.locator(f"#tab-{tab}-button")).to_have_attribute("aria-selected", "true")
+    page.wait_for_function(f"(wanted) => {read}.join() === wanted", arg=",".join(settings.values()))
+    assert page.evaluate(SHARED_NOW) == ["312", "11", "5"]
+    steps = page.evaluate("history.length")
+    page.locator(".copy-link").click()
+    expect(page.locator(".page-status")).to_have_text(TEXT["en"]["link.copied"])
+    copied = page.evaluate("navigator.clipboard.readText()")
+    expected = {"lang": "en", "tab": tab, **settings, **SHARED}
+    assert {name: value for name, (value,) in parse_qs(urlsplit(copied).query).items()} == expected
+    assert page.url == copied
+    assert page.evaluate("history.length") == steps
+
+
+def test_every_tab_of_the_page_has_a_link(visit):
+    page = visit.open()
+    tabs = page.evaluate("ddpm.tabs()")
+    assert LINKS.keys() <= set(tabs)
+    for tab in tabs:
+        page.locator(f"#tab-{tab}-button").click()
+        expect(page.locator(f"#{tab} canvas").first).to_be_visible()
+        page.locator(".copy-link").click()
+        expect(page.locator(".page-status")).not_to_be_empty()
+        assert f"tab={tab}" in page.url
+
+
+def test_what_a_link_asks_for_in_vain_is_named_and_the_rest_is_taken(visit):
+    page = follow(
+        visit,
+        "reverse",
+        lang="en",
+        sampler="magic",
+        steps="5000",
+        seed="-1",
+        eta="x",
+        images="2",
+        t="0",
+        example="99",
+        foo="1",
+    )
+    line = page.locator(".page-status")
+    for said in (
+        "sampler = magic: one of ddpm, ",
+        "steps = 5000: one of 10, 20, ",
+        "seed = -1: a whole number from 0 to 2147483647",
+        "eta = x: a number from 0 to 1",
+        "t = 0: a whole number from 1 to 1000",
+        "example = 99: a whole number from 0 to 9",
+        "foo: there is no such setting here",
+    ):
+        expect(line).to_contain_text(said)
+    assert page.evaluate(FORM) == ["ddim", "0", "50", "2", "0"], "sampler, eta, steps, images, seed"
+    assert page.evaluate(SHARED_NOW) == ["300", "7", "3"]
+    page.locator('[data-language="zh"]').click()
+    expect(line).to_contain_text("sampler = magic：只能是 ddpm")
+
+
+def test_an_address_of_nonsense_still_opens_the_page(visit):
+    page = follow(visit, "forward", lang="en", schedule="<img src=x onerror=alert(1)>$\\bar x$", t="1e2", tour="x")
+    line = page.locator(".page-status")
+    expect(line).to_contain_text("<img src=x onerror=alert(1)>$\\bar x$")
+    expect(line).to_contain_text("t = 1e2")
+    expect(line).to_contain_text("tour = x")
+    assert line.locator("*").count() == 0, "it is text"
+    page.goto(f"{visit.url}?lang=en&tab=nowhere&utm_source=a&t=40")
+    expect(line).to_contain_text("tab = nowhere: one of forward, noise, bound, reverse")
+    expect(page.locator("#forward canvas").first).to_be_visible()
+
+
+def test_without_leave_to_copy_the_link_is_there_to_be_copied_by_hand(visit):
+    visit.page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page = visit.open()
+    page.evaluate("document.execCommand = () => false")
+    page.locator("#forward .clear").click()
+    page.locator(".copy-link").click()
+    expect(page.locator(".page-status")).to_have_text(TEXT["en"]["link.by_hand"])
+    field = page.locator(".link-field")
+    expect(field).to_be_focused()
+    assert field.input_value() == page.url
+    assert page.evaluate("getSelection().toString()") == page.url
+    assert "example" not in page.url, "the sheet is empty"
+    page.evaluate("delete document.execCommand")
+    page.locator(".copy-link").click()
+    expect(page.locator(".page-status")).to_have_text(TEXT["en"]["link.copied.drawn"])
+    expect(field).to_be_hidden()
+    expect(page.locator(".copy-link")).to_be_focused()
+
+
+def test_every_stop_has_its_words():
+    names = re.findall(r'\{ name: "(\w+)"', read_static("tour.js"))
+    assert names == STOPS
+    assert {f"tour.{name}.{part}" for name in names for part in ("title", "body", "try")} <= TEXT["en"].keys()
+
+
+def test_the_whole_tour_by_keyboard(visit):
+    page = visit.open()
+    page.locator(".tour-start").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#tour-title")).to_be_focused()
+    tabs = page.evaluate("ddpm.tabs()")
+    names = [name for name in STOPS if TAB_OF.get(name, name) in tabs]
+    for i, name in enumerate(names, 1):
+        tab = TAB_OF.get(name, name)
+        expect(page.locator(".tour-place")).to_have_text(f"{i} of {len(names)}")
+        expect(page.locator("#tour-title")).to_have_text(TEXT["en"][f"tour.{name}.title"])
+        expect(page.locator(f"#tab-{tab}-button")).to_have_attribute("aria-selected", "true")
+        expect(page.locator(f"#{tab} .toured")).to_be_visible()
+        page.wait_for_function(IN_REACH, arg=tab)
+        if i == 2:
+            assert page.evaluate("ddpm.shared.get('t')") == 500
+        while page.evaluate("!document.activeElement.matches('.tour-next')"):
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.querySelector('.tour').contains(document.activeElement)")
+        page.keyboard.press("Enter")
+    expect(page.locator(".tour")).to_be_hidden()
+    expect(page.locator(".tour-start")).to_be_focused()
+    assert page.locator(".toured").count() == 0
+    page.keyboard.press("Enter")
+    page.locator(".tour-there").click()
+    assert page.evaluate("!!document.activeElement.closest('#forward .stage')")
+    page.keyboard.press("Escape")
+    expect(page.locator(".tour")).to_be_hidden()
+    page.reload()
+    expect(page.locator("#forward canvas").first).to_be_visible()
+    assert page.locator(".tour").count() == 0, "nothing is kept"
+
+
+def test_a_link_into_the_tour_on_a_phone_in_chinese(phone):
+    page = phone.page
+    page.goto(f"{phone.url}?lang=zh&tour=2")
+    for name, tab in (
+        ("loss", "noise"),
+        ("target", "noise"),
+        ("bound", "bound"),
+        ("weights", "bound"),
+        ("reverse", "reverse"),
+    ):
+        expect(page.locator("#tour-title")).to_have_text(TEXT["zh"][f"tour.{name}.title"])
+        expect(page.locator(f"#{tab} .toured")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        page.wait_for_function(IN_REACH, arg=tab)
+        if name != "reverse":
+            page.locator(".tour-next").click()
+    page.locator('[data-language="en"]').click()
+    expect(page.locator(".tour-place")).to_contain_text(" of ")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_tour(browser, url, theme):
+    with visiting(browser, url, reduced_motion="reduce") as visit:
+        page = follow(visit, "noise", lang="en", __theme=theme, tour="2", foo="1")
+        expect(page.locator("#noise .toured")).to_be_visible()
+        expect(page.locator("#noise .answer")).to_have_attribute("data-state", "done", timeout=60_000)
+        found = Axe().run(page).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []

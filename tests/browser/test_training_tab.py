@@ -1,0 +1,110 @@
+"""Tab "Training": the record of the model, and a training that visitors watch and stop."""
+
+import re
+import time
+
+from harness import GRIDS, Visit, visiting
+from playwright.sync_api import Page, expect
+
+from ddpm.ui.text import TEXT
+
+FACTS = "#training .live .facts"
+SLOW = {"timeout": 170_000}  # libraries to load and steps to take, beside whatever else runs
+
+
+def ended(language: str) -> re.Pattern:
+    """What the page says at the end; on a machine that is busy otherwise, of the minutes instead of the steps."""
+    strings = (re.escape(TEXT[language][f"training.{key}"]) for key in ("finished", "time"))
+    return re.compile("|".join(re.sub(r"\\{\w+\\}", ".+", string) for string in strings))
+
+
+def gray(visit: Visit, story: str) -> int:
+    pixels = visit.pixels(f"#training {story} canvas")
+    return pixels[len(pixels) // 2]
+
+
+def slide(page: Page, story: str, index: int) -> None:
+    page.locator(f"#training {story} .scrub input").evaluate(
+        "(slider, i) => { slider.value = i; slider.dispatchEvent(new Event('input', {bubbles: true})); }", index
+    )
+
+
+def test_the_record_of_the_model_is_scrubbed_without_the_server(visit):
+    page = visit.open(tab="training")
+    expect(page.locator("#training .recorded .facts")).to_contain_text("digits: 3,000 steps of 64 images")
+    expect(page.locator("#training .recorded code")).to_have_text(
+        "accelerate launch train.py --preset digits --max_train_steps 3000"
+    )
+    slider = page.locator("#training .recorded .scrub input")
+    expect(slider).to_have_attribute("aria-valuetext", "step 3,000")
+    page.wait_for_load_state("networkidle")
+    before, marks = len(visit.requests), []
+    for index, (step, shade) in enumerate(GRIDS.items()):
+        slide(page, ".recorded", index)
+        assert gray(visit, ".recorded") == shade
+        expect(page.locator("#training .recorded .now")).to_contain_text(f"step {step:,}: ")
+        marks.append(page.locator("#training .recorded .mark").bounding_box())
+    assert marks[0]["x"] < marks[1]["x"] < marks[2]["x"]
+    assert marks[0]["y"] < marks[1]["y"] < marks[2]["y"], "the loss falls, so its mark goes down"
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    assert gray(visit, ".recorded") == GRIDS[2000], "the keyboard moves it, too"
+    page.locator('#training .recorded [data-value="by_t"]').click()
+    drawn = "paths => paths.filter((p) => p.getAttribute('d')).length"
+    assert page.locator("#training .recorded .decile").evaluate_all(drawn) == 10
+    assert len(visit.requests) == before, "all of it is in the browser"
+
+
+def test_a_model_without_a_record_says_so(browser, colour_url):
+    with visiting(browser, colour_url) as visit:
+        page = visit.open("lang=zh")
+        page.locator("#tab-training-button").click()
+        expect(page.locator("#training .recorded .facts")).to_have_text(TEXT["zh"]["training.no_record"])
+        expect(page.locator("#training .recorded .board")).to_be_hidden()
+        expect(page.locator("#training .live canvas")).to_be_visible()
+
+
+def test_one_trains_another_watches_and_the_loss_falls(browser, url):
+    with (
+        visiting(browser, url) as first,
+        visiting(browser, url, viewport={"width": 390, "height": 844}, has_touch=True) as second,
+    ):
+        watcher = second.open("lang=zh&__theme=dark", tab="training")
+        page = first.open(tab="training")
+        page.locator("#training .live .go").click()
+        expect(page.locator(FACTS)).to_contain_text("Loading", **SLOW)
+        watcher.locator("#training .live .go").click()
+        expect(watcher.locator("#training .live .go")).to_be_disabled()
+        expect(watcher.locator("#training .live .stop")).to_be_hidden()
+        assert watcher.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+
+        expect(page.locator(FACTS)).to_have_text(ended("en"), **SLOW)
+        expect(watcher.locator(FACTS)).to_have_text(ended("zh"), **SLOW)
+        expect(watcher.locator("#training .live .go")).to_be_enabled()
+        losses, pictures = [], []
+        for index in range(3):  # the noise, and samples at steps 10 and 20
+            slide(page, ".live", index)
+            pictures.append(first.pixels("#training .live canvas"))
+            losses.append(page.locator("#training .live .now").inner_text())
+        assert len({tuple(picture) for picture in pictures}) == 3
+        assert len(set(pictures[0])) > 50
+        before, after = (float(shown.split(": ")[1]) for shown in losses[1:])
+        assert 1.05 > before > after, losses
+        slide(watcher, ".live", 1)
+        assert second.pixels("#training .live canvas") == pictures[1], "both saw the same"
+
+
+def test_stop_stops_at_once_and_the_next_can_start(visit):
+    page = visit.open(tab="training")
+    page.locator("#training .live .go").click()
+    expect(page.locator(FACTS)).to_contain_text("Loading", **SLOW)
+    stop = "() => { window.began = performance.now(); document.querySelector('#training .live .stop').click(); }"
+    page.evaluate(stop)
+    expect(page.locator("#training .live .go")).to_be_visible()
+    assert page.evaluate("performance.now() - window.began") < 1000
+    started = time.monotonic()
+    page.locator("#training .live .go").click()
+    expect(page.locator(FACTS)).to_contain_text("Loading", **SLOW)
+    assert time.monotonic() - started < 10, "the stopped one holds nothing up"
+    page.locator("#training .live .stop").click()
+    expect(page.locator("#training .live .go")).to_be_visible()
