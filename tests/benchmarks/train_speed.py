@@ -1,85 +1,218 @@
-"""Images per second of train.py's loop against the bare forward and backward of the same UNet, side by side.
+"""Images per second of train.py's loop, side by side with what bounds it and with what it wants to beat.
 
     python tests/benchmarks/train_speed.py [--preset digits] [--steps 150] [--rounds 3] [--dataset_name FOLDER]
+    python tests/benchmarks/train_speed.py --settings     threads, memory format, compile and bf16 of the bare loop
 
-The bare loop does what no training can leave out: network, loss, backward, clipping, optimizer, on one batch that never
-changes. Rounds alternate, so that a noisy neighbour meets both; medians and their ratio are printed.
+- bare: what no training can leave out: network, loss, backward, clipping, optimizer, on one batch that never changes.
+- ours: `train.train` as the preset has it.
+- example: the loop of diffusers' train_unconditional.py with --use_ema: DataLoader without workers over the same images
+  (in memory, so without the example's decoding), its EMAModel, learning rate schedule and `.item()` at every step; the
+  same UNet, batch and precision.
+
+Rounds alternate, so that a noisy neighbour meets all; medians and ratios are printed. On a GPU it runs there.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from diffusers import DDPMScheduler
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
 
 import train as trainer
-from ddpm.config import preset
+from ddpm import data
+from ddpm.config import TrainConfig, preset
 from ddpm.engine import physical_cores
 from ddpm.unet import build_unet
 
+WARM_UP = 5  # steps that are not timed; more where the network is compiled
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-def bare(config, resolution: int, channels: int, steps: int) -> float:
-    """Images per second without data, draws, averages, records."""
-    torch.manual_seed(0)
+
+def network_of(config: TrainConfig, resolution: int, channels: int) -> torch.nn.Module:
     names = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "dropout")
-    unet = build_unet(resolution, channels, **{name: getattr(config, name) for name in names})
+    torch.manual_seed(0)
+    return build_unet(resolution, channels, **{name: getattr(config, name) for name in names})
+
+
+def rate(steps: Iterator, count: int, images_per_step: int) -> float:
+    """Images per second over `count` steps of an endless loop, the first WARM_UP left out; waits for the device."""
+    for _ in range(WARM_UP):
+        next(steps)
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(count):
+        next(steps)
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return count * images_per_step / (time.perf_counter() - started)
+
+
+def bare(
+    config: TrainConfig,
+    resolution: int,
+    channels: int,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Iterator[None]:
+    """Without data, draws, averages, records."""
+    unet = network_of(config, resolution, channels).to(DEVICE, memory_format=memory_format)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-4, fused=True)
-    x = torch.randn(config.train_batch_size, channels, resolution, resolution)
-    t, eps = torch.randint(0, 1000, (config.train_batch_size,)), torch.randn_like(x)
+    called = torch.compile(unet) if config.compile else unet
+    x = torch.randn(config.train_batch_size, channels, resolution, resolution, device=DEVICE)
+    t, eps = torch.randint(0, 1000, (config.train_batch_size,), device=DEVICE), torch.randn_like(x)
     bf16 = config.mixed_precision == "bf16"
-    for step in range(steps + 5):
-        if step == 5:
-            started = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            prediction = unet(x, t).sample
+    while True:
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
+            prediction = called(x, t).sample
         F.mse_loss(prediction.float(), eps).backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    return steps * config.train_batch_size / (time.perf_counter() - started)
+        yield
 
 
-def ours(config, steps: int) -> float:
-    """Images per second of `train.train`, its first steps left out."""
+def ours(config: TrainConfig) -> Iterator[None]:
+    """`train.train` into a folder that is gone afterwards."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    for progress in trainer.train(config):
-        if progress.step == 5:
-            started = time.perf_counter()
-        if progress.step == steps + 5:
-            return steps * config.train_batch_size / (time.perf_counter() - started)
-    raise AssertionError("the run was too short")
+    with tempfile.TemporaryDirectory() as folder:
+        never = {"max_train_steps": 10**6, "validation_steps": 10**6, "checkpointing_steps": 10**6}
+        yield from trainer.train(dataclasses.replace(config, output_dir=Path(folder) / "run", **never))
+
+
+class _Examples(torch.utils.data.Dataset):
+    """Single images as the example's transform makes them."""
+
+    def __init__(self, pixels, flip: bool) -> None:
+        self.pixels, self.flip = pixels, flip
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        x0 = data.to_float(self.pixels[index])
+        return x0.flip(-1) if self.flip and torch.rand(()) < 0.5 else x0
+
+
+def example(config: TrainConfig, images: data.Images, losses: list[float] | None = None) -> Iterator[None]:
+    """The loop of diffusers' example.
+
+    Args:
+        losses: takes the loss of every step.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    unet, scheduler = network_of(config, images.resolution, images.channels), DDPMScheduler()
+    ema = EMAModel(unet.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=config.learning_rate, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8
+    )
+    examples = _Examples(images.train, config.random_flip)
+    loader = torch.utils.data.DataLoader(examples, batch_size=config.train_batch_size, shuffle=True)
+    schedule = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=10**6)
+    unet, optimizer, loader, schedule = accelerator.prepare(unet, optimizer, loader, schedule)
+    ema.to(accelerator.device)
+    dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float32
+    while True:
+        for batch in loader:
+            clean = batch.to(dtype)
+            noise = torch.randn(clean.shape, dtype=dtype, device=clean.device)
+            t = torch.randint(0, 1000, (len(clean),), device=clean.device).long()
+            noisy = scheduler.add_noise(clean, noise, t)
+            with accelerator.accumulate(unet):
+                loss = F.mse_loss(unet(noisy, t).sample.float(), noise.float())
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(unet.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+            ema.step(unet.parameters())
+            value = loss.detach().item()
+            if losses is not None:
+                losses.append(value)
+            yield
+
+
+def side_by_side(loops: dict[str, Callable[[], Iterator]], steps: int, batch: int, rounds: int) -> dict[str, float]:
+    """Prints and returns the median rate of each, and its ratio to the first."""
+    rates: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(rounds):
+        for name, loop in loops.items():
+            running = loop()
+            rates[name].append(rate(running, steps, batch))
+            running.close()
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    first = next(iter(medians))
+    width = max(map(len, medians))
+    for name, values in rates.items():
+        every = ", ".join(f"{v:.0f}" for v in values)
+        print(
+            f"{name:{width}s} {medians[name]:8.0f} images/s, {medians[name] / medians[first]:.3f} of {first} ({every})"
+        )
+    sys.stdout.flush()
+    return medians
+
+
+def settings(config: TrainConfig, resolution: int, channels: int, steps: int, rounds: int) -> None:
+    """The bare loop by threads, memory format, compile and precision, against what train.py does by itself."""
+    print(f"{config.preset}: batch {config.train_batch_size}, {resolution}x{resolution}x{channels}")
+    here = physical_cores()
+
+    def variant(threads: int = here, memory_format=torch.contiguous_format, **options) -> Callable[[], Iterator]:
+        def start() -> Iterator:
+            torch.set_num_threads(threads)
+            return bare(dataclasses.replace(config, **options), resolution, channels, memory_format)
+
+        return start
+
+    loops = {"as it is": variant()}
+    if DEVICE.type == "cpu":
+        loops |= {f"{n} threads": variant(n) for n in sorted({1, 2 * here} - {here})}
+    loops["channels last"] = variant(memory_format=torch.channels_last)
+    other = "no" if config.mixed_precision == "bf16" else "bf16"
+    loops[f"mixed_precision {other}"] = variant(mixed_precision=other)
+    loops["compile"] = variant(compile=True)
+    loops["compile, channels last"] = variant(compile=True, memory_format=torch.channels_last)
+    side_by_side(loops, steps, config.train_batch_size, rounds)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="digits")
     parser.add_argument("--dataset_name")
+    parser.add_argument("--batch", type=int, help="default: the preset's")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--settings", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(physical_cores())
-    rates: dict[str, list[float]] = {"bare": [], "ours": []}
-    for _ in range(args.rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            limits = {"max_train_steps": args.steps + 6, "validation_steps": 10**6, "checkpointing_steps": 10**6}
-            overrides = {"dataset_name": args.dataset_name} if args.dataset_name else {}
-            config = preset(args.preset, output_dir=Path(folder) / "run", **limits, **overrides)
-            rates["ours"].append(ours(config, args.steps))
-        resolution, channels = {"digits": (8, 1), "cifar10": (32, 3)}.get(args.preset, (28, 1))
-        rates["bare"].append(bare(config, resolution, channels, args.steps))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    for name, values in rates.items():
-        print(f"{name:5s} {medians[name]:7.0f} images/s (median of {', '.join(f'{v:.0f}' for v in values)})")
-    print(f"ratio {medians['ours'] / medians['bare']:.3f}")
+    overrides = {"dataset_name": args.dataset_name} if args.dataset_name else {}
+    overrides |= {"train_batch_size": args.batch} if args.batch else {}
+    config = preset(args.preset, **overrides)
+    resolution, channels = {"digits": (8, 1), "cifar10": (32, 3)}.get(args.preset, (28, 1))
+    if args.settings:
+        return settings(config, resolution, channels, args.steps, args.rounds)
+    images = data.prepare(data.DataOptions(dataset_name=config.dataset_name))
+    loops = {
+        "bare": lambda: bare(config, images.resolution, images.channels),
+        "ours": lambda: ours(config),
+        "example": lambda: example(config, images),
+    }
+    side_by_side(loops, args.steps, config.train_batch_size, args.rounds)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,126 @@
+"""What few steps cost in quality: every sampler at 10, 20, 50 and 100 steps against 1000 ancestral ones.
+
+    python tests/benchmarks/few_steps.py --dataset_name ../shared/data/mnist [--num_samples 1000] [--folder runs/few_steps]
+    python tests/benchmarks/few_steps.py --dataset_name ../shared/data/mnist --num_samples 0 --rounds 3 --picture few.png
+
+Image i of every row starts from the same noise. Samples are kept in the folder as they are drawn, so that a run that
+was ended goes on, and one with fewer samples is a part of one with more. With --rounds, every row is also timed, the
+rows in turn: seconds for a batch of 8 pictures. Prints the table, and writes it as JSON and the first pictures of each
+row as PNG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+import torch
+
+from ddpm import data, quality, report
+from ddpm.checkpoint import EMBEDDED, load
+from ddpm.engine import physical_cores
+from ddpm.sampling import sample
+
+STEPS = (10, 20, 50, 100)
+SAMPLERS = ("ddim", "dpm_solver++", "ddpm")
+NAMES = {"ddim": "DDIM", "dpm_solver++": "DPM-Solver++", "ddpm": "ancestral"}
+BLOCK = 100  # samples of a row before the next row gets as many
+TIMED = 8  # pictures of a timed run
+
+
+def drawn(folder: Path, sampler: str, steps: int) -> np.ndarray:
+    """(n, C, H, W) uint8: what a row has so far."""
+    file = folder / f"{sampler}-{steps}.npy"
+    return np.load(file) if file.is_file() else np.empty((0, 0, 0, 0), np.uint8)
+
+
+def draw(model, folder: Path, sampler: str, steps: int, count: int, batch_size: int) -> None:
+    """Bring a row to `count` samples of seed 0."""
+    have = drawn(folder, sampler, steps)
+    size = (model.channels, model.resolution, model.resolution)
+    while len(have) < count:
+        options = {"sampler": sampler, "num_inference_steps": steps, "seed": 0, "first_image": len(have)}
+        x0 = sample(model.engine(), model.scheduler, (min(batch_size, count - len(have)), *size), **options)
+        have = np.concatenate([have.reshape(-1, *size), np.moveaxis(report.to_pixels(x0), -1, 1)])
+        np.save(folder / "part.npy", have)
+        (folder / "part.npy").replace(folder / f"{sampler}-{steps}.npy")
+
+
+def seconds(model, rows: list[tuple[str, int]], rounds: int) -> dict[tuple[str, int], float]:
+    """Median over rounds of what a batch of TIMED pictures takes."""
+    shape = (TIMED, model.channels, model.resolution, model.resolution)
+    model.engine().prepare(TIMED, wait=True)
+    taken: dict[tuple[str, int], list[float]] = {row: [] for row in rows}
+    for _ in range(rounds):
+        for sampler, steps in rows:
+            began = time.perf_counter()
+            sample(model.engine(), model.scheduler, shape, sampler=sampler, num_inference_steps=steps)
+            taken[sampler, steps].append(time.perf_counter() - began)
+    return {row: statistics.median(values) for row, values in taken.items()}
+
+
+def save_picture(samples: dict[tuple[str, int], np.ndarray], columns: int, path: Path) -> None:
+    """The first samples of each row, one row below the other."""
+    figure = report._figure(0.62 * columns + 1.6, 0.66 * len(samples) + 0.1)
+    for r, ((sampler, steps), pictures) in enumerate(samples.items()):
+        for c in range(columns):
+            axes = figure.add_subplot(len(samples), columns, r * columns + c + 1)
+            axes.imshow(pictures[c].transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if c == 0:
+                label = f"{NAMES[sampler]}, {steps}"
+                axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+    report._save_figure(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=EMBEDDED)
+    parser.add_argument("--dataset_name", required=True)
+    parser.add_argument("--num_samples", type=int, default=1000, help="of each row; 0: what the folder has")
+    parser.add_argument("--batch_size", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=0, help="of timing")
+    parser.add_argument("--threads", type=int, default=physical_cores())
+    parser.add_argument("--folder", type=Path, default=Path("runs/few_steps"))
+    parser.add_argument("--picture", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model = load(args.model)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    rows = [*((s, n) for s in SAMPLERS for n in STEPS), ("ddpm", model.schedule.num_steps)]
+    for block in range(BLOCK, args.num_samples + BLOCK, BLOCK):
+        for row in rows:
+            draw(model, args.folder, *row, min(block, args.num_samples), args.batch_size)
+        print(f"{min(block, args.num_samples)} samples of each row", file=sys.stderr, flush=True)
+
+    samples = {row: drawn(args.folder, *row) for row in rows}
+    count = min(len(pixels) for pixels in samples.values())  # distances compare at the same n only
+    images = data.prepare(data.DataOptions(dataset_name=args.dataset_name))
+    features = quality.Features("auto", images)
+    real = features(images.train)
+    timed = seconds(model, rows, args.rounds) if args.rounds else {}
+    table = []
+    for row in rows:
+        found = quality.distances(real, features(samples[row][:count]), seed=0)
+        table.append({"sampler": row[0], "steps": row[1], "num_samples": count, **found, "seconds": timed.get(row)})
+    (args.folder / "table.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    floor = f"{table[0]['frechet_distance_real']:.1f} ± {table[0]['frechet_distance_real_sd']:.1f}"
+    print(f"{count} samples of each row; real images have {floor}\n")
+    print(f"| sampler | steps | Fréchet distance | seconds for {TIMED} pictures |\n|---|---|---|---|")
+    for line in table:
+        spent = "" if line["seconds"] is None else f"{line['seconds']:.2f}"
+        print(f"| {NAMES[line['sampler']]} | {line['steps']} | {line['frechet_distance']:.1f} | {spent} |")
+    if args.picture:
+        save_picture(samples, 10, args.picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""What a GPU makes of training and sampling: all of it in one call, printed as tables and written to a JSON file.
+
+    python tests/benchmarks/gpu.py [--dataset_name FOLDER] [--output gpu.json]
+    python tests/benchmarks/gpu.py --small        the same, on any machine, in minutes: says that it runs, nothing else
+
+1. The chip: bf16 rate of a matrix product, the ceiling that shares are quoted of.
+2. Training, `--preset cifar10` (35.7 M parameters, batch 128): the loop of diffusers' example against train.py's, in
+   float32 with TF32, in bf16, and with compile: images per second, ratio to the example's loop in the same precision and
+   in float32 (the example's default), share of the bf16 ceiling by counted FLOPs, and losses of both loops over the same
+   number of steps, which must agree.
+3. Sampling with that network and with the embedded one, batch 1, 16 and 256: milliseconds a step of ancestral sampling,
+   DDPMPipeline against `reverse_process`, eager, compiled with CUDA graphs, and compiled in bf16; and how far the
+   results of each are from the eager ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+from train_speed import DEVICE, example, network_of, ours, side_by_side
+
+from ddpm import checkpoint, data
+from ddpm.config import TrainConfig, preset
+from ddpm.engine import Engine
+from ddpm.metrics import read_metrics
+from ddpm.sampling import generators, reverse_process
+
+CUDA = DEVICE.type == "cuda"
+SMALL = {
+    "block_out_channels": (16, 32, 32, 32),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "train_batch_size": 8,
+    "logging_steps": 5,
+    "num_samples": 1,
+}
+
+
+def wait() -> None:
+    if CUDA:
+        torch.cuda.synchronize()
+
+
+def bf16_ceiling(size: int) -> float:
+    """FLOP/s of a product of two random (size, size) bf16 matrices: median of ten."""
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(13):
+        wait()
+        started = time.perf_counter()
+        a @ b
+        wait()
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / statistics.median(seconds[3:])
+
+
+def flops_per_image(config: TrainConfig, images: data.Images) -> float:
+    """Of a forward and backward pass, counted (multiply and add are two)."""
+    unet = network_of(config, images.resolution, images.channels)
+    x = torch.randn(2, images.channels, images.resolution, images.resolution)
+    with FlopCounterMode(display=False) as counter:
+        unet(x, torch.tensor([1, 2])).sample.square().mean().backward()
+    return counter.get_total_flops() / 2
+
+
+def colour_images(folder: Path, count: int = 2000) -> Path:
+    """32x32 colour images of blurred noise, where no dataset is given: throughput does not depend on what they show."""
+    draw = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(count):
+        coarse = Image.fromarray(draw.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+        coarse.resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{i:05d}.png")
+    return folder
+
+
+def losses_agree(config: TrainConfig, images: data.Images, steps: int) -> tuple[float, float]:
+    """Mean loss of the last half of `steps` steps, theirs and ours, each over the same number of images."""
+    theirs: list[float] = []
+    running = example(dataclasses.replace(config, compile=False), images, theirs)
+    for _ in range(steps):
+        next(running)
+    running.close()
+    with tempfile.TemporaryDirectory() as folder:
+        kept = dataclasses.replace(config, output_dir=Path(folder) / "run", logging_steps=max(1, steps // 2))
+        limited = dataclasses.replace(kept, max_train_steps=steps, validation_steps=10**6, checkpointing_steps=10**6)
+        for _ in _in_a_fresh_state(limited):
+            pass
+        rows = [r for r in read_metrics(limited.directory / "metrics.jsonl") if r["kind"] == "train"]
+    return statistics.mean(theirs[-(steps // 2) :]), rows[-1]["loss"]
+
+
+def _in_a_fresh_state(config: TrainConfig):
+    from accelerate.state import AcceleratorState
+
+    import train as trainer
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return trainer.train(config)
+
+
+def training(config: TrainConfig, images: data.Images, ceiling: float, steps: int, rounds: int) -> dict:
+    """Point 2."""
+    precisions = ("no", "bf16") if CUDA else ("no",)  # emulated elsewhere: says nothing
+    loops = {}
+    for precision in precisions:
+        plain = dataclasses.replace(config, mixed_precision=precision, compile=False)
+        compiled = dataclasses.replace(plain, compile=True)
+        loops[f"example, {precision}"] = lambda c=plain: example(c, images)
+        loops[f"train.py, {precision}"] = lambda c=plain: ours(c)
+        loops[f"train.py, {precision}, compile"] = lambda c=compiled: ours(c)
+    rates = side_by_side(loops, steps, config.train_batch_size, rounds)
+    flops = flops_per_image(config, images)
+    shares = {name: images_per_s * flops / ceiling for name, images_per_s in rates.items()}
+    print(f"{flops / 1e9:.2f} GFLOP an image; share of the bf16 ceiling: ", end="")
+    print(", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    best = max(rates, key=lambda name: rates[name])
+    chosen = dataclasses.replace(
+        config, mixed_precision="bf16" if "bf16" in best else "no", compile=best.endswith("compile")
+    )
+    theirs, mine = losses_agree(chosen, images, max(8, steps))
+    print(f"mean loss of the last half of {max(8, steps)} steps: example {theirs:.4f}, {best} {mine:.4f}", flush=True)
+    memory = torch.cuda.max_memory_allocated() if CUDA else None
+    result = {"images_per_second": rates, "flops_per_image": flops, "share_of_bf16": shares, "peak_memory": memory}
+    return result | {"loss": {"example": theirs, best: mine}}
+
+
+def compiled(unet: torch.nn.Module) -> torch.nn.Module:
+    """With CUDA graphs on a GPU: one launch a call."""
+    return torch.compile(unet, mode="reduce-overhead") if CUDA else torch.compile(unet)
+
+
+class InBf16(torch.nn.Module):
+    """The network under autocast, its answer in float32."""
+
+    def __init__(self, unet: torch.nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, xt, t):
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            return self.unet(xt, t)
+
+
+def sampling(name: str, unet, scheduler, batches: tuple[int, ...], steps: int, rounds: int) -> list[dict]:
+    """Point 3. Every way starts from the same noise; `steps` of T, since each step costs the same."""
+    unet = unet.to(DEVICE).eval()
+    pipeline = DDPMPipeline(copy.deepcopy(unet), DDPMScheduler.from_config(scheduler.config))
+    pipeline.set_progress_bar_config(disable=True)
+    channels, size = unet.config.in_channels, unet.config.sample_size
+    nhwc = copy.deepcopy(unet).to(memory_format=torch.channels_last)
+    ways = {
+        "eager": Engine(unet, scheduler, DEVICE),
+        "compiled": Engine(compiled(nhwc), scheduler, DEVICE),
+        "compiled, bf16": Engine(compiled(InBf16(copy.deepcopy(nhwc))), scheduler, DEVICE),
+    }
+    rows = []
+    for batch in batches:
+
+        def whole(engine, batch=batch) -> torch.Tensor:
+            *_, last = reverse_process(engine, scheduler, (batch, channels, size, size), num_inference_steps=steps)
+            return last.x_prev.float().cpu()
+
+        def theirs(batch=batch) -> torch.Tensor:
+            drawn = pipeline(
+                batch_size=batch, generator=generators(0, batch), num_inference_steps=steps, output_type="np"
+            ).images
+            return torch.from_numpy(drawn).permute(0, 3, 1, 2) * 2 - 1
+
+        calls = {"DDPMPipeline": theirs} | {way: (lambda e=engine: whole(e)) for way, engine in ways.items()}
+        results = {way: call() for way, call in calls.items()}  # warms up, too
+        taken: dict[str, list[float]] = {way: [] for way in calls}
+        for _ in range(rounds):
+            for way, call in calls.items():
+                wait()
+                started = time.perf_counter()
+                call()
+                wait()
+                taken[way].append((time.perf_counter() - started) / steps * 1e3)
+        row = {"model": name, "batch": batch, "ms_per_step": {w: statistics.median(v) for w, v in taken.items()}}
+        row["from_eager"] = {
+            w: float((r.clamp(-1, 1) - results["eager"].clamp(-1, 1)).abs().max()) for w, r in results.items()
+        }
+        base = row["ms_per_step"]["DDPMPipeline"]
+        print(f"{name}, batch {batch:3d}: " + "; ".join(
+            f"{w} {ms:.2f} ms ({base / ms:.2f} x, differs by {row['from_eager'][w]:.1e})"
+            for w, ms in row["ms_per_step"].items()
+        ), flush=True)  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset_name", help="32x32 colour images; default: blurred noise")
+    parser.add_argument("--output", type=Path, default=Path("gpu.json"))
+    parser.add_argument("--small", action="store_true")
+    args = parser.parse_args()
+    if not CUDA and not args.small:
+        parser.error("no GPU here; --small tries the program on a CPU")
+    torch.set_float32_matmul_precision("high")
+    found = {"device": torch.cuda.get_device_name() if CUDA else "cpu", "torch": torch.__version__}
+    found["bf16_flops_per_second"] = bf16_ceiling(256 if args.small else 8192)
+    print(f"{found['device']}: {found['bf16_flops_per_second'] / 1e12:.3f} TFLOP/s in a bf16 product", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        source = args.dataset_name or str(colour_images(Path(folder) / "images", 200 if args.small else 2000))
+        config = preset("cifar10", dataset_name=source, **(SMALL if args.small else {}))
+        images = data.prepare(data.DataOptions(dataset_name=source))
+        steps, rounds = (3, 1) if args.small else (100, 3)
+        found["training"] = training(config, images, found["bf16_flops_per_second"], steps, rounds)
+    embedded = checkpoint.load(checkpoint.EMBEDDED)
+    batches, steps = ((2,), 4) if args.small else ((1, 16, 256), 100)
+    with torch.no_grad():
+        found["sampling"] = sampling("mnist", embedded.unet, embedded.scheduler, batches, steps, rounds)
+        unet = network_of(config, 32, 3)
+        torch.nn.init.normal_(unet.conv_out.weight, std=0.02)
+        found["sampling"] += sampling(
+            "cifar10", unet, DDPMScheduler(timestep_spacing="trailing"), batches, steps, rounds
+        )
+    args.output.write_text(json.dumps(found, indent=1))
+    print(f"written to {args.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Milliseconds a step of ancestral sampling on this CPU: DDPMPipeline against our loop over each way to compute.
+
+    python tests/benchmarks/sampling_speed.py [--threads 2] [--rounds 7] [--full]
+
+The same weights, the same noise (one generator an image), the same number of threads. Every way runs a stretch of steps
+in each round, the ways in turn, so that a noisy neighbour meets all; medians over rounds are compared. What is not
+installed is left out: pip install onnxruntime onnx onnxscript for the one, a C++ compiler for torch.compile.
+--full also runs all 1000 steps at batches of 1 and 4, compares the images, and profiles what is not network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import itertools
+import logging
+import os
+import shutil
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+import torch
+from diffusers import DDPMPipeline
+from torch import nn
+
+from ddpm.checkpoint import EMBEDDED, Checkpoint, load
+from ddpm.engine import Engine, physical_cores
+from ddpm.sampling import generators, reverse_process, sample
+
+GOAL = {1: 2.5, 4: 2.5, 16: 2.0, 64: 1.5}
+STRETCH = {1: 60, 4: 40, 16: 16, 64: 6}  # steps of one way in one round
+
+
+class Output(nn.Module):
+    """The network as a function of tensors alone."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, xt: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.unet(xt, t).sample
+
+
+def onnx_runtime(model: Checkpoint, threads: int) -> Callable:
+    """The network by ONNX Runtime, for batches of any size."""
+    import onnxruntime
+
+    file = io.BytesIO()
+    size = (2, model.channels, model.resolution, model.resolution)
+    axes = {"xt": {0: "batch"}, "t": {0: "batch"}}
+    example = (torch.zeros(size), torch.zeros(2, dtype=torch.int64))
+    torch.onnx.export(Output(model.unet), example, file, dynamo=False, input_names=["xt", "t"], dynamic_axes=axes)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    return lambda xt, t: torch.from_numpy(session.run(None, {"xt": xt.numpy(), "t": t.numpy()})[0])
+
+
+def ways(model: Checkpoint, threads: int, without: list[str]) -> dict[str, Engine]:
+    """Engines by name; what this machine has."""
+    engines = {"eager": Engine(model.unet, model.scheduler)}
+    if importlib.util.find_spec("openvino"):
+        engines["OpenVINO"] = model.engine()
+    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
+        engines["ONNX Runtime"] = Engine(model.unet, model.scheduler, network=onnx_runtime(model, threads))
+    if shutil.which("g++"):
+        compiled = torch.compile(Output(model.unet), dynamic=False)
+        engines["torch.compile"] = Engine(model.unet, model.scheduler, network=compiled)
+    return {name: engine for name, engine in engines.items() if name not in without}
+
+
+def pipeline(model: Checkpoint) -> DDPMPipeline:
+    made = DDPMPipeline(model.unet, model.scheduler)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def stretches(model: Checkpoint, engine: Engine, shape: tuple, steps: int):
+    """Seconds of each stretch of `steps` steps of an endless sampling."""
+    running = iter(())
+    while True:
+        began = time.perf_counter()
+        for _ in range(steps):
+            if next(running, None) is None:
+                running = reverse_process(engine, model.scheduler, shape)
+                next(running)
+        yield time.perf_counter() - began
+
+
+def pipeline_stretches(model: Checkpoint, shape: tuple, steps: int):
+    """The same of `DDPMPipeline.__call__`, less what is not steps: the difference of a long and a short call."""
+    made = pipeline(model)
+
+    def call(count: int) -> float:
+        began = time.perf_counter()
+        made(batch_size=shape[0], generator=generators(0, shape[0]), num_inference_steps=count, output_type="np")
+        return time.perf_counter() - began
+
+    while True:
+        yield call(steps + 2) - call(2)
+
+
+def measure(model: Checkpoint, engines: dict[str, Engine], batch: int, rounds: int) -> None:
+    shape, steps = (batch, model.channels, model.resolution, model.resolution), STRETCH[batch]
+    draw = torch.Generator().manual_seed(0)
+    xt, t = torch.randn(shape, generator=draw), torch.randint(0, model.schedule.num_steps, (batch,), generator=draw)
+    expected, running = engines["eager"](xt, t), {"DDPMPipeline": pipeline_stretches(model, shape, steps)}
+    for name, engine in engines.items():
+        engine.prepare(batch, wait=True)
+        off = float((engine(xt, t) - expected).abs().max())
+        assert off < 1e-4, f"{name} differs from eager by {off}"
+        running[name] = stretches(model, engine, shape, steps)
+    taken: dict[str, list[float]] = {name: [] for name in running}
+    for index in range(rounds + 1):
+        for name, timer in running.items():
+            seconds = next(timer)
+            if index:  # the first round warms up
+                taken[name].append(1000 * seconds / steps)
+    base = statistics.median(taken["DDPMPipeline"])
+    print(f"\nbatch {batch}: goal {GOAL[batch]} times as fast as DDPMPipeline")
+    for name, values in taken.items():
+        middle = statistics.median(values)
+        print(
+            f"  {name:14s} {middle:8.2f} ms a step  ({min(values):.2f} to {max(values):.2f})  {base / middle:5.2f} times"
+        )
+
+
+def profile(model: Checkpoint, engine: Engine, batch: int, steps: int = 200) -> None:
+    """The share of a step that is not the network's call."""
+    inside = 0.0
+
+    def timed(xt, t):
+        nonlocal inside
+        began = time.perf_counter()
+        eps_hat = engine(xt, t)
+        inside += time.perf_counter() - began
+        return eps_hat
+
+    shape = (batch, model.channels, model.resolution, model.resolution)
+    began = time.perf_counter()
+    for _ in itertools.islice(reverse_process(timed, model.scheduler, shape), steps):
+        pass
+    whole = time.perf_counter() - began
+    print(
+        f"  batch {batch}: {1000 * whole / steps:.2f} ms a step, of which outside the network {1 - inside / whole:.1%}"
+    )
+
+
+def full(model: Checkpoint, engine: Engine, batch: int) -> None:
+    """All steps, as a user would call either."""
+    shape = (batch, model.channels, model.resolution, model.resolution)
+    engine.prepare(batch, wait=True)
+    began = time.perf_counter()
+    ours = sample(engine, model.scheduler, shape, seed=0)
+    middle = time.perf_counter()
+    theirs = pipeline(model)(batch_size=batch, generator=generators(0, batch), output_type="np").images
+    end = time.perf_counter()
+    off = np.abs(ours.clamp(-1, 1).permute(0, 2, 3, 1).numpy() - (2 * theirs - 1)).max()
+    print(
+        f"  batch {batch}, {model.schedule.num_steps} steps: DDPMPipeline {end - middle:.1f} s, ours "
+        f"{middle - began:.1f} s, {(end - middle) / (middle - began):.2f} times; largest difference in [-1, 1] {off:.1e}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=EMBEDDED)
+    parser.add_argument("--threads", type=int, default=physical_cores())
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batches", type=int, nargs="*", default=list(GOAL))
+    parser.add_argument("--without", nargs="*", default=[], help='such as "torch.compile", which compiles for a minute')
+    parser.add_argument("--full", action="store_true")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.basicConfig(level=logging.WARNING)
+    torch.set_num_threads(args.threads)
+    model = load(args.model)
+    print(f"{model.num_parameters / 1e6:.2f} M parameters, {args.threads} threads, load {os.getloadavg()[0]:.1f}")
+    with contextlib.redirect_stderr(io.StringIO()):
+        engines = ways(model, args.threads, args.without)
+    with torch.no_grad():
+        for batch in args.batches:
+            measure(model, engines, batch, args.rounds)
+        print("\noutside the network")
+        for batch in args.batches:
+            profile(model, model.engine(), batch, 20 * STRETCH[batch] // 6)
+        if args.full:
+            print("\nall steps")
+            for batch in (1, 4):
+                full(model, model.engine(), batch)
+
+
+if __name__ == "__main__":
+    main()
