@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1  # raise it when what is converted changes
 WORTH_S = 3.0  # about what converting costs: calls of PyTorch that took so long together show that it pays
-SLICES = (8, 4, 1)  # images of one request; larger ones leave the cores' caches
+SLICES = (8, 4, 2, 1)  # images of one request; larger ones leave the cores' caches
 TOLERANCE = 1e-3  # of the check, relative to the largest output; rounding alone gives about 1e-5
 KEPT = 8  # converted networks on disk
 MAX_BYTES = 2**30  # of weights; a larger network would be in memory several times

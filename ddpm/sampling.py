@@ -7,6 +7,8 @@ first, with the alpha-bar of the full schedule at each. That is exact for any n;
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +19,8 @@ from torch import Tensor
 
 EpsTheta = Callable[[Tensor, Tensor], Tensor]
 """eps_theta(x_t, t): (B, C, H, W) float and (B,) int64, 0-based, to the predicted noise (B, C, H, W)."""
+
+Images = Tensor | np.ndarray
 
 SAMPLERS = ("ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++")
 
@@ -58,6 +62,8 @@ class Update:
 
     x0_hat = (x_t - sigma eps_hat) / signal, clipped or not, and
     x_prev = x0 x0_hat + xt x_t + eps eps_hat + noise z + before (x0_hat of the step before), with z from N(0, I).
+
+    Images are (B, C, H, W) float32, tensors or NumPy arrays: the bits are the same.
     """
 
     signal: float
@@ -68,16 +74,18 @@ class Update:
     noise: float
     before: float
 
-    def x0_hat(self, xt: Tensor, eps_hat: Tensor) -> Tensor:
-        """Eq. 15; (B, C, H, W) like both."""
-        return (xt - self.sigma * eps_hat).div_(self.signal)
+    def x0_hat(self, xt: Images, eps_hat: Images, clip: bool) -> Images:
+        """Eq. 15, in [-1, 1] if `clip`."""
+        x0_hat = xt - self.sigma * eps_hat
+        x0_hat /= self.signal
+        return x0_hat.clip(-1, 1) if clip else x0_hat
 
-    def x_prev(self, x0_hat: Tensor, xt: Tensor, eps_hat: Tensor, z: Tensor | None, before: Tensor | None) -> Tensor:
-        """(B, C, H, W) like the others; `z` and `before` are needed where they count."""
+    def x_prev(self, x0_hat: Images, xt: Images, eps_hat: Images, z: Images | None, before: Images | None) -> Images:
+        """A draw from p(x_{t-1} | x_t); `z` and `before` are needed where they count."""
         x_prev = self.x0 * x0_hat
-        for factor, tensor in ((self.xt, xt), (self.eps, eps_hat), (self.noise, z), (self.before, before)):
+        for factor, images in ((self.xt, xt), (self.eps, eps_hat), (self.noise, z), (self.before, before)):
             if factor:
-                x_prev += factor * tensor
+                x_prev += factor * images
         return x_prev
 
 
@@ -147,6 +155,29 @@ def normal(shape: tuple[int, int, int, int], streams: list[torch.Generator]) -> 
     return z
 
 
+AHEAD = 2**14  # numbers of fresh noise drawn at a time
+
+
+def _fresh_noise(
+    shape: tuple[int, int, int, int], streams: list[torch.Generator], steps: list[Update]
+) -> Iterator[Tensor | None]:
+    """z of each step, None where it has no use for any.
+
+    Small images get theirs for several steps at a time: between two calls of the network nothing of it would be in the
+    processor's caches, and one draw would take as long as ten.
+    """
+    ahead, drawn = max(1, AHEAD // math.prod(shape)), deque()
+    wanting = sum(step.noise != 0 for step in steps)
+    for step in steps:
+        if not step.noise:
+            yield None
+            continue
+        if not drawn:
+            drawn.extend(normal(shape, streams) for _ in range(min(ahead, wanting)))
+            wanting -= len(drawn)
+        yield drawn.popleft()
+
+
 @torch.no_grad()
 def reverse_process(
     eps_theta: EpsTheta,
@@ -211,18 +242,23 @@ def reverse_process(
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"x_start has shape {tuple(x.shape)}, {tuple(shape)} is needed")
     x = x.to(device=device, dtype=torch.float32)
-    x0_before = None
-    for index, (t, update) in enumerate(zip(timesteps, steps, strict=True)):
+    # On small images PyTorch spends most of its time on getting to work; NumPy gets there in half of it.
+    bare, tensor = (Tensor.numpy, torch.from_numpy) if x.device.type == "cpu" else (_same, _same)
+    xt, x0_before = bare(x), None
+    for index, (t, update, z) in enumerate(zip(timesteps, steps, _fresh_noise(shape, streams, steps), strict=True)):
         if cancelled():
             return
-        eps_hat = eps_theta(x, torch.full((shape[0],), t, dtype=torch.int64, device=device))
-        x0_hat = update.x0_hat(x, eps_hat)
-        if clip:
-            x0_hat.clamp_(-1, 1)
-        z = normal(shape, streams).to(device) if update.noise else None
-        x_prev = update.x_prev(x0_hat, x, eps_hat, z, x0_before)
-        yield ReverseStep(index, len(timesteps), t, x, x0_hat, eps_hat, x_prev)
-        x, x0_before = x_prev, x0_hat
+        output = eps_theta(x, torch.full((shape[0],), t, dtype=torch.int64, device=device))
+        eps_hat = bare(output)
+        x0_hat = update.x0_hat(xt, eps_hat, clip)
+        x_prev = update.x_prev(x0_hat, xt, eps_hat, None if z is None else bare(z.to(device)), x0_before)
+        following = tensor(x_prev)
+        yield ReverseStep(index, len(timesteps), t, x, tensor(x0_hat), output, following)
+        x, xt, x0_before = following, x_prev, x0_hat
+
+
+def _same(images: Tensor) -> Tensor:
+    return images
 
 
 def sample(eps_theta: EpsTheta, base: DDPMScheduler, shape: tuple[int, int, int, int], **options) -> Tensor:
