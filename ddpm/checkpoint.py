@@ -5,6 +5,7 @@ Reading takes safetensors and JSON only: a stranger's checkpoint can be wrong, b
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import logging
@@ -87,9 +88,10 @@ class Checkpoint:
         return load(self.directory, self.name if self.revision else None, self.revision)
 
     def engine(self, device: str = "cpu") -> Engine:
-        """eps_theta(x_t, t) of this model, by the fastest way that `device` offers."""
-        unet = self.unet.to(device)
-        return Engine(unet, self.scheduler, device, self._compiled if torch.device(device).type == "cpu" else None)
+        """eps_theta(x_t, t) of this model: compiled where `device` is the CPU, by PyTorch elsewhere."""
+        if torch.device(device).type == "cpu":
+            return Engine(self.unet, self.scheduler, device, self._compiled)
+        return Engine(copy.deepcopy(self.unet).to(device), self.scheduler, device)
 
     @cached_property
     def _compiled(self) -> Compiled:

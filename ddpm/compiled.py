@@ -1,13 +1,14 @@
 """A network whose weights no longer change, compiled for the CPU by OpenVINO.
 
 Nothing waits for it: it is converted and compiled in the background, and until then, or wherever something fails,
-PyTorch computes. What was converted is kept beside the prepared data, so that later starts read
-it within milliseconds. Every figure is float32, and the first compiled network is checked against PyTorch's.
+PyTorch computes. What was converted is kept beside the prepared data, so that later starts read it within milliseconds.
+Every figure is float32, and every compiled network is checked against PyTorch's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import importlib.util
 import json
@@ -24,6 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from .errors import first_line
@@ -31,7 +33,7 @@ from .files import cache_folder
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it when what is converted changes
+FORMAT = 2  # raise it when what is converted changes
 WORTH_S = 3.0  # about what converting costs: calls of PyTorch that took so long together show that it pays
 SLICES = (8, 4, 2, 1)  # images of one request; larger ones leave the cores' caches
 TOLERANCE = 1e-3  # of the check, relative to the largest output; rounding alone gives about 1e-5
@@ -59,6 +61,47 @@ def import_openvino():
     return openvino
 
 
+class Doubled(nn.Module):
+    """What `Upsample2D` computes, a convolution of a picture enlarged twofold by repeating its pixels, with 16 products
+    a pixel and pair of channels instead of 36: as a transposed convolution of the small picture.
+
+    Wherever it lies, a 3 x 3 kernel meets at most 2 x 2 different pixels. What it makes of one of them is a sum of its
+    weights: along each axis w_2, w_1 + w_2, w_0 + w_1, w_0 for the four large pixels that this one reaches.
+    """
+
+    def __init__(self, layer: Upsample2D) -> None:
+        super().__init__()
+        weight = layer.conv.weight.detach()  # (outputs, inputs, 3, 3)
+        for axis in (2, 3):
+            w0, w1, w2 = weight.unbind(axis)
+            weight = torch.stack([w2, w1 + w2, w0 + w1, w0], axis)
+        outputs, inputs = weight.shape[:2]
+        self.conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=layer.conv.bias is not None)
+        self.conv.weight = nn.Parameter(weight.transpose(0, 1).contiguous(), requires_grad=False)
+        self.conv.bias = layer.conv.bias
+
+    @staticmethod
+    def fits(layer: nn.Module) -> bool:
+        """Whether a layer computes that and nothing else."""
+        if not isinstance(layer, Upsample2D) or not layer.interpolate or layer.norm is not None:
+            return False
+        conv = getattr(layer, "conv", None)
+        return isinstance(conv, nn.Conv2d) and (conv.kernel_size, conv.padding) == ((3, 3), (1, 1))
+
+    def forward(self, hidden_states: Tensor, output_size: int | None = None) -> Tensor:
+        assert output_size is None, "UNet2DModel halves and doubles"
+        return self.conv(hidden_states)
+
+
+def rewritten(unet: nn.Module) -> nn.Module:
+    """The same function with fewer operations; a copy that shares the weights."""
+    unet = copy.deepcopy(unet, {id(tensor): tensor for tensor in (*unet.parameters(), *unet.buffers())})
+    for name, layer in list(unet.named_modules()):
+        if Doubled.fits(layer):
+            unet.set_submodule(name, Doubled(layer))
+    return unet
+
+
 class Compiled:
     """A network as a function of x_t and t: PyTorch's at first, and what OpenVINO makes of it once that is there.
 
@@ -74,7 +117,9 @@ class Compiled:
         self._asked: dict[Key, Future] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._lock = threading.Lock()  # of the requests
+        self._publishing = threading.Lock()  # what was given up stays so
         self._torch_s = 0.0
+        self._closed = False
         size = sum(p.numel() * p.element_size() for p in unet.parameters())
         self._failed = importlib.util.find_spec("openvino") is None or size > MAX_BYTES
 
@@ -83,7 +128,8 @@ class Compiled:
         """(B, C, H, W) float32 and (B,) int64 on the CPU to the network's output."""
         plan = self._plan(len(xt))
         networks = self._networks
-        if all(key in networks for _, key in plan):
+        right = xt.dtype == torch.float32 and xt.shape[1:] == _pixels(self._unet) and t.shape == xt.shape[:1]
+        if right and all(key in networks for _, key in plan):
             try:
                 with self._lock:
                     return _infer(plan, networks, xt, t)
@@ -96,16 +142,20 @@ class Compiled:
             self._ask(plan)
         return output
 
+    def close(self) -> None:
+        """Begin nothing more in the background; PyTorch computes what is not there yet."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+
     def prepare(self, *batch_sizes: int, wait: bool = False) -> None:
         """Compile for these batch sizes now, in the background.
 
         Args:
             wait: return when it is done; or has failed, which was logged.
         """
-        for size in batch_sizes:
-            for future in self._ask(self._plan(size)):
-                if wait:
-                    future.result()
+        asked = [future for size in batch_sizes for future in self._ask(self._plan(size))]
+        for future in asked if wait else ():
+            future.result()
 
     def _plan(self, count: int) -> Plan:
         """`count` images cut into requests.
@@ -127,7 +177,7 @@ class Compiled:
     def _ask(self, plan: Plan) -> list[Future]:
         keys = {key for _, key in plan}
         for key in keys:
-            if key not in self._asked and not self._failed:
+            if key not in self._asked and not self._failed and not self._closed:
                 self._asked[key] = self._worker.submit(self._compile, key)
         return [self._asked[key] for key in keys if key in self._asked]
 
@@ -139,15 +189,25 @@ class Compiled:
                 self._model, requests = self._load(key)
             else:
                 requests = self._requests(self._model, key)
-            self._networks = self._networks | {key: requests}
+            with self._publishing:
+                if not self._failed:
+                    self._networks = self._networks | {key: requests}
         except Exception as error:  # whatever OpenVINO raises, and PyTorch's tracer
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        self._failed, self._networks, self._model = True, {}, None
+        with self._publishing:
+            if self._failed:
+                return
+            self._failed, self._networks, self._model = True, {}, None
         log.warning("OpenVINO cannot compute this network; PyTorch does, slower: %s", first_line(error))
 
     def _requests(self, model, key: Key) -> list:
+        """The requests of one compiled network, which computes what PyTorch does.
+
+        Raises:
+            ValueError: it does not.
+        """
         images, streams = key
         model = model.clone()
         model.reshape({0: [images, *_pixels(self._unet)], 1: [images]})
@@ -158,17 +218,18 @@ class Compiled:
             "ENABLE_CPU_PINNING": False,  # pinned threads would meet those of other processes on the same cores
         }
         network = import_openvino().Core().compile_model(model, "CPU", options)
-        return [network.create_infer_request() for _ in range(streams)]
+        requests = [network.create_infer_request() for _ in range(streams)]
+        self._check(key, requests)
+        return requests
 
     def _load(self, key: Key) -> tuple:
-        """OpenVINO's model, from the cache if it is there and right, and the first network of it, checked."""
+        """OpenVINO's model, from the cache if it is there and right, and the first network of it."""
         openvino = import_openvino()
         folder = cache_folder() / f"openvino-{self._fingerprint(openvino.get_version())}"
         if folder.exists():
             try:
                 model = openvino.Core().read_model(folder / "network.xml")
                 requests = self._requests(model, key)
-                self._check(key, requests)
                 with contextlib.suppress(OSError):
                     os.utime(folder)
                 return model, requests
@@ -177,7 +238,6 @@ class Compiled:
                 shutil.rmtree(folder, ignore_errors=True)
         model = self._convert(openvino)
         requests = self._requests(model, key)
-        self._check(key, requests)
         try:
             _keep(openvino, model, folder)
         except Exception as error:
@@ -185,21 +245,24 @@ class Compiled:
         return model, requests
 
     def _check(self, key: Key, requests: list) -> None:
-        """Compare with PyTorch.
+        """Compare with PyTorch, from the first t to the last.
 
         Raises:
             ValueError: they differ.
         """
         images, _ = key
-        xt = torch.randn(images, *_pixels(self._unet), generator=torch.Generator().manual_seed(0))
-        last = (self._unet.config.num_train_timesteps or 1000) - 1  # given where each t has an embedding of its own
-        t = torch.linspace(0, last, images).round().long()
+        count = -(-3 // images) * images
+        xt = torch.randn(count, *_pixels(self._unet), generator=torch.Generator().manual_seed(0))
+        t = torch.linspace(0, self._last_t(), count).round().long()
         with torch.no_grad():
             expected = self._unet(xt, t).sample
-        output = _infer([(slice(0, images), key)], {key: requests}, xt, t)
+        output = _infer([(slice(i, i + images), key) for i in range(0, count, images)], {key: requests}, xt, t)
         difference = float((output - expected).abs().max() / expected.abs().max().clamp(min=1e-3))
         if not difference < TOLERANCE:
             raise ValueError(f"its output differs from PyTorch's by {difference:.1e}")
+
+    def _last_t(self) -> int:
+        return (self._unet.config.num_train_timesteps or 1000) - 1  # given where each t has an embedding of its own
 
     def _convert(self, openvino):
         class Output(nn.Module):
@@ -215,8 +278,8 @@ class Compiled:
         pixels = _pixels(self._unet)
         with torch.no_grad():
             return openvino.convert_model(
-                Output(self._unet).eval(),
-                example_input=(torch.zeros(2, *pixels), torch.zeros(2, dtype=torch.int64)),
+                Output(rewritten(self._unet)).eval(),
+                example_input=(torch.zeros(2, *pixels), torch.tensor([0, self._last_t()])),
                 input=[openvino.PartialShape([-1, *pixels]), openvino.PartialShape([-1])],
             )
 
@@ -269,7 +332,8 @@ def _keep(openvino, model, folder: Path) -> None:
         temporary.rename(folder)  # fails where another process was first: it has the same
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    kept = sorted(folder.parent.glob("openvino-*"), key=lambda path: path.stat().st_mtime)
-    stale = [p for p in folder.parent.glob(".tmp-openvino-*") if p.stat().st_mtime < time.time() - 3600]
-    for path in [*kept[:-KEPT], *stale]:
-        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # another process does the same
+        kept = sorted(folder.parent.glob("openvino-*"), key=lambda path: path.stat().st_mtime)
+        stale = [p for p in folder.parent.glob(".tmp-openvino-*") if p.stat().st_mtime < time.time() - 3600]
+        for path in [*kept[:-KEPT], *stale]:
+            shutil.rmtree(path, ignore_errors=True)

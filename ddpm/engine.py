@@ -1,4 +1,4 @@
-"""eps_theta(x_t, t) of a network, whatever it was trained to predict, the fastest way, and the threads it runs on."""
+"""eps_theta(x_t, t) of a network, whatever it was trained to predict, and the threads that it runs on."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ class Engine:
         """
         if isinstance(self._network, Compiled):
             self._network.prepare(*batch_sizes, wait=wait)
+
+    def close(self) -> None:
+        """Begin nothing more in the background."""
+        if isinstance(self._network, Compiled):
+            self._network.close()
 
     @torch.no_grad()
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:

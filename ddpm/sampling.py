@@ -245,10 +245,12 @@ def reverse_process(
     # On small images PyTorch spends most of its time on getting to work; NumPy gets there in half of it.
     bare, tensor = (Tensor.numpy, torch.from_numpy) if x.device.type == "cpu" else (_same, _same)
     xt, x0_before = bare(x), None
-    for index, (t, update, z) in enumerate(zip(timesteps, steps, _fresh_noise(shape, streams, steps), strict=True)):
+    fresh = _fresh_noise(shape, streams, steps)
+    for index, (t, update) in enumerate(zip(timesteps, steps, strict=True)):
         if cancelled():
             return
-        output = eps_theta(x, torch.full((shape[0],), t, dtype=torch.int64, device=device))
+        output = eps_theta(x, torch.full((shape[0],), t, dtype=torch.int64, device=device)).to(x.dtype)
+        z = next(fresh)  # after the call: a GPU computes meanwhile
         eps_hat = bare(output)
         x0_hat = update.x0_hat(xt, eps_hat, clip)
         x_prev = update.x_prev(x0_hat, xt, eps_hat, None if z is None else bare(z.to(device)), x0_before)
