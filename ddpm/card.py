@@ -96,9 +96,11 @@ def model_card(
         "`DDPMPipeline` in safetensors.",
     ]
     if samples:
+        # What differs from how the trainer draws them now is noted where it was so.
+        drawn = settings.get("samples") or {"sampler": "Ancestral", "num_inference_steps": options["sample_steps"]}
         parts.append(
-            f"![samples of the model](samples/{samples[-1].name})\n\nAncestral samples in {options['sample_steps']} "
-            "steps, not selected."
+            f"![samples of the model](samples/{samples[-1].name})\n\n{drawn['sampler']} samples in "
+            f"{drawn['num_inference_steps']} steps, not selected."
         )
     if (directory / "strip.png").is_file():
         parts.append("![one reverse trajectory: x_t over the network's guess of x_0](strip.png)")

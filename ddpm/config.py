@@ -148,7 +148,7 @@ class TrainConfig:
     checkpoints_total_limit: int = option(2, "output", "training states kept, the newest ones", resume=True)
     plots: bool = option(True, "output", "draw training.png and strip.png", resume=True)
     report_to: Literal["none", "tensorboard", "wandb", "trackio"] = option(
-        "none", "output", "tracker; metrics.jsonl and the plots are always written", resume=True
+        "none", "output", "tracker, besides metrics.jsonl and the plots", resume=True
     )
 
     push_to_hub: bool = option(

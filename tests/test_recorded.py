@@ -89,7 +89,7 @@ def test_a_command_of_a_stranger_can_be_pasted(embedded):
     settings["data"] |= {"fingerprint": "", "source": "hub"}
     settings["options"]["image_column"] = "$(touch x); `y` 'z'"
     command = Recorded(dataclasses.replace(embedded, config=settings)).story()["options"]["command"]
-    assert shlex.split(command)[-3:] == ["$(touch x); `y` 'z'", "--sample_steps", "100"]
+    assert shlex.split(command)[-2:] == ["--image_column", "$(touch x); `y` 'z'"]
 
 
 def test_pictures_are_bounded_and_checked(embedded, tmp_path, monkeypatch):
