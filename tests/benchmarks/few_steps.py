@@ -1,7 +1,7 @@
 """What few steps cost in quality: every sampler at 10, 20, 50 and 100 steps against 1000 ancestral ones.
 
-    python tests/benchmarks/few_steps.py --dataset_name ../shared/data/mnist [--num_samples 1000] [--folder runs/few_steps]
-    python tests/benchmarks/few_steps.py --dataset_name ../shared/data/mnist --num_samples 0 --rounds 3 --picture few.png
+    python tests/benchmarks/few_steps.py --dataset_name FOLDER [--num_samples 1000] [--folder runs/few_steps]
+    python tests/benchmarks/few_steps.py --dataset_name FOLDER --num_samples 0 --rounds 3 --picture few.png
 
 Image i of every row starts from the same noise. Samples are kept in the folder as they are drawn, so that a run that
 was ended goes on, and one with fewer samples is a part of one with more. With --rounds, every row is also timed, the
@@ -12,6 +12,7 @@ row as PNG.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import statistics
 import sys
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 
 from ddpm import data, quality, report
-from ddpm.checkpoint import EMBEDDED, load
+from ddpm.checkpoint import EMBEDDED, WEIGHTS, load
 from ddpm.engine import physical_cores
 from ddpm.sampling import sample
 
@@ -41,12 +42,12 @@ def drawn(folder: Path, sampler: str, steps: int) -> np.ndarray:
     return np.load(file) if file.is_file() else np.empty((0, 0, 0, 0), np.uint8)
 
 
-def draw(model, folder: Path, sampler: str, steps: int, count: int, batch_size: int) -> None:
-    """Bring a row to `count` samples of seed 0."""
+def draw(model, folder: Path, sampler: str, steps: int, count: int, batch_size: int, seed: int) -> None:
+    """Bring a row to `count` samples of a seed."""
     have = drawn(folder, sampler, steps)
     size = (model.channels, model.resolution, model.resolution)
     while len(have) < count:
-        options = {"sampler": sampler, "num_inference_steps": steps, "seed": 0, "first_image": len(have)}
+        options = {"sampler": sampler, "num_inference_steps": steps, "seed": seed, "first_image": len(have)}
         x0 = sample(model.engine(), model.scheduler, (min(batch_size, count - len(have)), *size), **options)
         have = np.concatenate([have.reshape(-1, *size), np.moveaxis(report.to_pixels(x0), -1, 1)])
         np.save(folder / "part.npy", have)
@@ -91,14 +92,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=physical_cores())
     parser.add_argument("--folder", type=Path, default=Path("runs/few_steps"))
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", nargs="*", metavar="SAMPLER-STEPS", help="such as ddpm-100; default: all")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     model = load(args.model)
+    weights = hashlib.sha256((Path(args.model) / "unet" / WEIGHTS).read_bytes()).hexdigest()
+    args.folder /= f"{weights[:12]}-seed-{args.seed}"  # samples of another model are no part of this table
     args.folder.mkdir(parents=True, exist_ok=True)
     rows = [*((s, n) for s in SAMPLERS for n in STEPS), ("ddpm", model.schedule.num_steps)]
+    if args.rows:
+        rows = [(sampler, int(steps)) for sampler, steps in (row.rsplit("-", 1) for row in args.rows)]
     for block in range(BLOCK, args.num_samples + BLOCK, BLOCK):
         for row in rows:
-            draw(model, args.folder, *row, min(block, args.num_samples), args.batch_size)
+            draw(model, args.folder, *row, min(block, args.num_samples), args.batch_size, args.seed)
         print(f"{min(block, args.num_samples)} samples of each row", file=sys.stderr, flush=True)
 
     samples = {row: drawn(args.folder, *row) for row in rows}

@@ -1,6 +1,6 @@
 """From a command to its first use: the page, `train.py --help`, the first training step of a second start.
 
-    python tests/benchmarks/startup.py [--rounds 3] [--port 7905] [--dataset_name FOLDER --preset mnist]
+    python tests/benchmarks/startup.py [--rounds 3] [--dataset_name FOLDER --preset mnist]
 
 Seconds of wall clock and of processor time, and the peak of resident memory. The page is there when it answers with 200,
 and usable when a browser has drawn the first tab's picture (playwright with Chromium, where it is installed). Its second
@@ -14,6 +14,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -51,6 +52,14 @@ class Program:
             time.sleep(0.01)
         return time.perf_counter() - self.began
 
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.wait()
+
     def end(self, stop: bool = True) -> tuple[float, float]:
         """Stop it, or wait for it; seconds of processor time, and MB of memory at its peak."""
         if stop:
@@ -68,43 +77,48 @@ def answers(port: int) -> bool:
         return False
 
 
-def page(port: int, cache: Path, browser) -> dict[str, float]:
-    program = Program("app.py", "--port", str(port), cache=cache)
-    found = {"answers": program.until(lambda: answers(port))}
-    if browser:
-        tab = browser.new_page()
-        tab.goto(f"http://127.0.0.1:{port}/")
-        tab.wait_for_function(
-            "[...document.querySelectorAll('canvas')].some(c => c.offsetWidth && c.width)", timeout=120_000
-        )
-        found["usable"] = time.perf_counter() - program.began
-        tab.close()
-    time.sleep(15)  # the example is drawn and the network compiled: that is the peak
-    found["cpu"], found["memory"] = program.end()
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def page(cache: Path, browser) -> dict[str, float]:
+    port = free_port()
+    with Program("app.py", "--port", str(port), cache=cache) as program:
+        found = {"answers": program.until(lambda: answers(port))}
+        if browser:
+            tab = browser.new_page()
+            tab.goto(f"http://127.0.0.1:{port}/")
+            tab.wait_for_function(
+                "[...document.querySelectorAll('canvas')].some(c => c.offsetWidth && c.width)", timeout=120_000
+            )
+            found["usable"] = time.perf_counter() - program.began
+            tab.close()
+        time.sleep(15)  # the example is drawn and the network compiled: that is the peak
+        found["cpu"], found["memory"] = program.end()
     return found
 
 
 def help_text(cache: Path) -> dict[str, float]:
-    program = Program("train.py", "--help", cache=cache)
-    cpu, memory = program.end(stop=False)
-    return {"done": time.perf_counter() - program.began, "cpu": cpu, "memory": memory}
+    with Program("train.py", "--help", cache=cache) as program:
+        cpu, memory = program.end(stop=False)
+        return {"done": time.perf_counter() - program.began, "cpu": cpu, "memory": memory}
 
 
 def first_step(cache: Path, options: list[str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         metrics = Path(folder) / "run" / "metrics.jsonl"
-        program = Program(
-            "train.py", *options, "--output_dir", str(metrics.parent), "--logging_steps", "1", cache=cache
-        )
-        seconds = program.until(lambda: metrics.is_file() and '"train"' in metrics.read_text())
-        cpu, memory = program.end()
+        where = ("--output_dir", str(metrics.parent), "--logging_steps", "1")
+        with Program("train.py", *options, *where, cache=cache) as program:
+            seconds = program.until(lambda: metrics.is_file() and '"train"' in metrics.read_text())
+            cpu, memory = program.end()
     return {"first step": seconds, "cpu": cpu, "memory": memory}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--port", type=int, default=7905)
     parser.add_argument("--dataset_name")
     parser.add_argument("--preset", default="digits")
     args = parser.parse_args()
@@ -121,7 +135,7 @@ def main() -> None:
         cache = Path(folder)
         for index in range(args.rounds + 1):
             for name, run in (
-                ("app.py", lambda: page(args.port, cache, browser)),
+                ("app.py", lambda: page(cache, browser)),
                 ("train.py --help", lambda: help_text(cache)),
                 (f"train.py --preset {args.preset}", lambda: first_step(cache, options)),
             ):

@@ -39,7 +39,7 @@ from ddpm.config import TrainConfig, preset
 from ddpm.engine import physical_cores
 from ddpm.unet import build_unet
 
-WARM_UP = 5  # steps that are not timed; more where the network is compiled
+WARM_UP = 5  # steps that are not timed; a network is compiled in the first
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -108,22 +108,27 @@ class _Examples(torch.utils.data.Dataset):
         return x0.flip(-1) if self.flip and torch.rand(()) < 0.5 else x0
 
 
-def example(config: TrainConfig, images: data.Images, losses: list[float] | None = None) -> Iterator[None]:
+def example(
+    config: TrainConfig,
+    images: data.Images,
+    losses: list[float] | None = None,
+    warm_up: int = 500,
+    betas: tuple[float, float] = (0.95, 0.999),
+) -> Iterator[None]:
     """The loop of diffusers' example.
 
     Args:
         losses: takes the loss of every step.
+        warm_up, betas: of the learning rate in steps, and of Adam; the example's by default.
     """
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     unet, scheduler = network_of(config, images.resolution, images.channels), DDPMScheduler()
     ema = EMAModel(unet.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
-    optimizer = torch.optim.AdamW(
-        unet.parameters(), lr=config.learning_rate, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8
-    )
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=config.learning_rate, betas=betas, weight_decay=1e-6, eps=1e-8)
     examples = _Examples(images.train, config.random_flip)
     loader = torch.utils.data.DataLoader(examples, batch_size=config.train_batch_size, shuffle=True)
-    schedule = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=10**6)
+    schedule = get_scheduler("cosine", optimizer, num_warmup_steps=warm_up, num_training_steps=10**6)
     unet, optimizer, loader, schedule = accelerator.prepare(unet, optimizer, loader, schedule)
     ema.to(accelerator.device)
     dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float32
