@@ -69,12 +69,19 @@ def plain(model, revision=None):
     return weights(DDPMPipeline.from_pretrained(model, revision=revision, use_safetensors=True).unet)
 
 
-def train(output_dir, **options):
+def train(output_dir, wait_for_milestones=False, **options):
     AcceleratorState._reset_state(reset_partial_state=True)
     config = preset(
         "digits", output_dir=Path(output_dir), **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     )
-    return trainer.main(config)
+    submit = pushing.Pusher.submit
+
+    def submit_and_wait(self, step):
+        submit(self, step)
+        self._thread.join(100)
+
+    with mock.patch.object(pushing.Pusher, "submit", submit_and_wait if wait_for_milestones else submit):
+        return trainer.main(config)
 
 
 def milestone(directory, whole=True, **args):
@@ -94,19 +101,17 @@ def milestone(directory, whole=True, **args):
 
 
 def pusher(directory, steps, pause_s, **args):
-    """Submit now and then, as a training does; how long each submission took."""
-    pushes, seconds = pushing.Pusher(Path(directory), **args), []
-    for step in range(steps):
+    """Submit now and then, as a training does, until a push has arrived at least; how often one was under way."""
+    pushes, step, meanwhile = pushing.Pusher(Path(directory), **args), 0, 0
+    while step < steps or not (pushes.up or step == 500):
         (Path(directory) / "metrics.jsonl").write_text(
             json.dumps({"kind": "train", "step": step, "images_per_second": 1})
         )
-        began = time.monotonic()
         pushes.submit(step)
-        seconds.append(time.monotonic() - began)
+        meanwhile += pushes._thread.is_alive()
         time.sleep(pause_s)
-    began = time.monotonic()
-    done = pushes.finish(steps)
-    return {"submit_s": max(seconds), "finish_s": time.monotonic() - began, "done": done, "up": pushes.up}
+        step += 1
+    return {"meanwhile": meanwhile, "done": pushes.finish(step), "steps": step}
 
 
 def answer(line: str) -> dict:

@@ -3,19 +3,19 @@
 import dataclasses
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from launch import ROOT, launch
 from PIL import Image
 from scipy import linalg
+from training import command
 
 from ddpm import checkpoint, data, draws, quality
 from ddpm.elbo import elbo_estimate, elbo_terms
@@ -23,26 +23,18 @@ from ddpm.run import claim
 from ddpm.schedule import NoiseSchedule
 from ddpm.unet import build_unet
 
-ROOT = Path(__file__).parent.parent
 
-
-def start(*words, processes=1, **environment):
-    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"] if processes > 1 else []
-    env = os.environ | {"ACCELERATE_USE_CPU": "true"} | environment
-    command = [sys.executable, *launcher, "-m", "ddpm.evaluate", *map(str, words), "--num_cpu_threads", "1"]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=280)
+def start(*words, processes=1):
+    return launch("-m", "ddpm.evaluate", *words, "--num_cpu_threads", 1, processes=processes)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A trained directory, 40 timesteps, by the command line."""
     folder = tmp_path_factory.mktemp("evaluate") / "run"
-    flags = (
-        "--block_out_channels 16 32 --train_batch_size 32 --max_train_steps 150 --lr_warmup_steps 20 --num_samples 4 "
-        "--sample_steps 10 --num_train_timesteps 40 --num_validation_images 1024 --validation_steps 1000 --num_cpu_threads 1"
-    )
-    command = [sys.executable, "train.py", "--output_dir", str(folder), *flags.split()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    options = {"block_out_channels": (16, 32), "train_batch_size": 32, "max_train_steps": 150, "lr_warmup_steps": 20}
+    options |= {"num_validation_images": 1024, "validation_steps": 1000, "checkpointing_steps": 1000}
+    done = launch(*command(folder, **options))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -135,10 +127,10 @@ def test_two_processes_and_other_batches_give_the_same_figures(report, run, tmp_
 
 
 def test_other_data_variance_and_bounds_by_flags(run, tmp_path):
-    done = start(
-        run, "--num_images", 4, "--variance_type", "fixed_large", "--no_clip_denoised", "--timesteps", 5, "--seed", 3,
-        "--output", tmp_path / "r.json",
-    )  # fmt: skip
+    """In a process of its own."""
+    flags = "--num_images 4 --variance_type fixed_large --no_clip_denoised --timesteps 5 --seed 3 --num_cpu_threads 1"
+    words = [sys.executable, "-m", "ddpm.evaluate", run, *flags.split(), "--output", tmp_path / "r.json"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "r.json").read_text())
     assert (figures["variance_type"], figures["clip_denoised"], figures["timesteps"]) == ("fixed_large", False, 5)
@@ -169,8 +161,8 @@ def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     assert f"**{figures['bits_per_dim']:.4f}**" in card
     assert "4 images held out, estimated from 5 timesteps each" in card
     assert f"**{with_samples['frechet_distance']:.3f}**" in card
-    for command in (figures["command"], with_samples["command"]):
-        assert command.split(" --", 1)[1] in card
+    for evaluation in (figures, with_samples):
+        assert evaluation["command"].split(" --", 1)[1] in card
     held = claim(folder)
     done = start(folder, "--num_images", 4, "--timesteps", 5, "--record", "--output", tmp_path / "r.json")
     held.release()

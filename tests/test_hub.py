@@ -18,7 +18,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from hub_standin import HubStandIn, User
 from PIL import Image
-from test_training import TINY
+from training import TINY, TORCHRUN, command, in_process
 
 from ddpm import checkpoint, pusher
 from ddpm.unet import build_unet
@@ -35,10 +35,9 @@ class Client:
         env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
         env |= hub.env(token=TOKEN, home=home, xet=xet) | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
         self.env = env | {"HF_XET_CLIENT_RETRY_BASE_DELAY": "20ms"}
-        command = [sys.executable, str(ROOT / "tests/hub_client.py")]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, text=True
-        )
+        words = [sys.executable, str(ROOT / "tests/hub_client.py")]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(words, cwd=ROOT, env=self.env, text=True, **pipes)
 
     def ask(self, call: str, settings: dict | None = None, **args) -> dict:
         """`settings`: constants of ddpm.hub, `env`, `cache`."""
@@ -68,9 +67,9 @@ class Client:
         assert "\n" not in answer["message"]
         return answer["message"]
 
-    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess:
+    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess:
         """A command as a user gives it."""
-        done = subprocess.run(command, cwd=ROOT, env=self.env | env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(words, cwd=ROOT, env=self.env | env, capture_output=True, text=True, timeout=120)
         self.said.append(done.stdout + done.stderr)
         return done
 
@@ -121,14 +120,8 @@ def lfs(clients, hub):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The folder of a finished training."""
-    from accelerate.state import AcceleratorState
-
-    import train as trainer
-    from ddpm.config import preset
-
-    AcceleratorState._reset_state(reset_partial_state=True)
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    list(trainer.train(preset("digits", output_dir=folder, **TINY)))
+    assert in_process(folder, plots=True).stopped == "finished"
     return folder
 
 
@@ -213,15 +206,25 @@ def test_a_push_is_one_commit_of_what_belongs_there_and_comes_back_bit_for_bit(c
     assert client.value("push", directory=str(model), repo_id=name)["commit"] == pushed["commit"]
     assert hub.count("POST|PUT", "commit|_storage|_cas") == 0, "nothing changed, nothing sent"
 
-    # In a fresh process with an empty cache: through pull, and as a stranger does, also at the commit.
+    # With an empty cache, and once in a fresh process: through pull, and as a stranger does, also at the commit.
+    local, at = digest(checkpoint.load(model).unet), pushed["commit"]
+    if not client.xet:
+        empty = {"cache": str(tmp_path / "empty")}
+        for pulled in ({"id_or_dir": name}, {"id_or_dir": name, "revision": at}):
+            got = client.value("pull", empty, **pulled)
+            assert (got["weights"], got["revision"]) == (local, at)
+        assert (
+            client.value("plain", empty, model=name) == client.value("plain", empty, model=name, revision=at) == local
+        )
+        assert list((tmp_path / "empty").iterdir())
+        return
     code = (
         "import sys; sys.path.insert(0, 'tests'); from hub_client import *; n, c = sys.argv[1:]; "
         "print(weights(hub.pull(n).unet), plain(n), plain(n, c), weights(hub.pull(n, c).unet), hub.pull(n).revision)"
     )
-    out = client.run(sys.executable, "-c", code, name, pushed["commit"], HF_HOME=str(tmp_path / "empty"))
+    out = client.run(sys.executable, "-c", code, name, at, HF_HOME=str(tmp_path / "empty"))
     assert out.returncode == 0, out.stderr
-    local = digest(checkpoint.load(model).unet)
-    assert out.stdout.split() == [local] * 4 + [pushed["commit"]]
+    assert out.stdout.split() == [local] * 4 + [at]
 
 
 def test_old_samples_go_with_the_commit_and_what_others_put_there_stays(lfs, hub, model, name):
@@ -335,12 +338,12 @@ def test_paths_of_this_machine_stay_here(lfs, hub, model, name):
         "notes": ["skipped 1 of 9: /home/somebody/my.png: broken"],
     }
     (model / "train_config.json").write_text(json.dumps(settings))
-    command = "python -m ddpm.evaluate /home/somebody/runs --dataset_name '/home/somebody/my faces' --seed 3"
+    said = "python -m ddpm.evaluate /home/somebody/runs --dataset_name '/home/somebody/my faces' --seed 3"
     row = {
         "kind": "evaluation",
         "step": 12,
         "bits_per_dim": 1.0,
-        "command": command,
+        "command": said,
         "dataset": "/home/somebody/my faces",
     }
     (model / "metrics.jsonl").open("a").write(json.dumps(row) + "\n")
@@ -381,15 +384,15 @@ def test_damage_that_stays_is_said(client, hub, model, name):
 
 
 def test_by_hand(lfs, hub, model, name):
-    command = [sys.executable, "-m", "ddpm.hub", "push"]
-    done = lfs.run(*command, str(model), "--repo_id", name, "--private")
+    push = [sys.executable, "-m", "ddpm.hub", "push"]
+    done = lfs.run(*push, str(model), "--repo_id", name, "--private")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == f"{hub.endpoint}/{name}/tree/{hub.store.repos['model', name].branches['main']}"
-    nothing = lfs.run(*command, str(model / "samples"), "--repo_id", name)
+    nothing = lfs.run(*push, str(model / "samples"), "--repo_id", name)
     assert (nothing.returncode, len(nothing.stderr.splitlines())) == (1, 1)
     assert "no model_index.json" in nothing.stderr
-    assert lfs.run(*command, str(model), "--repo_id", "a/b/c").returncode == 2
-    assert lfs.run(*command, str(model), "--repo_id", name, HF_TOKEN="hf_read", HF_HUB_OFFLINE="1").returncode == 1
+    assert lfs.run(*push, str(model), "--repo_id", "a/b/c").returncode == 2
+    assert lfs.run(*push, str(model), "--repo_id", name, HF_TOKEN="hf_read", HF_HUB_OFFLINE="1").returncode == 1
     # hf_xet is not needed: without it, the client takes LFS.
     hidden = (
         "import sys, huggingface_hub.utils._runtime as r; r._package_versions['hf_xet'] = 'N/A'; "
@@ -405,22 +408,17 @@ def test_by_hand(lfs, hub, model, name):
 
 
 def test_training_pushes_milestones_and_ends_on_the_hub(clients, hub, tmp_path):
-    """As users start it; with milestones as often as possible instead of every ten minutes."""
+    """With a milestone at every saved state instead of every ten minutes, each waited for: all of them arrive."""
     client, out = clients(True), tmp_path / "run"
-    flags = ["--output_dir", str(out), "--push_to_hub", "--hub_model_id", "while-training", "--hub_private_repo"]
-    for option, value in (TINY | {"max_train_steps": 200, "checkpointing_steps": 10, "validation_steps": 100}).items():
-        flags += [f"--{option}", *map(str, value if isinstance(value, tuple) else [value])]
-    code = (
-        "import sys; from ddpm.config import parse; config = parse(sys.argv[1:]); import train, ddpm.pusher; "
-        "ddpm.pusher.MILESTONE_INTERVAL_S = 0.01; sys.exit(train.main(config))"
-    )
-    done = client.run(sys.executable, "-c", code, *flags)
-    assert done.returncode == 0, done.stderr
+    options = TINY | {"output_dir": str(out), "checkpointing_steps": 6}
+    options |= {"push_to_hub": True, "hub_model_id": "while-training", "hub_private_repo": True}
+    answer = client.ask("train", {"MILESTONE_INTERVAL_S": 0}, wait_for_milestones=True, **options)
+    assert answer["value"] == 0, answer
     name = "alice/while-training"
-    assert commits(hub, name) >= 2, "a milestone, and the end"
+    assert commits(hub, name) == 2, "a milestone, and the end"
     files = up(hub, name)
     assert files == sent(out)
-    last = done.stderr.strip().splitlines()[-1]
+    last = answer["said"].strip().splitlines()[-1]
     head = hub.store.repos["model", name].branches["main"]
     assert last == f"On the Hub, pulled back and compared: {hub.endpoint}/{name}/tree/{head}"
     assert hub.store.repos["model", name].private
@@ -445,7 +443,9 @@ MIDDLE = {
 def test_what_is_up_there_and_what_is_not_is_said_at_the_end(lfs, hub, model, name, why):
     fault, words = MIDDLE[why]
     hub.fail(**({"skip": 1, "times": -1} | fault))
-    answer = lfs.ask("milestone", {"PUSH_LIMIT_S": 4, "GRACE_S": 2}, directory=str(model), repo_id=name)
+    # Some are tried until the limit; the others have to be found before it, on a slow machine too.
+    settings = {"PUSH_LIMIT_S": 4 if why in ("409", "503", "stalled") else 100, "GRACE_S": 50}
+    answer = lfs.ask("milestone", settings, directory=str(model), repo_id=name)
     seen, last = answer["value"], answer["said"].strip().splitlines()[-1]
     assert seen["first"]
     assert not seen["done"]
@@ -458,8 +458,7 @@ def test_what_is_up_there_and_what_is_not_is_said_at_the_end(lfs, hub, model, na
         assert re.search(f"^Not pushed: .*{words}.* On the Hub: the model of step 6, {seen['first']}", last), last
         assert commits(hub, name) == 1 or why == "stalled", "the answer to a commit was lost"
     hub.clear()
-    command = re.search(r"python (-m ddpm.hub push .*)", last)[1]
-    later = lfs.run(sys.executable, *shlex.split(command))
+    later = lfs.run(sys.executable, *shlex.split(re.search(r"python (-m ddpm.hub push .*)", last)[1]))
     assert later.returncode == 0, later.stderr
     assert up(hub, name) == sent(model)
 
@@ -493,11 +492,8 @@ def test_what_a_push_says_is_understood(monkeypatch, tmp_path, caplog):
 
 def test_processes_push_once(clients, hub, tmp_path):
     client, out = clients(False), tmp_path / "run"
-    flags = ["--push_to_hub", "--hub_model_id", "two-processes", "--train_batch_size", "8"]
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
-    for option, value in (TINY | {"output_dir": out, "train_batch_size": 8}).items():
-        flags += [f"--{option}", *map(str, value if isinstance(value, tuple) else [value])]
-    done = client.run(*words, *flags)
+    options = {"push_to_hub": True, "hub_model_id": "two-processes", "train_batch_size": 8}
+    done = client.run(*TORCHRUN, *command(out, **options))
     assert done.returncode == 0, done.stderr
     assert hub.count("POST", "repos/create") == 1
     assert done.stderr.count("On the Hub, pulled back and compared: ") == 1
@@ -523,6 +519,8 @@ def test_a_hub_that_misbehaves_costs_a_training_nothing(clients, hub, tmp_path, 
         hub.fail(**fault)
     out = tmp_path / "run"
     settings = {"PUSH_LIMIT_S": 3, "GRACE_S": 1, "LOOKUP_LIMIT_S": 3, "MILESTONE_INTERVAL_S": 0.1}
+    if stage in ("stalled at the start", "403 of Xet"):  # which end by themselves, on a slow machine later
+        settings |= {"PUSH_LIMIT_S": 100, "GRACE_S": 50}
     seed = int(hashlib.sha256(name.encode()).hexdigest()[:6], 16)  # weights that no other test has uploaded before
     options = TINY | {"output_dir": str(out), "push_to_hub": True, "hub_model_id": name, "seed": seed}
     answer = client.ask("train", settings, **options)
@@ -558,10 +556,10 @@ def test_pushing_does_not_hold_training_up_and_only_the_newest_counts(client, hu
     hub.fail("delay", path=COMMIT, seconds=0.7, times=-1)
     settings = {"MILESTONE_INTERVAL_S": 0.01}
     seen = client.value("pusher", settings, directory=str(model), repo_id=name, steps=12, pause_s=0.2)
-    assert seen["submit_s"] < 0.5
     assert seen["done"]
-    assert 2 <= commits(hub, name) <= 6, "one at a time, and those overtaken are dropped"
-    assert json.loads(up(hub, name)["metrics.jsonl"])["step"] == 11
+    assert seen["meanwhile"] >= 2, "steps were submitted while a push was under way"
+    assert 2 <= commits(hub, name) <= seen["steps"] / 2, "one at a time, and those overtaken are dropped"
+    assert json.loads(up(hub, name)["metrics.jsonl"])["step"] == seen["steps"] - 1
 
 
 # ---------------------------------------------------------------------------------------------------------------- pull
@@ -664,10 +662,10 @@ def test_a_newer_commit_that_cannot_be_had_leaves_the_older_one(client, hub, mod
 
 @pytest.mark.parametrize("path", ["unet/config.json", "/_storage/|safetensors"])
 def test_a_pull_has_an_end(lfs, hub, published, tmp_path, path):
-    hub.fail("delay", path=path, seconds=30, times=-1)
+    hub.fail("delay", path=path, seconds=200, times=-1)
     began, settings = time.monotonic(), {"cache": str(tmp_path), "LOOKUP_LIMIT_S": 3, "SLOWEST_BYTES_PER_S": 2**20}
     assert "cannot be pulled: the Hub " in lfs.error("pull", settings, id_or_dir="alice/published-lfs")
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 100, "a single answer takes 200 s"
 
 
 def test_strangers_extras_cost_nothing(lfs, hub, run, tmp_path, name):
