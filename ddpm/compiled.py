@@ -24,6 +24,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
@@ -44,7 +45,24 @@ Key = tuple[int, int]
 """Of a compiled network: images of one request, streams, which is how many requests it computes at a time."""
 Plan = list[tuple[slice, Key]]
 """Requests: which images of the batch, and by which network."""
-Networks = dict[Key, list]
+
+
+class Request:
+    """A request of a compiled network, between arrays that stay: getting at OpenVINO's own takes longer than a copy."""
+
+    def __init__(self, network) -> None:
+        openvino = import_openvino()
+        (xt, t), out = network.inputs, network.output(0)
+        self.xt, self.t = np.zeros(xt.shape, np.float32), np.zeros(t.shape, np.int64)
+        self.out = np.zeros(out.shape, np.float32)
+        self._request = network.create_infer_request()
+        for i, array in enumerate((self.xt, self.t)):
+            self._request.set_input_tensor(i, openvino.Tensor(array, shared_memory=True))
+        self._request.set_output_tensor(0, openvino.Tensor(self.out, shared_memory=True))
+        self.start, self.wait = self._request.start_async, self._request.wait
+
+
+Networks = dict[Key, list[Request]]
 """The requests of each compiled network, one a stream."""
 
 
@@ -123,7 +141,6 @@ class Compiled:
         size = sum(p.numel() * p.element_size() for p in unet.parameters())
         self._failed = importlib.util.find_spec("openvino") is None or size > MAX_BYTES
 
-    @torch.no_grad()
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
         """(B, C, H, W) float32 and (B,) int64 on the CPU to the network's output."""
         plan = self._plan(len(xt))
@@ -136,7 +153,8 @@ class Compiled:
             except Exception as error:
                 self._give_up(error)
         started = time.perf_counter()
-        output = self._unet(xt, t).sample
+        with torch.no_grad():
+            output = self._unet(xt, t).sample
         self._torch_s += time.perf_counter() - started
         if self._model or self._torch_s > WORTH_S:
             self._ask(plan)
@@ -218,7 +236,7 @@ class Compiled:
             "ENABLE_CPU_PINNING": False,  # pinned threads would meet those of other processes on the same cores
         }
         network = import_openvino().Core().compile_model(model, "CPU", options)
-        requests = [network.create_infer_request() for _ in range(streams)]
+        requests = [Request(network) for _ in range(streams)]
         self._check(key, requests)
         return requests
 
@@ -300,27 +318,26 @@ def _pixels(unet: nn.Module) -> tuple[int, int, int]:
 
 def _infer(plan: Plan, networks: Networks, xt: Tensor, t: Tensor) -> Tensor:
     """Run the requests of a plan, as many at a time as there are streams."""
-    output = torch.empty_like(xt, memory_format=torch.contiguous_format)
     xt, t = xt.numpy(), t.numpy()
-    idle, busy = {key: list(networks[key]) for _, key in plan}, deque()
+    output, busy = np.empty(xt.shape, np.float32), deque()
+    idle = {key: list(networks[key]) for _, key in plan}
 
     def finish() -> None:
         request, part, key = busy.popleft()
         request.wait()
-        output[part] = torch.from_numpy(request.get_output_tensor().data)
+        output[part] = request.out
         idle[key].append(request)
 
     for part, key in plan:
         if len(busy) == key[1]:
             finish()
         request = idle[key].pop()
-        request.get_input_tensor(0).data[:] = xt[part]
-        request.get_input_tensor(1).data[:] = t[part]
-        request.start_async()
+        request.xt[:], request.t[:] = xt[part], t[part]
+        request.start()
         busy.append((request, part, key))
     while busy:
         finish()
-    return output
+    return torch.from_numpy(output)
 
 
 def _keep(openvino, model, folder: Path) -> None:

@@ -246,10 +246,11 @@ def reverse_process(
     bare, tensor = (Tensor.numpy, torch.from_numpy) if x.device.type == "cpu" else (_same, _same)
     xt, x0_before = bare(x), None
     fresh = _fresh_noise(shape, streams, steps)
+    at = torch.tensor(timesteps, device=device).unsqueeze(1).repeat(1, shape[0])
     for index, (t, update) in enumerate(zip(timesteps, steps, strict=True)):
         if cancelled():
             return
-        output = eps_theta(x, torch.full((shape[0],), t, dtype=torch.int64, device=device)).to(x.dtype)
+        output = eps_theta(x, at[index]).to(x.dtype)
         z = next(fresh)  # after the call: a GPU computes meanwhile
         eps_hat = bare(output)
         x0_hat = update.x0_hat(xt, eps_hat, clip)

@@ -139,42 +139,45 @@ def measure(model: Checkpoint, engines: dict[str, Engine], batch: int, rounds: i
         )
 
 
-def profile(model: Checkpoint, engine: Engine, batch: int, rounds: int, steps: int = 100) -> None:
-    """The share of a step in which no network computes: the loop, and what the engine does around it.
+class Watched:
+    """A request of OpenVINO, and how long it or another of its batch was computing."""
 
-    The network's own time is that of OpenVINO's bare requests for the same images, one round of them after each of ours.
-    """
+    running, began, seconds = 0, 0.0, 0.0
+
+    def __init__(self, request) -> None:
+        self.request, self.xt, self.t, self.out = request, request.xt, request.t, request.out
+
+    def start(self) -> None:
+        if not Watched.running:
+            Watched.began = time.perf_counter()
+        Watched.running += 1
+        self.request.start()
+
+    def wait(self) -> None:
+        self.request.wait()
+        Watched.running -= 1
+        if not Watched.running:
+            Watched.seconds += time.perf_counter() - Watched.began
+
+
+def profile(model: Checkpoint, engine: Engine, batch: int, rounds: int, steps: int) -> None:
+    """The share of a step in which no network computes: the loop's, and what the engine does around the requests."""
     shape = (batch, model.channels, model.resolution, model.resolution)
     engine.prepare(batch, wait=True)
     fast = engine._network
-    plan, networks = fast._plan(batch), fast._networks
+    networks = fast._networks
+    fast._networks = {key: [Watched(request) for request in requests] for key, requests in networks.items()}
     shares, whole = [], []
     for index in range(rounds + 1):
-        began = time.perf_counter()
+        Watched.seconds, began = 0.0, time.perf_counter()
         for _ in itertools.islice(reverse_process(engine, model.scheduler, shape), steps):
             pass
-        middle = time.perf_counter()
-        for _ in range(steps):
-            bare(plan, networks)
-        end = time.perf_counter()
+        seconds = time.perf_counter() - began
         if index:
-            shares.append(1 - (end - middle) / (middle - began))
-            whole.append(1000 * (middle - began) / steps)
+            shares.append(1 - Watched.seconds / seconds)
+            whole.append(1000 * seconds / steps)
+    fast._networks = networks
     print(f"  batch {batch}: {statistics.median(whole):.2f} ms a step, of which {statistics.median(shares):.1%}")
-
-
-def bare(plan, networks) -> None:
-    """Start the requests of a plan, whose inputs stay what they are, and wait for them."""
-    running = {key: itertools.cycle(networks[key]) for _, key in plan}
-    busy = []
-    for _, key in plan:
-        if len(busy) == key[1]:
-            busy.pop(0).wait()
-        request = next(running[key])
-        request.start_async()
-        busy.append(request)
-    for request in busy:
-        request.wait()
 
 
 def full(model: Checkpoint, engine: Engine, batch: int, rounds: int = 3) -> None:
@@ -219,7 +222,7 @@ def main() -> None:
         for batch in args.batches:
             measure(model, engines, batch, args.rounds)
         if "OpenVINO" in engines:
-            print("\na step of ours, and the share of it that is not OpenVINO's requests")
+            print("\na step of ours, and the share of it in which no network computes")
             for batch in args.batches:
                 profile(model, engines["OpenVINO"], batch, args.rounds, stretch(batch))
         if args.full:
