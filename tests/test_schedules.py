@@ -14,6 +14,7 @@ OPTIONS = {
     "scaled_linear": {"beta_schedule": "scaled_linear"},
     "squaredcos_cap_v2": {"beta_schedule": "squaredcos_cap_v2"},
     "sigmoid": {"beta_schedule": "sigmoid"},
+    "laplace": {"beta_schedule": "laplace"},
     "zero_snr": {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
 }
 

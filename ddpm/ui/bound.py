@@ -33,7 +33,7 @@ def build(service: Service) -> gr.HTML:
       {pad(size)}
       <div class="side">
         <div class="sum">
-          {terms[0]}{tex("plus")}{terms[1]}{tex("plus")}{terms[2]}{tex("equals")}{terms[3]}
+          {terms[0]}{tex("plus")}{terms[1]}{tex("plus")}{terms[2]}<div class="result">{tex("equals")}{terms[3]}</div>
         </div>
         <div class="shares" aria-hidden="true">{shares}</div>
         {tools()}
@@ -41,7 +41,7 @@ def build(service: Service) -> gr.HTML:
     </div>
     <div class="choice">
       {switch("bound.loss", {name: text(f"bound.loss.{name}") for name in ("true", "simple")})}
-      <p class="status answer" role="status" aria-live="polite"></p>
+      <p class="status answer"></p>
       <button type="button" class="again" hidden>{text("bound.again")}</button>
       <button type="button" class="stop" hidden>{text("bound.stop")}</button>
     </div>

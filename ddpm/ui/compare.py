@@ -39,7 +39,7 @@ def build(service: Service) -> gr.HTML:
       <button type="button" class="add">{text("compare.add")}</button>
       {run_controls(most, min(ROW_IMAGES, most), 1, "reverse.sample")}
     </form>
-    <p class="status" role="status" aria-live="polite"></p>
+    <p class="status"></p>
     {rows_board(head, service.num_steps)}
   </div>
   {why("compare")}

@@ -25,6 +25,7 @@ SCHEDULES = {
     "linear": {},
     "scaled_linear": {},
     "sigmoid": {},
+    "laplace": {},
     "zero_snr": {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
 }
 """What diffusers knows, by the name in text.py: options of DDPMScheduler beside `beta_schedule`, the name by default.
@@ -91,7 +92,7 @@ def build(service: Service) -> gr.HTML:
   </div>
 </section>"""
 
-    def example_pictures(_: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
+    def example_pictures(_: object) -> dict | None:
         return service.example_pictures()
 
     digits = example_digits(size) if service.checkpoint.channels == 1 else None

@@ -213,7 +213,8 @@ class LiveTraining:
             "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait do not take the cores that the page needs
         }
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # stderr: the server's own
-        return subprocess.Popen(self.command, env=env, start_new_session=True, bufsize=0, **pipes)
+        # From ROOT: `python -m` looks into the working folder first.
+        return subprocess.Popen(self.command, cwd=ROOT, env=env, start_new_session=True, bufsize=0, **pipes)
 
     def _read(self, run: _Run) -> None:
         """Take its lines until it ends, or has to."""

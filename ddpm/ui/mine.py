@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from .examples import FIRST_DENOISED, SECOND_DIGIT
+from .examples import FIRST_DENOISED, FIRST_DIGIT, SECOND_DIGIT
 from .parts import (
     caption,
     code_name,
@@ -20,11 +20,11 @@ from .parts import (
     why,
     words,
 )
-from .service import DENOISE_STEPS, Service
+from .service import DENOISE_STEPS, FIRST_T0, Service
 
 KINDS = ("several", "between")
 
-CODE = f"reverse_process(engine, scheduler, shape, x_start={code_name('xt', 'xt')}, start_t=t0)"
+CODE = f"reverse_process(engine, scheduler, shape, x_start={code_name('xt', 'xt')}, start_t=t0 - 1)"
 
 
 def _row(of: str, note: str = "") -> str:
@@ -57,15 +57,13 @@ def build(service: Service) -> gr.HTML:
       {run_controls(service.max_images, service.example_size[0], FIRST_DENOISED, "mine.denoise")}
     </form>
     <div class="progress" aria-hidden="true"><i></i></div>
-    <p class="status answer" role="status" aria-live="polite"></p>
+    <p class="status answer"></p>
     {_row("mixture")}{_row("xt_mixture")}{_row("denoised", text("mine.distance", css="unit"))}
   </div>
   {why("mine")}
 </section>"""
 
-    def finished(key: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
-        return service.finished(key)
-
-    second = SECOND_DIGIT if service.checkpoint.channels == 1 else 1
-    options = {"second": second, "steps": DENOISE_STEPS}
-    return run_panel(html, "mine", "denoise", service, service.runs.denoise, [finished], **options)
+    first, second = (FIRST_DIGIT, SECOND_DIGIT) if service.checkpoint.channels == 1 else (0, 1)
+    t0 = max(1, round(FIRST_T0 * service.num_steps))  # as `Service.denoise_example`
+    options = {"first": first, "second": second, "t0": t0, "steps": DENOISE_STEPS}
+    return run_panel(html, "mine", "denoise", service, service.runs.denoise, [service.finished], **options)

@@ -44,7 +44,7 @@ def build(service: Service) -> gr.HTML:
         {tools()}
       </div>
     </div>
-    <p class="status answer" role="status" aria-live="polite"></p>
+    <p class="status answer"></p>
     {t_bar(1, service.num_steps)}
   </div>
   {why("noise")}

@@ -69,7 +69,11 @@ class MaxBody:
 
 class Nonsense:
     """Middleware that answers what Gradio stumbles over before anything of ours runs: a name that is none, an argument
-    left out. Else that is status 500, and a traceback in the log for every such request."""
+    left out. Else that is status 500, and a traceback in the log for every such request.
+
+    Faults of ours do not come here: those of events end in `checks.answered`, those of look-ups in `parts.looked_up`,
+    and Gradio logs and answers those of endpoints.
+    """
 
     def __init__(self, app) -> None:
         self.app = app
@@ -88,8 +92,8 @@ class Nonsense:
             if started or scope["type"] != "http":
                 raise
             unknown = isinstance(error, FnIndexInferError | LookupError)
-            detail = "no such endpoint, event or component" if unknown else first_line(error)
-            log.warning("refused %s %s: %s", scope["method"], scope["path"], detail)
+            detail = "no such endpoint, event or component" if unknown else "arguments that do not fit"
+            log.warning("refused %s %s: %s", scope["method"], scope["path"], first_line(error))
             await JSONResponse({"detail": detail}, 404 if unknown else 422)(scope, receive, send)
 
 
@@ -114,7 +118,7 @@ def _head(checkpoint: Checkpoint) -> str:
         "model": checkpoint.name,
     }
     safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--
-    files = ("ddpm", "picker", "links", "tour", "trajectory", "rows", "gif", "export")
+    files = ("ddpm", "status", "picker", "links", "tour", "trajectory", "rows", "gif", "export")
     script = "".join(read_static(f"{name}.js") for name in files)
     style = read_static("page.css")
     return f"<script>window.ddpmPage = {safe};\n{script}</script><style>{style}</style>"

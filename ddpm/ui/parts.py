@@ -7,15 +7,21 @@ may stand in it, hence keys instead of TeX.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from fastapi import HTTPException
 
 from ddpm.sampling import SAMPLERS
 
 from .checks import MAX_SEED
+
+log = logging.getLogger(__name__)
 
 LEGEND = '<span class="legend" role="img" data-label="part.legend"><i>&minus;3</i><b></b><i>3</i></span>'
 STATIC = Path(__file__).parent / "static"
@@ -26,15 +32,36 @@ def read_static(name: str) -> str:
     return (STATIC / name).read_text(encoding="utf-8")
 
 
-def panel(html: str, script: str, **options) -> gr.HTML:
+def looked_up(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A look-up for the browser whose faults are ours: logged, and answered with status 500 and no word of them."""
+
+    @wraps(function)
+    def answer(asked: Any) -> Any:
+        try:
+            return function(asked)
+        except Exception:
+            log.exception("the look-up %s failed", function.__name__)
+            raise HTTPException(500, "the server could not answer") from None
+
+    return answer
+
+
+def panel(html: str, script: str, server_functions: Sequence[Callable] = (), **options) -> gr.HTML:
     """A gr.HTML whose contents stay as they are while its value changes (the template does not mention the value).
 
     Args:
         script: file of static/ that brings the panel to life; event names in quotes there can be listened to.
-        options: for gr.HTML, e.g. `server_functions`.
+        server_functions: that it can call, each with one argument.
+        options: for gr.HTML.
     """
     return gr.HTML(
-        None, html_template=html, js_on_load=read_static(script), apply_default_css=False, padding=False, **options
+        None,
+        html_template=html,
+        js_on_load=read_static(script),
+        apply_default_css=False,
+        padding=False,
+        server_functions=[looked_up(function) for function in server_functions] or None,
+        **options,
     )
 
 
@@ -48,7 +75,7 @@ def reading_panel(html: str, tab: str, kind: str, service, concurrency_limit: in
         options: for gr.HTML.
     """
 
-    def reading(key: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
+    def reading(key: object) -> dict | None:
         return service.readings.get(key)
 
     def expect(run: object) -> None:
@@ -221,13 +248,12 @@ def rows_panel(html: str, tab: str, service, **options) -> gr.HTML:
         options: for gr.HTML.
     """
 
-    def trajectory(key: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
-        return service.trajectory(key)
-
     def example(_: object) -> list[str] | None:
         return service.example_rows(tab)
 
-    return run_panel(html, tab, tab, service, lambda raw: service.runs.rows(raw, tab), [trajectory, example], **options)
+    return run_panel(
+        html, tab, tab, service, lambda raw: service.runs.rows(raw, tab), [service.trajectory, example], **options
+    )
 
 
 def run_panel(

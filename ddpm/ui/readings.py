@@ -23,7 +23,8 @@ from ddpm.schedule import NoiseSchedule
 from .checks import InputError, PictureRequest, answered
 from .store import Store, to_base64
 
-LIMIT_S = {"predict": 60, "bound": 240}
+LIMIT_S = {"predict": 60, "bound": 240}  # of the network's own ...
+WALL_LIMIT_S = {"predict": 300, "bound": 900}  # ... and with the waits for others' turns
 PREPARED_S = 60  # what takes longer waits until a visitor asks for it
 CALL_S = 0.5  # a call of the network takes about so long at most: others wait for it, and so does Stop
 PROGRESS_S = 0.15  # ... and where the visitor watches
@@ -99,12 +100,20 @@ class Readings:
         eps_theta: predicted noise; calls take turns with those of the rest of the page.
         shape: (H, W, C) of a picture.
         store: keeps what was computed.
+        whole_batches: every call is as large as memory allows, for a call costs the same whatever it holds.
     """
 
-    def __init__(self, eps_theta: EpsTheta, schedule: NoiseSchedule, shape: tuple[int, int, int], store: Store) -> None:
+    def __init__(
+        self,
+        eps_theta: EpsTheta,
+        schedule: NoiseSchedule,
+        shape: tuple[int, int, int],
+        store: Store,
+        whole_batches: bool = False,
+    ) -> None:
         self._eps_theta, self._schedule, self.shape, self._store = eps_theta, schedule, shape, store
         pixels, channels = shape[0] * shape[1], shape[2]
-        self._max_batch = max(1, 2**16 // pixels)
+        self._max_batch, self._whole_batches = max(1, 2**16 // pixels), whole_batches
         self._seconds: float | None = None  # of the network for one picture, as measured
         count = max(8, min(NUM_TIMESTEPS, READING_BYTES // (2 * pixels * channels)))
         self.timesteps = spread(schedule.num_steps, count)
@@ -116,6 +125,7 @@ class Readings:
         first = 0
         while first < count:
             size = 4 if self._seconds is None else int(seconds / self._seconds)
+            size = self._max_batch if self._whole_batches else size
             batch = slice(first, min(first + max(1, min(size, self._max_batch)), count))
             yield batch
             first = batch.stop
@@ -189,17 +199,20 @@ class Readings:
         self._store.put(Bound(request.key, prior, bits, mse, time.monotonic() - started))
 
     def _within_limit(self, kind: str, request: PictureRequest) -> Iterator[dict[str, Any]]:
-        deadline = time.monotonic() + LIMIT_S[kind]
+        began, spent, done = time.monotonic(), 0.0, 0
         for message in getattr(self, kind)(request):
             yield message
-            if time.monotonic() > deadline:
+            spent, done = spent + (message["done"] - done) * self._seconds, message["done"]
+            if spent > LIMIT_S[kind]:
                 raise InputError("refused.slow", limit=LIMIT_S[kind])
+            if time.monotonic() - began > WALL_LIMIT_S[kind]:
+                raise InputError("refused.crowded", limit=WALL_LIMIT_S[kind])
 
     def whole(self, request: PictureRequest) -> Prediction | Bound:
         """What `predict` or `bound`, as the request says, puts into the store; from there if it is known.
 
         Raises:
-            InputError: it took longer than LIMIT_S.
+            InputError: it took longer than LIMIT_S or WALL_LIMIT_S.
         """
         for _ in self._within_limit(request.kind, request) if self._store.get(request.key) is None else ():
             pass

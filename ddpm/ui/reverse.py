@@ -41,7 +41,7 @@ def build(service: Service) -> gr.HTML:
       {run_controls(service.max_images, service.example_size[0], 0, "reverse.sample")}
     </form>
     <div class="progress" aria-hidden="true"><i></i></div>
-    <p class="status" role="status" aria-live="polite"></p>
+    <p class="status"></p>
     <div class="planes">{_plane("xt")}{_plane("x0_hat")}{_plane("eps_hat")}</div>
     {player(service.num_steps)}
     <div class="strip"><p class="strip-title"></p><div class="strip-rows"></div></div>
@@ -53,7 +53,4 @@ def build(service: Service) -> gr.HTML:
   {why("reverse")}
 </section>"""
 
-    def trajectory(key: object) -> dict | None:  # a bound method cannot be marked as Gradio does it
-        return service.trajectory(key)
-
-    return run_panel(html, "reverse", "sample", service, service.runs.sample, [trajectory])
+    return run_panel(html, "reverse", "sample", service, service.runs.sample, [service.trajectory])

@@ -21,7 +21,8 @@ from .checks import DenoiseRequest, InputError, SampleRequest, answered, check_r
 from .readings import Readings
 from .store import Store, Trajectory, to_base64
 
-RUN_LIMIT_S = 150
+RUN_LIMIT_S = 150  # of a run's own steps ...
+WALL_LIMIT_S = 600  # ... and with the waits for others' turns
 TRAJECTORY_BYTES = 6 * 2**20  # one trajectory, at most about this much
 MAX_FRAMES = 101
 FRAME_INTERVAL_S = 0.04  # live frames come at most this often ...
@@ -110,8 +111,9 @@ class Runs:
         count = min(request.num_inference_steps, MAX_FRAMES - 1, max(2, TRAJECTORY_BYTES // frame_bytes))
         return {round(i) for i in np.linspace(0, request.num_inference_steps - 1, count)}
 
-    def run(self, request: Request, stopped: Callable[[], bool]) -> Iterator[tuple[ReverseStep, bytes]]:
-        """Every step with its frame; after the last one the whole trajectory is in the store.
+    def run(self, request: Request, stopped: Callable[[], bool]) -> Iterator[tuple[ReverseStep, bytes, float]]:
+        """Every step with its frame and the seconds of all steps so far, without the waits for others' turns; after
+        the last one the whole trajectory is in the store.
 
         Raises:
             StoppedError: `stopped` said so before a call of the network.
@@ -145,7 +147,7 @@ class Runs:
                 x0 = step.x_prev
                 trajectory.add(0, _frame(x0, x0, torch.zeros_like(x0)), x0)
                 self._store.put(trajectory)
-            yield step, frame
+            yield step, frame, trajectory.seconds
 
     def draw(self, request: Request, stopped: Callable[[], bool]) -> Trajectory | None:
         """The whole of a run; None if it was stopped."""
@@ -162,7 +164,7 @@ class Runs:
         """The event behind "Sample": live frames, then the key of the whole trajectory. Every message is small.
 
         Closing the generator stops the model before its next step, and `readings.expect` of a later run before its next
-        call; after RUN_LIMIT_S it stops by itself.
+        call; after RUN_LIMIT_S of its own, or WALL_LIMIT_S of the clock's, it stops by itself.
 
         Args:
             raw: from the browser: the fields of SampleRequest, `visitor`, and `run`, which is echoed so that late
@@ -220,7 +222,7 @@ class Runs:
 
     def _live(self, requests: dict[int, Request], stopped: Callable[[], bool]) -> Generator[Message, None, None]:
         """Frames of the runs, no more often than a browser can use them, and the key of each once it is complete."""
-        deadline = time.monotonic() + RUN_LIMIT_S
+        began, spent = time.monotonic(), dict.fromkeys(requests, 0.0)
         runs = {row: self.run(request, stopped) for row, request in requests.items()}
         next_frame = dict.fromkeys(runs, 0.0)
         steps = [
@@ -231,10 +233,12 @@ class Runs:
         steps.sort(key=lambda at: -at[0])  # so that all rows pass t together
         try:
             for done, (_, row) in enumerate(steps, 1):
-                step, frame = next(runs[row])
+                step, frame, spent[row] = next(runs[row])
                 now = time.monotonic()
-                if now > deadline:
+                if sum(spent.values()) > RUN_LIMIT_S:
                     raise InputError("refused.deadline", limit=RUN_LIMIT_S)
+                if now - began > WALL_LIMIT_S:
+                    raise InputError("refused.crowded", limit=WALL_LIMIT_S)
                 if now >= next_frame[row]:
                     next_frame[row] = now + len(runs) * max(FRAME_INTERVAL_S, len(frame) / FRAME_BYTES_PER_S)
                     yield {
@@ -258,7 +262,7 @@ class Runs:
         """The trajectory of a request, from the store if it is known.
 
         Raises:
-            InputError: it took longer than RUN_LIMIT_S.
+            InputError: it took longer than RUN_LIMIT_S or WALL_LIMIT_S.
         """
         for _ in self._live({0: request}, lambda: False) if self.kept(request.key) is None else ():
             pass

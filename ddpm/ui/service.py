@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import logging
 import math
 import threading
 import time
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from ddpm.checkpoint import Checkpoint
 from ddpm.engine import physical_cores
+from ddpm.errors import first_line
 
 from . import zerogpu
 from .checks import DenoiseRequest, PictureRequest, SampleRequest
@@ -24,7 +27,11 @@ from .rows import COMPARED, FAULTS, FIRST_FAULT, ROW_IMAGES, Row, scaled
 from .runs import Runs
 from .store import Store, to_base64
 
+log = logging.getLogger(__name__)
+
 PIECE_S = 0.25  # a step of many pictures is cut into calls of about so long
+TRY_S = 5.0  # how long to look for a fast call of the network
+RETRY_S = 60.0
 FIRST_T0 = 0.4  # of T: where the first picture is half forgotten
 DENOISE_STEPS = 50  # from t_0 down, where t_0 has so many
 
@@ -53,7 +60,9 @@ class Service:
             self.wait_for_model()  # what is lent later begins with what is on the device when the page is launched
         store = Store()
         shape = (checkpoint.resolution, checkpoint.resolution, checkpoint.channels)
-        self.readings = Readings(self._eps_theta, checkpoint.schedule, shape, store)
+        # A lease costs the same whatever it computes: then it is not cut into pieces.
+        self._leases = zerogpu.leases(checkpoint)
+        self.readings = Readings(self._eps_theta, checkpoint.schedule, shape, store, whole_batches=self._leases)
         self.runs = Runs(checkpoint, self._timed, self.readings, store, self.max_images)
         self._row_keys: dict[str, list[str]] = {}
         self._example_thread = threading.Thread(target=self._prepare, name="example", daemon=True)
@@ -77,9 +86,10 @@ class Service:
 
         def call() -> tuple[Tensor, float]:
             started = time.perf_counter()
-            return self._engine(xt, t), time.perf_counter() - started
+            return self._engine(xt, t).cpu(), time.perf_counter() - started
 
-        return self._model_thread.submit(call).result()
+        # With its context: a GPU that is lent by the call is lent to the visitor whose request this is.
+        return self._model_thread.submit(contextvars.copy_context().run, call).result()
 
     def _eps_theta(self, xt: Tensor, t: Tensor) -> Tensor:
         return self._timed(xt, t)[0]
@@ -130,8 +140,19 @@ class Service:
         if self._example_thread.is_alive():
             self._example_thread.join(10)
         self._model_thread.shutdown(cancel_futures=True)
+        if not self._loading.cancelled() and self._loading.exception() is None:
+            self._loading.result().close()
 
     def _prepare(self) -> None:
+        """`_draw_all`, again after a while where it fails: a GPU that is lent by the call may be refused for now."""
+        while not self._closing.is_set():
+            try:
+                return self._draw_all()
+            except Exception as error:
+                log.warning("What is on the page before the first click cannot be drawn yet: %s", first_line(error))
+                self._closing.wait(RETRY_S)
+
+    def _draw_all(self) -> None:
         """All that is on the page before the first click: a trajectory, what the network says of a picture, rows."""
         self.draw_example()
         for kind, ask in (("predict", self.readings.predict), ("bound", self.readings.bound)):
@@ -152,13 +173,17 @@ class Service:
             budget_s: how long it may take at most, were pictures of a batch drawn one by one.
         """
         size, channels = self.checkpoint.resolution, self.checkpoint.channels
-        seconds = math.inf
-        for _ in range(3):  # the first call also warms up, and others may be disturbed: the page is starting, too
+        seconds, (images, steps) = math.inf, self.example_size
+        fast = min(budget_s / (images * steps), PIECE_S / self.max_images)
+        until, calls = time.monotonic() + TRY_S, 0
+        # The first call also warms up, and others may be disturbed: the page is starting, too.
+        while calls < 3 or (seconds > fast and time.monotonic() < until):
             started = time.monotonic()
             self._eps_theta(torch.zeros(1, channels, size, size), torch.zeros(1, dtype=torch.int64))
-            seconds = min(seconds, time.monotonic() - started)
-        # Once and for all: the last bits of a sum depend on it.
-        self.runs.piece = max(1, int(PIECE_S / seconds))
+            seconds, calls = min(seconds, time.monotonic() - started), calls + 1
+        if not self._leases:
+            # Once and for all: the last bits of a sum depend on it.
+            self.runs.piece = max(1, int(PIECE_S / seconds))
         smaller = ((4, 25), (2, 15), (1, 10))
         for images, steps in (self.example_size, *smaller):
             if images * steps * seconds <= budget_s:

@@ -104,21 +104,20 @@ _TABLE: dict[str, tuple[str, str]] = {
     "forward.own": (
         "This model, {name}: signal and noise are equal (0 dB) at {even}; {late} of {T} steps are almost without "
         "signal (below −20 dB).",
-        "本模型，{name}：信号与噪声相等（0 dB）处：{even}；{T} 步中有 {late} 步几乎没有信号（低于 −20 dB）。",
+        "本模型，{name}：在 {even} 处信号与噪声相等（0 dB）；{T} 步中有 {late} 步几乎没有信号（低于 −20 dB）。",
     ),
     "forward.longer": (
         "For comparison, {name} keeps the signal for longer: equal at {even}, {late} of {T} steps below −20 dB.",
-        "作为比较，{name}保留信号更久：相等处：{even}；{T} 步中有 {late} 步低于 −20 dB。",
+        "作为比较，{name}保留信号更久，在 {even} 处信号与噪声相等；{T} 步中有 {late} 步低于 −20 dB。",
     ),
     "forward.shorter": (
         "For comparison, {name} loses the signal sooner: equal at {even}, {late} of {T} steps below −20 dB.",
-        "作为比较，{name}更早失去信号：相等处：{even}；{T} 步中有 {late} 步低于 −20 dB。",
+        "作为比较，{name}更早失去信号，在 {even} 处信号与噪声相等；{T} 步中有 {late} 步低于 −20 dB。",
     ),
     "forward.alike": (
         "For comparison, {name}: equal at {even}, too; {late} of {T} steps below −20 dB.",
-        "作为比较，{name}：相等处同样是 {even}；{T} 步中有 {late} 步低于 −20 dB。",
+        "作为比较，{name}同样在 {even} 处信号与噪声相等；{T} 步中有 {late} 步低于 −20 dB。",
     ),
-    "forward.never": ("no t", "无"),
     "schedule.own": ("a schedule of its own", "自定义调度"),
     "schedule.linear": ("linear", "线性"),
     "schedule.linear.see": (
@@ -127,10 +126,9 @@ _TABLE: dict[str, tuple[str, str]] = {
     ),
     "schedule.squaredcos_cap_v2": ("cosine", "余弦"),
     "schedule.squaredcos_cap_v2.see": (
-        "Cosine: $\\bar\\alpha_t$ falls along a squared cosine, evenly from end to end, so that few steps are spent "
-        "where "
-        "nothing is left of the picture.",
-        "余弦：$\\bar\\alpha_t$ 沿余弦平方曲线从头到尾均匀下降，很少有步数花在图像已荡然无存的地方。",
+        "Cosine: $\\bar\\alpha_t$ falls along a squared cosine, almost straight in the middle and gently at both ends, "
+        "so that few steps are spent where nothing is left of the picture.",
+        "余弦：$\\bar\\alpha_t$ 沿余弦平方曲线下降，中段近似匀速，两端平缓，很少有步数花在图像已荡然无存的地方。",
     ),
     "schedule.scaled_linear": ("scaled linear", "缩放线性"),
     "schedule.scaled_linear.see": (
@@ -143,6 +141,13 @@ _TABLE: dict[str, tuple[str, str]] = {
     "schedule.sigmoid.see": (
         "Sigmoid: $\\beta_t$ rises in an S between nearly the same ends, so the noise sets in late and then quickly.",
         "S 形：$\\beta_t$ 在几乎相同的两端之间呈 S 形上升，噪声来得晚，随后增长很快。",
+    ),
+    "schedule.laplace": ("Laplace", "拉普拉斯"),
+    "schedule.laplace.see": (
+        "Laplace: $\\beta_t$ is smallest in the middle, so most steps are spent where signal and noise are about "
+        "even. As diffusers computes it, 3 % of the signal, $\\bar\\alpha_T$, are left at the end.",
+        "拉普拉斯：$\\beta_t$ 在中间最小，大部分步数花在信号与噪声大致相当的地方。"
+        "按 diffusers 的算法，最后还剩 3 % 的信号（$\\bar\\alpha_T$）。",
     ),
     "schedule.zero_snr": ("zero SNR", "零信噪比"),
     "schedule.zero_snr.see": (
@@ -304,13 +309,15 @@ _TABLE: dict[str, tuple[str, str]] = {
         "distribution, $p_\\theta(x_{t-1}\\mid x_t)$. The paper tries two variances: the small "
         "$\\tilde\\beta_t$ and the large $\\beta_t$. DDIM with $\\eta=0$ adds none: the picture is a function of "
         "$x_T$ alone.||Why fewer steps than $T$? All samplers use the same network and may skip timesteps. "
-        "DPM-Solver++ and DDIM lose little by it, DDPM more: compare them at 10 steps.",
+        "DPM-Solver++ is already good at 10 of them, DDIM keeps to the same picture, only coarser, and DDPM draws "
+        "others: compare them at 10 steps.",
         "为什么 $\\hat x_0$ 用虚线框？因为它只是猜测，是所有可能藏在这个 $x_t$ 背后的图像的平均："
         "在噪声端模糊，在清晰端锐利。||为什么又加回噪声 $\\sigma_t z$？每一步都是从分布 "
         "$p_\\theta(x_{t-1}\\mid x_t)$ 中采样。论文试了两种方差：较小的 $\\tilde\\beta_t$ 和较大的 $\\beta_t$。"
         "$\\eta=0$ 的 DDIM 不加噪声：图像完全由 $x_T$ 决定。||为什么步数可以少于 $T$？"
         "所有采样器用的是同一个网络，可以跳过一些时间步。"
-        "DPM-Solver++ 和 DDIM 因此损失很小，DDPM 较多：用 10 步比较一下。",
+        "DPM-Solver++ 用 10 步就已经很好，DDIM 画出的仍是同一幅图像，只是更粗略，DDPM 则会画出别的图像："
+        "用 10 步比较一下。",
     ),
     "reverse.sampler": ("Sampler", "采样器"),
     "sampler.ddpm": ("DDPM, the model’s own σ", "DDPM，模型自带的 σ"),
@@ -373,14 +380,14 @@ _TABLE: dict[str, tuple[str, str]] = {
     "compare.why": (
         "Why does DDIM keep the picture? Without fresh noise the whole path follows from $x_T$ (it solves an ordinary "
         "differential equation), and fewer steps only follow it more coarsely. With fresh noise $x_T$ decides little: "
-        "what is drawn on the way does.||Why is DPM-Solver++ good at 10 steps? It uses the guesses of the last steps "
+        "what is drawn on the way does.||Why is DPM-Solver++ good at 10 steps? It uses the guess of the step before, "
         "too, and so follows the curve of the path where DDIM goes straight (a method of second order).||What is "
         "counted? A network call is one evaluation for all pictures of a row, and nearly all of the time. Seconds are "
         "those of the row’s own steps on the server: waiting for other visitors is left out, sending the frames too. "
         "The difference is the root mean square between finished pictures, with pixels from -1 to 1.",
         "为什么 DDIM 能保持图像？不加新噪声时，整条路径由 $x_T$ 决定（它是常微分方程的解），步数少只是走得更粗略。"
         "加入新噪声时，$x_T$ 决定的很少，途中抽取的噪声才起作用。"
-        "||为什么 DPM-Solver++ 用 10 步就很好？它还利用前几步的猜测，因此能沿着路径转弯，而 DDIM 走直线（二阶方法）。"
+        "||为什么 DPM-Solver++ 用 10 步就很好？它还利用上一步的猜测，因此能沿着路径转弯，而 DDIM 走直线（二阶方法）。"
         "||统计的是什么？一次网络调用是对一行全部图像的一次计算，几乎占去所有时间。"
         "秒数是这一行自己的步骤在服务器上所用的时间：不含等待其他访客，也不含传输。"
         "差异是两行最终图像之间的均方根，像素取值从 -1 到 1。",
@@ -491,7 +498,7 @@ _TABLE: dict[str, tuple[str, str]] = {
     "wrong.short_T.see": (
         "The row begins with pure noise at $t={t}$, where $x_t$ should still hold {signal} of the picture. The smaller "
         "that $t$, the fatter and the more shapeless the strokes.",
-        "这一行在 $t={t}$ 处从纯噪声开始，而那里的 $x_t$ 本应还含有 {signal} 份图像。"
+        "这一行在 $t={t}$ 处从纯噪声开始，而那里的 $x_t$ 本应仍以 {signal} 的系数含有图像。"
         "这个 $t$ 越小，笔画越粗、越不成形。",
     ),
     "wrong.short_T.amount": ("Begin at t = {value}", "从 t = {value} 开始"),
@@ -607,17 +614,17 @@ _TABLE: dict[str, tuple[str, str]] = {
         "训练因此才便宜。",
     ),
     "tour.forward.try": (
-        "Drag $t$ to {t}, where $\\bar\\alpha_t$ is {alpha_bar}. What is still to be seen of the digit, and what under "
-        "the other schedule beside it?",
-        "把 $t$ 拖到 {t}，那里 $\\bar\\alpha_t$ 是 {alpha_bar}。数字还看得出多少？旁边另一种调度下呢？",
+        "Drag $t$ to {t}, where $\\bar\\alpha_t$ is {alpha_bar}. What is still to be seen of the picture, and what "
+        "under the other schedule beside it?",
+        "把 $t$ 拖到 {t}，那里 $\\bar\\alpha_t$ 是 {alpha_bar}。图像还看得出多少？旁边另一种调度下呢？",
     ),
     "tour.loss.title": ("The loss: which noise was it?", "损失：加的是哪份噪声？"),
     "tour.loss.body": (
         "The network sees $x_t$ and $t$ and names the noise. The loss is the mean squared error between “the network” "
-        "$\\hat\\epsilon$ and “the truth” $\\epsilon$. On held-out digits the embedded model comes to 0.0218, where "
-        "naming no noise at all would cost 1.",
+        "$\\hat\\epsilon$ and “the truth” $\\epsilon$. Naming no noise at all costs 1; the MNIST model that comes with "
+        "this program reaches 0.0218 on held-out digits.",
         "网络看到 $x_t$ 和 $t$，说出其中的噪声。损失是“网络” $\\hat\\epsilon$ 与“真值” $\\epsilon$ 的均方误差。"
-        "在留出的数字上，内置模型为 0.0218，而完全不预测噪声则为 1。",
+        "完全不预测噪声的代价是 1；本程序附带的 MNIST 模型在留出集上达到 0.0218。",
     ),
     "tour.loss.try": (
         "Drag $t$ down to {t}: the difference lights up. Why is little noise harder to name than much?",
@@ -645,26 +652,25 @@ _TABLE: dict[str, tuple[str, str]] = {
         "$-\\log p_\\theta(x_0)$ cannot be computed, but the ELBO bounds it: $L_T$, a KL divergence for every step, "
         "and "
         "$L_0$ for the pixels. Both sides of each KL are Gaussians and $\\Sigma$ is fixed, so only the means are "
-        "left to learn. Over the 10,000 test digits of MNIST the embedded model needs at most 1.633 bits per "
-        "dimension: "
-        "0.763 for the steps, 0.870 for the pixels, 0.00003 for $L_T$.",
+        "left to learn. Over the 10,000 test digits of MNIST the model that comes with this program needs at most "
+        "1.633 bits per dimension: 0.763 for the steps, 0.870 for the pixels, 0.00003 for $L_T$.",
         "$-\\log p_\\theta(x_0)$ 无法直接计算，但 ELBO 给出它的上界：$L_T$、每一步一个 KL 散度，以及像素项 $L_0$。"
         "每个 KL 的两边都是高斯分布，而 $\\Sigma$ 固定不学，要学的只剩均值。在 MNIST 的 10,000 张测试图像上，"
-        "内置模型每维至多需要 1.633 比特：各步 0.763，像素 0.870，$L_T$ 0.00003。",
+        "本程序附带的模型每维至多需要 1.633 比特：各步 0.763，像素 0.870，$L_T$ 0.00003。",
     ),
     "tour.bound.try": (
-        "Choose another digit, or draw one. Which of the terms changes most?",
-        "换一个数字，或者自己画一个。哪一项变化最大？",
+        "Choose another picture, or draw one. Which of the terms changes most?",
+        "换一幅图像，或者自己画一幅。哪一项变化最大？",
     ),
     "tour.weights.title": ("From the bound to the noise", "从变分下界到噪声预测"),
     "tour.weights.body": (
         "Write the means by the noise, and each KL becomes $w_t\\Vert\\epsilon-\\hat\\epsilon\\Vert^2$. In the "
-        "schedule "
-        "of the paper $w_2$ is 112 times $w_{250}$; $L_\\mathrm{simple}$ drops the weights, and that is the loss of "
-        "stop 2. On 8 by 8 digits, training with the weights gave samples at a Fréchet distance of 128, without them "
-        "22.",
+        "schedule of the paper, with $\\sigma_t^2=\\tilde\\beta_t$, $w_2$ is 112 times $w_{250}$; $L_\\mathrm{simple}$ "
+        "drops the weights, and that is the loss of stop 2. On 8 by 8 digits, training with the weights gave samples "
+        "at a Fréchet distance of 128, without them 22.",
         "把均值用噪声表示，每个 KL 就成了 $w_t\\Vert\\epsilon-\\hat\\epsilon\\Vert^2$。在论文的调度下，"
-        "$w_2$ 是 $w_{250}$ 的 112 倍；$L_\\mathrm{simple}$ 去掉了权重，这正是第 2 站的损失。"
+        "取 $\\sigma_t^2=\\tilde\\beta_t$ 时，$w_2$ 是 $w_{250}$ 的 112 倍；$L_\\mathrm{simple}$ 去掉了权重，"
+        "这正是第 2 站的损失。"
         "在 8×8 数字上，带权重训练的样本 Fréchet 距离为 128，不带权重为 22。",
     ),
     "tour.weights.try": (
@@ -680,19 +686,22 @@ _TABLE: dict[str, tuple[str, str]] = {
         "DDPM 再按固定的方差加入新噪声。",
     ),
     "tour.reverse.try": (
-        "Drag $t$ slowly to the left. At which $t$ can you name the digit in $\\hat x_0$, and at which in $x_t$?",
-        "把 $t$ 慢慢向左拖。到哪个 $t$ 能从 $\\hat x_0$ 认出数字？从 $x_t$ 呢？",
+        "Drag $t$ slowly to the left. At which $t$ can you tell from $\\hat x_0$ what it will be, and at which from "
+        "$x_t$?",
+        "把 $t$ 慢慢向左拖。到哪个 $t$ 能从 $\\hat x_0$ 看出会画成什么？从 $x_t$ 呢？",
     ),
     "tour.compare.title": ("Fewer steps", "更少的步数"),
     "tour.compare.body": (
-        "The network is trained once; the sampler decides how often it is asked. DDPM wants many of the {T} steps, "
-        "DDIM and DPM-Solver++ skip most of them by taking larger, better aimed ones.",
-        "网络只训练一次，问它多少次由采样器决定。DDPM 需要 {T} 步中的许多步，"
-        "DDIM 和 DPM-Solver++ 则迈更大、瞄得更准的步子，跳过其中大部分。",
+        "The network is trained once; the sampler decides how often it is asked. With 10 of the {T} steps "
+        "DPM-Solver++ is already good. DDIM keeps to the picture that it draws with many, only coarser; DDPM draws "
+        "another one with every number of steps.",
+        "网络只训练一次，问它多少次由采样器决定。{T} 步里只走 10 步，DPM-Solver++ 就已经很好。"
+        "DDIM 仍画出步数多时的那幅图像，只是更粗略；DDPM 每换一个步数就画出另一幅图像。",
     ),
     "tour.compare.try": (
-        "Start the rows from the same noise with few steps. Which still show digits, and do they agree on which?",
-        "让各行从同一份噪声出发，用很少的步数。哪几行仍是数字？它们是同一个数字吗？",
+        "Start the rows from the same noise with few steps. Which rows are still good, and are their pictures "
+        "the same?",
+        "让各行从同一份噪声出发，用很少的步数。哪几行画得仍然好？它们的图像相同吗？",
     ),
     "tour.mine.title": ("Begin with your picture", "从你的图像开始"),
     "tour.mine.body": (
@@ -703,8 +712,9 @@ _TABLE: dict[str, tuple[str, str]] = {
         "被噪声盖住的部分由它重新画出。",
     ),
     "tour.mine.try": (
-        "Draw a digit badly. Start from a small $t$, then from a large one: when is it mended, when replaced?",
-        "故意画一个歪歪扭扭的数字。先从小的 $t$ 出发，再从大的 $t$ 出发：何时被修好，何时被换掉？",
+        "Draw badly what the model knows how to draw. Start from a small $t$, then from a large one: when is it "
+        "mended, when replaced?",
+        "故意画歪一个模型会画的东西。先从小的 $t$ 出发，再从大的 $t$ 出发：何时被修好，何时被换掉？",
     ),
     "tour.wrong.title": ("What goes wrong", "哪里会出错"),
     "tour.wrong.body": (
@@ -719,10 +729,10 @@ _TABLE: dict[str, tuple[str, str]] = {
     "tour.training.title": ("The training loop", "训练循环"),
     "tour.training.body": (
         "Algorithm 1 is all of the above in five lines: draw a picture, a $t$ and noise; blend; ask the network; take "
-        "the squared error; step down its gradient. The held-out error of the embedded model was 0.0259 after 1,000 "
-        "such steps, 0.0224 after 6,000 and 0.0218 after 14,000.",
+        "the squared error; step down its gradient. The held-out error of the model that comes with this program was "
+        "0.0259 after 1,000 such steps, 0.0224 after 6,000 and 0.0218 after 14,000.",
         "算法 1 用五行概括了以上一切：抽一张图像、一个 $t$ 和一份噪声；混合；问网络；取平方误差；沿梯度下降一步。"
-        "内置模型的留出误差在 1,000 步后为 0.0259，6,000 步后为 0.0224，14,000 步后为 0.0218。",
+        "本程序附带的模型在留出集上的误差，1,000 步后为 0.0259，6,000 步后为 0.0224，14,000 步后为 0.0218。",
     ),
     "tour.training.try": (
         "Find where the loss stops falling fast. Do the samples still improve after that?",
@@ -746,13 +756,14 @@ _TABLE: dict[str, tuple[str, str]] = {
     "training.why": (
         "Why does the loss never reach 0? At small $t$ nobody can tell the little noise from texture. What is left "
         "there is no fault of the network; seen by $t$, the lines end at different heights for that reason.||Why two "
-        "curves for held-out pictures? Averaged weights (EMA) smooth out the last steps' jitter. Samples are drawn "
-        "with them; at first they lag behind the raw ones.||Why do samples improve while the loss stands still? The "
-        "loss averages over all $t$; shapes are decided by small gains at large $t$, which hardly show in the mean."
+        "curves for held-out pictures? Averaged weights (EMA) smooth out the jitter of single steps, so as a "
+        "rule their loss is lower than that of the raw ones. Samples are drawn with them.||Why do samples improve "
+        "while the loss stands still? "
+        "The loss averages over all $t$; shapes are decided by small gains at large $t$, which hardly show in the mean."
         "||Why logarithmic axes? Most of the fall happens in the first percent of the steps.",
         "为什么损失到不了 0？$t$ 小时，没有人能把那一点噪声和纹理分开。剩下的部分不是网络的错；"
-        "按 $t$ 分开看，各条线因此停在不同的高度。||为什么留出图像有两条曲线？平均权重（EMA）抹平了最后几步的抖动。"
-        "采样用的就是它；起初它落后于原始权重。||为什么损失不动了样本还在变好？损失是对所有 $t$ 的平均；"
+        "按 $t$ 分开看，各条线因此停在不同的高度。||为什么留出集有两条曲线？平均权重（EMA）抹平了单个步骤的抖动，"
+        "所以损失通常低于原始权重。采样用的就是它。||为什么损失不动了样本还在变好？损失是对所有 $t$ 的平均；"
         "形状取决于 $t$ 大时的微小进步，在平均值里几乎看不出来。"
         "||为什么用对数坐标？大部分下降发生在最初百分之一的步数里。",
     ),
@@ -770,8 +781,8 @@ _TABLE: dict[str, tuple[str, str]] = {
     "training.view.by_t": ("By t", "按 t 分开"),
     "training.key.raw": ("training", "训练"),
     "training.key.smooth": ("smoothed", "平滑后"),
-    "training.key.val": ("held out, raw weights", "留出，原始权重"),
-    "training.key.ema": ("held out, averaged weights", "留出，平均权重"),
+    "training.key.val": ("held out, raw weights", "留出集，原始权重"),
+    "training.key.ema": ("held out, averaged weights", "留出集，平均权重"),
     "training.key.by_t": ("tenths of $T$, from clean to noise", "$T$ 的十等分，从清晰到噪声"),
     "training.key.full": ("after {steps} steps: {loss}", "训练 {steps} 步之后：{loss}"),
     "training.now": ("step {step}: {loss}", "第 {step} 步：{loss}"),
@@ -831,11 +842,11 @@ _TABLE: dict[str, tuple[str, str]] = {
     ),
     "training.finished": (
         "Finished: {step} steps in {seconds} s, held-out loss {loss}.",
-        "完成：{step} 步，用时 {seconds} 秒，留出损失 {loss}。",
+        "完成：{step} 步，用时 {seconds} 秒，留出集损失 {loss}。",
     ),
     "training.time": (
         "Time is up: {step} steps in {seconds} s, held-out loss {loss}.",
-        "时间到：{step} 步，用时 {seconds} 秒，留出损失 {loss}。",
+        "时间到：{step} 步，用时 {seconds} 秒，留出集损失 {loss}。",
     ),
     "training.stopped": ("Stopped at step {step}, loss {loss}.", "停在第 {step} 步，损失 {loss}。"),
     "training.late": (
@@ -878,8 +889,12 @@ _TABLE: dict[str, tuple[str, str]] = {
         "模型太慢，已在 {limit} 秒后终止。",
     ),
     "refused.deadline": (
-        "The run was ended after {limit} s. Take fewer steps or pictures.",
-        "采样在 {limit} 秒后被终止。请减少步数或张数。",
+        "The run was ended after {limit} s of computing. Take fewer steps or pictures.",
+        "采样在计算 {limit} 秒后被终止。请减少步数或张数。",
+    ),
+    "refused.crowded": (
+        "So many visitors share the model that this was ended after {limit} s. Try again later.",
+        "同时使用模型的访问者太多，已在 {limit} 秒后终止。请稍后再试。",
     ),
     "refused.calls": (
         "{value} network calls in all rows together: {high} at most. Take fewer steps.",

@@ -18,7 +18,7 @@ def _story(name: str, title: str, controls: str = "") -> str:
     return f"""
 <section class="story {name}">
   <header>{text(title, "h3")}{controls}</header>
-  <p class="status facts" role="status" aria-live="polite"></p>
+  <p class="status facts"></p>
   <div class="board">
     <figure class="chart" data-object="loss" data-chart="{name}">
       <figcaption>{text("training.loss")}<output class="now"></output></figcaption>
@@ -56,12 +56,8 @@ def build(service: Service) -> gr.HTML:
   {why("training")}
 </section>"""
 
-    # Plain functions: a bound method cannot be marked as Gradio does it.
     def story(_: object) -> dict:
         return recorded.story()
-
-    def grid(step: object) -> str | None:
-        return recorded.grid(step)
 
     def noise(_: object) -> str | None:
         return live.noise if live else None
@@ -88,5 +84,9 @@ def build(service: Service) -> gr.HTML:
             "command": command({}, "digits", {"processes": 1, "device": "cpu"}),
         }
     return panel(
-        html, "training.js", elem_id="training", server_functions=[story, grid, noise, start, stop, look], live=shown
+        html,
+        "training.js",
+        elem_id="training",
+        server_functions=[story, recorded.grid, noise, start, stop, look],
+        live=shown,
     )

@@ -8,9 +8,10 @@ from .parts import code_name, rows_board, rows_panel, switch, text, why, words
 from .rows import FAULTS, FIRST_FAULT, ROW_IMAGES
 from .service import Service
 
+# Of `reverse_process`. z is None at the last step; what else may be wrong is `clip` and the factors of the update.
 CODE = (
-    f"x = posterior_mean({code_name('x0_hat', 'x0_hat')}.clamp(-1, 1), {code_name('x', 'xt')}, t) "
-    "+ (sigma[t] * z if t > 1 else 0)"
+    f"{code_name('x0_hat', 'x0_hat')} = update.x0_hat({code_name('xt', 'xt')}, eps_hat, clip)<br>"
+    f"x_prev = update.x_prev(x0_hat, xt, eps_hat, None if z is None else bare(z.to(device)), x0_before)"
 )
 
 
@@ -33,7 +34,7 @@ def build(service: Service) -> gr.HTML:
       <label class="amount" hidden><span></span><input type="range"></label>
       <button type="button" class="go">{text("wrong.again")}</button>
       <button type="button" class="primary stop" hidden>{text("reverse.stop")}</button>
-      <p class="status" role="status" aria-live="polite"></p>
+      <p class="status"></p>
     </div>
     {rows_board('<p class="row-name"></p><p class="row-settings"></p>', T)}
   </div>

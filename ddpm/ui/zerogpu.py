@@ -46,13 +46,18 @@ def lends() -> bool:
     return spaces is not None and os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
 
 
+def leases(checkpoint: Checkpoint) -> bool:
+    """Whether every call of this model's network is a lease."""
+    return lends() and checkpoint.num_parameters * checkpoint.resolution**2 >= SMALL
+
+
 def engine(checkpoint: Checkpoint) -> Engine:
-    """The checkpoint's engine; on a ZeroGPU Space that of a large network computes there."""
+    """The checkpoint's engine: on the GPU where there is one, on a ZeroGPU Space for a large network only."""
     global _network
-    if not lends() or checkpoint.num_parameters * checkpoint.resolution**2 < SMALL:
-        return checkpoint.engine()
     import torch
 
+    if not leases(checkpoint):
+        return checkpoint.engine("cuda" if torch.cuda.is_available() and not lends() else "cpu")
     from ddpm.engine import Engine
 
     _network = checkpoint.unet.to(DEVICE)  # now: a lease begins with what is on the device when the Space starts

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Visit, add_record, chromium, make_model, serving, visiting
-from playwright.sync_api import Browser
+from harness import Visit, add_record, chromium, desk, make_model, serving, visiting
+from playwright.sync_api import Browser, BrowserContext
 
 
 @pytest.fixture(scope="session")
@@ -23,24 +23,40 @@ def url(model) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def colour_url(tmp_path_factory) -> Iterator[str]:
-    """A colour model of 16 x 16 with T = 40."""
-    folder = tmp_path_factory.mktemp("colour")
-    with serving(make_model(folder / "tiny-colour", 16, 3, 40), folder / "log") as address:
-        yield address
-
-
-@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running
 
 
+@pytest.fixture(scope="session")
+def still(browser) -> Iterator[BrowserContext]:
+    """At a desk, with reduced motion: nothing plays that was not asked to. Gradio's files are fetched only once."""
+    with desk(browser, reduced_motion="reduce") as context:
+        yield context
+
+
 @pytest.fixture
-def visit(browser, url) -> Iterator[Visit]:
-    """At a desk, with reduced motion: nothing plays that was not asked to."""
-    with visiting(browser, url, reduced_motion="reduce") as visitor:
+def visit(still, url) -> Iterator[Visit]:
+    with visiting(still, url) as visitor:
         yield visitor
+
+
+@pytest.fixture(scope="module")
+def kept(still, url) -> Iterator[Visit]:
+    with visiting(still, url) as visitor:
+        visitor.open()
+        yield visitor
+
+
+@pytest.fixture
+def same(kept) -> Iterator[Visit]:
+    """A page that the tests of a file go on with, see `Visit.back`: to load one takes longer than most of them."""
+    yield kept
+    try:
+        kept.check()
+    finally:  # the next test is not to blame
+        kept.errors.clear()
+        kept.requests.clear()
 
 
 @pytest.fixture

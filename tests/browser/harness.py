@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -13,19 +14,21 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, JSHandle, Page, expect, sync_playwright
 
 from ddpm.checkpoint import save
 from ddpm.config import preset
 from ddpm.metrics import to_lines
+from ddpm.ui.examples import FIRST_DIGIT, FIRST_NOISE
 from ddpm.unet import build_unet
 
 ROOT = Path(__file__).parents[2]
@@ -42,13 +45,17 @@ FLAGS = [
 # What Gradio's script logs while its page is being left with an answer under way: it closes the stream.
 LEAVING = ("AbortError: signal is aborted without reason", "Unexpected error Connection errored out.")
 GRIDS = {1000: 40, 2000: 120, 3000: 200}  # step -> gray of its sample grid
-expect.set_options(timeout=20_000)
+PATIENCE_S = 60  # of a test for its page: what is right comes at once, but a busy machine takes its time
+expect.set_options(timeout=1000 * PATIENCE_S)
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """None of those that the system gives to outgoing connections: seconds pass until a server listens on it."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
@@ -106,27 +113,28 @@ def serving(model: Path | None, log: Path, **environment: str) -> Iterator[str]:
             command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=os.environ | environment
         )
         try:
-            for _ in range(600):
+            deadline = time.monotonic() + 180
+            while True:
                 if process.poll() is not None:
                     raise RuntimeError(f"app.py ended with status {process.returncode}:\n{log.read_text()}")
                 try:
                     urllib.request.urlopen(url, timeout=5).read()
                     break
-                except OSError:
+                except OSError as error:
+                    if time.monotonic() > deadline:
+                        raise RuntimeError(f"no answer at {url}:\n{log.read_text()}") from error
                     time.sleep(0.1)
-            else:
-                raise RuntimeError(f"no answer at {url} within a minute:\n{log.read_text()}")
             yield url
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE_S)
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
 @cache
 def _config(url: str) -> dict[str, Any]:
     """What Gradio says the page consists of."""
-    with urllib.request.urlopen(f"{url}config", timeout=60) as answer:
+    with urllib.request.urlopen(f"{url}config", timeout=180) as answer:
         return json.load(answer)
 
 
@@ -152,7 +160,7 @@ class Session:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=180) as answer:
                 status, content = answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             status, content = error.code, error.read().decode()
@@ -166,6 +174,13 @@ class Session:
         body = {"session_hash": self.name, "component_id": component, "fn_name": function, "data": data}
         return self.post("component_server", body)
 
+    def look_up(self, function: str, data: object) -> Any:
+        """What a server function of that name finds, whichever tab has it."""
+        component = next(component for component, name in self.functions if name == function)
+        status, answer = self.call(component, function, data)
+        assert status == 200, answer
+        return answer
+
     def join(self, event: str, data: object) -> tuple[int, Any]:
         """Into the queue."""
         body = {"data": [], "session_hash": self.name, "event_data": data, **self.events[event]}
@@ -178,7 +193,7 @@ class Session:
 
     def answers(self) -> Iterator[dict[str, Any]]:
         """Gradio's messages, to the end of the stream."""
-        with urllib.request.urlopen(f"{self.url}queue/data?session_hash={self.name}", timeout=120) as stream:
+        with urllib.request.urlopen(f"{self.url}queue/data?session_hash={self.name}", timeout=180) as stream:
             for line in stream:
                 if line.startswith(b"data:"):
                     message = json.loads(line[5:])
@@ -195,6 +210,24 @@ class Session:
             if message["msg"] == "process_completed":
                 return (status if message["success"] else 500), (message["output"].get("data") or [None])[0]
         return 500, "the stream ended without an answer"
+
+
+LONG = {"sampler": "ddpm", "num_inference_steps": 1000, "num_images": 16, "eta": 0}
+
+
+@contextmanager
+def crowd(url: str, most: int) -> Iterator[list[tuple[int, Any]]]:
+    """Visitors who wait for long samplings, `most` or until one is turned away: status and answer of each."""
+    sessions, joined = [], []
+    try:
+        while len(joined) < most and all(status == 200 for status, _ in joined):
+            sessions.append(Session(url))
+            joined.append(sessions[-1].join("sample", {"run": 1, **LONG, "seed": len(joined)}))
+        yield joined
+    finally:
+        for session, (status, answer) in zip(sessions, joined, strict=False):
+            if status == 200:
+                session.leave("sample", answer)
 
 
 @dataclass
@@ -215,6 +248,53 @@ class Visit:
             expect(self.page.locator(f"#{tab} canvas").first).to_be_visible()
         return self.page
 
+    def back(self, tab: str = "forward") -> Page:
+        """A page that is open already, in English, the tab in front; what the tabs share is as it was at first."""
+        if self.page.evaluate("ddpm.language()") != "en":
+            self.page.locator('[data-language="en"]').click()
+        self.page.locator(f"#tab-{tab}-button").click()
+        expect(self.page.locator(f"#{tab} canvas:visible").first).to_be_visible()
+        self.page.wait_for_function("ddpm.shared.get('examples')")  # of a colour model, once they are drawn
+        self.page.evaluate(
+            """([digit, noise]) => {
+                ddpm.shared.set('t', ddpm.firstT);
+                ddpm.shared.set('noise', noise);
+                ddpm.example.set(Math.min(digit, ddpm.shared.get('examples').length / ddpm.count - 1));
+            }""",
+            [FIRST_DIGIT, FIRST_NOISE],
+        )
+        return self.page
+
+    def listen(self, selector: str, when: str = "false", click: str = "") -> JSHandle:
+        """From now on: everything that an element says, however soon it says something else.
+
+        Args:
+            when: in JavaScript, of its `text`; as soon as it is true, `click` is clicked, once.
+        """
+        return self.page.locator(selector).first.evaluate_handle(
+            f"""(element, click) => {{
+                const said = [];
+                let clicked = false;
+                new MutationObserver(() => {{
+                    const text = element.textContent;
+                    said.push(text);
+                    if (clicked || !({when})) return;
+                    clicked = true;
+                    document.querySelector(click).click();
+                }}).observe(element, {{ childList: true, subtree: true, characterData: true }});
+                return said;
+            }}""",
+            click,
+        )
+
+    def heard(self, said: JSHandle, words: str) -> None:
+        """Wait until an element that was listened to has said these words."""
+        self.page.wait_for_function("([said, words]) => said.some((text) => text.includes(words))", arg=[said, words])
+
+    def check(self) -> None:
+        assert self.errors == [], self.errors
+        assert [asked for asked in self.requests if not asked.startswith((self.url, "data:", "blob:"))] == []
+
     def left(self) -> None:
         """The page went away: nobody sees what Gradio logged about that."""
         self.errors[:] = [error for error in self.errors if not error.startswith(LEAVING)]
@@ -232,6 +312,12 @@ class Visit:
         )
 
 
+def serious(page: Page) -> list[tuple[str, str]]:
+    """What axe finds: its rule, and where."""
+    found = Axe().run(page).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+
+
 def draw(visit: Visit, pad: str) -> None:
     """One stroke down the middle of a pad."""
     box = visit.page.locator(pad).bounding_box()
@@ -241,11 +327,19 @@ def draw(visit: Visit, pad: str) -> None:
     visit.page.mouse.up()
 
 
+def desk(browser: Browser, **options) -> BrowserContext:
+    return browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+
+
 @contextmanager
-def visiting(browser: Browser, url: str, **options) -> Iterator[Visit]:
-    """A fresh visitor. Whatever a test is about, the page must neither log an error nor ask a stranger for anything."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-    page = context.new_page()
+def visiting(browser: Browser | BrowserContext, url: str, **options) -> Iterator[Visit]:
+    """A fresh page, of a visitor who was never here or, of a context, of one whose browser has Gradio's files already.
+
+    Whatever a test is about, the page must neither log an error nor ask a stranger for anything.
+    """
+    own = desk(browser, **options) if isinstance(browser, Browser) else None
+    page = (own or browser).new_page()
+    page.set_default_timeout(1000 * PATIENCE_S)
     visit = Visit(page, url)
     page.on("request", lambda request: visit.requests.append(request.url))
     page.on("pageerror", lambda error: visit.errors.append(str(error)))
@@ -253,7 +347,6 @@ def visiting(browser: Browser, url: str, **options) -> Iterator[Visit]:
     page.on("framenavigated", lambda frame: visit.left() if frame == page.main_frame else None)
     try:
         yield visit
-        assert visit.errors == [], visit.errors
-        assert [asked for asked in visit.requests if not asked.startswith((url, "data:", "blob:"))] == []
+        visit.check()
     finally:
-        context.close()
+        (own or page).close()

@@ -182,19 +182,6 @@ def test_mcp_tools(url):
     assert "28 x 28 numbers from 0 to 255" in out_of_shape.content[0].text
 
 
-def test_a_colour_model_takes_and_gives_three_numbers_a_pixel(colour_url):
-    client = Client(colour_url, verbose=False)
-    picture = np.random.default_rng(1).integers(0, 256, (16, 16, 3)).tolist()
-    noisy = client.predict(t=40, x0=picture, api_name="/q_sample")["xt"]
-    assert np.shape(noisy) == (16, 16, 3)
-    assert np.shape(client.predict(noisy, 40, api_name="/predict_noise")["eps_hat"]) == (16, 16, 3)
-    drawn = client.predict(api_name="/sample")["images"]
-    assert np.shape(drawn) == (1, 16, 16, 3)
-    assert client.predict(drawn[0], api_name="/elbo_terms")["total"] > 0, "what is drawn can be given back"
-    with pytest.raises(Exception, match="16 x 16 x 3"):
-        client.predict(t=5, x0=[[0] * 16] * 16, api_name="/q_sample")
-
-
 @pytest.mark.parametrize(
     "value", [None, 5, "x", [], {}, [[True] * 3] * 2, [["1"] * 3] * 2, [[10**400] * 3] * 2, [[None] * 3] * 2]
 )

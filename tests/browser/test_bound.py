@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from harness import Visit, draw, visiting
+from harness import Visit, draw
 from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
@@ -18,7 +18,7 @@ STATUS = "#bound .answer"
 
 
 def finished(visit: Visit) -> None:
-    expect(visit.page.locator(STATUS)).to_contain_text("bits per dimension", timeout=60_000)
+    expect(visit.page.locator(STATUS)).to_contain_text("bits per dimension")
 
 
 def term(visit: Visit, name: str) -> float:
@@ -29,7 +29,6 @@ def term(visit: Visit, name: str) -> float:
 def anew(visit: Visit) -> None:
     """Other noise, which no test has asked about before: nothing comes from the store."""
     visit.page.evaluate("ddpm.shared.set('noise', Math.floor(Math.random() * 2 ** 31))")
-    expect(visit.page.locator(STATUS)).to_contain_text("Term")
 
 
 def of_library(model, pixels: list[int], seed: int):
@@ -40,29 +39,29 @@ def of_library(model, pixels: list[int], seed: int):
     )
 
 
-def test_the_sum_on_the_page_is_that_of_elbo_terms(visit, model):
-    page = visit.open(tab="bound")
-    finished(visit)
-    truth = of_library(model, visit.pixels("#bound .pad"), 7)
+def test_the_sum_on_the_page_is_that_of_elbo_terms(same, model):
+    page = same.back("bound")
+    finished(same)
+    truth = of_library(model, same.pixels("#bound .pad"), 7)
     for name, value in (
         ("total", truth.total),
         ("kl", truth.kl.sum(1)),
         ("reconstruction", truth.reconstruction),
         ("prior", truth.prior),
     ):
-        assert term(visit, name) == pytest.approx(value.item(), abs=6e-5, rel=0.05 if name == "prior" else 0), name
+        assert term(same, name) == pytest.approx(value.item(), abs=6e-5, rel=0.05 if name == "prior" else 0), name
     assert float(page.locator(STATUS).inner_text().split("make")[1].split()[0]) == pytest.approx(
         truth.total.item(), abs=6e-5
     )
-    visit.move("bound", 300)
+    same.move("bound", 300)
     shown = page.locator('#bound [data-chart="errors"] .now').inner_text()
     assert float(shown) == pytest.approx(truth.eps_mse[0, 299].item(), rel=6e-3)
 
 
-def test_the_switch_drops_the_weights(visit):
-    page = visit.open(tab="bound")
-    finished(visit)
-    visit.move("bound", 2)
+def test_the_switch_drops_the_weights(same):
+    page = same.back("bound")
+    finished(same)
+    same.move("bound", 2)
     figures = {}
     for loss in ("true", "simple"):
         page.locator(f'#bound .switch [data-value="{loss}"]').click()
@@ -70,54 +69,57 @@ def test_the_switch_drops_the_weights(visit):
         figures[loss] = [
             page.locator(f'#bound [data-chart="{name}"] .now').inner_text() for name in ("terms", "weights")
         ]
-        visit.move("bound", 900)
+        same.move("bound", 900)
         figures[loss].append(page.locator('#bound [data-chart="weights"] .now').inner_text())
-        visit.move("bound", 2)
+        same.move("bound", 2)
     assert figures["true"][1] != figures["true"][2], "w_t depends on t"
     assert figures["simple"][1] == figures["simple"][2], "and no longer does"
     assert figures["true"][0] != figures["simple"][0]
-    ends = page.locator("#bound .half").inner_text()
-    assert "Half" in ends
+    assert "Half" in page.locator("#bound .half").inner_text()
+    page.locator('#bound .switch [data-value="true"]').click()
 
 
-def test_moving_t_asks_nothing(visit):
-    page = visit.open(tab="bound")
-    finished(visit)
+def test_moving_t_asks_nothing(same):
+    page = same.back("bound")
+    finished(same)
     page.wait_for_load_state("networkidle")
-    before = len(visit.requests)
+    before = len(same.requests)
     seen = set()
     for t in (2, 100, 1000):
-        visit.move("bound", t)
+        same.move("bound", t)
         seen.add(page.locator('#bound [data-chart="terms"] .now').inner_text())
     assert len(seen) == 3
-    assert len(visit.requests) == before
+    assert len(same.requests) == before
 
 
-def test_another_picture_starts_over_and_stop_stops(visit):
-    page = visit.open(tab="bound")
-    finished(visit)
+def test_another_picture_starts_over_and_stop_stops(same):
+    page = same.back("bound")
+    finished(same)
     first = page.locator(TOTAL).inner_text()
-    draw(visit, "#bound .pad")
-    anew(visit)
+    status, total = same.listen(STATUS), same.listen(TOTAL)
+    draw(same, "#bound .pad")
+    anew(same)
+    same.heard(status, "Term")
     page.locator("#bound .example").nth(5).click()
-    expect(page.locator(TOTAL)).to_have_text("…")
-    finished(visit)
+    same.heard(total, "…")
+    finished(same)
     second = page.locator(TOTAL).inner_text()
     assert second != first
-    anew(visit)
-    number = f"Number(document.querySelector('{STATUS}').textContent.match(/(?:Term|after) (\\d+)/)?.[1])"
-    page.wait_for_function(f"() => {number} >= 200 && (document.querySelector('#bound .stop').click(), true)")
+    term = r"Number(text.match(/(?:Term|after) (\d+)/)?.[1])"
+    same.listen(STATUS, when=f"{term} >= 200", click="#bound .stop")
+    anew(same)
     expect(page.locator(STATUS)).to_contain_text("Stopped after")
-    assert page.evaluate(number) >= 200, "what streamed in is kept in its place"
+    stopped = int(page.locator(STATUS).inner_text().split("after")[1].split()[0])
+    assert 200 <= stopped < 1000, "what streamed in is kept in its place"
     assert page.locator(TOTAL).inner_text() == "…"
     page.locator("#bound .again").click()
-    finished(visit)
+    finished(same)
     assert page.locator(TOTAL).inner_text() not in (first, second)
 
 
-def test_an_answer_that_comes_too_late_is_nobodys(visit):
-    page = visit.open(tab="bound")
-    finished(visit)
+def test_an_answer_that_comes_too_late_is_nobodys(same):
+    page = same.back("bound")
+    finished(same)
     first, held = page.locator(TOTAL).inner_text(), []
 
     def hold(route):
@@ -128,36 +130,34 @@ def test_an_answer_that_comes_too_late_is_nobodys(visit):
 
     page.route(re.compile("/component_server"), hold)
     page.locator("#bound .example").nth(3).click()  # is in the store, but does not arrive
-    for _ in range(200):
-        page.wait_for_timeout(0 if held else 50)
+    while not held:
+        page.wait_for_timeout(20)
     page.locator("#bound .example").nth(6).click()
-    finished(visit)
-    second = page.locator(TOTAL).inner_text()
-    held[0].continue_()
-    page.wait_for_timeout(700)
+    finished(same)
+    second, said = page.locator(TOTAL).inner_text(), same.listen(TOTAL)
+    late = held[0].request
+    with page.expect_event("requestfinished", lambda request: request == late):
+        held[0].continue_()
+    page.evaluate("fetch(location.href).then((page) => page.text())")  # is answered after it
+    page.unroute_all()
     assert page.locator(TOTAL).inner_text() == second != first
+    assert said.json_value() == []
 
 
-def test_a_picture_chosen_in_another_tab_waits_until_this_one_is_in_front(visit):
-    page = visit.open(tab="bound")
-    finished(visit)
+def test_a_picture_chosen_in_another_tab_waits_until_this_one_is_in_front(same):
+    page = same.back("bound")
+    finished(same)
     first = page.locator(TOTAL).inner_text()
     page.locator("#tab-forward-button").click()
+    page.wait_for_load_state("networkidle")
+    before = len(same.requests)
     page.locator("#forward .example").nth(8).click()
-    page.wait_for_timeout(500)
+    page.evaluate("new Promise((later) => setTimeout(later, 250))")  # a question is sent after 120 ms
+    assert same.requests[before:] == []
     assert page.locator(TOTAL).text_content() == first
     page.locator("#tab-bound-button").click()
     expect(page.locator(TOTAL)).not_to_have_text(first)
-    finished(visit)
-
-
-def test_chinese_and_colour(browser, colour_url):
-    with visiting(browser, colour_url) as visit:
-        page = visit.open("lang=zh", tab="bound")
-        expect(page.locator(STATUS)).to_contain_text("比特/维", timeout=60_000)
-        assert term(visit, "total") > 0
-        page.locator("#bound .example").nth(1).click()
-        expect(page.locator(STATUS)).to_contain_text("40 项")
+    finished(same)
 
 
 # ---------------------------------------------------------------- the server's part, without a browser

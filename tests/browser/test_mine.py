@@ -1,21 +1,17 @@
 """Tab "From my picture": closed forms in the browser, results that stream in, and which picture they belong to."""
 
-import time
-
 import numpy as np
 import pytest
-from harness import Visit, draw, visiting
-from playwright.sync_api import expect
+from harness import Visit, draw
+from playwright.sync_api import Page, expect
 
 XT, SECOND = (f'#mine .board [data-object="{name}"] canvas' for name in ("xt", "x0_second"))
 MIXTURE, XT_MIXTURE, DENOISED = (f'#mine .row[data-object="{n}"]' for n in ("mixture", "xt_mixture", "denoised"))
 
 
-def opened(visit: Visit, kind: str = "several", query: str = "lang=en"):
-    page = visit.open(query, tab="mine")
+def choose(page: Page, kind: str = "several") -> None:
     page.locator(f'#mine [data-value="{kind}"]').click()
-    expect(page.locator("#mine .answer")).to_have_attribute("data-state", "done")
-    return page
+    expect(page.locator("#mine .answer")).to_have_attribute("data-state", "done", timeout=120_000)  # drawn after most
 
 
 def denoise(visit: Visit, images: int, seed: int) -> None:
@@ -37,7 +33,8 @@ def numbers(visit: Visit, selector: str) -> list[float]:
 
 
 def test_examples_are_there_before_the_first_click_and_t_asks_nothing(visit):
-    page = opened(visit)
+    page = visit.open(tab="mine")
+    choose(page)
     expect(page.locator("#mine .answer")).to_contain_text("Stored example: 8 pictures from t₀ = 400 in 50 steps")
     assert page.locator("#mine .t-now").inner_text() == "400", "where the example starts"
     assert len({tuple(picture) for picture in row(visit, DENOISED)}) == 8
@@ -64,63 +61,52 @@ def test_examples_are_there_before_the_first_click_and_t_asks_nothing(visit):
     assert visit.pixels('#forward [data-object="xt"] canvas') == shown, "the same noise, t and picture"
 
 
-def test_a_drawn_picture_comes_back_from_a_small_t_and_not_from_a_large_one(visit):
-    page = opened(visit)
-    draw(visit, "#mine .pad")
+def test_a_drawn_picture_comes_back_from_a_small_t_and_not_from_a_large_one(same):
+    page = same.back("mine")
+    choose(page)
+    draw(same, "#mine .pad")
     expect(page.locator("#mine .answer")).to_contain_text("denoise again")
-    drawn = np.array(visit.pixels("#mine .pad"), float)
-    visit.move("mine", 1)
-    denoise(visit, images=2, seed=5)
-    near = row(visit, DENOISED)
+    drawn = np.array(same.pixels("#mine .pad"), float)
+    same.move("mine", 1)
+    denoise(same, images=2, seed=5)
+    near = row(same, DENOISED)
     assert np.abs(near - drawn).mean() < 4
-    visit.move("mine", 900)
-    denoise(visit, images=3, seed=5)
-    far = row(visit, DENOISED)
+    same.move("mine", 900)
+    denoise(same, images=3, seed=5)
+    far = row(same, DENOISED)
     assert np.abs(far - drawn).mean() > 20
     assert np.abs(far[0] - far[1]).mean() > 5, "later noise of their own"
     root = np.sqrt(((far - drawn) ** 2).mean(1))
-    assert numbers(visit, DENOISED) == pytest.approx(root, abs=0.51)
+    assert numbers(same, DENOISED) == pytest.approx(root, abs=0.51)
     expect(page.locator("#mine .answer")).to_contain_text("3 pictures from t₀ = 900 in 50 steps, seed 5")
 
 
-def test_between_two_pictures_and_swapped(visit):
-    page = opened(visit, "between")
-    first, second = visit.pixels("#mine .pad"), visit.pixels(SECOND)
+def test_between_two_pictures_and_swapped(same):
+    page = same.back("mine")
+    choose(page, "between")
+    first, second = same.pixels("#mine .pad"), same.pixels(SECOND)
     page.locator("#mine .swap").click()
-    assert (visit.pixels("#mine .pad"), visit.pixels(SECOND)) == (second, first)
-    visit.move("mine", 300)
-    denoise(visit, images=3, seed=6)
-    assert numbers(visit, MIXTURE) == [0, 0.5, 1]
-    there = row(visit, DENOISED)
+    assert (same.pixels("#mine .pad"), same.pixels(SECOND)) == (second, first)
+    same.move("mine", 300)
+    denoise(same, images=3, seed=6)
+    assert numbers(same, MIXTURE) == [0, 0.5, 1]
+    there = row(same, DENOISED)
     page.locator("#mine .swap").click()
-    denoise(visit, images=3, seed=6)
-    np.testing.assert_allclose(row(visit, DENOISED), there[::-1], atol=2)
+    denoise(same, images=3, seed=6)
+    np.testing.assert_allclose(row(same, DENOISED), there[::-1], atol=2)
 
 
-def test_stop_stops_and_refusals_name_the_value(visit):
-    page = opened(visit)
+def test_stop_stops_and_refusals_name_the_value(same):
+    page = same.back("mine")
+    choose(page)
     page.locator('#mine [name="num_images"]').fill("17")
     page.locator("#mine .go").click()
     expect(page.locator("#mine .answer")).to_contain_text("Pictures = 17: a whole number from 1 to 16 is needed")
     page.locator('#mine [name="num_images"]').fill("16")
     page.locator('#mine [name="seed"]').fill("8")
-    page.evaluate("""() => {
-        const status = document.querySelector('#mine .answer');
-        new MutationObserver(() => status.textContent.startsWith('Step') && document.querySelector('#mine .stop').click())
-            .observe(status, {childList: true, subtree: true});
-    }""")
+    same.listen("#mine .answer", when="text.startsWith('Step')", click="#mine .stop")
     page.locator("#mine .go").click()
     expect(page.locator("#mine .answer")).to_contain_text("Stopped at step")
     expect(page.locator("#mine .go")).to_be_visible()
-    time.sleep(0.3)
+    page.wait_for_timeout(300)
     expect(page.locator("#mine .answer")).to_contain_text("Stopped at step")
-
-
-def test_a_colour_model_works_on_its_own_samples(browser, colour_url):
-    with visiting(browser, colour_url) as visit:
-        opened(visit, "between")
-        assert visit.pixels("#mine .pad") != visit.pixels(SECOND)
-        assert (row(visit, MIXTURE)[-1] == visit.pixels(SECOND)).all()
-        visit.move("mine", 1)
-        denoise(visit, images=2, seed=3)
-        assert np.abs(row(visit, DENOISED) - row(visit, MIXTURE)).mean() < 6

@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from harness import Visit, draw, visiting
+from harness import Visit, draw
 from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
 from ddpm.ui.checks import InputError, PictureRequest
-from ddpm.ui.readings import LIMIT_S, MAX_VISITORS, browser_normal, spread
+from ddpm.ui.readings import LIMIT_S, MAX_VISITORS, WALL_LIMIT_S, browser_normal, spread
 from ddpm.ui.service import Service
 from ddpm.ui.text import TEXT
 
@@ -32,36 +32,36 @@ def test_the_answer_to_an_example_is_there_before_the_first_click(visit):
     assert visit.page.locator("#noise .now").inner_text() != ""
 
 
-def test_t_scrubs_the_answer_without_a_request(visit):
-    page = visit.open(tab="noise")
-    answered(visit)
+def test_t_scrubs_the_answer_without_a_request(same):
+    page = same.back("noise")
+    answered(same)
     page.wait_for_load_state("networkidle")
-    before, seen = len(visit.requests), {}
+    before, seen = len(same.requests), {}
     for t in (1, 500, 1000, 500):
-        visit.move("noise", t)
-        seen.setdefault(t, []).append((visit.pixels(X0_HAT), visit.pixels(PREDICTION)))
+        same.move("noise", t)
+        seen.setdefault(t, []).append((same.pixels(X0_HAT), same.pixels(PREDICTION)))
     assert seen[500][0] == seen[500][1]
     assert seen[1][0] != seen[500][0] != seen[1000][0]
-    visit.move("noise", 1)
-    x0, xt = (np.array(visit.pixels(f'#noise [data-object="{name}"] canvas'), float) for name in ("x0", "xt"))
+    same.move("noise", 1)
+    x0, xt = (np.array(same.pixels(f'#noise [data-object="{name}"] canvas'), float) for name in ("x0", "xt"))
     assert np.abs(x0 - xt).mean() < 3
-    assert len(visit.requests) == before
+    assert len(same.requests) == before
 
 
-def test_the_pictures_are_those_of_the_network(visit, model):
+def test_the_pictures_are_those_of_the_network(same, model):
     """What the canvas shows is what the same checkpoint says here about the same picture, noise and t."""
-    page = visit.open(tab="noise")
-    answered(visit)
-    visit.move("noise", 500)
+    page = same.back("noise")
+    answered(same)
+    same.move("noise", 500)
     t = int(page.locator("#noise .t-now").inner_text()) - 1
     checkpoint = load(model)
-    x0 = torch.tensor(visit.pixels('#noise [data-object="x0"] canvas')).float().reshape(1, 1, 28, 28) / 127.5 - 1
+    x0 = torch.tensor(same.pixels('#noise [data-object="x0"] canvas')).float().reshape(1, 1, 28, 28) / 127.5 - 1
     eps = torch.from_numpy(browser_normal(7, 784)).reshape(1, 1, 28, 28)
     at = torch.tensor([t])
     xt = checkpoint.schedule.q_sample(x0, eps, at)
     eps_hat = checkpoint.engine()(xt, at)
     x0_hat = checkpoint.schedule.predict_x0(xt, eps_hat, at)
-    shown = np.array(visit.pixels(X0_HAT), float)
+    shown = np.array(same.pixels(X0_HAT), float)
     assert np.abs(shown - ((x0_hat + 1) * 127.5).clamp(0, 255).flatten().numpy()).max() <= 1
     figures = {"eps": (eps_hat, eps), "x0": (x0_hat, x0)}
     figures["mu"] = tuple(checkpoint.schedule.posterior_mean(x, xt, at) for x in (x0_hat, x0))
@@ -75,50 +75,51 @@ def test_the_pictures_are_those_of_the_network(visit, model):
         assert float(number) == pytest.approx(mse, rel=0.06), reading
 
 
-def test_the_readings_have_looks_and_names_of_their_own(visit):
-    page = visit.open(tab="noise")
-    answered(visit)
+def test_the_readings_have_looks_and_names_of_their_own(same):
+    page = same.back("noise")
+    answered(same)
     page.locator('#noise .switch [data-value="x0"]').click()
-    assert visit.pixels(TARGET) == visit.pixels('#noise [data-object="x0"] canvas'), "x_0 itself is the truth"
-    assert visit.pixels(PREDICTION) == visit.pixels(X0_HAT)
+    assert same.pixels(TARGET) == same.pixels('#noise [data-object="x0"] canvas'), "x_0 itself is the truth"
+    assert same.pixels(PREDICTION) == same.pixels(X0_HAT)
     expect(page.locator(PREDICTION)).to_have_class("pixels guess")
     expect(page.locator(DIFFERENCE)).to_have_attribute("aria-label", re.compile("clean picture x_0"))
     page.locator('#noise .switch [data-value="v"]').click()
     expect(page.locator(PREDICTION)).to_have_class("pixels")
 
 
-def test_a_picture_drawn_here_is_asked_about_and_is_that_of_the_other_tabs(visit):
-    page = visit.open(tab="noise")
-    answered(visit)
-    visit.move("noise", 300)
-    before = visit.pixels(PREDICTION)
-    draw(visit, "#noise .pad")
+def test_a_picture_drawn_here_is_asked_about_and_is_that_of_the_other_tabs(same):
+    page = same.back("noise")
+    answered(same)
+    same.move("noise", 300)
+    before = same.pixels(PREDICTION)
+    draw(same, "#noise .pad")
     expect(page.locator("#noise .noise")).not_to_have_class("tab noise waiting")
-    answered(visit)
-    assert visit.pixels(PREDICTION) != before
-    drawn = visit.pixels("#noise .pad")
+    answered(same)
+    assert same.pixels(PREDICTION) != before
+    drawn = same.pixels("#noise .pad")
     page.locator("#tab-forward-button").click()
-    assert visit.pixels("#forward .pad") == drawn
+    assert same.pixels("#forward .pad") == drawn
     page.locator("#forward .example").first.click()
     page.locator("#tab-noise-button").click()
-    answered(visit)
-    assert visit.pixels("#noise .pad") == visit.pixels("#forward .pad") != drawn
+    answered(same)
+    assert same.pixels("#noise .pad") == same.pixels("#forward .pad") != drawn
 
 
-def test_new_noise_is_asked_about(visit):
-    page = visit.open(tab="noise")
-    answered(visit)
+def test_new_noise_is_asked_about(same):
+    page = same.back("noise")
+    answered(same)
     page.locator('#noise .switch [data-value="eps"]').click()
-    before = visit.pixels(TARGET)
+    before = same.pixels(TARGET)
+    said = same.listen("#noise .answer")
     page.locator("#noise .renoise").click()
-    expect(page.locator("#noise .answer")).to_contain_text("Asking")
-    answered(visit)
-    assert visit.pixels(TARGET) != before
+    same.heard(said, "Asking")
+    answered(same)
+    assert same.pixels(TARGET) != before
 
 
-def test_the_keyboard_moves_from_timestep_to_timestep_and_switches_the_reading(visit, model):
-    page = visit.open(tab="noise")
-    answered(visit)
+def test_the_keyboard_moves_from_timestep_to_timestep_and_switches_the_reading(same, model):
+    page = same.back("noise")
+    answered(same)
     timesteps = [t + 1 for t in Service(load(model)).readings.timesteps]
     page.locator("#noise .t-bar input").focus()
     page.keyboard.press("End")
@@ -140,20 +141,8 @@ def test_chinese_reaches_the_answer(visit):
     answered(visit)
 
 
-def test_a_colour_model_is_asked_in_colour(browser, colour_url):
-    with visiting(browser, colour_url) as visit:
-        page = visit.open(tab="noise")
-        expect(page.locator("#noise .example")).to_have_count(8)
-        answered(visit)
-        visit.move("noise", 10)
-        read = "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
-        red, green, blue, _ = np.array(page.locator(X0_HAT).evaluate(read)).reshape(-1, 4).T
-        assert (red != green).any()
-        assert (green != blue).any()
-
-
-def test_a_seed_names_the_same_noise_in_the_browser_and_here(visit):
-    page = visit.open()
+def test_a_seed_names_the_same_noise_in_the_browser_and_here(same):
+    page = same.page
     for seed, n in ((7, 784), (8, 5), (2**31 - 1, 300)):
         there = np.array(page.evaluate("([seed, n]) => Array.from(ddpm.normal(seed, n))", [seed, n]))
         assert np.abs(there - browser_normal(seed, n)).max() < 1e-5
@@ -178,6 +167,7 @@ def test_what_is_no_picture_is_refused(change):
 
 
 def test_a_small_model_is_asked_once(service, monkeypatch):
+    monkeypatch.setattr("ddpm.ui.readings.CALL_S", 1000)  # it is small, however slow this machine may be
     list(service.readings.read("predict", raw()))  # how fast it is is known now
     sizes = []
     engine = service._engine
@@ -219,9 +209,10 @@ def test_nonsense_about_visitors_does_no_harm(service, nonsense):
 
 
 def test_a_reading_that_takes_too_long_is_refused(service, monkeypatch):
-    monkeypatch.setitem(LIMIT_S, "predict", -1)
-    *_, last = service.readings.read("predict", raw(6))
-    assert (last["kind"], last["key"]) == ("refused", "refused.slow")
+    for limits, key in ((WALL_LIMIT_S, "refused.crowded"), (LIMIT_S, "refused.slow")):
+        monkeypatch.setitem(limits, "predict", -1)
+        *_, last = service.readings.read("predict", raw(6))
+        assert (last["kind"], last["key"]) == ("refused", key)
 
 
 def test_timesteps_reach_from_end_to_end():

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from fastapi import HTTPException
 from harness import make_model
 
 from ddpm.checkpoint import load
@@ -19,6 +20,7 @@ from ddpm.ui.checks import (
     check_rows,
     check_whole,
 )
+from ddpm.ui.parts import looked_up
 from ddpm.ui.readings import browser_normal
 from ddpm.ui.rows import COMPARED, FAULTS, FIRST_FAULT, ROW_IMAGES, scaled
 from ddpm.ui.runs import MAX_FRAMES
@@ -135,6 +137,23 @@ def test_a_run_past_its_deadline_is_refused(service, monkeypatch):
     *_, last = service.runs.sample({**GOOD, "num_inference_steps": 100, "seed": 6})
     assert last["kind"] == "refused"
     assert last["key"] == "refused.deadline"
+
+
+@pytest.mark.parametrize(("own", "wall", "key"), [(1000, 600, "refused.deadline"), (0, 0, "refused.crowded")])
+def test_a_run_is_limited_by_its_own_seconds_and_the_clock_only_at_last(service, monkeypatch, own, wall, key):
+    timed = service.runs._timed
+    monkeypatch.setattr(service.runs, "_timed", lambda xt, t: (timed(xt, t)[0], own))
+    monkeypatch.setattr("ddpm.ui.runs.WALL_LIMIT_S", wall)
+    *_, last = service.runs.sample({**GOOD, "seed": 61})
+    assert (last["kind"], last["key"]) == ("refused", key)
+
+
+def test_a_fault_of_ours_in_a_look_up_is_logged_and_not_told(caplog):
+    broken = looked_up(lambda asked: {}[asked])
+    with pytest.raises(HTTPException) as answer:
+        broken("/etc/passwd")
+    assert (answer.value.status_code, answer.value.detail) == (500, "the server could not answer")
+    assert "KeyError: '/etc/passwd'" in caplog.text
 
 
 ONE, OTHER = (np.random.default_rng(i).integers(0, 256, 64).astype(np.uint8) for i in range(2))

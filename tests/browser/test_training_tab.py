@@ -1,9 +1,10 @@
 """Tab "Training": the record of the model, and a training that visitors watch and stop."""
 
 import re
-import time
+from itertools import pairwise
 
-from harness import GRIDS, Visit, visiting
+import pytest
+from harness import GRIDS, Session, Visit, visiting
 from playwright.sync_api import Page, expect
 
 from ddpm.ui.text import TEXT
@@ -29,8 +30,8 @@ def slide(page: Page, story: str, index: int) -> None:
     )
 
 
-def test_the_record_of_the_model_is_scrubbed_without_the_server(visit):
-    page = visit.open(tab="training")
+def test_the_record_of_the_model_is_scrubbed_without_the_server(same):
+    page = same.back("training")
     expect(page.locator("#training .recorded .facts")).to_contain_text("digits: 3,000 steps of 64 images")
     expect(page.locator("#training .recorded code")).to_have_text(
         "accelerate launch train.py --preset digits --max_train_steps 3000"
@@ -38,32 +39,24 @@ def test_the_record_of_the_model_is_scrubbed_without_the_server(visit):
     slider = page.locator("#training .recorded .scrub input")
     expect(slider).to_have_attribute("aria-valuetext", "step 3,000")
     page.wait_for_load_state("networkidle")
-    before, marks = len(visit.requests), []
+    before, marks = len(same.requests), []
     for index, (step, shade) in enumerate(GRIDS.items()):
         slide(page, ".recorded", index)
-        assert gray(visit, ".recorded") == shade
+        assert gray(same, ".recorded") == shade
         expect(page.locator("#training .recorded .now")).to_contain_text(f"step {step:,}: ")
         marks.append(page.locator("#training .recorded .mark").bounding_box())
     assert marks[0]["x"] < marks[1]["x"] < marks[2]["x"]
     assert marks[0]["y"] < marks[1]["y"] < marks[2]["y"], "the loss falls, so its mark goes down"
     slider.focus()
     page.keyboard.press("ArrowLeft")
-    assert gray(visit, ".recorded") == GRIDS[2000], "the keyboard moves it, too"
+    assert gray(same, ".recorded") == GRIDS[2000], "the keyboard moves it, too"
     page.locator('#training .recorded [data-value="by_t"]').click()
     drawn = "paths => paths.filter((p) => p.getAttribute('d')).length"
     assert page.locator("#training .recorded .decile").evaluate_all(drawn) == 10
-    assert len(visit.requests) == before, "all of it is in the browser"
+    assert len(same.requests) == before, "all of it is in the browser"
 
 
-def test_a_model_without_a_record_says_so(browser, colour_url):
-    with visiting(browser, colour_url) as visit:
-        page = visit.open("lang=zh")
-        page.locator("#tab-training-button").click()
-        expect(page.locator("#training .recorded .facts")).to_have_text(TEXT["zh"]["training.no_record"])
-        expect(page.locator("#training .recorded .board")).to_be_hidden()
-        expect(page.locator("#training .live canvas")).to_be_visible()
-
-
+@pytest.mark.timeout(900)
 def test_one_trains_another_watches_and_the_loss_falls(browser, url):
     with (
         visiting(browser, url) as first,
@@ -71,8 +64,9 @@ def test_one_trains_another_watches_and_the_loss_falls(browser, url):
     ):
         watcher = second.open("lang=zh&__theme=dark", tab="training")
         page = first.open(tab="training")
+        server, said = Session(url), first.listen(FACTS)
         page.locator("#training .live .go").click()
-        expect(page.locator(FACTS)).to_contain_text("Loading", **SLOW)
+        first.heard(said, "Loading")
         watcher.locator("#training .live .go").click()
         expect(watcher.locator("#training .live .go")).to_be_disabled()
         expect(watcher.locator("#training .live .stop")).to_be_hidden()
@@ -82,29 +76,33 @@ def test_one_trains_another_watches_and_the_loss_falls(browser, url):
         expect(watcher.locator(FACTS)).to_have_text(ended("zh"), **SLOW)
         expect(watcher.locator("#training .live .go")).to_be_enabled()
         losses, pictures = [], []
-        for index in range(3):  # the noise, and samples at steps 10 and 20
+        # The noise, and samples at steps 10 and 20; fewer where the minutes were over before the steps.
+        stops = 1 + int(page.locator("#training .live .scrub input").get_attribute("max"))
+        if server.look_up("look", {})["state"] == "finished":
+            assert stops == 3
+        for index in range(stops):
             slide(page, ".live", index)
             pictures.append(first.pixels("#training .live canvas"))
             losses.append(page.locator("#training .live .now").inner_text())
-        assert len({tuple(picture) for picture in pictures}) == 3
+        assert len({tuple(picture) for picture in pictures}) == stops
         assert len(set(pictures[0])) > 50
-        before, after = (float(shown.split(": ")[1]) for shown in losses[1:])
-        assert 1.05 > before > after, losses
-        slide(watcher, ".live", 1)
-        assert second.pixels("#training .live canvas") == pictures[1], "both saw the same"
+        figures = [1.05, *(float(shown.split(": ")[1]) for shown in losses[1:])]
+        assert all(before > after for before, after in pairwise(figures)), losses
+        slide(watcher, ".live", stops - 1)
+        assert second.pixels("#training .live canvas") == pictures[-1], "both saw the same"
 
 
-def test_stop_stops_at_once_and_the_next_can_start(visit):
-    page = visit.open(tab="training")
-    page.locator("#training .live .go").click()
-    expect(page.locator(FACTS)).to_contain_text("Loading", **SLOW)
-    stop = "() => { window.began = performance.now(); document.querySelector('#training .live .stop').click(); }"
-    page.evaluate(stop)
-    expect(page.locator("#training .live .go")).to_be_visible()
-    assert page.evaluate("performance.now() - window.began") < 1000
-    started = time.monotonic()
-    page.locator("#training .live .go").click()
-    expect(page.locator(FACTS)).to_contain_text("Loading", **SLOW)
-    assert time.monotonic() - started < 10, "the stopped one holds nothing up"
-    page.locator("#training .live .stop").click()
-    expect(page.locator("#training .live .go")).to_be_visible()
+def test_stop_stops_at_once_and_the_next_can_start(same):
+    page, server = same.back("training"), Session(same.url)
+    runs = []
+    for _ in range(2):
+        said = same.listen(FACTS)
+        page.locator("#training .live .go").click()
+        same.heard(said, "Loading")
+        page.locator("#training .live .stop").click()
+        expect(page.locator("#training .live .go")).to_be_visible()
+        while (found := server.look_up("look", {}))["state"] == "running":
+            page.wait_for_timeout(50)
+        assert found["state"] == "stopped"
+        runs.append(found["run"])
+    assert runs == [runs[0], runs[0] + 1], "the stopped one holds nothing up"

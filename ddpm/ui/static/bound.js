@@ -18,7 +18,9 @@ const sum = (numbers, first = 0) => numbers.reduce((total, v, i) => (i < first |
 // ---- charts
 
 // L_simple deals the same sum out in proportion to the squared errors, as if every weight were the same.
+const front = ddpm.front(element, (on) => on && redraw());
 function redraw() {
+  if (!front.shown) return; // when it comes to the front
   const ts = [];
   for (let t = 1; t <= T; t++) if (!Number.isNaN(bits[t - 1])) ts.push(t);
   const shown = ts.length <= 1000 ? ts : ts.filter((t) => t === 1 || t === T || t % Math.ceil(T / 1000) === 0);
@@ -147,7 +149,7 @@ const asked = ddpm.asking(element, {
     bits.set(message.bits, first);
     mse.set(message.mse, first);
     $(".progress i").style.width = `${(100 * message.done) / message.total}%`;
-    asked.tell("bound.running", () => ({ done: message.done, total: message.total }));
+    asked.note("bound.running", () => ({ done: message.done, total: message.total }));
     showSum();
     redraw();
   },

@@ -29,7 +29,7 @@ const rows = ddpm.rows(element, {
     $(".add").disabled = on || rows.heads().length >= props.most;
     for (const row of rows.heads()) row.querySelector(".remove").disabled = on || rows.heads().length <= props.least;
   },
-  ended() {
+  done() {
     const fields = { n: rows.heads().length, seed: rows.found(0).request.seed }; // rows may come and go later
     rows.run.tell("compare.done", () => fields);
   },
@@ -46,7 +46,8 @@ function mark(i) {
 
 // Once rows were changed or added, the line says so instead of what it said of the rows before.
 function tellChanged() {
-  if (rows.run.active() || !rows.found(0)) return;
+  touched = true;
+  if (rows.run.active()) return;
   const waiting = rows.heads().filter((row, i) => !rows.found(i) || row.classList.contains("stale")).length;
   if (waiting) rows.run.tell("compare.changed", () => ({ n: waiting }));
   else rows.run.tell("compare.done", () => ({ n: rows.heads().length, seed: rows.found(0).request.seed }));
@@ -94,9 +95,10 @@ $(".add").addEventListener("click", () => {
   fieldOf(rows.heads().at(-1), "sampler").focus();
 });
 
+const asked = () => ({ ...shared(), rows: rows.heads().map(read) });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!rows.run.active()) rows.start({ ...shared(), rows: rows.heads().map(read) });
+  if (!rows.run.active()) rows.start(asked());
 });
 form.addEventListener("input", () => {
   rows.heads().forEach((_, i) => mark(i));
@@ -115,9 +117,10 @@ function decoded(code) {
   return fits ? { sampler, num_inference_steps: +steps, eta: +eta } : null;
 }
 
-let set = false; // by a link: the stored example would set it otherwise
+let touched = false; // rows or form, by a visitor or a link: the stored example would set them otherwise
 ddpm.translate(element);
 props.first.forEach(add);
+const first = JSON.stringify(asked()); // what the stored example is of
 ddpm.linkable("compare", {
   rows: {
     read: () => rows.heads().map(read).map(coded).join(","),
@@ -127,7 +130,6 @@ ddpm.linkable("compare", {
         const choices = samplers.map((sampler) => `${sampler}:1 … ${ddpm.T}`).join(", ");
         return ["compare.link", { low: props.least, high: props.most, choices }];
       }
-      set = true;
       while (rows.heads().length > wanted.length) rows.remove(rows.heads().length - 1);
       while (rows.heads().length < wanted.length) add(wanted[0]);
       wanted.forEach((row, i) => fill(rows.heads()[i], row));
@@ -137,12 +139,16 @@ ddpm.linkable("compare", {
   },
   images: form.elements.num_images,
   seed: form.elements.seed,
+}, (named) => {
+  touched = JSON.stringify(asked()) !== first;
+  if (touched && !rows.run.active()) rows.start(asked());
+  if ("t" in named) rows.keepT();
 });
 rows.showExample(server.example, (i, { request }) => {
   fill(rows.heads()[i], request);
   form.elements.num_images.value = request.num_images;
   form.elements.seed.value = request.seed;
-}, () => !set).then((there) => {
+}, () => !touched).then((there) => {
   const n = rows.heads().length;
   if (there) rows.run.tell("compare.example", () => ({ n }));
 });

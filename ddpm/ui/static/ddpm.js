@@ -147,6 +147,17 @@
     }), response);
   }
 
+  // A question that got no place in the queue.
+  function refused(status, options) {
+    let asked = null;
+    try {
+      asked = JSON.parse(options.body).event_data;
+    } catch {
+      return; // not one of ours
+    }
+    lossListeners[asked?.sender]?.(status === 503 ? "answer.busy" : "answer.failed", asked.run);
+  }
+
   const fetchAsItIs = window.fetch;
   window.fetch = async (resource, options) => {
     const address = String(resource.url ?? resource);
@@ -154,10 +165,7 @@
     try {
       const response = await fetchAsItIs(resource, options);
       if (listens && response.ok) return watched(response);
-      if (joins && !response.ok) {
-        const { sender, run } = JSON.parse(options.body).event_data ?? {};
-        lossListeners[sender]?.(response.status === 503 ? "answer.busy" : "answer.failed", run);
-      }
+      if (joins && !response.ok) refused(response.status, options);
       return response;
     } catch (error) {
       if (joins || listens) loseAll(error);
@@ -206,6 +214,29 @@
       listener(values[name]);
     },
   };
+
+  // ---------------------------------------------------------------- which tab is in front
+
+  // {shown: whether the tab of an element is in front}; `changed(shown)` is told when that changes. Others need draw
+  // nothing, nor move what the visitor is looking at.
+  const fronts = new WeakMap(); // tab -> {shown, listeners}
+  function front(element, changed = () => {}) {
+    const tab = element.closest(".tab") ?? element.querySelector(".tab");
+    if (!fronts.has(tab)) {
+      const made = { shown: tab.offsetParent !== null, listeners: [] };
+      fronts.set(tab, made);
+      // A hidden one has no size; told before what is shown again is painted.
+      new ResizeObserver(() => {
+        const shown = tab.offsetParent !== null;
+        if (shown === made.shown) return;
+        made.shown = shown;
+        for (const listener of made.listeners) listener(shown);
+      }).observe(tab);
+    }
+    const known = fronts.get(tab);
+    known.listeners.push(changed);
+    return known;
+  }
 
   // ---------------------------------------------------------------- pictures
 
@@ -424,8 +455,9 @@
     let place = null; // t -> height of the mark, 0 to 1
     let text = null;
     let beside = null; // the same of the second curve: {place, text}
+    const here = front(figure, () => follow(shared.get("t")));
     function follow(t) {
-      if (!place) return;
+      if (!place || !here.shown) return;
       now.textContent = text(t);
       otherMark.hidden = !beside;
       if (beside) {
@@ -503,7 +535,7 @@
   window.ddpm = {
     page, T, firstT, own, scheduleOf, beta, alphaBar, format, shared, say, setText, setLanguage, translate,
     paint, paintBytes, paintNoise, paintNoiseBytes, bytesOf, base64Of, halvesOf, normal, tBar, svg, pathOf, plot, figure3, histogram,
-    count, dark, onLoss,
+    count, dark, onLoss, front,
     isLost: () => lost,
     language: () => language,
     calm: () => calm.matches,

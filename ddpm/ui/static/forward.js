@@ -47,7 +47,7 @@ const plots = Object.fromEntries(["alpha_bar", "beta", "snr"].map((name) => [nam
 function figuresOf(name, { snrDb }) {
   const even = snrDb.findIndex((db) => db <= 0);
   const late = snrDb.reduce((n, db) => n + (db < -20), 0);
-  return { name: ddpm.say(`schedule.${name}`), even: even < 0 ? ddpm.say("forward.never") : `t = ${even}`, late, T: ddpm.T };
+  return { name: ddpm.say(`schedule.${name}`), even: even < 0 ? `t > ${ddpm.T}` : `t = ${even}`, late, T: ddpm.T };
 }
 
 function tellSchedules() {
@@ -78,10 +78,15 @@ function compare() {
   tellSchedules();
 }
 
+let waiting = false; // for a colour model's examples
+const tellWaiting = () => waiting && ddpm.setText($(".status"), "forward.waiting");
+
 async function fetchExamples() {
-  ddpm.setText($(".status"), "forward.waiting");
+  waiting = true;
+  tellWaiting();
   const found = await ddpm.untilDrawn(() => server.example_pictures());
-  $(".status").textContent = "";
+  waiting = false;
+  if (!$(".status").classList.contains("refused")) $(".status").textContent = "";
   ddpm.setExamples(ddpm.bytesOf(found.data), props.first);
 }
 
@@ -124,6 +129,7 @@ choice.addEventListener("change", () => {
 });
 ddpm.onTheme(() => ddpm.paintNoise(canvases.eps, eps));
 ddpm.onLanguage(() => {
+  tellWaiting();
   labelCharts();
   describe();
   tellSchedules();

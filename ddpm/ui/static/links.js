@@ -3,19 +3,20 @@
 //
 // A tab needs one call in its script, once its controls are there; opening and copying links follow from it:
 //
-//   ddpm.linkable("reverse", { sampler: form.elements.sampler, steps: form.elements.num_inference_steps });
+//   ddpm.linkable("reverse", { sampler: form.elements.sampler, steps: form.elements.num_inference_steps }, ready);
 //
-// It says which name in the address stands for which setting. `tab`, `lang`, `tour`, `t`, `example` and `noise` are
-// taken. A setting is
-//   - a select, a number, range or checkbox input: what it accepts is what it says itself (options; min, max, step; 0
-//     and 1). It gets the events "input" and "change", as from a visitor. While it is hidden, it is in no link;
+// It says which name in the address stands for which setting; `ready(named)`, if given, is called once all settings of
+// an address are made, with what it named, to draw what they ask for. `tab`, `lang`, `tour`, `t`, `example` and `noise`
+// are taken. A setting is
+//   - a select, a number or range input: what it accepts is what it says itself (options; min, max, step). It gets the
+//     events "input" and "change", as from a visitor. While it is hidden, it is in no link;
 //   - a .switch of parts.switch: one of its buttons is pressed;
-//   - anything else as { read(), apply(string) }: `read` gives its value, null for none; `apply` takes it, or returns
-//     [key, fields] of a refusal, e.g. ["refused.whole", { low: 0, high: 9 }], with {name} and {value} filled in here.
+//   - anything else as { read(), apply(string), own() }: `read` gives its value, null for none; `apply` takes it, or
+//     returns [key, fields] of a refusal, e.g. ["refused.whole", { low: 0, high: 9 }], with {name} and {value} filled in
+//     here; `own`, if there is one, says whether it is a picture of the visitor's, which is in no link.
 (() => {
   const { shared, say } = ddpm;
   const MAX_SEED = 2 ** 31 - 1; // as in checks.py
-  const PATIENCE_MS = 10_000; // for a tab to come to life
 
   // ---------------------------------------------------------------- settings
 
@@ -41,14 +42,11 @@
       const pressed = () => buttons.find((button) => button.ariaPressed === "true")?.dataset.value;
       return choice(buttons.map((button) => button.dataset.value), pressed, (value) => buttons.find((b) => b.dataset.value === value).click());
     }
-    const box = control.type === "checkbox";
-    const read = () => (control.closest("[hidden]") ? null : box ? String(+control.checked) : control.value);
+    const read = () => (control.closest("[hidden]") ? null : control.value);
     const write = (value) => {
-      if (box) control.checked = value === "1";
-      else control.value = value;
+      control.value = value;
       for (const kind of ["input", "change"]) control.dispatchEvent(new Event(kind, { bubbles: true }));
     };
-    if (box) return choice(["0", "1"], read, write);
     if (control.matches("select")) return choice([...control.options].map((option) => option.value), read, write);
     const limit = (name, otherwise) => (control[name] === "" ? otherwise : +control[name]);
     return number(limit("min", -Infinity), limit("max", Infinity), Number.isInteger(+(control.step || 1)), read, write);
@@ -62,6 +60,7 @@
     t: number(1, ddpm.T, true, () => shared.get("t"), (t) => shared.set("t", t)),
     example: {
       read: () => ddpm.example.get(),
+      own: () => ddpm.example.own() && Boolean(document.querySelector(`#${inFront()} .pad`)),
       apply(value) {
         if (!examples()) return void (expected = value); // they are still to come
         return number(0, examples() - 1, true, ddpm.example.get, ddpm.example.set).apply(value);
@@ -96,19 +95,17 @@
 
   // ---------------------------------------------------------------- tabs
 
-  const alive = new Map(); // tab -> its settings by name
-  const waiting = []; // [tab, function]: who waits for it
+  const alive = new Map(); // tab -> {settings by name, ready}
+  const waiting = new Map(); // tab -> functions: who waits for it
 
-  function linkable(tab, controls) {
-    alive.set(tab, bySettings(controls));
-    for (const [name, go] of waiting) if (name === tab) go();
+  function linkable(tab, controls, ready = () => {}) {
+    alive.set(tab, { settings: bySettings(controls), ready });
+    const known = waiting.get(tab) ?? [];
+    waiting.delete(tab);
+    for (const go of known) go();
   }
 
-  const untilAlive = (tab) => new Promise((go) => {
-    if (alive.has(tab)) return go();
-    waiting.push([tab, go]);
-    setTimeout(go, PATIENCE_MS);
-  });
+  const untilAlive = (tab) => new Promise((go) => (alive.has(tab) ? go() : waiting.set(tab, [...(waiting.get(tab) ?? []), go])));
 
   const buttons = () => [...document.querySelectorAll("[role=tab][data-tab-id]")];
   const tabs = () => buttons().map((button) => button.dataset.tabId);
@@ -119,7 +116,8 @@
   }
 
   // Brings a tab to the front and sets it: `settings` by their names in the address, all strings. Done when it is there.
-  async function openTab(tab, settings = {}) {
+  // `draws`: it then draws what they ask for.
+  async function openTab(tab, settings = {}, draws = false) {
     await untilTabs();
     const button = buttons().find((b) => b.dataset.tabId === tab);
     if (!button) return refuse("tab", tab, ["refused.choice", { choices: tabs().join(", ") }]);
@@ -127,8 +125,11 @@
     for (const [name, value] of entries) if (common.has(name)) set(name, value, common.get(name));
     if (inFront() !== tab) button.click();
     const others = entries.filter(([name]) => !common.has(name));
-    if (others.length) await untilAlive(tab);
-    for (const [name, value] of others) set(name, value, alive.get(tab)?.get(name));
+    if (!others.length && !draws) return;
+    await untilAlive(tab);
+    const there = alive.get(tab);
+    for (const [name, value] of others) set(name, value, there.settings.get(name));
+    if (draws) there.ready(settings);
   }
 
   // ---------------------------------------------------------------- the address
@@ -138,11 +139,13 @@
   function openAddress() {
     const query = new URLSearchParams(location.search);
     const settings = Object.fromEntries([...query].filter(([name]) => !NOT_OURS.test(name)));
-    if (query.has("tab")) return openTab(query.get("tab"), settings);
+    if (query.has("tab")) return openTab(query.get("tab"), settings, true);
     // An address of ours without a tab: what is not known in it may be anyone's.
     const known = Object.entries(settings).filter(([name]) => common.has(name));
     for (const [name, value] of known) set(name, value, common.get(name));
   }
+
+  const inLink = (tab) => [...(alive.get(tab)?.settings ?? []), ...common];
 
   // The address of what is on screen.
   function address() {
@@ -152,7 +155,7 @@
     url.searchParams.set("lang", ddpm.language());
     const tab = inFront();
     url.searchParams.set("tab", tab);
-    for (const [name, setting] of [...(alive.get(tab) ?? []), ...common]) {
+    for (const [name, setting] of inLink(tab)) {
       const value = setting.read();
       if (value !== null && value !== undefined) url.searchParams.set(name, value);
     }
@@ -163,7 +166,7 @@
   async function copyLink(field) {
     const link = address();
     history.replaceState(null, "", link);
-    const copied = ddpm.example.get() === null ? "link.copied.drawn" : "link.copied";
+    const copied = inLink(inFront()).some(([, setting]) => setting.own?.()) ? "link.copied.drawn" : "link.copied";
     field.hidden = true;
     try {
       await navigator.clipboard.writeText(link);

@@ -1,6 +1,6 @@
 // Tab "From my picture": the picture, its noise and blends are computed here as t_0 moves; what the network makes of
-// them streams in. Scope: element, props (`second`: which example is the second picture; `steps`: of the way back, at
-// most), server, trigger, watch (see gr.HTML). Event: 'denoise' with what is to be denoised.
+// them streams in. Scope: element, props (`first`, `second`: which examples the stored results are of; `t0`: from where;
+// `steps`: of the way back, at most), server, trigger, watch (see gr.HTML). Event: 'denoise' with what is to be denoised.
 const $ = (selector) => element.querySelector(selector);
 const { shared, count } = ddpm;
 const { resolution: size } = ddpm.page;
@@ -8,9 +8,15 @@ const form = $(".controls");
 const status = $(".answer");
 const bar = ddpm.tBar($(".t-bar"));
 const row = (name) => $(`.row[data-object="${name}"]`);
+const front = ddpm.front(element, (on) => {
+  if (!on) return;
+  goToExample();
+  redraw();
+});
 
 let kind = "several"; // or "between"
 let chosen = null; // bytes of the second picture
+let index = props.second; // which example it is, null for none; until there are examples, which it will be
 const second = () => chosen ?? shared.get("picture"); // until there are examples
 let eps = null;
 // Of each kind, what its lowest row shows: {request, n, pictures}, later with {seconds}.
@@ -60,7 +66,7 @@ function buildRow(name, n) {
 }
 
 function redraw() {
-  if (!element.offsetParent || !eps) return; // when it comes to the front
+  if (!front.shown || !eps) return; // when it comes to the front
   const first = shared.get("picture");
   if (kind === "several") ddpm.paint($('[data-object="xt"] canvas'), noised(first));
   else {
@@ -147,19 +153,18 @@ const run = ddpm.runs(element, {
   stopped: tellResult,
 });
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
+const chosenInForm = () => ({ sampler: form.elements.sampler.value, num_images: number("num_images"), seed: number("seed") });
+
+function denoise() {
   if (run.active()) return;
   const asked = wanted();
-  const request = {
-    ...asked,
-    sampler: form.elements.sampler.value,
-    num_inference_steps: Math.min(props.steps, asked.t0),
-    num_images: number("num_images"),
-    seed: number("seed"),
-  };
-  live = { request };
-  run.start(request);
+  live = { request: { ...asked, ...chosenInForm(), num_inference_steps: Math.min(props.steps, asked.t0) } };
+  run.start(live.request);
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  denoise();
 });
 
 function takeFrame(message) {
@@ -171,7 +176,7 @@ function takeFrame(message) {
   drawResult();
   if (before?.n !== live.n) redraw();
   run.progress(message.share);
-  run.tell("reverse.running", () => ({ step: message.step, steps: message.steps }));
+  run.note("reverse.running", () => ({ step: message.step, steps: message.steps }));
 }
 
 async function finish(message) {
@@ -199,13 +204,21 @@ function setKind(next) {
 for (const button of element.querySelectorAll(".switch button")) button.addEventListener("click", () => setKind(button.dataset.value));
 
 $(".swap").addEventListener("click", () => {
-  const first = shared.get("picture");
-  const other = second();
-  chosen = first;
-  ddpm.choosePicture(other);
+  const first = { bytes: shared.get("picture"), index: ddpm.example.get() };
+  const other = { bytes: second(), index: chosen ? index : first.index };
+  [chosen, index] = [first.bytes, first.index];
+  ddpm.choosePicture(other.bytes, other.index);
 });
 
 // ---- before the first click: what the server has denoised of the first picture
+
+// To the t where the example begins, once, in front of a visitor who has moved it nowhere yet.
+let moved = false;
+function goToExample() {
+  if (moved || !results[kind] || !front.shown) return;
+  moved = true;
+  if (run.number() === 0 && shared.get("t") === ddpm.firstT) shared.set("t", results[kind].request.t0);
+}
 
 async function showExample(of) {
   const ask = async () => {
@@ -215,8 +228,7 @@ async function showExample(of) {
   const found = await ddpm.untilDrawn(ask, () => !results[of]);
   if (!found) return;
   results[of] = unpack(found, true);
-  // Nobody has moved t yet: to where the example is.
-  if (run.number() === 0 && shared.get("t") === ddpm.firstT) shared.set("t", found.request.t0);
+  goToExample();
   redraw();
   drawResult();
   if (!run.active()) tellResult();
@@ -230,10 +242,14 @@ shared.on("noise", (seed) => {
 });
 shared.on("picture", redraw);
 shared.on("examples", (bytes) => {
-  const last = bytes ? bytes.length / count - 1 : 0;
-  if (bytes && !chosen) chosen = bytes.slice(Math.min(props.second, last) * count).subarray(0, count);
-  redraw();
+  if (bytes && !chosen) chooseSecond(Math.min(index, bytes.length / count - 1));
+  if (bytes) setTimeout(drawLinked); // once the first of them is on the pad
 });
+function chooseSecond(k) {
+  index = k;
+  chosen = shared.get("examples") && ddpm.example.at(k);
+  redraw();
+}
 let describing = 0;
 const describe = () => {
   const t = shared.get("t");
@@ -248,10 +264,38 @@ shared.on("t", (t) => {
 describe();
 setKind("several");
 const { sampler, num_images: images, seed } = form.elements;
-ddpm.linkable("mine", { kind: $(".switch"), sampler, images, seed });
+const first = JSON.stringify(chosenInForm()); // what the stored results are of
+
+// What a link asks for is drawn, if it is something else than the stored results; from examples, if there are some.
+let linked = null; // settings that the link named
+function drawLinked() {
+  if (!linked || !shared.get("examples")) return;
+  const stored = {
+    t: !("t" in linked) || shared.get("t") === props.t0,
+    noise: shared.get("noise") === ddpm.page.noise,
+    picture: ddpm.example.get() === props.first,
+    second: kind === "several" || index === props.second,
+    form: JSON.stringify(chosenInForm()) === first,
+  };
+  linked = null;
+  if (!Object.values(stored).every(Boolean)) denoise();
+}
+const secondInLink = {
+  read: () => (kind === "between" ? index : null),
+  own: () => kind === "between" && index === null,
+  apply(value) {
+    const last = shared.get("examples") ? shared.get("examples").length / count - 1 : 99; // are still to come
+    if (!/^\d{1,2}$/.test(value) || +value > last) return ["refused.whole", { low: 0, high: last }];
+    chooseSecond(+value);
+  },
+};
+ddpm.linkable("mine", { kind: $(".switch"), sampler, images, seed, second: secondInLink }, (named) => {
+  moved ||= "t" in named;
+  linked = named;
+  drawLinked();
+});
 showExample("several");
 showExample("between");
-new IntersectionObserver(redraw).observe(element);
 ddpm.onLanguage(() => {
   describe();
   redraw();

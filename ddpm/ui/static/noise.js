@@ -34,10 +34,15 @@ const drawErrors = ddpm.plot($('[data-chart="mse"]'));
 const now = () => bar.nearest(shared.get("t")); // every picture here is that of one t, at which the network was asked
 const errorAt = (t) => answer.mse[ts.indexOf(bar.nearest(t))] * READINGS[reading].error(constants(bar.nearest(t))) ** 2;
 
+const front = ddpm.front(element, (on) => {
+  if (!on) return;
+  redraw();
+  redrawErrors();
+});
 const buffers = Object.fromEntries(roles.map((role) => [role, new Float32Array(count)]));
 
 function redraw() {
-  if (!element.offsetParent) return; // when it comes to the front
+  if (!front.shown) return; // when it comes to the front
   const t = now();
   const c = constants(t);
   for (let i = 0; i < count; i++) xt[i] = c.s * x0[i] + c.n * eps[i];
@@ -62,7 +67,7 @@ function redraw() {
 }
 
 function redrawErrors() {
-  if (!answer) return;
+  if (!answer || !front.shown) return;
   drawErrors({ valueAt: errorAt, ts, show: (t) => ddpm.figure3(errorAt(t)), log: true });
 }
 
@@ -110,7 +115,7 @@ const asked = ddpm.asking(element, {
     asked.tell("noise.asking", () => ({ n: ts.length }));
     redraw();
   },
-  part: ({ done, total }) => done < total && asked.tell("noise.part", () => ({ done, total })),
+  part: ({ done, total }) => done < total && asked.note("noise.part", () => ({ done, total })),
   done: (found) => {
     answer = { mse: found.mse, epsHat: ddpm.halvesOf(found.data) };
     fresh = true;
@@ -146,7 +151,6 @@ shared.on("t", () => {
 describe();
 ddpm.linkable("noise", { reading: $(".switch") });
 asked.watch();
-new IntersectionObserver(redraw).observe(element);
 ddpm.onTheme(redraw);
 ddpm.onLanguage(() => {
   describe();

@@ -6,11 +6,13 @@
   const FINE = 10; // strokes go to a finer canvas and are averaged down, so a line has soft edges like a scanned digit's
 
   let example = null; // index of the stored example on the pads: the first stroke starts on an empty sheet
+  let choices = 0; // of a picture so far: a file that is still being read may be overtaken
   let touched = false; // a visitor has chosen a picture, so examples that arrive late leave it alone
   const choosing = new Set(); // one listener a picker: the example that is shown has changed
 
   function setPicture(bytes, { index = null, settled = true } = {}) {
     example = index;
+    choices++;
     shared.set("picture", bytes);
     if (settled) shared.set("settled", bytes);
     choosing.forEach((listener) => listener());
@@ -18,9 +20,11 @@
 
   const exampleAt = (k) => shared.get("examples").subarray(k * count, (k + 1) * count);
 
-  // Which example is shown; null if the picture is drawn or uploaded, or stands in for examples that are still to come.
+  // Which example is shown; null if the picture is a visitor's own, or stands in for examples that are still to come.
   const shownExample = {
     get: () => (example >= 0 ? example : null),
+    at: exampleAt,
+    own: () => example === null && touched,
     set(k) {
       touched = true;
       setPicture(exampleAt(k), { index: k });
@@ -150,23 +154,26 @@
       if (name === null) status.replaceChildren();
       else ddpm.setText(status, "forward.upload.failed", { name });
     }
-    ddpm.onLanguage(() => complain(unread));
+    ddpm.onLanguage(() => unread !== null && complain(unread));
     shared.on("picture", () => unread !== null && complain(null));
 
     // The middle square of a picture, in the model's resolution, decoded by the browser: nothing is sent anywhere.
     async function showFile(file) {
+      const mine = ++choices;
       try {
         const image = await createImageBitmap(file);
+        if (mine !== choices) return image.close();
         const side = Math.min(image.width, image.height);
         const small = Object.assign(document.createElement("canvas"), { width: size, height: size });
         const context = small.getContext("2d");
         context.fillRect(0, 0, size, size); // transparent pictures lie on black, as digits do
         context.imageSmoothingQuality = "high";
         context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, size, size);
+        image.close();
         touched = true;
         setPicture(pixelsOf(context));
       } catch {
-        complain(file.name);
+        if (mine === choices) complain(file.name);
       }
     }
     const fileInput = $('input[type="file"]');
@@ -222,54 +229,41 @@
   //   now, so that those before it end; fetch(key): the one that hands out what "done" names;
   //   start(), part(message), done(what was fetched): what the tab shows; ended(): no answer will come.
   const PAUSE_MS = 120; // strokes that follow each other are one picture
-  const SILENCE_MS = 200_000; // longer than the server is silent unless it is lost: others may be in front
   const RETRY_MS = 4000; // until a server that was busy is asked again
   // Nobody guesses it, so nobody ends what is another's.
   const visitor = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
   function asking(element, { send, expect, fetch, start, part = () => {}, done, ended = () => {} }) {
     const status = element.querySelector(".answer");
-    let [run, asked, pause, silence, retry] = [0, null, 0, 0, 0];
-    let write = () => {}; // the status line again, in the language of the moment
+    const { tell, note, refuse } = ddpm.line(status);
+    const patience = ddpm.patience((why) => giveUp(`answer.${why}`));
+    const here = ddpm.front(element, (shown) => shown && watching && ask());
+    let [run, asked, pause, retry, watching] = [0, null, 0, 0, false];
 
-    function tell(key, fields) {
-      status.classList.remove("refused");
-      write = () => (key ? ddpm.setText(status, key, fields?.()) : status.replaceChildren());
-      write();
+    function end() {
+      patience.end();
+      [pause, retry].forEach(clearTimeout);
     }
 
-    const end = () => [pause, silence, retry].forEach(clearTimeout);
-
-    function giveUp(key = "answer.failed", fields = {}) {
+    function giveUp(key) {
       forget();
-      tell(key, () => ({ ...fields, name: ddpm.say(`field.${fields.name}`), value: fields.value ?? ddpm.say("refused.nothing") }));
-      status.classList.add("refused");
+      tell(key, undefined, key !== "answer.busy");
+      if (key === "answer.busy") retry = setTimeout(() => ask(), RETRY_MS * (0.75 + Math.random() / 2));
     }
 
     const expectRun = (number) => expect({ visitor, run: number }).catch(() => {}); // saves work, no more
 
-    function listen() {
-      clearTimeout(silence);
-      silence = setTimeout(giveUp, SILENCE_MS);
-    }
-
-    const sender = ddpm.onLoss((key, lostRun) => {
-      if ((lostRun ?? run) !== run || status.dataset.state !== "asked") return;
-      if (key !== "answer.busy") return giveUp(key);
-      forget();
-      tell(key);
-      retry = setTimeout(() => ask(), RETRY_MS * (0.75 + Math.random() / 2));
-    });
+    const sender = ddpm.onLoss((key, lostRun) => (lostRun ?? run) === run && status.dataset.state === "asked" && giveUp(key));
 
     function ask({ again = false } = {}) {
       const next = { bytes: shared.get("settled"), seed: shared.get("noise") };
       if (!next.bytes || (!again && asked && asked.bytes === next.bytes && asked.seed === next.seed)) return;
-      if (!element.offsetParent) return forget(); // asks when it comes to the front
+      if (!here.shown) return forget(); // asks when it comes to the front
       if (ddpm.isLost()) return giveUp("answer.lost");
       end();
       asked = next;
       const mine = ++run;
       expectRun(mine);
-      listen();
+      patience.queued();
       status.dataset.state = "asked";
       start();
       pause = setTimeout(() => send({ visitor, sender, run: mine, x0: ddpm.base64Of(next.bytes), noise_seed: next.seed }), PAUSE_MS);
@@ -277,13 +271,15 @@
 
     async function take(message) {
       if (!message || message.run !== run) return;
-      listen();
+      patience.heard();
       if (message.kind === "part") return part(message);
-      if (message.kind === "refused") return giveUp(message.key, message.fields);
-      if (message.kind !== "done") return giveUp();
-      const found = await fetch(message.key).catch(() => null);
+      if (message.kind === "refused") {
+        forget();
+        return refuse(message);
+      }
+      const found = message.kind === "done" && (await fetch(message.key).catch(() => null));
       if (message.run !== run) return;
-      if (!found) return giveUp();
+      if (!found) return giveUp("answer.failed");
       end();
       done(found);
       status.dataset.state = "done";
@@ -304,22 +300,21 @@
       asked = null;
     }
 
-    ddpm.onLanguage(() => write());
     return {
-      tell, take, ask, stop,
+      tell, note, take, ask, stop,
       // From now on. A tab that is not in front asks when it comes there.
       watch() {
+        watching = true;
         shared.on("settled", () => ask());
         shared.on("noise", () => ask());
-        new IntersectionObserver((entries) => entries.at(-1).isIntersecting && ask()).observe(element);
       },
     };
   }
 
-  // One that a tab puts there for its visitor.
-  function choosePicture(bytes) {
+  // One that a tab puts there for its visitor; `index`: which example it is, null for none.
+  function choosePicture(bytes, index) {
     touched = true;
-    setPicture(bytes);
+    setPicture(bytes, { index });
   }
 
   if (channels === 3) setPicture(ball(), { index: -1 });

@@ -65,6 +65,7 @@ function pick(i) {
 }
 
 function drawFrame() {
+  if (!here.shown || !shown.frames.length) return; // when it comes to the front
   KINDS.forEach((name, kind) => {
     [...$(`[data-object="${name}"] .grid`).children].forEach((cell, i) => paint(cell.firstChild, kind, picture(at, kind, i)));
   });
@@ -93,6 +94,7 @@ function buildStrip() {
 }
 
 function drawStrip() {
+  if (!here.shown) return;
   const reached = shown.t.length ? shown.t[shown.t.length - 1] : ddpm.T;
   [...$(".strip-rows").children].forEach((column, j) => {
     const blank = !shown.t.length || stripT[j] < reached; // not sampled yet
@@ -125,13 +127,16 @@ function markStrip() {
 
 const nearestFrame = (t) => ddpm.trajectory.nearestFrame(shown.t, t);
 
-let mine = false; // the change of the shared t comes from here
+const here = ddpm.front(element, (on) => {
+  if (!on) return;
+  drawFrame();
+  drawStrip();
+});
+
 function goTo(t) {
   if (!shown.t.length) return bar.show(t); // nothing drawn yet
   showFrame(nearestFrame(t));
-  mine = true;
-  ddpm.shared.set("t", Math.max(1, shown.t[at]));
-  mine = false;
+  share(shown.t[at]);
 }
 
 function showFrame(frame) {
@@ -140,6 +145,13 @@ function showFrame(frame) {
   bar.show(shown.t[at]);
   drawFrame();
   markStrip();
+}
+
+// Another tab has moved t.
+function follow(t) {
+  if (run.active()) return;
+  player.pause();
+  showFrame(nearestFrame(t));
 }
 
 function setShown(next) {
@@ -169,24 +181,32 @@ const run = ddpm.runs(element, {
   },
   stopped() {
     const { step, steps } = live;
+    setShown(shown); // its marks
     run.tell("reverse.stopped", () => ({ step, steps }));
+    if (!live.linked) share(shown.t[at]);
     drawStrip();
   },
 });
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
+const asked = () => ({
+  sampler: form.elements.sampler.value,
+  num_inference_steps: number("num_inference_steps"),
+  num_images: number("num_images"),
+  seed: number("seed"),
+  eta: form.elements.sampler.value === "ddim" ? number("eta") : 0,
+});
+
+// `linked`: a link has set t, and there it stays.
+function sample(linked = false) {
   if (run.active()) return;
   player.pause();
-  const request = {
-    sampler: form.elements.sampler.value,
-    num_inference_steps: number("num_inference_steps"),
-    num_images: number("num_images"),
-    seed: number("seed"),
-    eta: form.elements.sampler.value === "ddim" ? number("eta") : 0,
-  };
-  live = { request, n: 0, t: [], frames: [], step: 0, steps: 0 };
-  run.start(request);
+  live = { request: asked(), n: 0, t: [], frames: [], step: 0, steps: 0, linked };
+  run.start(live.request);
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  sample();
 });
 
 function takeFrame(message) {
@@ -195,10 +215,10 @@ function takeFrame(message) {
   live.frames.push(ddpm.bytesOf(message.data));
   live.step = message.step;
   live.steps = message.steps;
-  goTo(message.t);
+  showFrame(live.t.length - 1); // t itself is moved at the end
   drawStrip();
   run.progress(message.share);
-  run.tell("reverse.running", () => ({ step: live.step, steps: live.steps }));
+  run.note("reverse.running", () => ({ step: live.step, steps: live.steps }));
 }
 
 const summary = ({ request, seconds }) => ddpm.say("reverse.summary", {
@@ -212,10 +232,11 @@ async function finish(message) {
   const found = await server.trajectory(message.key).catch(() => null);
   if (run.number() !== message.run) return;
   if (!found) return run.end("reverse.failed");
-  const replay = live.t.length < 2; // it was in the store: nothing has been seen moving yet
+  const replay = live.t.length < 2 && !live.linked; // it was in the store: nothing has been seen moving yet
   run.end("reverse.done", () => ({ summary: summary(found) }));
   setShown(unpack(found));
-  goTo(0);
+  if (live.linked) showFrame(nearestFrame(ddpm.shared.get("t")));
+  else goTo(0);
   drawStrip();
   if (replay && !ddpm.calm()) player.play();
 }
@@ -257,15 +278,16 @@ showEta();
 buildStrip();
 bar.show(ddpm.T);
 const { sampler, eta, num_inference_steps: steps, num_images: images, seed } = form.elements;
-ddpm.linkable("reverse", { sampler, eta, steps, images, seed });
+const first = JSON.stringify(asked()); // what the stored example is of
+ddpm.linkable("reverse", { sampler, eta, steps, images, seed }, (named) => JSON.stringify(asked()) !== first && sample("t" in named));
 showNoise();
 showExample();
 narrow.addEventListener("change", () => {
   buildStrip();
   drawStrip();
 });
-ddpm.shared.on("t", (t) => !mine && !run.active() && showFrame(nearestFrame(t)));
-ddpm.onTheme(() => shown.t.length && drawFrame());
+const share = ddpm.sharing(element, follow);
+ddpm.onTheme(drawFrame);
 ddpm.onLanguage(() => {
   markPicked();
   drawStrip();

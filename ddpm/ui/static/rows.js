@@ -7,8 +7,8 @@
 
   //   fetch(key): the server function that hands out a trajectory; send(message), expect: as in ddpm.runs;
   //   name(i): of row i, in words; changed(i): what row i shows is new; busy(on): a run is on;
-  //   ended(): a run came to its end, and all rows are there.
-  function rows(element, { fetch, send, expect, name, changed = () => {}, busy = () => {}, ended }) {
+  //   done(): a run came to its end, and all rows are there; end(): the t to go to then.
+  function rows(element, { fetch, send, expect, name, changed = () => {}, busy = () => {}, done, end = () => 0 }) {
     const $ = (selector) => element.querySelector(selector);
     const list = $(".rows");
     const template = $("template").content.firstElementChild;
@@ -70,7 +70,8 @@
       line.replaceChildren(...parts.map((part) => Object.assign(document.createElement("span"), { textContent: part })));
     }
 
-    const draw = () => shown.forEach((_, i) => drawRow(i));
+    const front = ddpm.front(element, (on) => on && draw());
+    const draw = () => front.shown && shown.forEach((_, i) => drawRow(i));
 
     function showPlane(kind) {
       plane = KINDS.indexOf(kind);
@@ -84,7 +85,6 @@
 
     // ---- t
 
-    let mine = false; // the change of the shared t comes from here
     function show(t) {
       here = t;
       bar.show(t);
@@ -92,9 +92,7 @@
     }
     function goTo(t) {
       show(t);
-      mine = true;
-      ddpm.shared.set("t", Math.max(1, t));
-      mine = false;
+      share(t);
     }
 
     // ---- rows
@@ -135,9 +133,9 @@
       row.frames.push(ddpm.bytesOf(message.data));
       row.step = message.step;
       row.steps = message.steps;
-      show(message.t); // frames come in the order of t
+      show(message.t); // frames come in the order of t, which itself is moved at the end
       run.progress(message.share);
-      run.tell("rows.running", () => ({ t: message.t }));
+      run.note("rows.running", () => ({ t: message.t }));
     }
 
     async function takeRow({ row, key, run: number }) {
@@ -153,8 +151,9 @@
       if (run.number() !== number) return;
       if (!complete) return run.end("reverse.failed");
       run.end();
-      goTo(0);
-      ended();
+      if (linked) show(nearest(ddpm.shared.get("t")));
+      else goTo(end());
+      done();
     }
 
     const run = ddpm.runs(element, {
@@ -167,11 +166,19 @@
       stopped() {
         shown.forEach((row, i) => live.has(i) && set(i, row)); // its marks
         run.tell("rows.stopped");
+        if (!linked) share(here);
         draw();
       },
     });
 
+    let linked = false; // a link has set t: it stays there, whatever is drawn
+    function keepT() {
+      linked = true;
+      if (ts.length) show(nearest(ddpm.shared.get("t")));
+    }
+
     function start(message) {
+      linked = false;
       player.pause();
       live = new Set();
       waiting = [];
@@ -181,6 +188,7 @@
     // ---- before the first click: noise at once, then the rows that were drawn in advance
 
     // keys(): the server function that names them; took(i, found): into row i; wanted(): whether they still are.
+    // Whether they are there now.
     async function showExample(keys, took, wanted = () => true) {
       run.tell("reverse.drawing");
       draw();
@@ -189,18 +197,21 @@
         const drawn = await Promise.all(((await keys()) ?? []).map((key) => fetch(key)));
         return drawn.length && drawn.every(Boolean) && drawn;
       }, () => run.number() === 0 && wanted());
-      if (run.number() === 0) run.tell(null); // otherwise a visitor's own run is on screen
-      if (!found) return false;
+      if (found?.length !== shown.length) return false; // a visitor's own rows are on screen
       found.forEach((trajectory, i) => {
         took(i, trajectory);
         set(i, { ...unpack(trajectory), found: trajectory });
       });
-      show(0); // the finished pictures are what is compared first
+      show(linked ? nearest(ddpm.shared.get("t")) : 0); // the finished pictures are what is compared first
       return true;
     }
 
     const nearest = (t) => (ts.length ? ts[nearestFrame(ts, t)] : t);
-    ddpm.shared.on("t", (t) => !mine && !run.active() && ts.length && show(nearest(t)));
+    const share = ddpm.sharing(element, (t) => {
+      if (run.active() || !ts.length) return;
+      player.pause();
+      show(nearest(t));
+    });
     ddpm.onTheme(draw);
     ddpm.onLanguage(() => {
       bar.show(here);
@@ -208,7 +219,7 @@
     });
     bar.show(here);
     showPlane("xt");
-    return { add, remove, draw, start, goTo, showPlane, showExample, run, heads, found: (i) => shown[i].found };
+    return { add, remove, draw, start, keepT, showPlane, showExample, run, heads, found: (i) => shown[i].found };
   }
 
   ddpm.rows = rows;

@@ -29,7 +29,7 @@
     panel.role = "dialog"; // not modal: what it speaks of is to be used
     panel.setAttribute("aria-labelledby", "tour-title");
     panel.innerHTML = `
-      <div class="tour-text" aria-live="polite">
+      <div class="tour-text" role="group" aria-labelledby="tour-title" aria-live="polite" tabindex="0">
         <p class="tour-place"></p><h2 id="tour-title" tabindex="-1"></h2>
         <p class="tour-body"></p><p class="tour-try"><b data-text="part.try"></b> <span></span></p>
       </div>
@@ -43,11 +43,12 @@
     on(".tour-end", end);
     on(".tour-back", () => go(at - 1));
     on(".tour-next", () => (at + 1 < stops.length ? go(at + 1) : end()));
-    on(".tour-there", () => outlined?.closest(".tab").querySelector(".stage :is(input:not([type=file]), select, button):not(:disabled, [hidden])")?.focus());
+    on(".tour-there", () => tabOf(stops[at])?.querySelector(".stage :is(input:not([type=file]), select, button):not(:disabled, [hidden])")?.focus());
     document.querySelector(".gradio-container").append(panel); // where Gradio's font and KaTeX's styles hold
     new ResizeObserver(() => root.style.setProperty("--tour", `${panel.offsetHeight}px`)).observe(panel);
   }
 
+  const tabOf = ({ tab }) => document.querySelector(`#${tab} .tab`);
   const stepOf = (share) => Math.max(1, Math.round(share * ddpm.T));
 
   function write() {
@@ -81,7 +82,7 @@
 
   // Into the middle of what panel and sticky slider leave free; its beginning there, if it is larger.
   function scrollTo(element) {
-    const slider = element.closest(".tab")?.querySelector(".player, .t-bar");
+    const slider = tabOf(stops[at])?.querySelector(".player, .t-bar");
     const sticks = slider && getComputedStyle(slider).position === "sticky" && !element.contains(slider);
     const free = window.innerHeight - panel.offsetHeight - (sticks ? slider.offsetHeight : 0);
     const box = element.getBoundingClientRect();

@@ -195,20 +195,7 @@ function story(section, { reference = null, last = null, onMove = () => {} } = {
   };
 }
 
-// ---- what both have: a line that says what is shown, and a command to copy
-
-function line(section) {
-  const status = section.querySelector(".facts");
-  let write = () => {};
-  return {
-    tell(key, fields = () => ({}), warn = false) {
-      status.classList.toggle("refused", warn);
-      write = () => (key ? ddpm.setText(status, key, fields()) : status.replaceChildren());
-      write();
-    },
-    translate: () => write(),
-  };
-}
+// ---- what both have: a command to copy
 
 function setCommand(section, command) {
   const [code, button] = [section.querySelector(".again code"), section.querySelector(".copy")];
@@ -229,8 +216,9 @@ function setCommand(section, command) {
 // ---- this model
 
 const recordedSection = $(".recorded");
-const recorded = story(recordedSection);
-const facts = line(recordedSection);
+let atEnd = true; // of the record: the last samples are on screen
+const recorded = story(recordedSection, { onMove: (on) => (atEnd = on) });
+const facts = ddpm.line($(".recorded .facts"));
 
 async function showRecorded() {
   facts.tell("training.reading");
@@ -248,7 +236,7 @@ async function showRecorded() {
   recorded.toEnd();
   for (const step of [...grids].reverse()) {
     await recorded.addGrid(step, await server.grid(step).catch(() => null));
-    recorded.toEnd();
+    if (atEnd) recorded.toEnd();
     recorded.draw();
   }
 }
@@ -265,7 +253,7 @@ let [run, since, mine, running, misses] = [0, 0, false, false, 0];
 
 function setUpLive() {
   const live = story(liveSection, { reference: plan.full_loss, last: plan.steps, onMove: (atEnd) => (follow = atEnd) });
-  const status = line(liveSection);
+  const status = ddpm.line(liveSection.querySelector(".facts"));
   const [go, stop] = [".go", ".stop"].map((name) => liveSection.querySelector(name));
 
   let noise = null;
@@ -298,7 +286,7 @@ function setUpLive() {
     if (!row) return;
     const step = row[0];
     const ending = step + plan.rows >= plan.steps && step < plan.steps;
-    status.tell(ending ? "training.ending" : going, () => ({ step: count(step), steps: count(plan.steps), loss: loss(row[1]), speed: speed ? count(Math.round(speed)) : "\u2026" }));
+    status.note(ending ? "training.ending" : going, () => ({ step: count(step), steps: count(plan.steps), loss: loss(row[1]), speed: speed ? count(Math.round(speed)) : "\u2026" }));
   }
 
   let speed = null;
@@ -385,23 +373,17 @@ function setUpLive() {
     [run, since] = [-1, 0];
     poll();
   });
-  return () => [live, status].forEach((part) => part.translate());
+  ddpm.onLanguage(live.translate);
 }
 
 // ---- the rest
 
 ddpm.translate(element);
-let translateLive = () => {};
-if (plan) translateLive = setUpLive();
+if (plan) setUpLive();
 else {
   for (const part of [".board", ".scrub", ".again", ".go"]) liveSection.querySelector(part).hidden = true;
-  const off = line(liveSection);
-  off.tell("training.off");
-  translateLive = off.translate;
+  ddpm.line(liveSection.querySelector(".facts")).tell("training.off");
 }
 ddpm.linkable("training", { view: recordedSection.querySelector(".switch") });
 showRecorded();
-ddpm.onLanguage(() => {
-  for (const part of [recorded, facts]) part.translate();
-  translateLive();
-});
+ddpm.onLanguage(recorded.translate);

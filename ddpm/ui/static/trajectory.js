@@ -47,7 +47,7 @@
   const PAUSE = '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 3h3v10H4zM9 3h3v10H9z"/></svg>';
 
   // frames(): how many there are; at(): index of the one on screen; goTo(index).
-  // They go from the noise to the picture (way 1), as p does, or back (-1), as q does.
+  // They go from the noise to the picture (way 1), as p does, or back (-1), as q does, while the tab is in front.
   function player(element, { frames, at, goTo }) {
     const buttons = new Map([[1, element.querySelector(".reverse-way")], [-1, element.querySelector(".forward-way")]]);
     const speed = element.querySelector(".speed select");
@@ -68,7 +68,7 @@
 
     function play(way = 1) {
       const last = frames() - 1;
-      if (last < 1 || buttons.get(way).disabled) return;
+      if (last < 1 || buttons.get(way).disabled || !here.shown) return;
       const [first, end] = way === 1 ? [0, last] : [last, 0];
       const from = at() === end ? first : at(); // at the end: again from the start
       const mine = (playing = { way });
@@ -89,16 +89,40 @@
     }
 
     for (const [way, button] of buttons) button.addEventListener("click", () => (playing?.way === way ? pause() : play(way)));
+    const here = ddpm.front(element, (shown) => !shown && pause());
     ddpm.onLanguage(face);
     face();
     return { play, pause };
   }
 
+  // ---- t
+
+  // Returns share(t), for a tab that moves t itself: in front it moves everybody's. Behind another, where a run may end,
+  // it moves alone, and the others follow once it is in front again, unless the visitor has moved t since.
+  //   follow(t): another tab has moved it.
+  function sharing(element, follow) {
+    let [mine, kept] = [false, null];
+    const here = ddpm.front(element, (shown) => shown && kept !== null && share(kept));
+
+    function share(t) {
+      kept = here.shown ? null : t;
+      if (!here.shown) return;
+      mine = true;
+      ddpm.shared.set("t", Math.max(1, t)); // the finished picture has no x_t
+      mine = false;
+    }
+
+    ddpm.shared.on("t", (t) => {
+      if (mine) return;
+      kept = null;
+      follow(t);
+    });
+    return share;
+  }
+
   // ---- a run: .go and .stop, .new-seed, .status, .progress
 
-  // A run that is not heard of for so long has been refused by a full queue or lost with the connection. Longer than the
-  // server lets one run take, since another visitor's may be in front.
-  const SILENCE_MS = 200_000;
+  const LATE_MS = 5000; // a question under way may be lost; the next waits no longer for its answer
 
   //   send(message): trigger the tab's event; expect: of its server functions, ends earlier runs before the next call of
   //   the network, wherever they are (Gradio's way to cancel needs an id that a run gets only after a while);
@@ -106,27 +130,15 @@
   //   done, with something to show.
   function runs(element, { send, expect, busy, take, stopped }) {
     const $ = (selector) => element.querySelector(selector);
-    const status = $(".status:not(.picker-status)");
+    const line = ddpm.line($(".status:not(.picker-status)"));
+    const patience = ddpm.patience((why) => {
+      giveUp(`reverse.${why}`);
+      leave();
+    });
     let run = 0; // number of the latest run; answers to earlier ones are ignored
     let running = false;
     let heard = false; // that it is its turn
     let taken = false; // something that can be shown
-    let silence = 0;
-    let say = () => {}; // writes the status line again, in the language of the moment
-
-    function tell(key, fields) {
-      status.classList.remove("refused");
-      say = () => (key ? ddpm.setText(status, key, fields?.()) : status.replaceChildren());
-      say();
-    }
-
-    function listen() {
-      clearTimeout(silence);
-      silence = setTimeout(() => {
-        giveUp("reverse.failed");
-        leave();
-      }, SILENCE_MS);
-    }
 
     const leave = () => expect({ visitor: ddpm.visitor, run }).catch(() => {});
 
@@ -135,14 +147,34 @@
       end(key);
     }
 
+    // ---- one question is under way at a time: who changes a setting ten times takes one place in the queue
+
+    let [asked, next, late] = [null, null, 0]; // number of what was sent and is not answered; what to send then
+
+    function ask(message) {
+      if (asked !== null) return void (next = message);
+      asked = message.run;
+      late = setTimeout(() => answered(asked), LATE_MS);
+      send(message);
+    }
+
+    function answered(number) {
+      if (number !== asked) return;
+      const message = next;
+      [asked, next] = [null, null];
+      clearTimeout(late);
+      if (message && running && message.run === run) ask(message);
+    }
+
     const sender = ddpm.onLoss((key, lostRun) => {
+      if (lostRun !== undefined) answered(lostRun);
       if (running && (lostRun ?? run) === run) giveUp(key === "answer.lost" ? key : key.replace("answer", "reverse"));
     });
 
     function setRunning(on) {
       running = on;
-      if (on) listen();
-      else clearTimeout(silence);
+      if (on) patience.queued();
+      else patience.end();
       const focused = document.activeElement === $(".go") || document.activeElement === $(".stop");
       $(".go").hidden = on;
       $(".stop").hidden = !on;
@@ -156,25 +188,25 @@
     const progress = (share) => ($(".progress i").style.width = `${100 * share}%`);
 
     function start(message) {
-      if (ddpm.isLost()) return tell("answer.lost");
+      if (ddpm.isLost()) return line.tell("answer.lost");
       const mine = ++run;
       if (running) leave();
       heard = taken = false;
       setRunning(true);
-      tell("reverse.starting");
-      setTimeout(() => running && run === mine && !heard && tell("reverse.waiting"), 1500);
-      send({ run: mine, sender, visitor: ddpm.visitor, ...message });
+      line.tell("reverse.starting");
+      setTimeout(() => running && run === mine && !heard && line.tell("reverse.waiting"), 1500);
+      ask({ run: mine, sender, visitor: ddpm.visitor, ...message });
     }
 
     // The end of a run; what is still on its way is nobody's.
     function end(key = null, fields) {
       run++;
       setRunning(false);
-      tell(key, fields);
+      line.tell(key, fields);
     }
 
     // A refusal is about what was in the fields: it goes once they are changed.
-    $(".controls").addEventListener("input", () => status.classList.contains("refused") && tell(null));
+    $(".controls").addEventListener("input", () => line.refused() && line.tell(null));
 
     $(".stop").addEventListener("click", () => {
       end();
@@ -188,39 +220,26 @@
       if (!running) form.requestSubmit();
     });
 
-    function refuse({ key, fields }) {
-      end(key, () => ({
-        ...fields,
-        name: fields.name && ddpm.say(`field.${fields.name}`),
-        value: fields.value ?? ddpm.say("refused.nothing"),
-      }));
-      if (fields.row) {
-        const write = say;
-        say = () => {
-          write();
-          status.prepend(ddpm.say("rows.refused", fields));
-        };
-        say();
-      }
-      status.classList.add("refused");
-    }
-
     function hear(message) {
-      if (!message || message.run !== run || !running) return;
-      listen();
-      if (message.kind === "refused") return refuse(message);
+      if (!message) return;
+      answered(message.run);
+      if (message.run !== run || !running) return;
+      patience.heard();
+      if (message.kind === "refused") {
+        end();
+        return line.refuse(message);
+      }
       if (message.kind === "failed") return giveUp("reverse.failed");
-      if (!heard && message.kind === "started") tell("reverse.starting");
+      if (!heard && message.kind === "started") line.note("reverse.starting");
       heard = true;
       if (message.kind === "started") return;
       taken ||= message.kind === "frame";
       take(message);
     }
 
-    ddpm.onLanguage(() => say());
-    return { tell, start, end, hear, progress, active: () => running, number: () => run };
+    return { tell: line.tell, note: line.note, start, end, hear, progress, active: () => running, number: () => run };
   }
 
   ddpm.trajectory = { KINDS, picture, newCanvas, paint, unpack, nearestFrame, samplerName, numberOf };
-  Object.assign(ddpm, { player, runs, untilDrawn });
+  Object.assign(ddpm, { player, sharing, runs, untilDrawn });
 })();

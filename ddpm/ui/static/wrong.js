@@ -4,9 +4,9 @@
 const $ = (selector) => element.querySelector(selector);
 const faults = props.faults;
 const slider = $(".amount input");
+const REST_MS = 250;
 let chosen = props.first;
 let seed = 1;
-let linked = null; // the t of a link, to go to when its run is done
 
 const amount = () => faults[chosen].amount && Number(slider.value);
 
@@ -29,19 +29,23 @@ const rows = ddpm.rows(element, {
     rows.heads()[i].classList.remove("stale");
     write();
   },
-  ended() {
-    rows.run.tell("wrong.done", () => ({ seed }));
-    // Where there is something to see: the first guesses, or the finished pictures.
-    if (linked !== null) rows.goTo(linked);
-    else if (faults[chosen].plane === "x0_hat") rows.goTo(ddpm.T);
-    linked = null;
-  },
+  done: () => rows.run.tell("wrong.done", () => ({ seed })),
+  // Where there is something to see: the first guesses, or the finished pictures.
+  end: () => (faults[chosen].plane === "x0_hat" ? ddpm.T : 0),
 });
 
-function run() {
+const asked = () => ({ rows: requests(), num_images: props.images, seed });
+let resting = 0; // until the slider does
+
+function fade() {
   for (const row of rows.heads()) row.classList.add("stale"); // its pictures are of another mistake
   write();
-  rows.start({ rows: requests(), num_images: props.images, seed });
+}
+
+function run() {
+  clearTimeout(resting);
+  fade();
+  rows.start(asked());
 }
 
 function write() {
@@ -73,12 +77,15 @@ function choose(fault) {
 for (const button of element.querySelectorAll("[data-label='wrong.fault'] button")) {
   button.addEventListener("click", () => {
     choose(button.dataset.value);
-    linked = null;
     run();
   });
 }
 slider.addEventListener("input", write);
-slider.addEventListener("change", run);
+slider.addEventListener("change", () => {
+  fade();
+  clearTimeout(resting);
+  resting = setTimeout(run, REST_MS); // a key that is held down changes it many times a second
+});
 $(".go").addEventListener("click", () => {
   seed++;
   run();
@@ -93,18 +100,13 @@ choose(chosen);
 write();
 rows.draw();
 ddpm.onLanguage(write);
-// As a click does, but t stays.
-function follow(fault) {
-  choose(fault);
-  linked = ddpm.shared.get("t");
-  run();
-}
+const first = JSON.stringify(asked()); // what the stored example is of
 const refused = ([low, high]) => ["refused.whole", { low, high }];
 const whole = (value, low, high) => /^\d+$/.test(value) && +value >= low && +value <= high;
 ddpm.linkable("wrong", {
   fault: {
     read: () => chosen,
-    apply: (value) => (Object.hasOwn(faults, value) ? follow(value) : ["refused.choice", { choices: Object.keys(faults).join(", ") }]),
+    apply: (value) => (Object.hasOwn(faults, value) ? choose(value) : ["refused.choice", { choices: Object.keys(faults).join(", ") }]),
   },
   amount: {
     read: () => (faults[chosen].amount ? String(amount()) : null),
@@ -112,7 +114,6 @@ ddpm.linkable("wrong", {
       const { low, high } = faults[chosen].amount ?? { low: 0, high: 0 };
       if (!whole(value, low, high)) return refused([low, high]);
       slider.value = value;
-      run();
     },
   },
   seed: {
@@ -120,8 +121,10 @@ ddpm.linkable("wrong", {
     apply(value) {
       if (!whole(value, 0, 2 ** 31 - 1)) return refused([0, 2 ** 31 - 1]);
       seed = +value;
-      run();
     },
   },
+}, (named) => {
+  if (JSON.stringify(asked()) !== first) run();
+  if ("t" in named) rows.keepT();
 });
 rows.showExample(server.example, () => {}).then((there) => there && rows.run.tell("wrong.example"));
