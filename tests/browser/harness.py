@@ -314,7 +314,8 @@ class Visit:
 
 def serious(page: Page) -> list[tuple[str, str]]:
     """What axe finds: its rule, and where."""
-    found = Axe().run(page).response["violations"]
+    page.evaluate(Axe().axe_script)
+    found = page.evaluate("axe.run({ resultTypes: ['violations'] }).then(({ violations }) => violations)")
     return [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
 
 

@@ -308,8 +308,13 @@
   }
 
   // The same from floats: pixels in [-1, 1], noise in units of its standard deviation. Uint8ClampedArray rounds and clips.
-  const paint = (canvas, x) => paintBytes(canvas, Uint8ClampedArray.from(x, (v) => (v + 1) * 127.5));
-  const paintNoise = (canvas, x) => paintNoiseBytes(canvas, Uint8ClampedArray.from(x, (v) => (v + 3) * 42.5));
+  const scratch = new Uint8ClampedArray(count);
+  function scaled(x, shift, factor) {
+    for (let i = 0; i < count; i++) scratch[i] = (x[i] + shift) * factor;
+    return scratch;
+  }
+  const paint = (canvas, x) => paintBytes(canvas, scaled(x, 1, 127.5));
+  const paintNoise = (canvas, x) => paintNoiseBytes(canvas, scaled(x, 3, 42.5));
 
   // A vector of the server's noise map or picture, as floats: IEEE half precision, two bytes each, low byte first.
   const half = Float32Array.from({ length: 65536 }, (_, h) => {
@@ -354,9 +359,7 @@
 
   // Brings a .t-bar to life. `marks`, set later, restricts it to some t, e.g. the frames of a trajectory.
   function tBar(element, onInput = (t) => shared.set("t", t)) {
-    const input = element.querySelector("input");
-    const read = (name) => element.querySelector(name);
-    const strip = read(".t-strip");
+    const [input, strip, ...read] = ["input", ".t-strip", ".t-now", ".ab-now", ".snr-now"].map((name) => element.querySelector(name));
     const low = +input.min;
     const steps = 48;
     const shade = Array.from({ length: steps + 1 }, (_, i) => {
@@ -368,10 +371,8 @@
 
     function show(t) {
       input.value = t;
-      read(".t-now").textContent = String(t);
-      read(".ab-now").textContent = format.alphaBar(t);
-      read(".snr-now").textContent = `${format.snr(t)} dB`;
       const fields = { t, alpha_bar: format.alphaBar(t), snr: format.snr(t) };
+      [t, fields.alpha_bar, `${fields.snr} dB`].forEach((text, i) => (read[i].textContent = text));
       input.setAttribute("aria-valuetext", say(t === 0 ? "t.finished" : "t.value", fields));
     }
     const nearest = (t) => (marks ? marks.reduce((a, b) => (Math.abs(b - t) < Math.abs(a - t) ? b : a)) : t);

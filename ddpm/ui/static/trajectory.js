@@ -62,6 +62,7 @@
     }
 
     function pause() {
+      if (!playing) return;
       playing = null;
       face();
     }
