@@ -129,6 +129,7 @@ class Compiled:
 
     def __init__(self, unet: nn.Module) -> None:
         self._unet = unet
+        self._pixels = unet.config.in_channels, unet.config.sample_size, unet.config.sample_size
         self._threads = torch.get_num_threads()
         self._model = None  # of OpenVINO, for any batch size
         self._networks: Networks = {}
@@ -145,7 +146,7 @@ class Compiled:
         """(B, C, H, W) float32 and (B,) int64 on the CPU to the network's output."""
         plan = self._plan(len(xt))
         networks = self._networks
-        right = xt.dtype == torch.float32 and xt.shape[1:] == _pixels(self._unet) and t.shape == xt.shape[:1]
+        right = xt.dtype == torch.float32 and xt.shape[1:] == self._pixels and t.shape == xt.shape[:1]
         if right and all(key in networks for _, key in plan):
             try:
                 with self._lock:
@@ -162,8 +163,8 @@ class Compiled:
 
     def close(self) -> None:
         """Begin nothing more in the background; PyTorch computes what is not there yet."""
+        self._closed = True  # first: a worker that was shut down takes nothing
         self._worker.shutdown(wait=False, cancel_futures=True)
-        self._closed = True
 
     def prepare(self, *batch_sizes: int, wait: bool = False) -> None:
         """Compile for these batch sizes now, in the background.
@@ -228,7 +229,7 @@ class Compiled:
         """
         images, streams = key
         model = model.clone()
-        model.reshape({0: [images, *_pixels(self._unet)], 1: [images]})
+        model.reshape({0: [images, *self._pixels], 1: [images]})
         options = {
             "INFERENCE_PRECISION_HINT": "f32",  # on some processors it would take bfloat16
             "NUM_STREAMS": streams,
@@ -270,7 +271,7 @@ class Compiled:
         """
         images, _ = key
         count = -(-3 // images) * images
-        xt = torch.randn(count, *_pixels(self._unet), generator=torch.Generator().manual_seed(0))
+        xt = torch.randn(count, *self._pixels, generator=torch.Generator().manual_seed(0))
         t = torch.linspace(0, self._last_t(), count).round().long()
         with torch.no_grad():
             expected = self._unet(xt, t).sample
@@ -293,7 +294,7 @@ class Compiled:
 
         # For good: warnings' filters belong to the process, and putting them back is not safe beside other threads.
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        pixels = _pixels(self._unet)
+        pixels = self._pixels
         with torch.no_grad():
             return openvino.convert_model(
                 Output(rewritten(self._unet)).eval(),
@@ -310,10 +311,6 @@ class Compiled:
             found.update(name.encode())
             found.update(tensor.detach().contiguous().numpy().data)
         return found.hexdigest()[:24]
-
-
-def _pixels(unet: nn.Module) -> tuple[int, int, int]:
-    return unet.config.in_channels, unet.config.sample_size, unet.config.sample_size
 
 
 def _infer(plan: Plan, networks: Networks, xt: Tensor, t: Tensor) -> Tensor:
