@@ -72,9 +72,9 @@ def build(service: Service) -> gr.HTML:
   <div class="stage">
     <div class="mix">
       {pad(size)}
-      <div class="weight" data-object="alpha_bar">{tex("times")}<b class="signal"></b>{tex("plus")}</div>
+      <div class="weight" data-object="alpha_bar">{tex("times")}<span class="figure"><b class="signal"></b></span>{tex("plus")}</div>
       {picture("eps", "forward.eps", size)}
-      <div class="weight" data-object="alpha_bar">{tex("times")}<b class="spread"></b>{tex("equals")}</div>
+      <div class="weight" data-object="alpha_bar">{tex("times")}<span class="figure"><b class="spread"></b></span>{tex("equals")}</div>
       {picture("xt", "forward.xt", size, key_line("own"))}
       {_second(list(others), size)}
     </div>

@@ -195,9 +195,9 @@ def t_bar(low: int, high: int) -> str:
     <div class="t-ends" aria-hidden="true">{text("t.clean")}{text("t.noise")}</div>
   </div>
   <div class="t-read" aria-hidden="true">
-    <span>{tex("t")}=<b class="t-now"></b></span>
-    <span>{tex("alpha_bar")}=<b class="ab-now"></b></span>
-    <span>{text("t.snr", css="unit")}=<b class="snr-now"></b></span>
+    <span>{tex("t")}=<span class="figure of-t"><b class="t-now"></b></span></span>
+    <span>{tex("alpha_bar")}=<span class="figure of-ab"><b class="ab-now"></b></span></span>
+    <span>{text("t.snr", css="unit")}=<span class="figure of-snr"><b class="snr-now"></b></span></span>
   </div>
 </div>"""
 
@@ -299,7 +299,7 @@ def chart(name: str, symbol: str = "") -> str:
     """A curve against t with a moving mark (`ddpm.curve`), or the frame of another small plot."""
     return f"""
 <figure class="chart" data-chart="{name}">
-  <figcaption>{tex(symbol) if symbol else ""}{text(f"chart.{name}")}<output class="now"></output></figcaption>
+  <figcaption>{tex(symbol) if symbol else ""}{text(f"chart.{name}")}<span class="figure"><output class="now"></output></span></figcaption>
   <div class="plot" role="img"></div>
   <div class="axis" aria-hidden="true"><span></span><span></span><span></span></div>
 </figure>"""

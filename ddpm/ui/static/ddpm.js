@@ -357,6 +357,12 @@
 
   // ---------------------------------------------------------------- the slider of t
 
+  // Text that changes at every move, into the same node: a new one costs the browser a layout object.
+  function write(element, text) {
+    if (element.firstChild) element.firstChild.data = text;
+    else element.append(text);
+  }
+
   // Brings a .t-bar to life. `marks`, set later, restricts it to some t, e.g. the frames of a trajectory.
   function tBar(element, onInput = (t) => shared.set("t", t)) {
     const [input, strip, ...read] = ["input", ".t-strip", ".t-now", ".ab-now", ".snr-now"].map((name) => element.querySelector(name));
@@ -372,7 +378,7 @@
     function show(t) {
       input.value = t;
       const fields = { t, alpha_bar: format.alphaBar(t), snr: format.snr(t) };
-      [t, fields.alpha_bar, `${fields.snr} dB`].forEach((text, i) => (read[i].textContent = text));
+      [t, fields.alpha_bar, `${fields.snr} dB`].forEach((text, i) => write(read[i], text));
       input.setAttribute("aria-valuetext", say(t === 0 ? "t.finished" : "t.value", fields));
     }
     const nearest = (t) => (marks ? marks.reduce((a, b) => (Math.abs(b - t) < Math.abs(a - t) ? b : a)) : t);
@@ -459,17 +465,19 @@
     const here = front(figure, () => follow(shared.get("t")));
     function follow(t) {
       if (!place || !here.shown) return;
-      now.textContent = text(t);
-      otherMark.hidden = !beside;
+      write(now, text(t));
+      otherMark.hidden = otherNow.hidden = !beside;
+      const across = `${(100 * x(t)).toFixed(2)}cqw`; // of the plot; nothing is laid out anew where only a transform changes
+      const at = (height) => `translate(${across}, ${(100 * (1 - height)).toFixed(2)}cqh)`;
       if (beside) {
-        otherNow.textContent = beside.text(t);
-        now.append(otherNow);
+        write(otherNow, beside.text(t));
+        if (!otherNow.parentNode) now.append(otherNow);
         otherMark.hidden = beside.place(t) > 1;
-        otherMark.style.top = `${100 * (1 - beside.place(t))}%`;
+        otherMark.style.transform = at(beside.place(t));
       }
-      stem.style.left = mark.style.left = otherMark.style.left = `${100 * x(t)}%`;
+      stem.style.transform = at(1);
       mark.hidden = !(place(t) >= 0); // nothing is there (yet)
-      mark.style.top = `${100 * (1 - place(t))}%`;
+      if (!mark.hidden) mark.style.transform = at(place(t));
     }
     shared.on("t", follow);
 
@@ -536,7 +544,7 @@
   window.ddpm = {
     page, T, firstT, own, scheduleOf, beta, alphaBar, format, shared, say, setText, setLanguage, translate,
     paint, paintBytes, paintNoise, paintNoiseBytes, bytesOf, base64Of, halvesOf, normal, tBar, svg, pathOf, plot, figure3, histogram,
-    count, dark, onLoss, front,
+    count, dark, onLoss, front, write,
     isLost: () => lost,
     language: () => language,
     calm: () => calm.matches,

@@ -28,8 +28,8 @@ function redraw() {
   blend(other, canvases.other);
   const [signal, spread] = blend(ddpm.own, canvases.xt);
   drawHistogram(xt);
-  $(".signal").textContent = signal.toFixed(3);
-  $(".spread").textContent = spread.toFixed(3);
+  ddpm.write($(".signal"), signal.toFixed(3));
+  ddpm.write($(".spread"), spread.toFixed(3));
 }
 
 function describe() {
