@@ -11,7 +11,7 @@ from torch import Tensor
 from ddpm.schedule import NoiseSchedule
 
 from .examples import FIRST_DIGIT, example_digits
-from .parts import chart, code_name, key_line, pad, panel, picture, t_bar, tex, tools, why, words
+from .parts import chart, code_name, figure, key_line, pad, panel, picture, t_bar, tex, tools, why, words
 from .service import Service
 from .store import to_base64
 
@@ -72,9 +72,9 @@ def build(service: Service) -> gr.HTML:
   <div class="stage">
     <div class="mix">
       {pad(size)}
-      <div class="weight" data-object="alpha_bar">{tex("times")}<span class="figure"><b class="signal"></b></span>{tex("plus")}</div>
+      <div class="weight" data-object="alpha_bar">{tex("times")}{figure("signal")}{tex("plus")}</div>
       {picture("eps", "forward.eps", size)}
-      <div class="weight" data-object="alpha_bar">{tex("times")}<span class="figure"><b class="spread"></b></span>{tex("equals")}</div>
+      <div class="weight" data-object="alpha_bar">{tex("times")}{figure("spread")}{tex("equals")}</div>
       {picture("xt", "forward.xt", size, key_line("own"))}
       {_second(list(others), size)}
     </div>

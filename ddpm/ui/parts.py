@@ -181,6 +181,11 @@ def tools() -> str:
 <p class="status picker-status" role="status" aria-live="polite"></p>"""
 
 
+def figure(name: str, tag: str = "b") -> str:
+    """A place for a number that changes at every move, in a box whose size does not (page.css)."""
+    return f'<span class="figure of-{name}"><{tag} class="{name}"></{tag}></span>'
+
+
 def t_bar(low: int, high: int) -> str:
     """The slider of t: clean end left, noise end right, a strip of alpha-bar under it, t, alpha-bar and SNR beside it.
 
@@ -195,9 +200,9 @@ def t_bar(low: int, high: int) -> str:
     <div class="t-ends" aria-hidden="true">{text("t.clean")}{text("t.noise")}</div>
   </div>
   <div class="t-read" aria-hidden="true">
-    <span>{tex("t")}=<span class="figure of-t"><b class="t-now"></b></span></span>
-    <span>{tex("alpha_bar")}=<span class="figure of-ab"><b class="ab-now"></b></span></span>
-    <span>{text("t.snr", css="unit")}=<span class="figure of-snr"><b class="snr-now"></b></span></span>
+    <span>{tex("t")}={figure("t-now")}</span>
+    <span>{tex("alpha_bar")}={figure("ab-now")}</span>
+    <span>{text("t.snr", css="unit")}={figure("snr-now")}</span>
   </div>
 </div>"""
 
@@ -299,7 +304,7 @@ def chart(name: str, symbol: str = "") -> str:
     """A curve against t with a moving mark (`ddpm.curve`), or the frame of another small plot."""
     return f"""
 <figure class="chart" data-chart="{name}">
-  <figcaption>{tex(symbol) if symbol else ""}{text(f"chart.{name}")}<span class="figure"><output class="now"></output></span></figcaption>
+  <figcaption>{tex(symbol) if symbol else ""}{text(f"chart.{name}")}{figure("now", "output")}</figcaption>
   <div class="plot" role="img"></div>
   <div class="axis" aria-hidden="true"><span></span><span></span><span></span></div>
 </figure>"""

@@ -109,7 +109,7 @@ def test_the_header_names_the_model(same):
     assert page.locator("h1").count() == 1
 
 
-def test_nothing_sticks_out_on_a_phone_and_the_slider_stays_reachable(phone):
+def test_nothing_sticks_out_and_on_a_phone_the_slider_stays_reachable(phone):
     page = phone.open()
     for language in LANGUAGES:
         page.locator(f'[data-language="{language}"]').click()
@@ -117,8 +117,10 @@ def test_nothing_sticks_out_on_a_phone_and_the_slider_stays_reachable(phone):
         for tab in TABS:
             page.locator(f"#tab-{tab}-button").click()
             expect(page.locator(f"#{tab} canvas").first).to_be_visible()
-            excess = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-            assert excess <= 0, (tab, language)
+            for width in (320, 700, 910, 1024, 390):  # small phones and tablets, too; its own at last
+                page.set_viewport_size({"width": width, "height": 844})
+                excess = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+                assert excess <= 0, (tab, language, width)
             if tab == "forward":
                 page.evaluate("document.querySelector('#forward .pad').scrollIntoView({block: 'end'})")
                 expect(page.locator("#forward .t-bar input")).to_be_in_viewport()
