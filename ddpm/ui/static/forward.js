@@ -24,7 +24,10 @@ function blend({ alphaBar }, canvas) {
   return [signal, spread];
 }
 
+const front = ddpm.front(element, (on) => on && redraw());
+
 function redraw() {
+  if (!front.shown) return; // when it comes to the front
   blend(other, canvases.other);
   const [signal, spread] = blend(ddpm.own, canvases.xt);
   drawHistogram(xt);

@@ -74,10 +74,14 @@ function drawFrame() {
 // ---- the strip: one picture along the way, x_t over x0_hat, clean end left
 
 let stripT = []; // the t that each column is for
+let marked = -1; // column of the frame on screen
+const stripMark = Object.assign(document.createElement("i"), { className: "here" });
+const columnsOf = () => $(".strip-rows").querySelectorAll("button");
 
 function buildStrip() {
   const last = narrow.matches ? 5 : 10;
   stripT = Array.from({ length: last + 1 }, (_, j) => Math.round((j * ddpm.T) / last));
+  $(".strip-rows").style.setProperty("--columns", last + 1);
   $(".strip-rows").replaceChildren(...stripT.map((t) => {
     const column = document.createElement("button");
     column.type = "button";
@@ -90,13 +94,14 @@ function buildStrip() {
       goTo(t);
     });
     return column;
-  }));
+  }), stripMark);
+  marked = -1;
 }
 
 function drawStrip() {
   if (!here.shown) return;
   const reached = shown.t.length ? shown.t[shown.t.length - 1] : ddpm.T;
-  [...$(".strip-rows").children].forEach((column, j) => {
+  columnsOf().forEach((column, j) => {
     const blank = !shown.t.length || stripT[j] < reached; // not sampled yet
     column.classList.toggle("blank", blank);
     column.disabled = blank;
@@ -120,7 +125,11 @@ function markStrip() {
     const reached = t >= shown.t[shown.t.length - 1];
     if (reached && Math.abs(t - here) < Math.abs(stripT[best] - here)) best = j;
   });
-  [...$(".strip-rows").children].forEach((column, j) => column.classList.toggle("here", j === best));
+  if (best === marked) return;
+  columnsOf()[marked]?.removeAttribute("aria-current");
+  columnsOf()[best].setAttribute("aria-current", "true");
+  stripMark.style.transform = `translateX(calc(${best} * (100% + 6px)))`; // the gap, as in page.css
+  marked = best;
 }
 
 // ---- moving along t
