@@ -252,9 +252,10 @@ def reverse_process(
             return
         output = eps_theta(x, at[index]).to(x.dtype)
         z = next(fresh)  # after the call: a GPU computes meanwhile
+        z = None if z is None else bare(z.to(device))
         eps_hat = bare(output)
         x0_hat = update.x0_hat(xt, eps_hat, clip)
-        x_prev = update.x_prev(x0_hat, xt, eps_hat, None if z is None else bare(z.to(device)), x0_before)
+        x_prev = update.x_prev(x0_hat, xt, eps_hat, z, x0_before)
         following = tensor(x_prev)
         yield ReverseStep(index, len(timesteps), t, x, tensor(x0_hat), output, following)
         x, xt, x0_before = following, x_prev, x0_hat

@@ -27,7 +27,7 @@ _TABLE: dict[str, tuple[str, str]] = {
     ),
     "tab.forward": ("Forward", "前向加噪"),
     "tab.noise": ("Predict the noise", "预测噪声"),
-    "tab.bound": ("The bound", "变分下界"),
+    "tab.bound": ("The bound", "变分界"),
     "tab.reverse": ("Reverse", "反向采样"),
     "tab.compare": ("Compare", "对比"),
     "tab.mine": ("From my picture", "从我的图像出发"),
@@ -89,6 +89,10 @@ _TABLE: dict[str, tuple[str, str]] = {
     "forward.upload.label": (
         "Upload a picture; it stays in your browser",
         "上传图片；图片只留在你的浏览器里",
+    ),
+    "forward.upload.inverted": (
+        "{name} was inverted: this model’s pictures are bright on dark",
+        "{name} 已反色：这个模型的图像是暗底亮字",
     ),
     "forward.upload.failed": (
         "{name} is not a picture that this browser can read",
@@ -236,9 +240,10 @@ _TABLE: dict[str, tuple[str, str]] = {
     "bound.question": ("What is the network trained to lower?", "训练要降低的是什么？"),
     "bound.body": (
         "Coding this picture with the model takes at most $L$ bits per dimension. The bound is a sum of $T+1$ terms: "
-        "each $L_{t-1}$ is a squared error of the noise, times a weight $w_t$ that the schedule sets.",
+        "each $L_{t-1}$ is the mean squared error of the noise, times a weight $w_t$ that the schedule sets; "
+        "divided by $\\ln 2$, nats become bits.",
         "用这个模型编码这幅图像，每维最多需要 $L$ 比特。这个界是 $T+1$ 项之和："
-        "每个 $L_{t-1}$ 都是噪声的平方误差乘以由噪声调度决定的权重 $w_t$。",
+        "每个 $L_{t-1}$ 都是噪声的均方误差乘以由噪声调度决定的权重 $w_t$；除以 $\\ln 2$，奈特就换算成比特。",
     ),
     "bound.try": (
         "Switch to the simple loss. Where did the weight go? Then draw something unlike all that the model has learnt: "
@@ -287,16 +292,17 @@ _TABLE: dict[str, tuple[str, str]] = {
         "各步的比特有一半落在 $t\\le{bound}$。去掉权重后，损失的一半落在 $t\\le{simple}$。",
     ),
     "chart.terms": ("terms of the bound", "界的各项"),
-    "chart.weights": ("weight", "权重"),
+    "chart.weights": ("weight, nats", "权重（奈特）"),
     "chart.errors": ("squared error of the noise", "噪声的平方误差"),
     "chart.share": ("share of the sum up to t", "到 t 为止占总和的比例"),
     # reverse
     "reverse.question": ("How does noise become a picture?", "噪声怎样变回图像？"),
     "reverse.body": (
         "Start from pure noise $x_T$. At every step the network names the noise $\\hat\\epsilon$ it sees, and so "
-        "implies a guess $\\hat x_0$ of the finished picture; one small step in that direction gives $x_{t-1}$.",
+        "implies a guess $\\hat x_0$ of the finished picture; one small step in that direction gives $x_{t-1}$. "
+        "The formula is DDPM’s; the other samplers go other ways from the same $\\hat\\epsilon$.",
         "从纯噪声 $x_T$ 出发。每一步网络说出它看到的噪声 $\\hat\\epsilon$，由此得到对最终图像的猜测 $\\hat x_0$；"
-        "朝这个方向走一小步，就得到 $x_{t-1}$。",
+        "朝这个方向走一小步，就得到 $x_{t-1}$。公式是 DDPM 的；其他采样器从同一个 $\\hat\\epsilon$ 走不同的路。",
     ),
     "reverse.try": (
         "Move $t$ from right to left. At which $t$ has $\\hat x_0$ made up its mind, while $x_t$ "
@@ -496,8 +502,8 @@ _TABLE: dict[str, tuple[str, str]] = {
     "wrong.short_T": ("T too short", "T 太短"),
     "wrong.fault.short_T": ("T too short: pure noise in the middle of the way", "T 太短：从半路的纯噪声开始"),
     "wrong.short_T.see": (
-        "The row begins with pure noise at $t={t}$, where $x_t$ should still hold {signal} of the picture. The smaller "
-        "that $t$, the fatter and the more shapeless the strokes.",
+        "The row begins with pure noise at $t={t}$, where $x_t$ should still hold {signal} times the picture. The "
+        "smaller that $t$, the fatter and the more shapeless the strokes.",
         "这一行在 $t={t}$ 处从纯噪声开始，而那里的 $x_t$ 本应仍以 {signal} 的系数含有图像。"
         "这个 $t$ 越小，笔画越粗、越不成形。",
     ),
@@ -975,7 +981,7 @@ EQUATIONS: dict[str, str] = {
     "ddim": r"\begin{aligned}x_{s}={}&\sqrt{\bar\alpha_s}\,\htmlData{of=x0_hat}{\hat x_0}\\"
     r"&+\sqrt{1-\bar\alpha_s-\sigma_t^2}\;\htmlData{of=eps_hat}{\hat\epsilon}+\sigma_t z\end{aligned}",
     "ancestral": r"\begin{aligned}x_{t-1}&=\tilde\mu_t(\htmlData{of=xt}{x_t},\htmlData{of=x0_hat}{\hat x_0})"
-    r"+\sigma_t z\\z&\sim\mathcal N(0,I)\text{ if }t>1\text{, else }0\end{aligned}",
+    r"+\sigma_t z\\z&\sim\mathcal N(0,I)\ \ (t>1),\quad z=0\ \ (t=1)\end{aligned}",
     "training": r"\begin{aligned}t&\sim\mathrm{U}(1\dots T),\quad\epsilon\sim\mathcal N(0,I)\\[3pt]"
     r"\theta&\leftarrow\theta-\eta\,\nabla_{\!\theta}\,\htmlData{of=loss}{\big\Vert\epsilon"
     r"-\epsilon_\theta(x_t,t)\big\Vert^2}\end{aligned}",

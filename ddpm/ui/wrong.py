@@ -11,7 +11,7 @@ from .service import Service
 # Of `reverse_process`. z is None at the last step; what else may be wrong is `clip` and the factors of the update.
 CODE = (
     f"{code_name('x0_hat', 'x0_hat')} = update.x0_hat({code_name('xt', 'xt')}, eps_hat, clip)<br>"
-    f"x_prev = update.x_prev(x0_hat, xt, eps_hat, None if z is None else bare(z.to(device)), x0_before)"
+    f"x_prev = update.x_prev(x0_hat, xt, eps_hat, z, x0_before)"
 )
 
 

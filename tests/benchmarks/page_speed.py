@@ -55,7 +55,7 @@ window.moved = async (tab, ts) => {
 
 
 # What `moved` moves in the emptiest page.
-BARE = """<body><p><input type="range" max="1000"></p><output class="t-now">0</output><script>
+BARE = """<body><p><input type="range" max="10000"></p><output class="t-now">0</output><script>
 document.querySelector("input").addEventListener("input", (event) => {
   document.querySelector("output").firstChild.data = event.target.value;
 });

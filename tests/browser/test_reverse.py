@@ -55,6 +55,7 @@ def test_frames_stream_in_and_the_end_can_be_scrubbed_both_ways(same):
     for t in (0, 400, 1000, 400, 0):
         same.move("reverse", t)
         assert now(same) == t
+        expect(page.locator("#reverse .strip-rows [aria-current]")).to_contain_text(str(t))
         frames.setdefault(t, []).append((same.pixels(XT), same.pixels(X0_HAT), same.pixels(EPS_HAT)))
     assert frames[0][0] == frames[0][1], "the way back shows the same"
     assert frames[400][0] == frames[400][1]

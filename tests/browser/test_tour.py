@@ -96,6 +96,17 @@ def test_a_link_draws_what_it_was_copied_from(visit):
         visit.requests.clear()
 
 
+def test_a_link_to_finished_pictures_opens_at_them(visit):
+    page = follow(visit, "compare", lang="en")
+    expect(page.locator("#compare .status").first).to_contain_text("Stored example", timeout=180_000)
+    expect(page.locator("#compare .t-now")).to_have_text("0")
+    page.locator(".copy-link").click()
+    expect(page.locator(".page-status")).not_to_be_empty()
+    page.goto(page.url)
+    expect(page.locator("#compare .status").first).to_contain_text("Stored example", timeout=180_000)
+    expect(page.locator("#compare .t-now")).to_have_text("0")
+
+
 def test_every_tab_of_the_page_has_a_link(visit):
     page = visit.open()
     tabs = page.evaluate("ddpm.tabs()")

@@ -57,7 +57,8 @@
   // What all tabs share. The picture is in a link as long as it is one of the examples.
   const examples = () => (shared.get("examples")?.length ?? 0) / ddpm.count;
   const common = bySettings({
-    t: number(1, ddpm.T, true, () => shared.get("t"), (t) => shared.set("t", t)),
+    // A tab that shows finished pictures ends there by itself: their link has no t.
+    t: number(1, ddpm.T, true, () => (document.querySelector(`#${inFront()} .t-bar input`)?.value === "0" ? null : shared.get("t")), (t) => shared.set("t", t)),
     example: {
       read: () => ddpm.example.get(),
       own: () => ddpm.example.own() && Boolean(document.querySelector(`#${inFront()} .pad`)),
@@ -108,6 +109,18 @@
   const untilAlive = (tab) => new Promise((go) => (alive.has(tab) ? go() : waiting.set(tab, [...(waiting.get(tab) ?? []), go])));
 
   const buttons = () => [...document.querySelectorAll("[role=tab][data-tab-id]")];
+
+  // Arrow keys go along the tabs, as everywhere; Gradio's own heed Tab and Enter only.
+  document.addEventListener("keydown", (event) => {
+    const tabs = buttons().filter((button) => button.offsetParent);
+    const at = tabs.indexOf(event.target);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (at < 0 || to === undefined) return;
+    event.preventDefault();
+    const next = tabs[(to + tabs.length) % tabs.length];
+    next.focus();
+    next.click();
+  });
   const tabs = () => buttons().map((button) => button.dataset.tabId);
   const inFront = () => buttons().find((button) => button.ariaSelected === "true")?.dataset.tabId;
 

@@ -145,17 +145,29 @@
     });
     $(".renoise").addEventListener("click", () => shared.set("noise", shared.get("noise") + 1));
 
-    // A file that could not be read, until there is another picture.
+    // What there is to say of a file, until there is another picture: [key, its name].
     const status = $(".picker-status");
-    let unread = null;
-    function complain(name) {
-      unread = name;
-      status.classList.toggle("refused", name !== null);
-      if (name === null) status.replaceChildren();
-      else ddpm.setText(status, "forward.upload.failed", { name });
+    let remark = null;
+    function say(next) {
+      remark = next;
+      status.classList.toggle("refused", remark?.[0] === "forward.upload.failed");
+      if (remark) ddpm.setText(status, remark[0], { name: remark[1] });
+      else status.replaceChildren();
     }
-    ddpm.onLanguage(() => unread !== null && complain(unread));
-    shared.on("picture", () => unread !== null && complain(null));
+    ddpm.onLanguage(() => remark && say(remark));
+    shared.on("picture", () => remark && say(null));
+
+    // Mean brightness of the outermost pixels, 0 to 255.
+    function edge(bytes) {
+      const line = (at) => Array.from({ length: size }, (_, i) => at(i)).reduce((sum, i) => sum + bytes[i], 0);
+      const sides = [(i) => i, (i) => count - 1 - i, (i) => i * size, (i) => i * size + size - 1];
+      return sides.reduce((sum, side) => sum + line(side), 0) / (4 * size);
+    }
+    // Ink on paper, where the model's own pictures are bright on dark.
+    function isInk(bytes) {
+      if (channels !== 1 || !shared.get("examples") || edge(exampleAt(0)) > 64) return false;
+      return edge(bytes) > 128 && bytes.reduce((a, b) => a + b, 0) / count < edge(bytes) - 5;
+    }
 
     // The middle square of a picture, in the model's resolution, decoded by the browser: nothing is sent anywhere.
     async function showFile(file) {
@@ -171,9 +183,12 @@
         context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, size, size);
         image.close();
         touched = true;
-        setPicture(pixelsOf(context));
+        const bytes = pixelsOf(context);
+        const ink = isInk(bytes);
+        setPicture(ink ? bytes.map((value) => 255 - value) : bytes);
+        if (ink) say(["forward.upload.inverted", file.name]);
       } catch {
-        if (mine === choices) complain(file.name);
+        if (mine === choices) say(["forward.upload.failed", file.name]);
       }
     }
     const fileInput = $('input[type="file"]');

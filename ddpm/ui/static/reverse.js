@@ -128,7 +128,7 @@ function markStrip() {
   if (best === marked) return;
   columnsOf()[marked]?.removeAttribute("aria-current");
   columnsOf()[best].setAttribute("aria-current", "true");
-  stripMark.style.transform = `translateX(calc(${best} * (100% + 6px)))`; // the gap, as in page.css
+  stripMark.style.transform = `translateX(calc(${best} * (100% + var(--gap))))`;
   marked = best;
 }
 
