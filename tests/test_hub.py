@@ -444,7 +444,7 @@ def test_what_is_up_there_and_what_is_not_is_said_at_the_end(lfs, hub, model, na
     fault, words = MIDDLE[why]
     hub.fail(**({"skip": 1, "times": -1} | fault))
     # Some are tried until the limit; the others have to be found before it, on a slow machine too.
-    settings = {"PUSH_LIMIT_S": 4 if why in ("409", "503", "stalled") else 100, "GRACE_S": 50}
+    settings = {"PUSH_LIMIT_S": 8 if why in ("409", "503", "stalled") else 100, "GRACE_S": 50}
     answer = lfs.ask("milestone", settings, directory=str(model), repo_id=name)
     seen, last = answer["value"], answer["said"].strip().splitlines()[-1]
     assert seen["first"]

@@ -132,6 +132,17 @@ function markStrip() {
   marked = best;
 }
 
+// The pictures under the hand are painted first, the strip in the frame after.
+let marking = false;
+function markStripSoon() {
+  if (marking) return;
+  marking = true;
+  requestAnimationFrame(() => setTimeout(() => {
+    marking = false;
+    if (shown.t.length) markStrip();
+  }));
+}
+
 // ---- moving along t
 
 const nearestFrame = (t) => ddpm.trajectory.nearestFrame(shown.t, t);
@@ -153,7 +164,7 @@ function showFrame(frame) {
   at = frame;
   bar.show(shown.t[at]);
   drawFrame();
-  markStrip();
+  markStripSoon();
 }
 
 // Another tab has moved t.
