@@ -355,6 +355,19 @@
     return out;
   }
 
+  // What follows the pictures under the hand, in the frame after: the function to call at every move.
+  function soon(work) {
+    let coming = false;
+    return () => {
+      if (coming) return;
+      coming = true;
+      requestAnimationFrame(() => setTimeout(() => {
+        coming = false;
+        work();
+      }));
+    };
+  }
+
   // ---------------------------------------------------------------- the slider of t
 
   // Text that changes at every move, into the same node: a new one costs the browser a layout object.
@@ -544,7 +557,7 @@
   window.ddpm = {
     page, T, firstT, own, scheduleOf, beta, alphaBar, format, shared, say, setText, setLanguage, translate,
     paint, paintBytes, paintNoise, paintNoiseBytes, bytesOf, base64Of, halvesOf, normal, tBar, svg, pathOf, plot, figure3, histogram,
-    count, dark, onLoss, front, write,
+    count, dark, onLoss, front, soon, write,
     isLost: () => lost,
     language: () => language,
     calm: () => calm.matches,

@@ -13,6 +13,7 @@ let other = null; // the schedule beside the model's own
 // ---- painting
 
 const drawHistogram = ddpm.histogram($('[data-chart="histogram"]'));
+const drawHistogramSoon = ddpm.soon(() => drawHistogram(xt));
 const bar = ddpm.tBar($(".t-bar"));
 
 // x_t under a schedule, painted; `xt` holds it until the next. Returns the two weights.
@@ -30,7 +31,7 @@ function redraw() {
   if (!front.shown) return; // when it comes to the front
   blend(other, canvases.other);
   const [signal, spread] = blend(ddpm.own, canvases.xt);
-  drawHistogram(xt);
+  drawHistogramSoon();
   ddpm.write($(".signal"), signal.toFixed(3));
   ddpm.write($(".spread"), spread.toFixed(3));
 }

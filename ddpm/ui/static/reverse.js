@@ -132,16 +132,7 @@ function markStrip() {
   marked = best;
 }
 
-// The pictures under the hand are painted first, the strip in the frame after.
-let marking = false;
-function markStripSoon() {
-  if (marking) return;
-  marking = true;
-  requestAnimationFrame(() => setTimeout(() => {
-    marking = false;
-    if (shown.t.length) markStrip();
-  }));
-}
+const markStripSoon = ddpm.soon(() => shown.t.length && markStrip());
 
 // ---- moving along t
 
