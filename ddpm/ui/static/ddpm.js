@@ -461,6 +461,7 @@
     ends[1].textContent = "t";
     ends[2].textContent = T;
     const now = figure.querySelector(".now");
+    now.append("", otherNow); // `write` writes into the first
     const move = (event) => {
       const edge = box.getBoundingClientRect();
       const share = Math.max(0, Math.min(1, (event.clientX - edge.left) / edge.width));
@@ -484,7 +485,6 @@
       const at = (height) => `translate(${across}, ${(100 * (1 - height)).toFixed(2)}cqh)`;
       if (beside) {
         write(otherNow, beside.text(t));
-        if (!otherNow.parentNode) now.append(otherNow);
         otherMark.hidden = beside.place(t) > 1;
         otherMark.style.transform = at(beside.place(t));
       }

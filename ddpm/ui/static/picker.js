@@ -159,9 +159,9 @@
 
     // Mean brightness of the outermost pixels, 0 to 255.
     function edge(bytes) {
-      const line = (at) => Array.from({ length: size }, (_, i) => at(i)).reduce((sum, i) => sum + bytes[i], 0);
-      const sides = [(i) => i, (i) => count - 1 - i, (i) => i * size, (i) => i * size + size - 1];
-      return sides.reduce((sum, side) => sum + line(side), 0) / (4 * size);
+      let sum = 0;
+      for (let i = 0; i < size; i++) sum += bytes[i] + bytes[count - 1 - i] + bytes[i * size] + bytes[i * size + size - 1];
+      return sum / (4 * size);
     }
     // Ink on paper, where the model's own pictures are bright on dark.
     function isInk(bytes) {
