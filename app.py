@@ -65,14 +65,14 @@ def trainer():
     Raises:
         ValueError: DDPM_LIVE_TRAINING is no number of steps.
     """
-    from ddpm.ui.live import STEPS, LiveTraining, live_config
+    from ddpm.ui.server.live import STEPS, LiveTraining, live_config
 
     wanted = os.environ.get("DDPM_LIVE_TRAINING") or str(STEPS)
     if not wanted.isdecimal() or int(wanted) > 100_000:
         raise ValueError(f"DDPM_LIVE_TRAINING={wanted}: a number of optimizer steps is needed, 0 to 100000")
     if int(wanted) == 0:
         return None
-    return LiveTraining([sys.executable, "-m", "ddpm.live", "train"], live_config(int(wanted)))
+    return LiveTraining([sys.executable, "-m", "ddpm.training.watched", "train"], live_config(int(wanted)))
 
 
 def share_memory_between_threads() -> None:
@@ -85,7 +85,7 @@ def share_memory_between_threads() -> None:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
-    import ddpm.ui.zerogpu  # noqa: F401 - before torch
+    import ddpm.ui.server.zerogpu  # noqa: F401 - before torch
 
     missing = None
     try:
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint, missing = choose(None, None), args.model
         print("app.py: serving the embedded model instead", file=sys.stderr)
     from ddpm.ui import page
-    from ddpm.ui.service import Service
+    from ddpm.ui.server.service import Service
 
     try:
         service = Service(checkpoint, trainer())

@@ -32,13 +32,15 @@ from accelerate.utils import gather_object
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from ddpm import data, draws, report, state
+from ddpm import data, draws
 from ddpm.draws import Purpose
-from ddpm.ema import make_ema
-from ddpm.machine import agree, make_accelerator, memory_format, on_main, plain_logging
-from ddpm.pusher import Pusher
-from ddpm.run import Run, find_state, sample_tiles
+from ddpm.hub.background import Pusher
+from ddpm.processes import agree, make_accelerator, memory_format, on_main, plain_logging
 from ddpm.schedule import NoiseSchedule
+from ddpm.training import state
+from ddpm.training.ema import make_ema
+from ddpm.training.folder import Run, find_state, sample_tiles
+from ddpm.training.window import LossWindow, NonFiniteError
 from ddpm.unet import build_unet
 from ddpm.validation import Validation
 
@@ -109,7 +111,7 @@ def train(
         build: makes the network from what `build_unet` takes; another architecture is a diffusers ModelMixin too.
     Raises:
         ValueError: options or data that cannot be trained with, in one line.
-        report.NonFiniteError: loss or gradient is NaN or infinite; the states saved so far are good.
+        NonFiniteError: loss or gradient is NaN or infinite; the states saved so far are good.
     """
     # ----------------------------------------------------------------------------------------- data, network, optimizer
     deadline = time.monotonic() + 60 * (config.max_train_minutes or math.inf)
@@ -156,7 +158,7 @@ def train(
     if first_step >= config.max_train_steps:
         yield Progress(first_step, stopped="finished before, nothing changed")
         return
-    window = report.LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
+    window = LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
     run = Run(config, accelerator, scheduler, images, network, saved) if accelerator.is_main_process else None
 
     def best_weights():
@@ -231,7 +233,7 @@ def train(
         if accelerator.optimizer_step_was_skipped:  # fp16: gradients overflowed, the scaler lowers its scale
             skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
             if skipped_in_a_row == MAX_SKIPPED:
-                raise report.NonFiniteError(f"{MAX_SKIPPED} steps in a row overflowed in fp16, up to step {step + 1}")
+                raise NonFiniteError(f"{MAX_SKIPPED} steps in a row overflowed in fp16, up to step {step + 1}")
         else:
             skipped_in_a_row = 0
             window.add(step, global_t, losses, norm)
@@ -318,7 +320,7 @@ def main(config: TrainConfig) -> int:
         whole = progress.stopped != "interrupted"
     except (ValueError, OSError, torch.OutOfMemoryError) as error:
         return failed(error, 1, is_main)
-    except report.NonFiniteError as error:
+    except NonFiniteError as error:
         rate = learning_rate(config, progress.step if progress else 0)
         saved = max((config.directory / "checkpoints").glob("step-*"), default="none", key=lambda p: p.name)
         return failed(f"{error}; learning rate {rate:.2g}; last good state: {saved}", 3, is_main)

@@ -21,11 +21,11 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors import SafetensorError
 
-from .compiled import Compiled
-from .engine import PREDICTION_TYPES, Engine
-from .errors import first_line
-from .metrics import read_metrics
-from .schedule import VARIANCE_TYPES, NoiseSchedule
+from ddpm.compiled import Compiled
+from ddpm.engine import PREDICTION_TYPES, Engine
+from ddpm.errors import first_line
+from ddpm.metrics import read_metrics
+from ddpm.schedule import VARIANCE_TYPES, NoiseSchedule
 
 log = logging.getLogger(__name__)
 

@@ -29,8 +29,8 @@ import torch
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
-from .errors import first_line
-from .files import cache_folder
+from ddpm.errors import first_line
+from ddpm.files import cache_folder
 
 log = logging.getLogger(__name__)
 

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .draws import Purpose, generator
-from .errors import first_line
-from .files import cache_folder
+from ddpm.draws import Purpose, generator
+from ddpm.errors import first_line
+from ddpm.files import cache_folder
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .schedule import NoiseSchedule
+from ddpm.schedule import NoiseSchedule
 
 EpsTheta = Callable[[Tensor, Tensor], Tensor]
 

@@ -1,25 +1,16 @@
-"""eps_theta(x_t, t) of a network, whatever it was trained to predict, and the threads that it runs on."""
+"""eps_theta(x_t, t) of a network, whatever it was trained to predict."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from .compiled import Compiled
-from .schedule import NoiseSchedule
+from ddpm.compiled import Compiled
+from ddpm.schedule import NoiseSchedule
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
-
-
-def physical_cores() -> int:
-    """Cores this process may use, without their hyper-threads: threads beyond that slow convolutions down."""
-    import psutil
-
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
 
 
 class Engine:

@@ -24,3 +24,22 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".tmp-{path.name}")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def claim(directory: Path):
+    """A lock on the folder of a run, held until it is dropped or the process ends, however it ends.
+
+    Raises:
+        ValueError: another process trains there.
+    """
+    from filelock import FileLock, Timeout
+
+    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / "checkpoints/.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another process is training in {directory}; wait for it, end it, or take another --output_dir"
+        ) from None
+    return lock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from diffusers import UNet2DModel
 from torch import nn
 
-from .config import check_network
+from ddpm.config import check_network
 
 
 def build_unet(

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import to_float
-from .draws import Purpose, generator
-from .engine import Engine
+from ddpm.data import to_float
+from ddpm.draws import Purpose, generator
+from ddpm.engine import Engine
 
 
 class Validation:

@@ -12,8 +12,9 @@ import torch
 import yaml
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler
 
-from ddpm import card, checkpoint, hub
+from ddpm import checkpoint, hub
 from ddpm.config import check_network
+from ddpm.hub import card
 from ddpm.sampling import sample
 from ddpm.unet import build_unet
 

@@ -84,7 +84,7 @@ def test_help_shows_every_option_and_loads_nothing_heavy():
 
 def test_every_option_is_read_somewhere():
     """No dead flags."""
-    source = "\n".join(p.read_text() for p in [ROOT / "train.py", *ROOT.glob("ddpm/*.py")])
+    source = "\n".join(p.read_text() for p in [ROOT / "train.py", *ROOT.glob("ddpm/**/*.py")])
     body = source.replace((ROOT / "ddpm/config.py").read_text(), "")
     names = {f.name for f in dataclasses.fields(TrainConfig)} - {"preset", "output_dir"}
     by_name = {n for n in names if f'"{n}"' in body}  # handed over by name, as the network's and the data's are

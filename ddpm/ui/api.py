@@ -14,9 +14,8 @@ import numpy as np
 import torch
 
 from ddpm.sampling import SAMPLERS
-
-from .checks import MAX_SEED, InputError, PictureRequest, SampleRequest, check_array, check_whole
-from .service import Service
+from ddpm.ui.server.requests import MAX_SEED, InputError, PictureRequest, SampleRequest, check_array, check_whole
+from ddpm.ui.server.service import Service
 
 NOISE_LIMIT = 20  # of |x_t|: nothing that q draws is further out
 

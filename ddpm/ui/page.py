@@ -18,12 +18,12 @@ from starlette.responses import JSONResponse
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint
 from ddpm.errors import first_line
-
-from . import api, bound, compare, forward, mine, noise, reverse, training, wrong
-from .examples import FIRST_NOISE
-from .parts import panel, read_static, text
-from .service import Service
-from .text import EQUATIONS, LANGUAGES, TEXT
+from ddpm.ui import api
+from ddpm.ui.server.examples import FIRST_NOISE
+from ddpm.ui.server.service import Service
+from ddpm.ui.tabs import bound, compare, forward, mine, noise, reverse, training, wrong
+from ddpm.ui.tabs.parts import panel, read_static, text
+from ddpm.ui.text import EQUATIONS, LANGUAGES, TEXT
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +119,8 @@ def _head(checkpoint: Checkpoint) -> str:
     }
     safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--
     files = ("ddpm", "status", "picker", "links", "tour", "trajectory", "rows", "gif", "export")
-    script = "".join(read_static(f"{name}.js") for name in files)
-    style = read_static("page.css")
+    script = "".join(read_static(f"static/{name}.js") for name in files)
+    style = read_static("static/page.css")
     return f"<script>window.ddpmPage = {safe};\n{script}</script><style>{style}</style>"
 
 

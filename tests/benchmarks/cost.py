@@ -26,8 +26,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm import checkpoint
-from ddpm.engine import Engine, physical_cores
+from ddpm.engine import Engine
 from ddpm.sampling import sample
+from ddpm.threads import physical_cores
 from ddpm.unet import build_unet
 
 

@@ -24,10 +24,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 import torch
 
-from ddpm import data, quality, report
+from ddpm import data, plots
 from ddpm.checkpoint import EMBEDDED, WEIGHTS, load
-from ddpm.engine import physical_cores
+from ddpm.evaluate import quality
 from ddpm.sampling import sample
+from ddpm.threads import physical_cores
 
 STEPS = (10, 20, 50, 100)
 SAMPLERS = ("ddim", "dpm_solver++", "ddpm")
@@ -49,7 +50,7 @@ def draw(model, folder: Path, sampler: str, steps: int, count: int, batch_size: 
     while len(have) < count:
         options = {"sampler": sampler, "num_inference_steps": steps, "seed": seed, "first_image": len(have)}
         x0 = sample(model.engine(), model.scheduler, (min(batch_size, count - len(have)), *size), **options)
-        have = np.concatenate([have.reshape(-1, *size), np.moveaxis(report.to_pixels(x0), -1, 1)])
+        have = np.concatenate([have.reshape(-1, *size), np.moveaxis(plots.to_pixels(x0), -1, 1)])
         np.save(folder / "part.npy", have)
         (folder / "part.npy").replace(folder / f"{sampler}-{steps}.npy")
 
@@ -69,7 +70,7 @@ def seconds(model, rows: list[tuple[str, int]], rounds: int) -> dict[tuple[str, 
 
 def save_picture(samples: dict[tuple[str, int], np.ndarray], columns: int, path: Path) -> None:
     """The first samples of each row, one row below the other."""
-    figure = report._figure(0.62 * columns + 1.6, 0.66 * len(samples) + 0.1)
+    figure = plots._figure(0.62 * columns + 1.6, 0.66 * len(samples) + 0.1)
     for r, ((sampler, steps), pictures) in enumerate(samples.items()):
         for c in range(columns):
             axes = figure.add_subplot(len(samples), columns, r * columns + c + 1)
@@ -79,7 +80,7 @@ def save_picture(samples: dict[tuple[str, int], np.ndarray], columns: int, path:
             if c == 0:
                 label = f"{NAMES[sampler]}, {steps}"
                 axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
-    report._save_figure(figure, path)
+    plots._save_figure(figure, path)
 
 
 def main() -> None:

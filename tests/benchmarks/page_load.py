@@ -29,7 +29,7 @@ import psutil
 from harness import Session, serving
 
 from ddpm.checkpoint import EMBEDDED, load
-from ddpm.ui.store import STORE_BYTES
+from ddpm.ui.server.store import STORE_BYTES
 
 
 def visit(url: str, numbers: int, seed: int, num_images: int = 4, steps: int = 10) -> tuple[str, float, int]:

@@ -33,8 +33,9 @@ from diffusers import DDPMPipeline
 from torch import nn
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint, load
-from ddpm.engine import Engine, physical_cores
+from ddpm.engine import Engine
 from ddpm.sampling import generators, reverse_process, sample
+from ddpm.threads import physical_cores
 
 GOAL = {1: 2.5, 4: 2.5, 16: 2.0, 64: 1.5}
 

@@ -27,8 +27,8 @@ from diffusers.training_utils import EMAModel
 import train as trainer
 from ddpm import data
 from ddpm.config import preset
-from ddpm.engine import physical_cores
-from ddpm.report import read_metrics
+from ddpm.metrics import read_metrics
+from ddpm.threads import physical_cores
 from ddpm.validation import Validation
 
 NETWORK = {"block_out_channels": (16, 32, 64), "layers_per_block": 1, "norm_num_groups": 8}

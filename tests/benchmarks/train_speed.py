@@ -36,7 +36,7 @@ from diffusers.training_utils import EMAModel
 import train as trainer
 from ddpm import data
 from ddpm.config import TrainConfig, preset
-from ddpm.engine import physical_cores
+from ddpm.threads import physical_cores
 from ddpm.unet import build_unet
 
 WARM_UP = 5  # steps that are not timed; a network is compiled in the first

@@ -28,7 +28,7 @@ from playwright.sync_api import Browser, BrowserContext, JSHandle, Page, expect,
 from ddpm.checkpoint import save
 from ddpm.config import preset
 from ddpm.metrics import to_lines
-from ddpm.ui.examples import FIRST_DIGIT, FIRST_NOISE
+from ddpm.ui.server.examples import FIRST_DIGIT, FIRST_NOISE
 from ddpm.unet import build_unet
 
 ROOT = Path(__file__).parents[2]

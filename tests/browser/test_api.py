@@ -17,7 +17,7 @@ from mcp.client.streamable_http import streamablehttp_client
 from ddpm.checkpoint import load
 from ddpm.elbo import elbo_terms
 from ddpm.sampling import sample
-from ddpm.ui.checks import InputError, check_array
+from ddpm.ui.server.requests import InputError, check_array
 
 DESCRIPTION = Path(__file__).parents[1] / "api.json"
 ENDPOINTS = ("/q_sample", "/predict_noise", "/sample", "/elbo_terms")

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
 from ddpm.elbo import elbo_terms
-from ddpm.ui.service import Service
+from ddpm.ui.server.service import Service
 
 TOTAL = '#bound [data-object="total"] b'
 STATUS = "#bound .answer"
@@ -192,7 +192,7 @@ def test_a_closed_generator_and_a_new_picture_call_the_model_no_more(service, mo
     calls = []
     engine = service._engine
     monkeypatch.setattr(service, "_engine", lambda xt, t: calls.append(1) or engine(xt, t))
-    monkeypatch.setattr("ddpm.ui.readings.PROGRESS_S", 0)  # one timestep a call
+    monkeypatch.setattr("ddpm.ui.server.readings.PROGRESS_S", 0)  # one timestep a call
     closed = service.readings.read("bound", raw(6))
     next(closed)
     closed.close()

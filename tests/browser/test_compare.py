@@ -6,8 +6,8 @@ import pytest
 from harness import Session, Visit
 from playwright.sync_api import expect
 
-from ddpm.ui.checks import check_rows
-from ddpm.ui.rows import COMPARED, FAULTS
+from ddpm.ui.server.requests import check_rows
+from ddpm.ui.server.rows import COMPARED, FAULTS
 from ddpm.ui.text import TEXT
 
 

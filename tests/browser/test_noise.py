@@ -10,9 +10,9 @@ from harness import Visit, draw
 from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
-from ddpm.ui.checks import InputError, PictureRequest
-from ddpm.ui.readings import LIMIT_S, MAX_VISITORS, WALL_LIMIT_S, browser_normal, spread
-from ddpm.ui.service import Service
+from ddpm.ui.server.readings import LIMIT_S, MAX_VISITORS, WALL_LIMIT_S, browser_normal, spread
+from ddpm.ui.server.requests import InputError, PictureRequest
+from ddpm.ui.server.service import Service
 from ddpm.ui.text import TEXT
 
 X0_HAT = '#noise [data-object="x0_hat"]:not([data-role]) canvas'
@@ -167,7 +167,7 @@ def test_what_is_no_picture_is_refused(change):
 
 
 def test_a_small_model_is_asked_once(service, monkeypatch):
-    monkeypatch.setattr("ddpm.ui.readings.CALL_S", 1000)  # it is small, however slow this machine may be
+    monkeypatch.setattr("ddpm.ui.server.readings.CALL_S", 1000)  # it is small, however slow this machine may be
     list(service.readings.read("predict", raw()))  # how fast it is is known now
     sizes = []
     engine = service._engine
@@ -185,7 +185,7 @@ def test_a_small_model_is_asked_once(service, monkeypatch):
 
 
 def test_the_next_picture_of_a_visitor_ends_the_one_before(service, monkeypatch):
-    monkeypatch.setattr("ddpm.ui.readings.CALL_S", 0)  # one timestep a call
+    monkeypatch.setattr("ddpm.ui.server.readings.CALL_S", 0)  # one timestep a call
     first = service.readings.read("predict", raw(3, visitor="a", run=1))
     next(first)
     other = service.readings.read("predict", raw(4, visitor="b", run=1))

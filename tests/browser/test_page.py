@@ -9,10 +9,10 @@ from harness import serious, visiting
 from playwright.sync_api import Page, expect
 
 from ddpm.sampling import SAMPLERS
-from ddpm.ui.bound import TERMS
-from ddpm.ui.mine import KINDS
-from ddpm.ui.noise import READINGS
-from ddpm.ui.rows import FAULTS
+from ddpm.ui.server.rows import FAULTS
+from ddpm.ui.tabs.bound import TERMS
+from ddpm.ui.tabs.mine import KINDS
+from ddpm.ui.tabs.noise import READINGS
 from ddpm.ui.text import EQUATIONS, LANGUAGES, TEXT
 
 

@@ -5,7 +5,7 @@ from harness import LONG, Session, Visit, crowd
 from PIL import Image
 from playwright.sync_api import expect
 
-from ddpm.ui.checks import SampleRequest
+from ddpm.ui.server.requests import SampleRequest
 
 XT, X0_HAT, EPS_HAT = (f'#reverse [data-object="{name}"] canvas' for name in ("xt", "x0_hat", "eps_hat"))
 

@@ -11,7 +11,8 @@ from fastapi import HTTPException
 from harness import make_model
 
 from ddpm.checkpoint import load
-from ddpm.ui.checks import (
+from ddpm.ui.server.readings import browser_normal
+from ddpm.ui.server.requests import (
     DenoiseRequest,
     InputError,
     PictureRequest,
@@ -20,12 +21,11 @@ from ddpm.ui.checks import (
     check_rows,
     check_whole,
 )
-from ddpm.ui.parts import looked_up
-from ddpm.ui.readings import browser_normal
-from ddpm.ui.rows import COMPARED, FAULTS, FIRST_FAULT, ROW_IMAGES, scaled
-from ddpm.ui.runs import MAX_FRAMES
-from ddpm.ui.service import Service
-from ddpm.ui.store import Store, Trajectory
+from ddpm.ui.server.rows import COMPARED, FAULTS, FIRST_FAULT, ROW_IMAGES, scaled
+from ddpm.ui.server.samplings import MAX_FRAMES
+from ddpm.ui.server.service import Service
+from ddpm.ui.server.store import Store, Trajectory
+from ddpm.ui.tabs.parts import looked_up
 
 GOOD = {"sampler": "ddim", "num_inference_steps": 5, "num_images": 2, "seed": 1, "eta": 0}
 
@@ -133,7 +133,7 @@ def test_a_stopped_run_ends_within_a_step_and_other_visitors_run_on(service, mon
 
 
 def test_a_run_past_its_deadline_is_refused(service, monkeypatch):
-    monkeypatch.setattr("ddpm.ui.runs.RUN_LIMIT_S", 0)
+    monkeypatch.setattr("ddpm.ui.server.samplings.RUN_LIMIT_S", 0)
     *_, last = service.runs.sample({**GOOD, "num_inference_steps": 100, "seed": 6})
     assert last["kind"] == "refused"
     assert last["key"] == "refused.deadline"
@@ -143,7 +143,7 @@ def test_a_run_past_its_deadline_is_refused(service, monkeypatch):
 def test_a_run_is_limited_by_its_own_seconds_and_the_clock_only_at_last(service, monkeypatch, own, wall, key):
     timed = service.runs._timed
     monkeypatch.setattr(service.runs, "_timed", lambda xt, t: (timed(xt, t)[0], own))
-    monkeypatch.setattr("ddpm.ui.runs.WALL_LIMIT_S", wall)
+    monkeypatch.setattr("ddpm.ui.server.samplings.WALL_LIMIT_S", wall)
     *_, last = service.runs.sample({**GOOD, "seed": 61})
     assert (last["kind"], last["key"]) == ("refused", key)
 

@@ -1,0 +1,13 @@
+"""Push and pull models.
+
+    python -m ddpm.hub push DIR --repo_id ID [--private]
+
+The token is the one of HF_TOKEN or of the stored login; it is never handed on. Importing this package does not load
+torch.
+"""
+
+from ddpm.hub.pull import pull
+from ddpm.hub.push import Pushed, check_access, push
+from ddpm.hub.transport import HubError
+
+__all__ = ["HubError", "Pushed", "check_access", "pull", "push"]

@@ -1,0 +1,44 @@
+"""Push a model directory by hand: `python -m ddpm.hub push DIR --repo_id ID [--private]`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from ddpm.hub.card import REPO_ID
+from ddpm.hub.push import PUSH_LIMIT_S, push
+from ddpm.hub.transport import ERROR
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Push by hand: prints the address of the commit. Exit status 0 done, 1 an error in one line, 2 wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m ddpm.hub", description="Push a model directory to the Hub.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    options = commands.add_parser("push", help="upload DIR in one commit and pull it back for comparison")
+    options.add_argument("directory", type=Path, metavar="DIR", help="model directory, as train.py writes it")
+    options.add_argument("--repo_id", "--repo-id", help="<user>/<name>; default: the directory's name")
+    options.add_argument("--private", action="store_true", help="make the repository private if it is new")
+    options.add_argument("--no_verify", "--no-verify", action="store_true", help="do not pull it back")
+    options.add_argument(
+        "--limit_s", "--limit-s", type=float, default=PUSH_LIMIT_S, help="seconds to try (%(default)s)"
+    )
+    args = parser.parse_args(argv)
+    if args.repo_id and not REPO_ID.fullmatch(args.repo_id) and not REPO_ID.fullmatch(f"user/{args.repo_id}"):
+        parser.error(f"--repo_id {args.repo_id}: <user>/<name> or <name> is needed")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        print(push(args.directory, args.repo_id, args.private, not args.no_verify, args.limit_s).url, flush=True)
+    except ValueError as error:
+        if commit := getattr(error, "commit", None):
+            print(commit, flush=True)
+        print(f"{ERROR}{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

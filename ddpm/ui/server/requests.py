@@ -1,0 +1,256 @@
+"""What a visitor may ask for: every input is checked here before anything is computed."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+import traceback
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ddpm.sampling import FRESH_NOISE, SAMPLERS
+from ddpm.ui.text import say
+
+MAX_SEED = 2**31 - 1
+MIN_ROWS, MAX_ROWS = 2, 4
+MAX_ROW_IMAGES = 8
+
+
+class InputError(ValueError):
+    """An input out of range: names the value and what is accepted, in the visitor's language once it is in the browser.
+
+    Args:
+        key: of `text.TEXT`, one of refused.*.
+        fields: what that string needs; `name` is an argument's name.
+    """
+
+    def __init__(self, key: str, **fields: Any) -> None:
+        nothing = {name: say("refused.nothing") for name, value in fields.items() if value is None}
+        super().__init__(say(key, **{**fields, **nothing}))
+        self.key, self.fields = key, fields
+
+
+def answered(work: Generator[dict[str, Any], None, None], run: int | None) -> Iterator[dict[str, Any]]:
+    """The messages of an event, each with the `run` that it answers. What goes wrong becomes the last of them:
+    {"kind": "refused", "key", "fields"}, or {"kind": "failed"} for a fault of ours, which is logged."""
+    try:
+        with closing(work):  # so that closing this stops the work, too
+            for message in work:
+                yield {**message, "run": run}
+    except InputError as refused:
+        yield {"kind": "refused", "key": refused.key, "fields": refused.fields, "run": run}
+    except Exception:
+        traceback.print_exc()
+        yield {"kind": "failed", "run": run}
+
+
+def _shown(value: object) -> str | None:
+    """A value as a message quotes it, cut to a readable length; None, a field left empty, is put into words later."""
+    if value is None:
+        return None
+    shown = str(value).encode(errors="replace").decode()  # half a surrogate pair, echoed, would break the stream
+    return shown if len(shown) <= 40 else shown[:37] + "..."
+
+
+def check_real(name: str, value: object, low: float, high: float) -> float:
+    """A finite number in [low, high]. JSON's true is a number to Python, so bool is refused by hand."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise InputError("refused.real", name=name, value=_shown(value), low=low, high=high)
+    return float(value)
+
+
+def check_whole(name: str, value: object, low: int, high: int) -> int:
+    """A whole number in [low, high], written as 50 or 50.0; NaN and infinity fail the comparison."""
+    whole = not isinstance(value, bool) and isinstance(value, (int, float)) and low <= value <= high
+    if not whole or value != math.floor(value):
+        raise InputError("refused.whole", name=name, value=_shown(value), low=low, high=high)
+    return int(value)
+
+
+def check_array(
+    name: str, value: object, shape: tuple[int, ...], low: float, high: float, whole: bool = False
+) -> np.ndarray:
+    """Nested lists of finite numbers in [low, high], of this shape; `whole`: and whole. As float64."""
+    numbers = None
+    with suppress(ValueError, TypeError, OverflowError, RecursionError):  # rows of different lengths, ...
+        numbers = np.array(value)
+    if numbers is None or numbers.dtype.kind not in "iuf" or numbers.shape != shape:
+        raise InputError("refused.shape", name=name, shape=" x ".join(map(str, shape)), low=low, high=high)
+    numbers = numbers.astype(np.float64)
+    fine = (numbers >= low) & (numbers <= high)
+    if whole:
+        fine &= np.floor(numbers) == numbers
+    if not fine.all():
+        at = tuple(int(i) for i in np.argwhere(~fine)[0])
+        key = "refused.whole" if whole else "refused.real"
+        raise InputError(key, name=f"{name}{list(at)}", value=f"{numbers[at]:g}", low=low, high=high)
+    return numbers
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    """One of a few names."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError("refused.choice", name=name, value=_shown(value), choices=", ".join(choices))
+    return value
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What determines a trajectory, and so names it: the same request gives the same pictures.
+
+    `clip`, `fresh_noise` and `start_t` as in `reverse_process`, but `start_t` is 1-based.
+    """
+
+    sampler: str
+    num_inference_steps: int
+    num_images: int
+    seed: int
+    eta: float = 0.0
+    clip: bool | None = None
+    fresh_noise: str = "until_last"
+    start_t: int | None = None
+
+    @classmethod
+    def check(cls, raw: object, num_steps: int, max_images: int) -> SampleRequest:
+        """From whatever the browser sent.
+
+        Raises:
+            InputError: a value missing or out of range, named with the range.
+        """
+        raw = raw if isinstance(raw, dict) else {}
+        sampler = check_choice("sampler", raw.get("sampler"), SAMPLERS)
+        clip = raw.get("clip")
+        if clip is not None and not isinstance(clip, bool):
+            raise InputError("refused.choice", name="clip", value=_shown(clip), choices="true, false")
+        choices = FRESH_NOISE if sampler.startswith("ddpm") else FRESH_NOISE[:1]  # the others add none of this kind
+        start_t = check_whole("start_t", raw.get("start_t", num_steps), 1, num_steps)
+        return cls(
+            sampler=sampler,
+            num_inference_steps=check_whole("num_inference_steps", raw.get("num_inference_steps"), 1, start_t),
+            num_images=check_whole("num_images", raw.get("num_images"), 1, max_images),
+            seed=check_whole("seed", raw.get("seed"), 0, MAX_SEED),
+            eta=check_real("eta", raw.get("eta", 0.0), 0, 1) if sampler == "ddim" else 0.0,
+            clip=clip,
+            fresh_noise=check_choice("fresh_noise", raw.get("fresh_noise", FRESH_NOISE[0]), choices),
+            start_t=None if start_t == num_steps else start_t,
+        )
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _check_picture(name: str, value: object, shape: tuple[int, int, int]) -> bytes:
+    """The (H, W, C) bytes of a picture that came as base64."""
+    needed, pixels = math.prod(shape), None
+    if isinstance(value, str) and len(value) <= 4 * -(-needed // 3):
+        with suppress(binascii.Error, ValueError):
+            pixels = base64.b64decode(value, validate=True)
+    if pixels is None or len(pixels) != needed:
+        raise InputError("refused.pixels", name=name, needed=needed)
+    return pixels
+
+
+def check_rows(raw: object, num_steps: int, max_images: int) -> list[SampleRequest]:
+    """Samplings of the same noise: `rows`, a list of what differs, with one `seed` and `num_images` for all.
+
+    Raises:
+        InputError: a value missing or out of range, named with the range; its field `row` counts from 1.
+    """
+    raw = raw if isinstance(raw, dict) else {}
+    rows = raw.get("rows")
+    if not isinstance(rows, list) or not MIN_ROWS <= len(rows) <= MAX_ROWS:
+        count = len(rows) if isinstance(rows, list) else None
+        raise InputError("refused.whole", name="rows", value=count, low=MIN_ROWS, high=MAX_ROWS)
+    num_images = check_whole("num_images", raw.get("num_images"), 1, min(MAX_ROW_IMAGES, max_images))
+    shared, requests = {"num_images": num_images, "seed": check_whole("seed", raw.get("seed"), 0, MAX_SEED)}, []
+    for number, row in enumerate(rows, 1):
+        try:
+            requests.append(
+                SampleRequest.check({**(row if isinstance(row, dict) else {}), **shared}, num_steps, num_images)
+            )
+        except InputError as refused:
+            raise InputError(refused.key, **refused.fields, row=number) from None
+    calls = sum(request.num_inference_steps for request in requests)
+    if calls > 2 * num_steps:
+        raise InputError("refused.calls", value=calls, high=2 * num_steps)
+    return requests
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """A picture and the seed of its noise, and what is asked about it."""
+
+    kind: str
+    pixels: bytes
+    noise_seed: int
+
+    @classmethod
+    def check(cls, raw: object, kind: str, shape: tuple[int, int, int]) -> PictureRequest:
+        """From whatever the browser sent: `x0`, base64 of the (H, W, C) bytes, and `noise_seed`.
+
+        Raises:
+            InputError: a value missing or out of range, named with the range.
+        """
+        raw = raw if isinstance(raw, dict) else {}
+        pixels = _check_picture("x0", raw.get("x0"), shape)
+        return cls(kind, pixels, check_whole("noise_seed", raw.get("noise_seed"), 0, MAX_SEED))
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(f"{self.kind} {self.noise_seed} ".encode() + self.pixels).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class DenoiseRequest:
+    """A picture, noised to t_0 (1-based) and denoised again as `sampling` says: several times, each with later noise of
+    its own; or, with a second picture, once from each of several points between the two, all with the same noise."""
+
+    picture: PictureRequest
+    second: bytes | None
+    t0: int
+    sampling: SampleRequest
+
+    @classmethod
+    def check(cls, raw: object, num_steps: int, max_images: int, shape: tuple[int, int, int]) -> DenoiseRequest:
+        """From whatever the browser sent: the fields of PictureRequest and of SampleRequest, `t0`, and `second`: None,
+        or a picture as x0 is.
+
+        Raises:
+            InputError: a value missing or out of range, named with the range.
+        """
+        raw = raw if isinstance(raw, dict) else {}
+        picture = PictureRequest.check(raw, "denoise", shape)
+        second = None if raw.get("second") is None else _check_picture("second", raw["second"], shape)
+        t0 = check_whole("t0", raw.get("t0"), 1, num_steps)
+        check_whole("num_images", raw.get("num_images"), 1 if second is None else 2, max_images)  # both ends at least
+        return cls(picture, second, t0, SampleRequest.check(raw, t0, max_images))
+
+    @property
+    def num_images(self) -> int:
+        return self.sampling.num_images
+
+    @property
+    def num_inference_steps(self) -> int:
+        return self.sampling.num_inference_steps
+
+    @property
+    def key(self) -> str:
+        named = f"{self.picture.key} {self.t0} {self.sampling.key} ".encode()
+        return hashlib.sha256(named + (self.second or b"")).hexdigest()[:24]
+
+    def as_json(self) -> dict[str, Any]:
+        """As the browser sent it."""
+        x0, second = (pixels and base64.b64encode(pixels).decode() for pixels in (self.picture.pixels, self.second))
+        drawn = {"x0": x0, "second": second, "noise_seed": self.picture.noise_seed, "t0": self.t0}
+        return {**self.sampling.as_json(), **drawn}

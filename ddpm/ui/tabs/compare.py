@@ -1,0 +1,48 @@
+"""Tab "Compare": the same noise through several samplers and step counts."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from ddpm.ui.server.requests import MAX_ROW_IMAGES, MAX_ROWS, MIN_ROWS
+from ddpm.ui.server.rows import COMPARED, ROW_IMAGES, scaled
+from ddpm.ui.server.service import Service
+from ddpm.ui.tabs.parts import code_name, rows_board, rows_panel, run_controls, sampler_options, text, why, words
+
+STEP_CHOICES = (2, 3, 5, 10, 20, 50, 100, 250, 500, 1000)
+
+CODE = (
+    f"for row in rows: reverse_process({code_name('engine', 'eps_hat')}, scheduler, shape, seed=1, "
+    "sampler=row.sampler, num_inference_steps=row.steps)"
+)
+
+
+def build(service: Service) -> gr.HTML:
+    """The tab's contents and its event, of its own name."""
+    steps = [n for n in STEP_CHOICES if n < service.num_steps] + [service.num_steps]
+    choices = "".join(f"<option>{n}</option>" for n in steps)
+    most = min(MAX_ROW_IMAGES, service.max_images)
+    head = f"""
+<select name="sampler" data-label="reverse.sampler">{sampler_options()}</select>
+<div class="row-more">
+  <label class="row-steps"><select name="num_inference_steps" data-label="reverse.steps">{choices}</select>
+    {text("compare.steps")}</label>
+  <label class="eta"><i aria-hidden="true">&eta;</i>
+    <input name="eta" type="number" min="0" max="1" step="0.1" value="0" data-label="reverse.eta"></label>
+</div>
+<button type="button" class="remove" data-label="compare.remove">&times;</button>"""
+    html = f"""
+<section class="tab sampling compare">
+  {words("compare", "ddim", CODE)}
+  <div class="stage">
+    <form class="controls" novalidate>
+      <button type="button" class="add">{text("compare.add")}</button>
+      {run_controls(most, min(ROW_IMAGES, most), 1, "reverse.sample")}
+    </form>
+    <p class="status"></p>
+    {rows_board(head, service.num_steps)}
+  </div>
+  {why("compare")}
+</section>"""
+    first = [scaled(row, service.num_steps) for row in COMPARED]
+    return rows_panel(html, "compare", service, first=first, least=MIN_ROWS, most=MAX_ROWS)

@@ -1,0 +1,107 @@
+"""Tab "Forward": q(x_t | x_0), Eq. 4, and other schedules beside. All of it runs in the browser (static/forward.js)."""
+
+from __future__ import annotations
+
+import gradio as gr
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from ddpm.schedule import NoiseSchedule
+from ddpm.ui.server.examples import FIRST_DIGIT, example_digits
+from ddpm.ui.server.service import Service
+from ddpm.ui.server.store import to_base64
+from ddpm.ui.tabs.parts import chart, code_name, figure, key_line, pad, panel, picture, t_bar, tex, tools, why, words
+
+CODE = (
+    f"{code_name('xt', 'xt')} = schedule.q_sample({code_name('x0', 'x0')}, {code_name('eps', 'eps')}, "
+    f"{code_name('t', 'alpha_bar')})"
+)
+
+SCHEDULES = {
+    "squaredcos_cap_v2": {},
+    "linear": {},
+    "scaled_linear": {},
+    "sigmoid": {},
+    "laplace": {},
+    "zero_snr": {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
+}
+"""What diffusers knows, by the name in text.py: options of DDPMScheduler beside `beta_schedule`, the name by default.
+beta_1 and beta_T are its defaults, the paper's. The first that is not the model's own is compared with it at first."""
+
+BETA_UNIT = 1e-8  # as in static/forward.js; float32, in which diffusers computes them, is coarser from 0.1 on
+
+
+def schedule_betas(num_steps: int) -> dict[str, Tensor]:
+    """beta_1 ... beta_T of every one of SCHEDULES as diffusers computes them, (T,) float32, in (0, 1]."""
+    return {
+        name: DDPMScheduler(num_train_timesteps=num_steps, **{"beta_schedule": name, **options}).betas
+        for name, options in SCHEDULES.items()
+    }
+
+
+def compared(schedule: NoiseSchedule) -> tuple[str, dict[str, list[int]]]:
+    """The name of a model's own schedule, "own" if diffusers has none for it, and the betas of the others in units of
+    BETA_UNIT as second differences: small numbers, since the curves are smooth, and few bytes once compressed."""
+    betas = schedule_betas(schedule.num_steps)
+    own = [name for name, beta in betas.items() if torch.allclose(beta.double(), schedule.beta, rtol=1e-5, atol=0)]
+    whole = {name: np.rint(beta.double().numpy() / BETA_UNIT).astype(int) for name, beta in betas.items()}
+    others = {name: np.diff(w, n=2, prepend=[0, 0]).tolist() for name, w in whole.items() if name not in own}
+    return (own or ["own"])[0], others
+
+
+def _second(names: list[str], size: int) -> str:
+    """The same picture and noise under another schedule, to choose in its caption."""
+    options = "".join(f'<option value="{name}" data-text="schedule.{name}"></option>' for name in names)
+    return f"""
+<figure class="picture" data-object="xt_other">
+  <figcaption>{key_line("other")}<select name="schedule" data-label="forward.schedule">{options}</select></figcaption>
+  <canvas class="pixels" width="{size}" height="{size}" role="img"></canvas>
+</figure>"""
+
+
+def build(service: Service) -> gr.HTML:
+    """The tab's contents. A colour model has no digits: its examples are samples of its own, fetched when ready."""
+    size = service.checkpoint.resolution
+    own, others = compared(service.checkpoint.schedule)
+    html = f"""
+<section class="tab forward">
+  {words("forward", "forward", CODE)}
+  <div class="stage">
+    <div class="mix">
+      {pad(size)}
+      <div class="weight" data-object="alpha_bar">{tex("times")}{figure("signal")}{tex("plus")}</div>
+      {picture("eps", "forward.eps", size)}
+      <div class="weight" data-object="alpha_bar">{tex("times")}{figure("spread")}{tex("equals")}</div>
+      {picture("xt", "forward.xt", size, key_line("own"))}
+      {_second(list(others), size)}
+    </div>
+    {tools()}
+    {t_bar(1, service.num_steps)}
+    <div class="compared">
+      <p>{key_line("own")}<span class="own-says"></span></p>
+      <p>{key_line("other")}<span class="other-says"></span></p>
+      <p class="see"></p>
+    </div>
+  </div>
+  {why("forward")}
+  <div class="charts">
+    {chart("alpha_bar", "alpha_bar")}{chart("beta", "beta")}{chart("snr", "snr")}{chart("histogram")}
+  </div>
+</section>"""
+
+    def example_pictures(_: object) -> dict | None:
+        return service.example_pictures()
+
+    digits = example_digits(size) if service.checkpoint.channels == 1 else None
+    return panel(
+        html,
+        "forward.js",
+        elem_id="forward",
+        server_functions=[example_pictures],
+        examples=None if digits is None else to_base64(digits),
+        first=FIRST_DIGIT if digits is not None else 0,
+        own=own,
+        schedules=others,
+    )

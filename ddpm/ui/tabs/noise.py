@@ -1,0 +1,68 @@
+"""Tab "Predict the noise": eps_theta(x_t, t) beside the truth at a spread of t, and one output read in four ways."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from ddpm.ui.server.service import Service
+from ddpm.ui.tabs.parts import (
+    LEGEND,
+    chart,
+    code_name,
+    pad,
+    picture,
+    reading_panel,
+    switch,
+    t_bar,
+    tex,
+    text,
+    tools,
+    why,
+    words,
+)
+
+READINGS = ("eps", "x0", "mu", "v")
+
+CODE = f"loss = F.mse_loss(engine({code_name('xt', 'xt')}, t), {code_name('eps', 'eps')})"
+
+
+def _row(role: str, size: int) -> str:
+    """A picture whose object depends on the reading: static/noise.js names it."""
+    legend = LEGEND if role == "difference" else ""
+    return f"""
+<figure class="picture" data-role="{role}">
+  <figcaption><span class="tex symbol"></span>{text(f"noise.{role}")}{legend}</figcaption>
+  <canvas class="pixels" width="{size}" height="{size}" role="img"></canvas>
+</figure>"""
+
+
+def build(service: Service) -> gr.HTML:
+    """The tab's contents and its event, "predict" with a picture: then the browser fetches eps_hat by its key."""
+    size = service.checkpoint.resolution
+    html = f"""
+<section class="tab noise">
+  {words("noise", "simple", CODE)}
+  <div class="stage">
+    <div class="board">
+      <div class="views">
+        {pad(size)}{picture("xt", "noise.xt", size)}{picture("x0_hat", "noise.x0_hat", size)}
+        {_row("target", size)}{_row("prediction", size)}{_row("difference", size)}
+      </div>
+      <div class="side">
+        <div class="reading">
+          {text("noise.reading", "p", "side-title")}
+          {switch("noise.reading", {name: tex(name) for name in READINGS})}
+          <div class="equation"><span class="tex conversion"></span></div>
+        </div>
+        {chart("mse")}
+        {tools()}
+      </div>
+    </div>
+    <p class="status answer"></p>
+    {t_bar(1, service.num_steps)}
+  </div>
+  {why("noise")}
+</section>"""
+
+    timesteps = [t + 1 for t in service.readings.timesteps]
+    return reading_panel(html, "noise", "predict", service, concurrency_limit=4, timesteps=timesteps)

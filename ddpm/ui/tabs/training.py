@@ -1,0 +1,91 @@
+"""Tab "Training": how the model on the page was trained, as its files tell it, and a small one trained live."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from ddpm.config import REFERENCE_VAL_LOSS, preset
+from ddpm.hub.card import command
+from ddpm.ui.server.service import Service
+from ddpm.ui.tabs.parts import code_name, panel, switch, text, why, words
+
+CODE = f"for {code_name('progress', 'loss')} in train(config): show({code_name('progress.rows', 'loss')})"
+
+
+def _story(name: str, title: str, controls: str = "") -> str:
+    """One training: its losses, its samples, and a slider over its steps. `ddpm` draws both kinds alike."""
+    return f"""
+<section class="story {name}">
+  <header>{text(title, "h3")}{controls}</header>
+  <p class="status facts"></p>
+  <div class="board">
+    <figure class="chart" data-object="loss" data-chart="{name}">
+      <figcaption>{text("training.loss")}<output class="now"></output></figcaption>
+      <div class="plot" role="img"></div>
+      <div class="axis steps" aria-hidden="true"></div>
+      <div class="keys"></div>
+    </figure>
+    <figure class="picture" data-object="samples">
+      <figcaption><span class="of-step"></span></figcaption>
+      <canvas class="sheet" width="266" height="266" role="img"></canvas>
+    </figure>
+  </div>
+  <div class="scrub">
+    {switch("training.view", {view: text(f"training.view.{view}") for view in ("all", "by_t")})}
+    <input type="range" min="0" max="0" step="1" value="0" data-label="training.slider">
+  </div>
+  <div class="again">{text(f"training.again.{name}")}<code tabindex="0"></code>
+    <button type="button" class="copy">{text("training.copy")}</button></div>
+</section>"""
+
+
+def build(service: Service) -> gr.HTML:
+    """The tab's contents. It has no events: the browser asks for the record, and while one trains for what is new."""
+    recorded, live = service.recorded, service.live
+    buttons = f"""
+<button type="button" class="primary go">{text("training.start")}</button>
+<button type="button" class="primary stop" hidden>{text("training.stop")}</button>"""
+    html = f"""
+<section class="tab training">
+  {words("training", "training", CODE)}
+  <div class="stage">
+    {_story("recorded", "training.recorded")}
+    {_story("live", "training.live", buttons)}
+  </div>
+  {why("training")}
+</section>"""
+
+    def story(_: object) -> dict:
+        return recorded.story()
+
+    def noise(_: object) -> str | None:
+        return live.noise if live else None
+
+    def start(visitor: object) -> dict:
+        return live.start(visitor) if live else {"started": False}
+
+    def stop(visitor: object) -> None:
+        if live:
+            live.stop(visitor)
+
+    def look(asked: object) -> dict:
+        asked = asked if isinstance(asked, dict) else {}
+        return live.look(asked.get("visitor"), asked.get("run"), asked.get("since")) if live else {}
+
+    full, shown = preset("digits"), None
+    if live:
+        shown = {
+            "steps": live.config.max_train_steps,
+            "rows": live.config.logging_steps,
+            "seconds": 60 * live.config.max_train_minutes,
+            "full_steps": full.max_train_steps,
+            "full_loss": REFERENCE_VAL_LOSS["digits"][1],
+            "command": command({}, "digits", {"processes": 1, "device": "cpu"}),
+        }
+    return panel(
+        html,
+        "training.js",
+        elem_id="training",
+        server_functions=[story, recorded.grid, noise, start, stop, look],
+        live=shown,
+    )

@@ -1,0 +1,53 @@
+"""Tab "What goes wrong": mistakes of sampling, each beside the same run without it."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from ddpm.ui.server.rows import FAULTS, FIRST_FAULT, ROW_IMAGES
+from ddpm.ui.server.service import Service
+from ddpm.ui.tabs.parts import code_name, rows_board, rows_panel, switch, text, why, words
+
+# Of `reverse_process`. z is None at the last step; what else may be wrong is `clip` and the factors of the update.
+CODE = (
+    f"{code_name('x0_hat', 'x0_hat')} = update.x0_hat({code_name('xt', 'xt')}, eps_hat, clip)<br>"
+    f"x_prev = update.x_prev(x0_hat, xt, eps_hat, z, x0_before)"
+)
+
+
+def build(service: Service) -> gr.HTML:
+    """The tab's contents and its event, of its own name."""
+    T = service.num_steps
+    html = f"""
+<section class="tab sampling wrong">
+  {words("wrong", "ancestral", CODE)}
+  <div class="stage">
+    {switch("wrong.fault", {name: text(f"wrong.{name}") for name in FAULTS})}
+    <div class="lesson">
+      <div class="lines">
+        <p><span class="tag" data-text="wrong.right"></span><code class="right"></code></p>
+        <p><span class="tag" data-text="wrong.wrong"></span><code class="mistake"></code></p>
+      </div>
+      <p class="see"></p>
+    </div>
+    <div class="controls">
+      <label class="amount" hidden><span></span><input type="range"></label>
+      <button type="button" class="go">{text("wrong.again")}</button>
+      <button type="button" class="primary stop" hidden>{text("reverse.stop")}</button>
+      <p class="status"></p>
+    </div>
+    {rows_board('<p class="row-name"></p><p class="row-settings"></p>', T)}
+  </div>
+  {why("wrong")}
+</section>"""
+    faults = {
+        name: {
+            "rows": fault.rows(T),
+            "code": fault.code,
+            "plane": fault.plane,
+            "amount": fault.amount_for(T),
+        }
+        for name, fault in FAULTS.items()
+    }
+    images = min(ROW_IMAGES, service.max_images)
+    return rows_panel(html, "wrong", service, faults=faults, first=FIRST_FAULT, images=images)

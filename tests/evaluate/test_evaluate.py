@@ -1,0 +1,383 @@
+"""ddpm.evaluate as people start it; the estimate of the bound; the measures of sample quality."""
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from launch import ROOT, launch
+from PIL import Image
+from scipy import linalg
+from tiny import command
+
+from ddpm import checkpoint, data, draws
+from ddpm.elbo import elbo_estimate, elbo_terms
+from ddpm.evaluate import quality
+from ddpm.schedule import NoiseSchedule
+from ddpm.training.folder import claim
+from ddpm.unet import build_unet
+
+
+def start(*words, processes=1):
+    return launch("-m", "ddpm.evaluate", *words, "--num_cpu_threads", 1, processes=processes)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A trained directory, 40 timesteps, by the command line."""
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    options = {"block_out_channels": (16, 32), "train_batch_size": 32, "max_train_steps": 150, "lr_warmup_steps": 20}
+    options |= {"num_validation_images": 1024, "validation_steps": 1000, "checkpointing_steps": 1000}
+    done = launch(*command(folder, **options))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+OPTIONS = ("--num_images", 12, "--num_samples", 40, "--num_inference_steps", 10)
+
+
+@pytest.fixture(scope="module")
+def report(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    done = start(run, *OPTIONS, "--output", folder / "report.json")
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads((folder / "report.json").read_text()), done
+
+
+def test_the_report_holds_what_the_contract_lists(report, run):
+    folder, figures, done = report
+    T = 40
+    assert len(figures["kl_bits"]) == T - 1
+    assert len(figures["eps_mse"]) == T
+    parts = figures["prior_bits"] + sum(figures["kl_bits"]) + figures["reconstruction_bits"]
+    assert figures["bits_per_dim"] == pytest.approx(parts, rel=1e-9)
+    assert figures["kl_bits_total"] == pytest.approx(sum(figures["kl_bits"]), rel=1e-9)
+    assert 0 < figures["bits_per_dim_se"] < figures["bits_per_dim"]
+    assert (figures["variance_type"], figures["num_images"], figures["num_samples"]) == ("fixed_small", 12, 40)
+    assert (figures["sampler"], figures["num_inference_steps"], figures["feature_network"]) == (
+        "ddpm",
+        10,
+        "classifier",
+    )
+    rows = checkpoint.read_metrics(run / "metrics.jsonl")
+    assert figures["val_loss"] == pytest.approx(rows[-1]["val_loss_ema"], rel=1e-4), "the same as training says"
+    assert figures["feature_accuracy"] > 0.9
+    assert figures["frechet_distance"] > figures["frechet_distance_real"] > 0
+    for name in ("report.png", "report-samples.png", "report-neighbours.png"):
+        assert Image.open(folder / name).width > 100
+    table = done.stdout
+    assert re.search(rf"bits/dim +{figures['bits_per_dim']:.4f} ± {figures['bits_per_dim_se']:.4f}", table)
+    assert f"real against real: {figures['frechet_distance_real']:.3f}" in table
+    assert "40 samples against 1667 training images; ddpm, 10 steps" in table
+    assert "Compares within this project only" in table
+    assert re.search(r"\d+/\d+ \[\d\d:\d\d<\d\d:\d\d", done.stderr), "progress with remaining time"
+
+
+def test_bits_and_their_error_are_those_of_elbo_terms(report, run):
+    """From the same images and noise, by hand."""
+    _, figures, _ = report
+    model, images = checkpoint.load(run), data.prepare(data.DataOptions())
+    totals, mse = [], []
+    for index in draws.generator(0, draws.Purpose.EVALUATION, slot=1).permutation(len(images.eval))[:12]:
+        seed = draws.generator(0, draws.Purpose.EVALUATION, int(index), slot=2).integers(2**63)
+        noise = torch.Generator().manual_seed(int(seed))
+        terms = elbo_terms(model.engine(), model.schedule, data.to_float(images.eval[[index]]), generator=noise)
+        totals.append(terms.total.item())
+        mse.append(terms.eps_mse[0].numpy())
+    assert figures["bits_per_dim"] == pytest.approx(np.mean(totals), rel=1e-4)
+    assert figures["bits_per_dim_se"] == pytest.approx(np.std(totals, ddof=1) / 12**0.5, rel=1e-3)
+    assert figures["eps_mse"] == pytest.approx(np.mean(mse, 0), rel=1e-3)
+
+
+def test_an_estimate_agrees_with_the_exact_sum_within_its_error(run, tmp_path):
+    """All held-out images: what is left between the two is the noise and the choice of timesteps."""
+    figures = []
+    for timesteps in (0, 8):
+        done = start(run, "--num_images", 0, "--timesteps", timesteps, "--output", tmp_path / f"{timesteps}.json")
+        assert done.returncode == 0, done.stderr
+        figures.append(json.loads((tmp_path / f"{timesteps}.json").read_text()))
+    exact, estimated = figures
+    assert abs(estimated["bits_per_dim"] - exact["bits_per_dim"]) < 3 * estimated["bits_per_dim_se"]
+    assert estimated["bits_per_dim_se"] < 0.1 * exact["bits_per_dim"]
+    assert estimated["prior_bits"] == pytest.approx(exact["prior_bits"])
+
+
+@pytest.mark.parametrize("samples", [True, False])
+def test_two_processes_and_other_batches_give_the_same_figures(report, run, tmp_path, samples):
+    _, figures, _ = report
+    options = OPTIONS if samples else OPTIONS[:2]
+    done = start(run, *options, "--batch_size", 7, "--output", tmp_path / "two.json", processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("bits/dim") == 1, "one process speaks"
+    assert done.stderr.count("held out: 5 %") == 1
+    two = json.loads((tmp_path / "two.json").read_text())
+    for key in ("bits_per_dim", "bits_per_dim_se", "val_loss", "kl_bits_total", "eps_mse", "kl_bits"):
+        assert two[key] == pytest.approx(figures[key], rel=1e-3), key
+    if samples:
+        assert two["frechet_distance_real"] == pytest.approx(figures["frechet_distance_real"], rel=1e-4)
+        # 40 images: one pixel that rounds the other way moves a feature a little
+        assert two["frechet_distance"] == pytest.approx(figures["frechet_distance"], rel=0.02)
+        assert two["command"] == figures["command"]
+
+
+def test_other_data_variance_and_bounds_by_flags(run, tmp_path):
+    """In a process of its own."""
+    flags = "--num_images 4 --variance_type fixed_large --no_clip_denoised --timesteps 5 --seed 3 --num_cpu_threads 1"
+    words = [sys.executable, "-m", "ddpm.evaluate", run, *flags.split(), "--output", tmp_path / "r.json"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "r.json").read_text())
+    assert (figures["variance_type"], figures["clip_denoised"], figures["timesteps"]) == ("fixed_large", False, 5)
+    assert "frechet_distance" not in figures
+    for words in ("--num_images 4", "--variance_type fixed_large", "--no_clip_denoised", "--timesteps 5", "--seed 3"):
+        assert words in figures["command"]
+
+
+def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    done = start(folder, *OPTIONS, "--record", "--output", tmp_path / "r.json")
+    assert done.returncode == 0, done.stderr
+    assert f"Recorded in {folder / 'metrics.jsonl'}" in done.stderr
+    assert (tmp_path / "r-samples.png").exists()
+    with_samples = json.loads((tmp_path / "r.json").read_text())
+    done = start(folder, "--num_images", 4, "--timesteps", 5, "--record", "--output", tmp_path / "r.json")
+    assert done.returncode == 0, done.stderr
+    assert "The figures of samples" in done.stderr
+    assert not (tmp_path / "r-samples.png").exists(), "of another evaluation than the report beside it"
+    figures = json.loads((tmp_path / "r.json").read_text())
+    rows = checkpoint.read_metrics(folder / "metrics.jsonl")
+    assert [row["kind"] for row in rows].count("evaluation") == 1
+    assert rows[-1]["bits_per_dim"] == figures["bits_per_dim"]
+    assert rows[-1]["frechet_distance"] == with_samples["frechet_distance"]
+    assert rows[:-1] == checkpoint.read_metrics(run / "metrics.jsonl")
+    card = (folder / "README.md").read_text()
+    assert f"**{figures['bits_per_dim']:.4f}**" in card
+    assert "4 images held out, estimated from 5 timesteps each" in card
+    assert f"**{with_samples['frechet_distance']:.3f}**" in card
+    for evaluation in (figures, with_samples):
+        assert evaluation["command"].split(" --", 1)[1] in card
+    held = claim(folder)
+    done = start(folder, "--num_images", 4, "--timesteps", 5, "--record", "--output", tmp_path / "r.json")
+    held.release()
+    assert "another process is training in" in done.stderr, "whose rows must not be lost"
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(60):
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(pictures / f"{i:02d}.png")
+    done = start(folder, "--dataset_name", pictures, "--num_images", 2, "--record", "--output", tmp_path / "r.json")
+    assert re.search("error: --record: .*pictures is not what .*run was trained on", done.stderr)
+    assert rows == checkpoint.read_metrics(folder / "metrics.jsonl")
+
+
+# ------------------------------------------------------------------------------------------------------ the estimate
+
+
+def test_estimate_from_a_subset_is_unbiased_and_close():
+    schedule = NoiseSchedule.linear(200, 5e-4, 0.1)
+    x0 = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 1, 4, 4))).float() / 127.5 - 1
+
+    def eps_theta(xt, t):  # the best one for data from N(0, I): terms that fall off as a trained network's do
+        return (1 - schedule.alpha_bar[t]).sqrt().float().reshape(-1, 1, 1, 1) * xt
+
+    exact = torch.cat(
+        [elbo_terms(eps_theta, schedule, x0, generator=torch.Generator().manual_seed(s)).kl.sum(1) for s in range(40)]
+    )
+    estimates = torch.cat(
+        [elbo_estimate(eps_theta, schedule, x0[0], 10, np.random.default_rng(s))[1] for s in range(400)]
+    )
+    error = math.hypot(exact.std().item() / 40**0.5, estimates.std().item() / 400**0.5)
+    assert abs(estimates.mean() - exact.mean()).item() < 4 * error
+    assert error < 0.03 * exact.mean().item(), "precise enough to show a bias"
+    terms, _ = elbo_estimate(eps_theta, schedule, x0[0], 10, np.random.default_rng(0))
+    assert 5 <= int((~terms.kl.isnan()).sum()) <= 10
+    assert torch.equal(terms.prior, elbo_terms(eps_theta, schedule, x0).prior)
+
+
+# ------------------------------------------------------------------------------------------------------ sample quality
+
+
+def test_frechet_distance_against_the_formula():
+    draw = np.random.default_rng(0)
+    a, b = draw.normal(size=(500, 6)), draw.normal(0.5, 2, size=(300, 6)) @ draw.normal(size=(6, 6))
+    root = linalg.sqrtm(np.cov(a.T) @ np.cov(b.T)).real
+    expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(np.cov(a.T) + np.cov(b.T) - 2 * root)
+    assert quality.frechet_distance(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, rel=1e-6)
+    assert quality.frechet_distance(torch.from_numpy(a), torch.from_numpy(a)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_distance_tells_worse_images_from_better_ones():
+    """Real digits below blurred ones, below noise; and the classifier of the second call comes from the cache."""
+    images = data.prepare(data.DataOptions())
+    features = quality.Features("auto", images)
+    again = quality.Features("classifier", images)
+    assert (features.name, features.accuracy) == ("classifier", again.accuracy)
+    assert features.accuracy > 0.9
+    real = features(images.train)
+    part = np.sort(np.random.default_rng(0).permutation(len(images.train))[:400])
+    x = images.train[part]
+    assert torch.equal(features(x), again(x))
+    assert torch.equal(features(x), features(images.train, part))
+    noisy = np.clip(x + np.random.default_rng(0).normal(0, 25, x.shape), 0, 255).astype(np.uint8)
+    noisier = np.clip(x + np.random.default_rng(0).normal(0, 80, x.shape), 0, 255).astype(np.uint8)
+    found = [quality.distances(real, features(i), seed=0) for i in (x, noisy, noisier)]
+    floor, spread = found[0]["frechet_distance_real"], found[0]["frechet_distance_real_sd"]
+    assert 0 < spread < 0.5 * floor
+    assert found[0]["num_reference"] == len(images.train) - 400
+    distance = [f["frechet_distance"] for f in found]
+    assert distance[0] < floor, "the reference holds some of these very images"
+    assert floor < distance[1] < 0.5 * distance[2]
+    one_class = x[images.train_labels[part] == 3]
+    assert quality.distances(real, features(one_class), seed=0)["frechet_distance"] > 3 * floor, "missing modes cost"
+
+
+def test_a_damaged_cache_of_the_classifier_is_made_again(caplog, tmp_path, monkeypatch):
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path))
+    monkeypatch.setattr(quality, "CLASSIFIER_STEPS", 60)
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 2, 120)
+    pixels = (draw.integers(0, 100, (120, 1, 8, 8)) + 150 * labels[:, None, None, None]).astype(np.uint8)
+    images = data.Images(pixels[:100], pixels[100:], "f" * 64, train_labels=labels[:100], eval_labels=labels[100:])
+    before, accuracy = quality.train_classifier(images)
+    assert accuracy == 1
+    (path,) = tmp_path.glob("classifier-*")
+    corrected = dataclasses.replace(images, train_labels=1 - images.train_labels, eval_labels=None)
+    swapped, unknown = quality.train_classifier(corrected)
+    assert unknown is None
+    assert not torch.equal(swapped.last.weight, before.last.weight), "other labels are another classifier"
+    path.write_bytes(path.read_bytes()[:1000])
+    after, _ = quality.train_classifier(images)
+    assert "damaged" in caplog.text
+    assert all(torch.allclose(v, after.state_dict()[k], atol=1e-5) for k, v in before.state_dict().items())
+
+
+def test_nearest_finds_copies():
+    train = np.random.default_rng(0).integers(0, 256, (9000, 1, 4, 4)).astype(np.uint8)
+    queries = train[[8999, 3, 4000]].copy()
+    queries[1, 0, 0, 0] ^= 128
+    found = quality.nearest(queries, train, 3)
+    assert found.index[:, 0].tolist() == [8999, 3, 4000]
+    assert found.distance[0, 0] < 1e-3
+    assert found.distance[1, 0] == pytest.approx(128 / 255 / 4, rel=1e-3)
+    assert (np.diff(found.distance) >= 0).all()
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+
+
+def directory(path, resolution=8, channels=1, **scheduler):
+    torch.manual_seed(0)
+    unet = build_unet(resolution, channels, (8, 16), norm_num_groups=4)
+    checkpoint.save(path, unet, dict(DDPMScheduler(num_train_timesteps=40).config) | scheduler)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--sampler", "heun"], 2, "heun.*ddpm_fixed_small.*dpm_solver"),
+        (["--num_image", 3], 2, "unknown option --num_image; did you mean --num_images"),
+        (["--timesteps", -1], 2, "--timesteps -1: 0 or more"),
+        (["--output", "report.txt"], 2, "--output report.txt: the name of a .json file"),
+        (["--timesteps", 40], 1, "--timesteps 40: 1 to 39"),
+        (["--num_inference_steps", 41, "--num_samples", 4], 1, "--num_inference_steps 41: 1 to 40"),
+        (["--num_samples", 854], 1, "--num_samples 854: 2 to 853 are possible with 1707 training images"),
+        (["--feature_network", "inception", "--num_samples", 4], 1, "inception: it was trained on colour"),
+        (["--dataset_name", "no/such"], 1, "dataset 'no/such'"),
+    ],
+)
+def test_bad_flags_are_one_line(run, words, status, message):
+    done = start(run, *words)
+    assert done.returncode == status, done.stderr
+    assert re.search(f"^python -m ddpm.evaluate: error: .*{message}", done.stderr, re.MULTILINE), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_models_and_data_that_do_not_fit_are_one_line(tmp_path):
+    """In one process, for they are refused before anything is computed."""
+    from ddpm.evaluate.measure import evaluate
+    from ddpm.evaluate.options import EvaluateConfig
+
+    def refused(message, model, **options):
+        with pytest.raises(ValueError, match=message) as caught:
+            evaluate(EvaluateConfig(model=str(model), num_cpu_threads=1, output=str(tmp_path / "r.json"), **options))
+        assert "\n" not in str(caught.value)
+
+    refused("28x28x1|does not say what it was trained on", directory(tmp_path / "plain"))
+    refused(
+        "the images of 'digits' are 8x8x1, large makes 16x16x1: pass --resolution 16 --channels 1",
+        directory(tmp_path / "large", 16),
+        dataset_name="digits",
+    )
+    refused("colour makes 8x8x3", directory(tmp_path / "colour", 8, 3), dataset_name="digits")
+    odd = directory(tmp_path / "odd")
+    config = json.loads((odd / "scheduler/scheduler_config.json").read_text())
+    (odd / "scheduler/scheduler_config.json").write_text(json.dumps(config | {"prediction_type": "score"}))
+    refused("prediction_type 'score'", odd, dataset_name="digits")
+    ddim = directory(tmp_path / "ddim")
+    (ddim / "scheduler/scheduler_config.json").write_text(json.dumps(config | {"_class_name": "DDIMScheduler"}))
+    refused("a DDPMScheduler is needed", ddim, dataset_name="digits")
+    refused("nowhere", "./nowhere", dataset_name="digits")
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(40):
+        noise = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(noise).save(pictures / f"{i:02d}.png")
+    refused(
+        "no labels, which the classifier .* learns from: --num_samples 0",
+        tmp_path / "plain",
+        dataset_name=str(pictures),
+        num_samples=4,
+    )
+    refused(
+        "--record: .* is no directory of a run that has validated its model",
+        tmp_path / "plain",
+        dataset_name="digits",
+        num_images=2,
+        timesteps=1,
+        record=True,
+    )
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(ValueError, match=r"--output .*folder.json cannot be written there"):
+        evaluate(
+            EvaluateConfig(model=str(tmp_path / "plain"), dataset_name="digits", output=str(tmp_path / "folder.json"))
+        )
+
+    labels = np.arange(1100)
+    many = data.Images(np.zeros((1100, 1, 8, 8), np.uint8), np.zeros((2, 1, 8, 8), np.uint8), "0" * 64, labels * 10**9)
+    with pytest.raises(ValueError, match="1100 different labels, a classifier takes 2 to 1000"):
+        quality.train_classifier(many)
+    constant = dataclasses.replace(many, train_labels=labels * 0)
+    with pytest.raises(ValueError, match="1 different labels"):
+        quality.train_classifier(constant)
+
+
+def test_a_network_that_is_not_finite_is_said(tmp_path):
+    from ddpm.evaluate.measure import evaluate
+    from ddpm.evaluate.options import EvaluateConfig
+
+    folder = directory(tmp_path / "nan")
+    unet = UNet2DModel.from_pretrained(folder / "unet")
+    torch.nn.init.constant_(unet.conv_out.bias, math.nan)
+    unet.save_pretrained(folder / "unet")
+    for timesteps in (0, 3):
+        with pytest.raises(ValueError, match="nan: the network's output is not finite"):
+            evaluate(
+                EvaluateConfig(
+                    model=str(folder),
+                    dataset_name="digits",
+                    num_images=2,
+                    timesteps=timesteps,
+                    num_cpu_threads=1,
+                    output=str(tmp_path / "r.json"),
+                )
+            )
+    assert not (tmp_path / "r.json").exists()
