@@ -1,4 +1,4 @@
-"""The machine that a training runs on: threads, processes, precision, and agreement between processes."""
+"""Processes that work together: device, precision, threads, who does what, and agreement between them."""
 
 from __future__ import annotations
 
@@ -111,5 +111,5 @@ def agree(accelerator: Accelerator, wish: str | None, step: int) -> str | None:
     if accelerator.device.type != "cpu" and step % 10:
         return None
     wishes = (None, "time", "interrupted")
-    mine = torch.tensor([wishes.index(wish)], device=accelerator.device)
-    return wishes[int(accelerator.gather(mine).max())]
+    gathered: Any = accelerator.gather(torch.tensor([wishes.index(wish)], device=accelerator.device))
+    return wishes[int(gathered.max())]

@@ -9,6 +9,7 @@ from accelerate.state import AcceleratorState
 import train as trainer
 from ddpm.config import preset
 from ddpm.metrics import read_metrics
+from ddpm.processes import make_accelerator
 from ddpm.training import state
 
 TINY = {
@@ -42,12 +43,15 @@ def command(output_dir, **options) -> list[str]:
     return words
 
 
-def in_process(output_dir, should_stop=lambda step: False, **options):
-    """Consume the generator here; returns the last Progress."""
+def in_process(output_dir, should_stop=lambda step: False, prepare=lambda accelerator: None, **options):
+    """Consume the generator here; returns the last Progress. `prepare` may change the Accelerator first."""
     AcceleratorState._reset_state(reset_partial_state=True)
     config = preset("digits", output_dir=output_dir, **(TINY | options))
     seen = []
-    for progress in trainer.train(config, lambda: should_stop(seen[-1].step + 1 if seen else 1)):
+    accelerator = make_accelerator(config)
+    prepare(accelerator)
+    stop = lambda: should_stop(seen[-1].step + 1 if seen else 1)  # noqa: E731
+    for progress in trainer.train(config, stop, accelerator=accelerator):
         seen.append(progress)
     return seen[-1]
 

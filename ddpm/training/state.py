@@ -7,6 +7,7 @@ data parallelism every process holds the same weights, so one process saves for 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -19,6 +20,8 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor
+
+from ddpm.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -152,3 +155,50 @@ def forget_after(root: Path, step: int) -> None:
     for folder in _folders(root):
         if int(folder.name.removeprefix("step-")) > step:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) -> State | None:
+    """The state to continue from, or None for a fresh start.
+
+    Args:
+        fingerprint: of the data.
+        slots: micro-batches a step, over all processes.
+        device_type: "cpu", "cuda" or "mps".
+    Raises:
+        ValueError: the run was started with settings that give another result, which are named.
+    """
+    wanted = config.resume_from_checkpoint
+    if wanted == "none":
+        return None
+    saved = load_latest(config.directory / "checkpoints") if wanted == "latest" else load(Path(wanted))
+    if saved is None:
+        return None
+    before = TrainConfig.from_json(saved.meta["options"])
+    differing = [
+        f"--{f.name} ({getattr(before, f.name)}, now {getattr(config, f.name)})"
+        for f in dataclasses.fields(config)
+        if not f.metadata["resume"]
+        and getattr(before, f.name) != getattr(config, f.name)
+        # Micro-batches and processes may be traded for each other.
+        and not (f.name == "gradient_accumulation_steps" and saved.meta["slots"] == slots)
+    ]
+    if config.lr_schedule == "cosine" and before.max_train_steps != config.max_train_steps:
+        differing.append(
+            f"--max_train_steps ({before.max_train_steps}, now {config.max_train_steps}: "
+            "the cosine learning rate ends there)"
+        )
+    if saved.meta["device"] != device_type:
+        log.warning(
+            "The run was on %s before. Each kind of device draws its own noise, so the run continues differently",
+            saved.meta["device"],
+        )
+    if saved.meta["fingerprint"] != fingerprint:
+        differing.append("the images of the dataset")
+    if saved.meta["slots"] != slots and not differing:
+        differing.append(f"processes x gradient_accumulation_steps ({saved.meta['slots']}, now {slots})")
+    if differing:
+        raise ValueError(
+            f"{config.directory} was started with other settings: {', '.join(differing)}. Give those, another "
+            "--output_dir, or --resume_from_checkpoint none to start afresh there"
+        )
+    return saved

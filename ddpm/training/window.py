@@ -25,7 +25,7 @@ class LossWindow:
 
     def __init__(
         self,
-        gather: Callable[[Tensor], Tensor],
+        gather: Callable[[Tensor], Any],
         world: int,
         num_train_timesteps: int,
         folded: dict[str, Tensor] | None = None,

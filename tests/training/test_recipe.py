@@ -9,15 +9,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from diffusers import DDPMPipeline
+from diffusers import DDPMPipeline, DDPMScheduler
 from launch import launch
 from tiny import TINY, command, in_process, weights
 
 import train as trainer
-from ddpm import checkpoint, draws
+from ddpm import checkpoint, data, draws
 from ddpm.config import preset
 from ddpm.metrics import read_metrics
-from ddpm.training import state
+from ddpm.training import learner, state
+from ddpm.training.recipe import learning_rate, make_scheduler
 from ddpm.training.window import NonFiniteError
 
 
@@ -61,8 +62,8 @@ def test_compiled_weights_keep_their_names(tmp_path, monkeypatch):
 
 def test_a_network_in_a_gpus_memory_format_resumes_to_the_bit(tmp_path, monkeypatch):
     """What a GPU trains with: channels last, and images that are tensors of the device already."""
-    monkeypatch.setattr(trainer, "memory_format", lambda device: torch.channels_last)
-    monkeypatch.setattr(trainer.data, "resident", lambda pixels, device: torch.from_numpy(np.array(pixels)))
+    monkeypatch.setattr(learner, "memory_format", lambda device: torch.channels_last)
+    monkeypatch.setattr(data, "resident", lambda pixels, device: torch.from_numpy(np.array(pixels)))
     options = {"max_train_steps": 6, "checkpointing_steps": 3, "lr_schedule": "constant"}
     in_process(tmp_path / "whole", **options)
     in_process(tmp_path / "parts", **options | {"max_train_steps": 3})
@@ -89,20 +90,16 @@ def test_other_predictions_train_through_the_same_loop(tmp_path, prediction_type
     assert checkpoint.load(tmp_path / "run").scheduler.config.prediction_type == prediction_type
 
 
-def test_the_weights_of_the_bound_weigh_the_loss(tmp_path, monkeypatch):
+def test_the_weights_of_the_bound_weigh_the_loss(tmp_path):
     """The first objective is known: the network predicts 0, so image i has the loss w_t |eps|^2, w_t 1 on average."""
     objectives = []
-    real = trainer.make_accelerator
 
-    def spied(config):
-        accelerator = real(config)
+    def spied(accelerator):
         backward = accelerator.backward
         accelerator.backward = lambda loss: (objectives.append(loss.item()), backward(loss))
-        return accelerator
 
-    monkeypatch.setattr(trainer, "make_accelerator", spied)
-    in_process(tmp_path / "kl", loss_weighting="kl", max_train_steps=3)
-    in_process(tmp_path / "simple", max_train_steps=3)
+    in_process(tmp_path / "kl", prepare=spied, loss_weighting="kl", max_train_steps=3)
+    in_process(tmp_path / "simple", prepare=spied, max_train_steps=3)
     beta = torch.linspace(1e-4, 0.02, 40, dtype=torch.float64) * 25
     ab = torch.cumprod(1 - beta, 0)
     ab_prev = torch.cat([torch.ones(1), ab[:-1]])
@@ -136,7 +133,7 @@ def test_another_architecture_trains_through_the_same_loop(tmp_path):
 def test_bf16_noises_in_float32(tmp_path, monkeypatch):
     """In bf16, alpha_bar rounds to 1 at small t: x_t would equal x_0 there. The network must see float32 x_t instead."""
     seen = []
-    real = trainer.DDPMScheduler.add_noise
+    real = DDPMScheduler.add_noise
 
     def spy(self, x0, eps, t):
         xt = real(self, x0, eps, t)
@@ -145,7 +142,7 @@ def test_bf16_noises_in_float32(tmp_path, monkeypatch):
         seen.extend(t.tolist())
         return xt
 
-    monkeypatch.setattr(trainer.DDPMScheduler, "add_noise", spy)
+    monkeypatch.setattr(DDPMScheduler, "add_noise", spy)
     in_process(tmp_path / "run", mixed_precision="bf16", num_train_timesteps=1000, num_validation_images=200)
     assert min(seen) < 10, "the timesteps that bf16 would spoil were met"
     assert all(tensor.dtype == torch.float32 for tensor in weights(tmp_path / "run").values())
@@ -166,7 +163,7 @@ def test_steps_that_the_scaler_skips_advance_neither_average_nor_learning_rate(t
     rows = [row for row in read_metrics(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
     config = preset("digits", **TINY)
     taken = [0, 1, 1, 1, 2, 3, 4, 4, 5, 6, 7, 8]  # optimizer steps before this one, or after it where it was skipped
-    assert [row["lr"] for row in rows] == pytest.approx([trainer.learning_rate(config, n) for n in taken], rel=1e-4)
+    assert [row["lr"] for row in rows] == pytest.approx([learning_rate(config, n) for n in taken], rel=1e-4)
     assert [row["loss"] is None for row in rows] == [step in (2, 3, 7) for step in range(12)]
 
 
@@ -184,14 +181,14 @@ def test_only_a_long_row_of_skipped_steps_stops_the_run(tmp_path, monkeypatch):
 
 def test_learning_rate_is_a_function_of_the_optimizer_step(tmp_path):
     config = preset("digits", learning_rate=1.0, lr_warmup_steps=4, max_train_steps=12)
-    values = [trainer.learning_rate(config, step) for step in range(12)]
+    values = [learning_rate(config, step) for step in range(12)]
     assert values[:4] == [0.25, 0.5, 0.75, 1.0]
     assert values[4] == 1.0
     assert values[8] == pytest.approx(0.5)
     assert values[11] < 0.05
     assert values[4:] == sorted(values[4:], reverse=True)
     constant = dataclasses.replace(config, lr_schedule="constant")
-    assert [trainer.learning_rate(constant, step) for step in (3, 4, 11, 10**6)] == [1.0] * 4
+    assert [learning_rate(constant, step) for step in (3, 4, 11, 10**6)] == [1.0] * 4
 
 
 @pytest.mark.parametrize(("processes", "accumulation", "batch"), [(1, 1, 24), (1, 2, 12), (1, 3, 8), (2, 2, 6)])
@@ -214,7 +211,7 @@ def test_processes_accumulation_and_batch_mean_what_the_flags_say(tmp_path, proc
 
 def test_linear_betas_reach_noise_for_any_number_of_timesteps():
     for timesteps in (24, 100, 1000, 4000):
-        scheduler = trainer.make_scheduler(preset("digits", num_train_timesteps=timesteps))
+        scheduler = make_scheduler(preset("digits", num_train_timesteps=timesteps))
         assert scheduler.alphas_cumprod[-1] < 1e-3
 
 

@@ -280,7 +280,7 @@ def test_real_trackers_get_the_numbers_and_the_pictures(tmp_path, tracker, read)
     assert pictures == {6: width, 12: width}
 
 
-def test_wandb_gets_the_numbers_and_the_pictures(tmp_path, monkeypatch):
+def test_wandb_gets_the_numbers_and_the_pictures(tmp_path):
     """Through Accelerate's own interface, with a tracker that remembers: W&B itself needs its service."""
     seen = {"numbers": {}, "pictures": {}}
 
@@ -296,15 +296,7 @@ def test_wandb_gets_the_numbers_and_the_pictures(tmp_path, monkeypatch):
         def finish(self):
             pass
 
-    real = trainer.make_accelerator
-
-    def with_tracker(config):
-        accelerator = real(config)
-        accelerator.trackers = [Tracker()]
-        return accelerator
-
-    monkeypatch.setattr(trainer, "make_accelerator", with_tracker)
-    in_process(tmp_path / "run")
+    in_process(tmp_path / "run", prepare=lambda accelerator: accelerator.trackers.append(Tracker()))
     rows = read_metrics(tmp_path / "run/metrics.jsonl")
     for row in rows:
         for key in ("loss", "val_loss", "val_loss_ema", "lr"):

@@ -1,0 +1,73 @@
+"""The batches of Algorithm 1, lines 2 to 4: x_0, t and eps of every micro-batch as a function of the optimizer step.
+
+A slot is the position of a micro-batch in the batch of an optimizer step, over all processes: micro-batch number times
+the number of processes, plus the rank. What is drawn depends on the slot alone, so one process with two micro-batches
+draws what two processes draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ddpm import data, draws
+from ddpm.config import TrainConfig
+from ddpm.draws import Purpose
+
+
+class Batches:
+    """The micro-batches of this process.
+
+    Attributes:
+        slots: micro-batches of an optimizer step, over all processes.
+        global_size: images of an optimizer step.
+        timesteps: (global_size,) int64 t of the step that was asked for last, in the order of slots.
+    Raises:
+        ValueError: there are fewer training images than an optimizer step takes.
+    """
+
+    def __init__(self, config: TrainConfig, images: data.Images, accelerator: Accelerator) -> None:
+        self.config, self.device = config, accelerator.device
+        self.rank, self.num_processes = accelerator.process_index, accelerator.num_processes
+        self.size = config.train_batch_size
+        self.slots = config.gradient_accumulation_steps * self.num_processes
+        self.global_size = self.size * self.slots
+        self.num_images = len(images.train)
+        if self.num_images < self.global_size:
+            raise ValueError(
+                f"{self.num_images} training images are too few for a step of {self.global_size}: "
+                f"pass --train_batch_size {max(1, self.num_images // self.slots)} or less"
+            )
+        self.pixels = data.resident(images.train, self.device)
+        self.timesteps = np.empty(0, np.int64)
+
+    def of(self, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The micro-batches of an optimizer step (0-based), one after another.
+
+        Yields:
+            x_0 (B, C, H, W) float32 in [-1, 1], t (B,) int64, 0-based, and eps (B, C, H, W) from N(0, I).
+        """
+        config = self.config
+        self.timesteps = draws.timesteps(config.seed, step, self.global_size, config.num_train_timesteps)
+        for micro_batch in range(config.gradient_accumulation_steps):
+            slot = micro_batch * self.num_processes + self.rank
+            x0 = self._images(step, slot)
+            t = torch.from_numpy(self.timesteps[slot * self.size : (slot + 1) * self.size])
+            eps = draws.noise(config.seed, step, slot, x0.shape, self.device)
+            if config.dropout:  # torch draws it while the network computes
+                torch.manual_seed(draws.torch_seed(config.seed, Purpose.DROPOUT, step, slot))
+            yield x0, t.to(self.device, non_blocking=True), eps  # to wait here would cost every step
+
+    def _images(self, step: int, slot: int) -> Tensor:
+        """x_0 of a slot, mirrored where that is drawn."""
+        first = step * self.global_size + slot * self.size
+        index = draws.image_indices(self.config.seed, self.num_images, first, self.size)
+        x0 = data.to_float(data.take(self.pixels, index), self.device)
+        if not self.config.random_flip:
+            return x0
+        flip = torch.from_numpy(draws.flips(self.config.seed, step, slot, self.size))
+        return torch.where(flip.to(self.device, non_blocking=True)[:, None, None, None], x0.flip(-1), x0)

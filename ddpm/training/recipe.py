@@ -1,0 +1,74 @@
+"""What a configuration asks of the training, as functions of it: the data, the network, the noise schedule, the target,
+the weights of the loss and the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from ddpm.config import TrainConfig
+from ddpm.data import DataOptions, Images
+from ddpm.schedule import NoiseSchedule
+
+Target = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(x_0, eps, t) to what the network is to predict, all images (B, C, H, W) float32 and t (B,) int64, 0-based."""
+
+
+def data_options(config: TrainConfig) -> DataOptions:
+    """Which images, and in what form."""
+    return DataOptions(**{field.name: getattr(config, field.name) for field in fields(DataOptions)})
+
+
+def network_options(config: TrainConfig, images: Images) -> dict[str, Any]:
+    """What `ddpm.unet.build_unet` takes."""
+    names = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "dropout")
+    shape = {"resolution": images.resolution, "channels": images.channels}
+    return shape | {name: getattr(config, name) for name in names}
+
+
+def make_scheduler(config: TrainConfig) -> DDPMScheduler:
+    """The noise schedule of the training. Linear betas are scaled by 1000 / T: alpha_bar_T is near 0 for any T."""
+    scale = 1.0 if config.beta_schedule == "squaredcos_cap_v2" else 1000 / config.num_train_timesteps
+    return DDPMScheduler(
+        num_train_timesteps=config.num_train_timesteps,
+        beta_start=1e-4 * scale,
+        beta_end=0.02 * scale,
+        beta_schedule=config.beta_schedule,
+        prediction_type=config.prediction_type,
+        variance_type=config.variance_type,
+        timestep_spacing="trailing",  # for those who sample with few steps: "leading" would start at t = 980
+    )
+
+
+def target_of(config: TrainConfig, scheduler: Any) -> Target:
+    """What the network learns to predict: the noise (Eq. 14), or x_0 or v for a comparison."""
+    targets: dict[str, Target] = {
+        "epsilon": lambda x0, eps, t: eps,
+        "sample": lambda x0, eps, t: x0,
+        "v_prediction": scheduler.get_velocity,
+    }
+    return targets[config.prediction_type]
+
+
+def loss_weights(config: TrainConfig, scheduler: Any, device: torch.device) -> Tensor:
+    """(T,) float32 factors of the loss by timestep, 1 on average: all 1 for L_simple (Eq. 14), the bound's for "kl"."""
+    if config.loss_weighting == "simple":
+        return torch.ones(config.num_train_timesteps, device=device)
+    weight = NoiseSchedule.from_scheduler(scheduler).kl_weight  # at t = 0 the weight that L_0 would have as a KL term
+    return (weight / weight.mean()).float().to(device)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The learning rate of an optimizer step (0-based): a linear warm-up, then constant, or half a cosine down to 0."""
+    if step < config.lr_warmup_steps:
+        return config.learning_rate * (step + 1) / config.lr_warmup_steps
+    if config.lr_schedule == "constant":
+        return config.learning_rate
+    progress = (step - config.lr_warmup_steps) / max(1, config.max_train_steps - config.lr_warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -1,0 +1,122 @@
+"""The training on a terminal: progress bar, signals, pushes to the Hub, and the exit status."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ddpm.config import TrainConfig
+from ddpm.hub.background import Pusher
+from ddpm.processes import plain_logging
+from ddpm.training.recipe import learning_rate
+from ddpm.training.recorder import Progress
+from ddpm.training.window import NonFiniteError
+
+log = logging.getLogger("train")
+
+Train = Callable[[TrainConfig, Callable[[], bool]], Iterator[Progress]]
+
+
+class StopRequest:
+    """Whether somebody asked this process to stop: by SIGINT, by SIGTERM, or by ending `accelerate launch`.
+
+    A signal ends the process at once while there is nothing to save (`may_wait` is false), and when it comes again.
+    """
+
+    def __init__(self) -> None:
+        self.may_wait = False
+        self._signals: list[int] = []
+        # `accelerate launch` does not hand a signal on: its end shows as another parent of this process.
+        self._launcher = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: object) -> None:
+        if self._signals or not self.may_wait:
+            raise SystemExit(128 + number)
+        self._signals.append(number)
+
+    def __call__(self) -> bool:
+        return bool(self._signals) or self._launcher not in (None, os.getppid())
+
+    @property
+    def exit_status(self) -> int:
+        """What a process that stopped for this returns."""
+        return 128 + (self._signals[0] if self._signals else signal.SIGTERM)
+
+
+def run(config: TrainConfig, train: Train) -> int:
+    """Consume `train` to its end; returns the exit status that the README lists."""
+    plain_logging()
+    is_main = os.environ.get("RANK", "0") == "0"
+    stop, progress, pusher, whole = StopRequest(), None, None, False
+    try:
+        if config.push_to_hub and is_main:
+            pusher = Pusher(config.directory, config.hub_model_id, config.hub_private_repo)
+            config = dataclasses.replace(config, hub_model_id=pusher.repo_id)
+        with _bar(config, is_main) as bar, logging_redirect_tqdm():
+            for progress in train(config, stop):
+                stop.may_wait = True
+                _show(bar, progress)
+                if pusher and progress.saved_step == progress.step and not progress.stopped:
+                    pusher.submit(progress.step)
+        whole = progress is not None and progress.stopped != "interrupted"
+    except (ValueError, OSError, torch.OutOfMemoryError) as error:
+        return _failed(error, 1, is_main)
+    except NonFiniteError as error:
+        rate = learning_rate(config, progress.step if progress else 0)
+        saved = max((config.directory / "checkpoints").glob("step-*"), default="none", key=lambda p: p.name)
+        return _failed(f"{error}; learning rate {rate:.2g}; last good state: {saved}", 3, is_main)
+    finally:
+        if pusher and not whole:
+            pusher.abandon()
+    assert progress, "train yields at least once"
+    if progress.stopped == "interrupted":
+        if is_main:
+            _say_interrupted(progress)
+        return stop.exit_status
+    if is_main:
+        reason = "the time limit is reached" if progress.stopped == "time" else progress.stopped
+        log.info("%s: step %d, in %s", reason, progress.step, config.directory)
+    if pusher:
+        pusher.finish(progress.saved_step or progress.step, stop)
+    return 0
+
+
+def _bar(config: TrainConfig, is_main: bool) -> tqdm:
+    return tqdm(total=config.max_train_steps, unit=" steps", disable=not is_main, dynamic_ncols=True)
+
+
+def _show(bar: tqdm, progress: Progress) -> None:
+    """The step that was done, and what its rows say."""
+    if not bar.n:  # a resumed run did not take its earlier steps just now
+        bar.initial = bar.n = progress.step - 1
+    bar.update(progress.step - bar.n)
+    for row in progress.rows:
+        if row["kind"] == "train" and row["loss"] is not None:
+            bar.set_postfix_str(f"loss {row['loss']:.4f}, {row['images_per_second']:.0f} images/s", refresh=False)
+        elif row["kind"] == "validation" and not bar.disable:
+            bar.write(f"step {row['step']}: val_loss {row['val_loss']:.4f}, EMA {row['val_loss_ema']:.4f}")
+
+
+def _say_interrupted(progress: Progress) -> None:
+    if progress.saved_step == progress.step:
+        log.info("Stopped at step %d, state saved; the same command goes on from there", progress.step)
+    else:
+        log.warning("Stopped at step %d, but the last state saved is of step %s", progress.step, progress.saved_step)
+
+
+def _failed(error: Any, status: int, say: bool) -> int:
+    """One line on stderr for what a user can cause and mend."""
+    if say:
+        print(f"train.py: error: {error}", file=sys.stderr)
+    return status
