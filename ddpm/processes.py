@@ -17,10 +17,10 @@ from ddpm.threads import physical_cores
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device, precision, accumulation and processes as asked for.
+    """An Accelerator with the device, precision, accumulation and processes that the options ask for.
 
     Raises:
-        ValueError: the machine cannot do what the options ask, or was launched in a way that cannot work.
+        ValueError: the machine cannot do what the options ask, or the launcher was called in a way that cannot work.
     """
     if config.report_to != "none" and importlib.util.find_spec(config.report_to) is None:
         raise ValueError(f"--report_to {config.report_to}: not installed; pip install {config.report_to}")
@@ -46,10 +46,13 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 
 
 def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None:
-    """Threads, matrix precision, and a check that the processes know of each other.
+    """Set threads and matrix precision, and check that the processes know of each other.
 
+    Args:
+        num_cpu_threads: of each process; 0: the physical cores, divided among the processes of this machine.
+        program: what the message names after `torchrun`.
     Raises:
-        ValueError: they do not.
+        ValueError: the processes do not know of each other.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
@@ -58,7 +61,7 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
             f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 {program}"
         )
     if accelerator.device.type == "cpu":
-        # `accelerate launch` leaves one thread on a CPU (OMP_NUM_THREADS=1): half or less of what the cores can do.
+        # `accelerate launch` leaves one thread on a CPU (OMP_NUM_THREADS=1), which uses half of two cores or less.
         local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(num_cpu_threads or max(1, physical_cores() // local_processes))
     else:
@@ -66,26 +69,28 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """How a network lies in memory where it trains: a GPU's matrix units read channels last."""
+    """The layout of a network in memory while it trains: a GPU's matrix units read channels last."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 def plain_logging() -> None:
-    """Our own messages as they are, of the libraries only warnings."""
+    """Log our own messages without decoration, and only the warnings of the libraries."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "httpx2", "filelock", "accelerate", "matplotlib", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def share(count: int, rank: int, world: int) -> range:
-    """Which of `count` images this process samples: a part in one piece, so that the parts join up in order."""
+    """Which of `count` images this process samples: one contiguous part, so that the parts of all join in order."""
     size = -(-count // world)
     return range(min(rank * size, count), min((rank + 1) * size, count))
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:
-    """What `work` returns in the main process, in every process; what it raises there is raised everywhere, elsewhere
-    as a ValueError: nobody waits for a process that gave up."""
+    """Call `work` in the main process and return its result in every process.
+
+    What `work` raises is raised in every process, so that none waits in vain; in the others it is a ValueError.
+    """
     if accelerator.num_processes == 1:
         return work()
     result: list[Any] = [None, None]
@@ -104,8 +109,8 @@ def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:
 
 
 def agree(accelerator: Accelerator, wish: str | None, step: int) -> str | None:
-    """One of the processes' wishes, "interrupted" before "time", the same in all. On GPUs asked every tenth step, since
-    the answer waits for them."""
+    """One wish for all processes, "interrupted" before "time". GPUs exchange their wishes at every tenth step only,
+    because the exchange waits for the device."""
     if accelerator.num_processes == 1:
         return wish
     if accelerator.device.type != "cpu" and step % 10:

@@ -73,11 +73,11 @@ class Recorder:
         self.config, self.accelerator, self.learner, self.batches = config, accelerator, learner, batches
         self.should_stop, self.deadline = should_stop, deadline
         self.image_shape = images.train.shape[1:]
-        world, folded = accelerator.num_processes, saved.part("window") if saved else None
+        world = accelerator.num_processes
         self.validation = Validation(
             images.eval, learner.scheduler, config.num_validation_images, rank=accelerator.process_index, world=world
         )
-        self.window = LossWindow(accelerator.gather, world, config.num_train_timesteps, folded)
+        self.window = LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
         self.folder: RunFolder | None = None
         if accelerator.is_main_process:
             self.folder = RunFolder(config, accelerator, learner.scheduler, images, network, saved)

@@ -1,8 +1,8 @@
-"""Training state on disk: saved atomically, checked when read.
+"""Training states on disk: saved atomically, checked when they are read, and the one that a run continues from.
 
-A state is a folder `checkpoints/step-000500/` of tensors (safetensors: weights, averaged weights, optimizer moments,
-the unfinished logging window) and `state.json` (step, settings, checksum). Draws have no state (see draws.py) and under
-data parallelism every process holds the same weights, so one process saves for all.
+A state is a folder `checkpoints/step-000500/` of tensors (in safetensors: weights, averaged weights, optimizer moments,
+the unfinished logging window) and `state.json` (step, settings, checksum). Draws have no state (see ddpm/draws.py), and
+under data parallelism every process holds the same weights, so one process saves for all.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TENSORS, META = "state.safetensors", "state.json"
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """`tensors` are named "<part>/<name>", see `flatten`; `meta` is JSON: step, options, ..."""
+    """`tensors` are named "<part>/<name>" as `flatten` names them; `meta` is JSON: step, options and so on."""
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
@@ -41,7 +41,7 @@ class State:
 
 
 def flatten(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under "<part>/<name>", on the CPU, as copies that training does not change."""
+    """Copies on the CPU, which further training does not change, named "<part>/<name>"."""
     return {f"{part}/{name}": tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
 
 
@@ -56,7 +56,9 @@ def load_optimizer(optimizer, tensors: dict[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
-        if tensor.shape == parameters[int(index)].shape:  # a moment: in memory as its weight, as fused AdamW needs it
+        if (
+            tensor.shape == parameters[int(index)].shape
+        ):  # a moment; fused AdamW needs it laid out in memory like its weight
             tensor = torch.empty_like(parameters[int(index)], dtype=tensor.dtype).copy_(tensor)
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -67,7 +69,7 @@ def folder_of(root: Path, step: int) -> Path:
 
 
 def save(root: Path, state: State, keep: int) -> Path:
-    """Write `root/step-.../`; it appears complete or not at all. Then remove all but the newest `keep`.
+    """Write `root/step-.../`, which appears complete or not at all, then remove all states but the newest `keep`.
 
     Raises:
         OSError: the disk is full or the folder not writable; earlier states are untouched.
@@ -82,7 +84,7 @@ def save(root: Path, state: State, keep: int) -> Path:
         _write(temporary / TENSORS, data)
         meta = {**state.meta, "sha256": hashlib.sha256(data).hexdigest()}
         _write(temporary / META, json.dumps(meta, indent=1).encode())
-        if folder.exists():  # the same step once more: moved aside first, since rename does not replace a full folder
+        if folder.exists():  # the same step again: rename does not replace a folder that holds files
             aside = root / f".tmp-old-{folder.name}"
             shutil.rmtree(aside, ignore_errors=True)
             os.rename(folder, aside)
@@ -134,7 +136,7 @@ def load(folder: Path) -> State:
 
 
 def load_latest(root: Path) -> State | None:
-    """The newest undamaged state below `root`; damaged ones are passed over with a warning. None where there is none.
+    """The newest undamaged state below `root`, or None where there is none. A warning names damaged ones.
 
     Raises:
         ValueError: there are states, and all are damaged.
@@ -151,21 +153,21 @@ def load_latest(root: Path) -> State | None:
 
 
 def forget_after(root: Path, step: int) -> None:
-    """Remove states later than `step`: damaged ones, or those of a course that a resumed run leaves."""
+    """Remove states later than `step`: they are damaged, or a resumed run does their steps again."""
     for folder in _folders(root):
         if int(folder.name.removeprefix("step-")) > step:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) -> State | None:
-    """The state to continue from, or None for a fresh start.
+    """The state that a run continues from, or None for a fresh start.
 
     Args:
-        fingerprint: of the data.
-        slots: micro-batches a step, over all processes.
+        fingerprint: of the prepared images.
+        slots: micro-batches of an optimizer step, over all processes.
         device_type: "cpu", "cuda" or "mps".
     Raises:
-        ValueError: the run was started with settings that give another result, which are named.
+        ValueError: the run was started with other settings that change its result; the message names them.
     """
     wanted = config.resume_from_checkpoint
     if wanted == "none":
@@ -179,7 +181,7 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
         for f in dataclasses.fields(config)
         if not f.metadata["resume"]
         and getattr(before, f.name) != getattr(config, f.name)
-        # Micro-batches and processes may be traded for each other.
+        # More micro-batches on fewer processes give the same result.
         and not (f.name == "gradient_accumulation_steps" and saved.meta["slots"] == slots)
     ]
     if config.lr_schedule == "cosine" and before.max_train_steps != config.max_train_steps:

@@ -1,4 +1,4 @@
-"""The losses of the optimizer steps since the last row of metrics.jsonl."""
+"""The losses of the optimizer steps since the last row of metrics.jsonl, and what a row says of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ class NonFiniteError(RuntimeError):
 
 
 class LossWindow:
-    """Per-image losses of the steps since the last row of metrics.jsonl.
+    """The loss of every image and the norm of every gradient since the last row of metrics.jsonl.
 
-    Values stay on the device until `fold`, so that looking at them costs no synchronisation per step.
+    The values stay on the device until `fold` brings them to the host, so that no step has to wait for the device.
 
     Args:
-        gather: Accelerator.gather; concatenates the tensors of all processes along the first dimension.
+        gather: Accelerator.gather; it concatenates the tensors of all processes along the first dimension.
+        world: the number of processes.
+        saved: what `tensors` returned when a training state was saved.
     """
 
     def __init__(
@@ -28,30 +30,31 @@ class LossWindow:
         gather: Callable[[Tensor], Any],
         world: int,
         num_train_timesteps: int,
-        folded: dict[str, Tensor] | None = None,
+        saved: dict[str, Tensor] | None = None,
     ) -> None:
         self.gather, self.world, self.num_train_timesteps = gather, world, num_train_timesteps
         self.waiting: list[tuple[int, np.ndarray, Tensor, Tensor]] = []
         self.clear()
-        if folded:
-            self.steps, self.t, self.losses, self.norms = (folded[k].numpy() for k in ("steps", "t", "losses", "norms"))
+        if saved:
+            self.steps, self.t, self.losses, self.norms = (saved[k].numpy() for k in ("steps", "t", "losses", "norms"))
 
     def clear(self) -> None:
+        """Begin a new window."""
         self.steps, self.norms = np.empty(0, np.int64), np.empty(0)
         self.t, self.losses = np.empty((0, 0), np.int64), np.empty((0, 0))
 
     def add(self, step: int, t: np.ndarray, losses: list[Tensor], norm: Tensor) -> None:
-        """One optimizer step.
+        """Add an optimizer step (0-based).
 
         Args:
-            t: (global batch,) int64 timesteps, in the order of slots.
+            t: (global batch,) int64 timesteps, 0-based, in the order of slots.
             losses: a (B,) tensor for each of this process's micro-batches.
             norm: () gradient norm before clipping.
         """
         self.waiting.append((step, t, _stack(losses), norm.detach()))
 
     def fold(self) -> None:
-        """Bring waiting values to the host; every process must call it at the same step.
+        """Bring the values that still wait on the device to the host. Every process must call it after the same step.
 
         Raises:
             NonFiniteError: naming the step and the timesteps (1-based) of the worst images.
@@ -60,10 +63,10 @@ class LossWindow:
             return
         steps, t, losses, norms = zip(*self.waiting, strict=True)
         self.waiting = []
-        mine = _stack(losses)  # (steps, micro-batches, B)
-        everyone = self.gather(mine).float().cpu().reshape(self.world, *mine.shape)
-        # Slot = micro-batch * world + rank, as in train.py.
-        losses = everyone.movedim(0, 2).reshape(len(steps), -1).double().numpy()
+        of_this_process = _stack(losses)  # (steps, micro-batches, B)
+        of_all = self.gather(of_this_process).float().cpu().reshape(self.world, *of_this_process.shape)
+        # A slot is micro-batch * world + rank, as `Batches` numbers them.
+        losses = of_all.movedim(0, 2).reshape(len(steps), -1).double().numpy()
         t, norms, steps = np.stack(t), _stack(norms).float().cpu().double().numpy(), np.array(steps)
         bad = ~(np.isfinite(losses).all(1) & np.isfinite(norms))
         if bad.any():
@@ -79,9 +82,12 @@ class LossWindow:
         self.losses = np.concatenate([self.losses.reshape(shape), losses])
 
     def means(self, clear: bool = True) -> dict[str, Any]:
-        """`loss`, `loss_by_decile` of t (None where no image met one) and `grad_norm` over the window.
+        """`loss`, `loss_by_decile` of t, and `grad_norm`, averaged over the window.
 
-        None for what has no value: under fp16, every step of the window may have been skipped.
+        A value is None where nothing was measured: no image had a t of that decile, or fp16 lost every step.
+
+        Args:
+            clear: begin a new window afterwards.
         """
         self.fold()
         if not len(self.steps):
@@ -99,7 +105,7 @@ class LossWindow:
         return row
 
     def tensors(self) -> dict[str, Tensor]:
-        """What `folded` takes up again."""
+        """The window as tensors, for a training state."""
         self.fold()
         return {k: torch.from_numpy(np.ascontiguousarray(getattr(self, k))) for k in ("steps", "t", "losses", "norms")}
 
