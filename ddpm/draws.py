@@ -1,10 +1,11 @@
 """Every random draw of training as a function of (seed, step, slot, purpose).
 
-No generator has a state that must be saved, so a resumed run draws what an uninterrupted one would have drawn. A slot
-is the position of a micro-batch in the global batch, so that 1 process x 2 micro-batches draws what 2 processes draw.
+No generator has a state that would have to be saved, so a resumed run draws what an uninterrupted one would have drawn.
+A slot is the position of a micro-batch in the global batch, so one process with two micro-batches draws the same as two
+processes with one each.
 
-The generator is Philox, whose output *is* a function of key and counter: key = (seed, purpose), upper half of the
-counter = (step, slot), lower half free for the draws themselves. (torch's CPU generator keeps 32 bits of its seed.)
+The generator is Philox, whose output is a function of a key and a counter. The key is (seed, purpose), the upper half
+of the counter is (step, slot), and the lower half counts the draws. (torch's CPU generator keeps 32 bits of its seed.)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 
 
 class Purpose(IntEnum):
-    """What a draw is for. Stored runs depend on the numbers: add, never renumber."""
+    """What a draw is for. Stored runs depend on these numbers: add new ones, and never change one."""
 
     ORDER = 0
     TIMESTEPS = 1
@@ -33,25 +34,25 @@ class Purpose(IntEnum):
 
 
 def generator(seed: int, purpose: Purpose, step: int = 0, slot: int = 0) -> np.random.Generator:
-    """The stream of one purpose, step and slot; independent of all others."""
+    """The random stream of one seed, purpose, step and slot; it is independent of all others."""
     return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=[0, 0, step, slot]))
 
 
 def torch_seed(seed: int, purpose: Purpose, step: int = 0, slot: int = 0) -> int:
-    """An int64 for torch.manual_seed, where torch itself draws (initial weights, dropout)."""
+    """An int in [0, 2**63) for torch.manual_seed, where torch itself draws (initial weights, dropout)."""
     return int(generator(seed, purpose, step, slot).integers(2**63))
 
 
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, num_images: int) -> np.ndarray:
-    # Half the memory of int64, which is what permutation(num_images) would give: the same order.
+    # permutation(num_images) would give the same order as int64, in twice the memory.
     return generator(seed, Purpose.ORDER, epoch).permutation(np.arange(num_images, dtype=np.uint32))
 
 
 def image_indices(seed: int, num_images: int, start: int, count: int) -> np.ndarray:
-    """Which images come at positions start ... start + count - 1 of the endless shuffled sequence.
+    """The images at positions start ... start + count - 1 of the endless shuffled sequence.
 
-    Each epoch is a permutation of its own; a batch may reach over the end of one.
+    Each epoch has its own permutation; a batch may extend over the end of an epoch.
 
     Returns:
         (count,) int64 in [0, num_images).
@@ -63,9 +64,10 @@ def image_indices(seed: int, num_images: int, start: int, count: int) -> np.ndar
 
 
 def timesteps(seed: int, step: int, global_batch: int, num_train_timesteps: int) -> np.ndarray:
-    """Timesteps of a global batch, stratified: one from each of `global_batch` equal parts of [0, T), shuffled.
+    """The timesteps of a global batch, stratified: one from each of `global_batch` equal parts of [0, T), shuffled.
 
-    Each is uniform on 0 ... T - 1 as Algorithm 1 asks, so the loss has the same expectation; its variance is smaller.
+    Each timestep is uniform on 0 ... T - 1, as Algorithm 1 requires, so the expectation of the loss is the same; its
+    variance is smaller than with independent draws.
 
     Returns:
         (global_batch,) int64, 0-based.
@@ -76,7 +78,7 @@ def timesteps(seed: int, step: int, global_batch: int, num_train_timesteps: int)
 
 
 def noise(seed: int, step: int, slot: int, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
-    """eps from N(0, I), float32, drawn where it is needed: on a GPU by its own generator, elsewhere by Philox."""
+    """eps from N(0, I) as float32: drawn by the GPU's own generator on a GPU, and by Philox everywhere else."""
     device = torch.device(device)
     if device.type == "cuda":
         on_device = torch.Generator(device).manual_seed(torch_seed(seed, Purpose.NOISE, step, slot))
@@ -86,5 +88,5 @@ def noise(seed: int, step: int, slot: int, shape: tuple[int, ...], device: torch
 
 
 def flips(seed: int, step: int, slot: int, count: int) -> np.ndarray:
-    """(count,) bool: which images of a micro-batch are mirrored."""
+    """(count,) bool: True for the images of a micro-batch that are mirrored."""
     return generator(seed, Purpose.FLIP, step, slot).random(count) < 0.5

@@ -1,8 +1,8 @@
 """The variational bound L = L_T + sum of L_{t-1} + L_0 (Eq. 5), term by term, in bits per dimension.
 
-Agrees with the authors' code and with openai/improved-diffusion: every term is a KL between two Gaussians that has a
-closed form (Eq. 8 and its kin), but L_0, which is the likelihood of the 256 pixel values under a discretised Gaussian
-(section 3.3). Timesteps are 0-based: index 0 is the paper's t = 1, whose term is L_0.
+Every term is a KL divergence between two Gaussians, which has a closed form (Eq. 8), except L_0: that is the likelihood
+of the 256 pixel values under a discretised Gaussian (section 3.3). The values agree with the authors' code and with
+openai/improved-diffusion. Timesteps are 0-based: index 0 is the paper's t = 1, whose term is L_0.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.schedule import NoiseSchedule
+from ddpm.schedule import EpsTheta, NoiseSchedule
 
-EpsTheta = Callable[[Tensor, Tensor], Tensor]
-
-BIN = 1 / 255  # half the distance between two pixel values in [-1, 1]
+BIN = 1 / 255  # half the distance between two neighbouring pixel values in [-1, 1]
 
 
 @dataclass(frozen=True, eq=False)
 class ElboTerms:
-    """Terms of the bound, float64 on the CPU; all but `eps_mse` in bits per dimension, an upper bound on the code
-    length of a pixel.
+    """The terms of the bound of B images, float64 on the CPU. All but `eps_mse` are in bits per dimension.
 
-    prior: (B,) L_T. kl: (B, T - 1) L_{t-1} of 0-based t = 1 ... T - 1. reconstruction: (B,) L_0. total: (B,) their sum.
-    eps_mse: (B, T) mean over dimensions of |eps - eps_theta|^2, what L_simple averages; of the network's output, not
-    of the clipped x_0.
+    Their sum is an upper bound on the number of bits that a value of a pixel takes when the model encodes the image.
+
+    Attributes:
+        prior: (B,) L_T.
+        kl: (B, T - 1) L_{t-1} of 0-based t = 1 ... T - 1.
+        reconstruction: (B,) L_0.
+        eps_mse: (B, T) |eps - eps_theta|^2, averaged over dimensions: what L_simple averages (Eq. 14). It is computed
+            from the network's output, before x_0 is clipped.
     """
 
     prior: Tensor
@@ -39,6 +41,7 @@ class ElboTerms:
 
     @property
     def total(self) -> Tensor:
+        """(B,) the bound L (Eq. 5): the sum of `prior`, `kl` and `reconstruction`."""
         return self.prior + self.kl.sum(1) + self.reconstruction
 
 
@@ -48,15 +51,16 @@ def gaussian_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor
 
 
 def _normal_cdf(z: Tensor) -> Tensor:
-    """By the authors' approximation, so that figures agree with published ones; off by at most 2e-4."""
+    """The authors' approximation, which is within 2e-4 of the exact one; so our figures compare with published ones."""
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
 
 
 def discretized_gaussian_log_likelihood(x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """log of the mass that N(mean, exp(log_var)) gives to the bin of each pixel value, in nats (Eq. 13).
+    """The log of the probability that N(mean, exp(log_var)) gives to the bin of each pixel value, in nats (Eq. 13).
 
     Args:
         x0: exactly pixel / 127.5 - 1. The bins of -1 and 1 reach to infinity.
+        mean, log_var: of the shape of x0, or broadcast to it.
     """
     scale = (-0.5 * log_var).exp()
     upper = _normal_cdf((x0 - mean + BIN) * scale)
@@ -66,7 +70,7 @@ def discretized_gaussian_log_likelihood(x0: Tensor, mean: Tensor, log_var: Tenso
 
 
 def prior_bits(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
-    """L_T = KL(q(x_T | x_0) || N(0, I)), (B,) in bits per dimension: nothing in it is learned."""
+    """L_T = KL(q(x_T | x_0) || N(0, I)), (B,) float64 in bits per dimension. It has no learned parameter."""
     x0 = x0.double()
     alpha_bar = schedule.alpha_bar[-1].to(x0.device)
     zero = torch.zeros((), dtype=torch.float64, device=x0.device)
@@ -84,9 +88,9 @@ def terms_at(
         t: (B,) int64, 0-based; 0 gives L_0, other t L_{t-1}.
         clip_denoised: clip the network's x_0 to [-1, 1], as sampling does.
     Returns:
-        Bits per dimension and eps_mse, both (B,) float64.
+        The term in bits per dimension and eps_mse (see `ElboTerms`), both (B,) float64.
     Raises:
-        ValueError: t outside [0, T).
+        ValueError: t is not int64 or lies outside [0, T).
     """
     xt = schedule.q_sample(x0.float(), eps.float(), t)
     eps_hat = eps_theta(xt, t).to(xt.device).double()
@@ -105,7 +109,7 @@ def terms_at(
 
 
 def _device(eps_theta: EpsTheta, x0: Tensor) -> torch.device:
-    """Where the terms are computed: beside the network, but on the CPU for Apple's GPUs, which have no float64."""
+    """Where the terms are computed: on the network's device, or on the CPU if that is an Apple GPU, without float64."""
     device = torch.device(getattr(eps_theta, "device", x0.device))
     return torch.device("cpu") if device.type == "mps" else device
 
@@ -122,20 +126,20 @@ def elbo_terms(
     batch_size: int = 256,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> ElboTerms:
-    """All terms of the bound for every image: T calls of the network each, in batches.
+    """All terms of the bound (Eq. 5) for every image. The network sees each image at all T timesteps, in batches.
 
     Args:
-        eps_theta: predicted noise of (B, C, H, W) x_t at (B,) 0-based t.
-        schedule: betas and the variance of p; its tables are float64.
+        eps_theta: the predicted noise, see `EpsTheta`.
+        schedule: the betas, and the variance of the reverse process.
         x0: (B, C, H, W) float in [-1, 1], exactly pixel / 127.5 - 1.
-        noise: (T, B, C, H, W) or None; the eps of each t, so that a result can be reproduced.
+        noise: (T, B, C, H, W), the eps used at each t, so that a result can be reproduced; None: drawn here.
         clip_denoised: clip the network's x_0 to [-1, 1], as sampling does.
-        generator: of the noise that is drawn where none is given; on the CPU.
-        batch_size: most images in one call of the network, whose memory it bounds; beside that there are the results
-            and the noise of `batch_size` images or one timestep of all of them, whichever is more.
-        on_batch: called with the number of images after each call of the network.
+        generator: draws the noise if `noise` is None; on the CPU.
+        batch_size: the largest number of images in one call of the network. Beside what the call needs, memory holds
+            the results and the noise of `batch_size` images or of one timestep of all images, whichever is more.
+        on_batch: is called after each call of the network with the number of its images.
     Raises:
-        ValueError: a shape, type or value that the bound is not defined for.
+        ValueError: the bound is not defined for a shape, type or value.
     """
     T = schedule.num_steps
     if x0.ndim != 4 or not len(x0) or not x0.is_floating_point():
@@ -165,8 +169,10 @@ def elbo_terms(
 
 
 def estimate_density(T: int) -> np.ndarray:
-    """(T - 1,) probability of each KL term, t = 1 ... T - 1, in `elbo_estimate`: half even, half like 1 / t, which is
-    about how the terms of a trained network fall off. Any density has the same expectation; this one little variance.
+    """(T - 1,) the probability with which `elbo_estimate` draws the KL term of t = 1 ... T - 1.
+
+    One half is uniform. The other half is proportional to 1 / t, which is about how the terms of a trained network
+    decrease. The estimate is unbiased for any density; this one keeps its variance small.
     """
     t = np.arange(1, T)
     return 0.5 / (T - 1) + 0.5 / t / np.sum(1 / t)
@@ -182,15 +188,17 @@ def elbo_estimate(
     clip_denoised: bool = True,
     batch_size: int = 256,
 ) -> tuple[ElboTerms, Tensor]:
-    """The bound of one image from L_T, L_0 and `count` of its KL terms, one from each of `count` strata of equal
-    probability, weighted by inverse probability: count + 1 calls of the network.
+    """An estimate of the bound of one image from L_T, L_0 and only `count` of its KL terms.
+
+    The timesteps of the KL terms are drawn with `estimate_density`, one from each of `count` strata of equal
+    probability, and each term is divided by its probability. The network is evaluated at count + 1 timesteps.
 
     Args:
-        x0: (C, H, W), as in `elbo_terms`.
-        draw: of timesteps and noise.
+        x0: (C, H, W), as in `elbo_terms`; clip_denoised and batch_size likewise.
+        draw: draws the timesteps and the noise.
     Returns:
-        Terms with B = 1, NaN in `kl` and `eps_mse` (and hence `total`) where t was not met; and (1,) float64, an
-        unbiased estimate of the sum of all KL terms in bits per dimension.
+        The terms with B = 1, where `kl` and `eps_mse` (and so `total`) are NaN at timesteps that were not drawn; and
+        (1,) float64, an unbiased estimate of the sum of all KL terms in bits per dimension.
     """
     T = schedule.num_steps
     density = estimate_density(T)
@@ -208,9 +216,9 @@ def elbo_estimate(
         mse.append(m.cpu())
     bits, mse = torch.cat(bits), torch.cat(mse)
     kl, errors = (torch.full((1, n), math.nan, dtype=torch.float64) for n in (T - 1, T))
-    for step in at.unique().tolist():  # one met more than once shows its mean
+    for step in at.unique().tolist():  # a timestep that was drawn more than once has the mean of its terms
         errors[0, step] = mse[at == step].mean()
-        if step:
+        if step:  # the term of t = 0 is L_0
             kl[0, step - 1] = bits[at == step].mean()
     kl_sum = (bits[1:] / torch.from_numpy(density[t - 1])).mean()[None]
     return ElboTerms(prior_bits(schedule, x0[None].cpu()), kl, bits[:1], errors), kl_sum

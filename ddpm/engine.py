@@ -1,4 +1,4 @@
-"""eps_theta(x_t, t) of a network, whatever it was trained to predict."""
+"""The network as a function eps_theta(x_t, t), whatever it was trained to predict."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 
 from ddpm.compiled import Compiled
+from ddpm.names import PREDICTION_TYPES
 from ddpm.schedule import NoiseSchedule
-
-PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 
 
 class Engine:
-    """The network as a function of x_t and t that returns predicted noise in float32.
+    """A network as a function of x_t and t that returns the predicted noise in float32.
 
     Args:
-        unet: a UNet2DModel or anything called as `unet(xt, t).sample`.
-        scheduler: the DDPMScheduler it was trained with, for its betas and prediction type.
-        network: computes unet(xt, t).sample faster, where the weights do not change any more; on `device`, too.
+        unet: a UNet2DModel, or anything that is called as `unet(xt, t).sample`.
+        scheduler: the DDPMScheduler that it was trained with; its betas and its prediction type are used.
+        device: where the network computes; x_t and t are moved there.
+        network: a faster way to compute `unet(xt, t).sample` on `device`, for weights that no longer change.
+    Raises:
+        ValueError: unknown prediction type.
     """
 
     def __init__(
@@ -39,29 +41,40 @@ class Engine:
         self.device = torch.device(device)
 
     def prepare(self, *batch_sizes: int, wait: bool = False) -> None:
-        """Batches of these sizes will come. Without it, what is faster for them begins once it is sure to pay.
+        """Compile the network for batches of these sizes, if this engine compiles.
+
+        Without this call, compiling a size begins once it is certain to save time.
 
         Args:
-            wait: return when all is ready.
+            wait: return when everything is compiled.
         """
         if isinstance(self._network, Compiled):
             self._network.prepare(*batch_sizes, wait=wait)
 
     def close(self) -> None:
-        """Begin nothing more in the background."""
+        """Start no more work in the background."""
         if isinstance(self._network, Compiled):
             self._network.close()
 
     @torch.no_grad()
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
-        """(B, C, H, W) x_t and (B,) int64 t, 0-based, to eps_hat (B, C, H, W) float32."""
+        """The predicted noise.
+
+        Args:
+            xt: (B, C, H, W) float.
+            t: (B,) int64, 0-based.
+        Returns:
+            (B, C, H, W) float32 eps_hat, on `device`.
+        """
         xt = xt.to(self.device)
         output = self._network(xt, t.to(self.device)).float()
         if self.prediction_type == "epsilon":
             return output
         if self.prediction_type == "sample":
             return self.schedule.predict_eps(xt, output, t)
-        # v = sqrt(ab) eps - sqrt(1 - ab) x_0, hence eps = sqrt(ab) v + sqrt(1 - ab) x_t
-        ab = self.schedule.alpha_bar[t.cpu()]
-        signal, noise = (table.float().to(xt.device).reshape(-1, 1, 1, 1) for table in (ab.sqrt(), (1 - ab).sqrt()))
+        # v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0, hence eps = sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t
+        alpha_bar = self.schedule.alpha_bar[t.cpu()]
+        signal, noise = (
+            table.float().to(xt.device).reshape(-1, 1, 1, 1) for table in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
+        )
         return signal * output + noise * xt

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line. Importing this module loads nothing heavy."""
+"""metrics.jsonl: one JSON object per line. Importing this loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from ddpm.files import write_text
 
 
 def to_lines(rows: Iterable[dict[str, Any]]) -> str:
-    """The text of rows, which `read_metrics` reads."""
+    """Rows as the text that `read_metrics` reads."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics.jsonl, which all have a kind and a step; empty where there is no file.
+    """The rows of a metrics.jsonl, each with a kind and a step; no rows if there is no file.
 
-    A last line that a crash cut off is left out, and in other people's files whatever is no row.
+    Reading ends at the first line that is not JSON, such as a last line that was cut off by a crash. In other people's
+    files, lines that are not such rows are ignored.
 
     Raises:
-        ValueError: it is no text, or nested without end.
+        ValueError: the file is not text, or a line is nested too deeply.
     """
     rows: list[dict[str, Any]] = []
     if path.is_file():
@@ -38,11 +39,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class MetricsLog:
-    """metrics.jsonl: one JSON object a line, in the order of steps, without gap or double row after a restart.
+    """Writes metrics.jsonl in the order of steps. After a restart no row is missing and none comes twice.
 
     Args:
-        resumed_step: later rows are of work that a resumed run does again, and are dropped.
-        cadence: steps between rows, by kind; a row off it at `resumed_step` marked the run's end there, and is dropped.
+        resumed_step: the step from which a run is resumed; rows of later steps are dropped, since it does them again.
+        cadence: steps between rows, by kind. The row at `resumed_step` is dropped if it is off this schedule: it was
+            written because the run ended there.
     """
 
     def __init__(self, path: Path, resumed_step: int = 0, cadence: dict[str, int] | None = None) -> None:
@@ -57,7 +59,7 @@ class MetricsLog:
         write_text(path, to_lines(self.rows))
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row, its numbers to 6 digits."""
+        """Add a row. Its floats are rounded to 6 significant digits."""
         row = {k: _short(v) for k, v in row.items()}
         self.rows.append(row)
         with open(self.path, "a", encoding="utf-8") as file:

@@ -1,8 +1,10 @@
-"""The reverse process p(x_{t-1} | x_t), one step at a time (Algorithm 2 of Ho et al. 2020, and faster relatives).
+"""The reverse process p(x_{t-1} | x_t), one step at a time: Algorithm 2 of Ho et al. 2020, and faster samplers.
 
-A sampler of n < T steps is the same sampler over a *respaced* schedule: n of the T timesteps, evenly spread, T - 1 the
-first, with the alpha-bar of the full schedule at each. That is exact for any n; diffusers' own striding is not
-(DDIMScheduler steps by T // n, which for n = 600 leaves 40 % of the noise).
+A sampler of n < T steps is the same sampler over a *respaced* schedule: it visits n of the T timesteps, evenly spread
+and beginning at T - 1, with the alpha-bar of the full schedule at each. That is exact for any n. The striding of
+diffusers is not: DDIMScheduler steps by T // n, which for n = 600 leaves 40 % of the noise in the result.
+
+Timesteps are 0-based in code: index 0 is the paper's t = 1.
 """
 
 from __future__ import annotations
@@ -14,26 +16,35 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler  # pyright: ignore[reportPrivateImportUsage] - diffusers exports its names lazily
 from torch import Tensor
 
-EpsTheta = Callable[[Tensor, Tensor], Tensor]
-"""eps_theta(x_t, t): (B, C, H, W) float and (B,) int64, 0-based, to the predicted noise (B, C, H, W)."""
+from ddpm.names import SAMPLERS
+from ddpm.schedule import EpsTheta
 
-Images = Tensor | np.ndarray
+Shape = tuple[int, int, int, int]
+"""(B, C, H, W)."""
 
-SAMPLERS = ("ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++")
+Array = Tensor | np.ndarray
 
 FRESH_NOISE = ("until_last", "never", "always")
-"""Line 3 of Algorithm 2, z ~ N(0, I) if t > 1, else 0, and the two ways to get it wrong."""
+"""When noise is added: line 3 of Algorithm 2, z ~ N(0, I) if t > 1, else 0; and the two ways to get it wrong."""
+
+AHEAD = 2**14  # numbers of fresh noise that are drawn at a time
 
 
 @dataclass(frozen=True, eq=False)
 class ReverseStep:
-    """One step of the reverse process. `t` is 0-based; images are (B, C, H, W) float.
+    """One step of the reverse process. Images are (B, C, H, W) float.
 
-    `xt` went into the network, `eps_hat` came out, `x0_hat` is what it says of x_0 (Eq. 15, clipped where the sampler
-    clips), `x_prev` is drawn from p(x_{t-1} | x_t): the next step's `xt`, or the finished sample at the last step.
+    Attributes:
+        index: number of the step, from 0.
+        num_steps: how many steps there are.
+        t: the timestep, 0-based.
+        xt: x_t, the input of the network.
+        x0_hat: the x_0 that the network's answer implies (Eq. 15), clipped if the sampler clips.
+        eps_hat: the predicted noise.
+        x_prev: drawn from p(x_{t-1} | x_t): the next step's `xt`, and at the last step the finished sample.
     """
 
     index: int
@@ -46,7 +57,7 @@ class ReverseStep:
 
 
 def timesteps_for(num_steps: int, start_t: int) -> list[int]:
-    """`num_steps` timesteps from `start_t` down, evenly spread, both 0-based ("trailing" spacing in diffusers' words).
+    """`num_steps` evenly spread timesteps, 0-based, from `start_t` down: "trailing" spacing in diffusers' terms.
 
     Raises:
         ValueError: more steps than there are timesteps, or fewer than 1.
@@ -58,12 +69,12 @@ def timesteps_for(num_steps: int, start_t: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Update:
-    """The arithmetic of one step, its factors known beforehand.
+    """The arithmetic of one step, with all factors computed beforehand.
 
     x0_hat = (x_t - sigma eps_hat) / signal, clipped or not, and
     x_prev = x0 x0_hat + xt x_t + eps eps_hat + noise z + before (x0_hat of the step before), with z from N(0, I).
 
-    Images are (B, C, H, W) float32, tensors or NumPy arrays: the bits are the same.
+    Images are (B, C, H, W) float32, either tensors or NumPy arrays; both give the same bits.
     """
 
     signal: float
@@ -74,17 +85,18 @@ class Update:
     noise: float
     before: float
 
-    def x0_hat(self, xt: Images, eps_hat: Images, clip: bool) -> Images:
-        """Eq. 15, in [-1, 1] if `clip`."""
+    def x0_hat(self, xt: Array, eps_hat: Array, clip: bool) -> Array:
+        """Eq. 15; in [-1, 1] if `clip`."""
         x0_hat = xt - self.sigma * eps_hat
         x0_hat /= self.signal
         return x0_hat.clip(-1, 1) if clip else x0_hat
 
-    def x_prev(self, x0_hat: Images, xt: Images, eps_hat: Images, z: Images | None, before: Images | None) -> Images:
-        """A draw from p(x_{t-1} | x_t); `z` and `before` are needed where they count."""
+    def x_prev(self, x0_hat: Array, xt: Array, eps_hat: Array, z: Array | None, before: Array | None) -> Array:
+        """A draw from p(x_{t-1} | x_t). `z` and `before` may be None where their factor is 0."""
         x_prev = self.x0 * x0_hat
         for factor, images in ((self.xt, xt), (self.eps, eps_hat), (self.noise, z), (self.before, before)):
             if factor:
+                assert images is not None
                 x_prev += factor * images
         return x_prev
 
@@ -94,15 +106,15 @@ def updates(
 ) -> list[Update]:
     """The steps of a sampler over a respaced schedule: what diffusers' schedulers compute, in a quarter of their time.
 
-    Ancestral sampling and DDIM agree with them to the bit, by the same operations on float32 in the same order:
-    a thousand steps of a network can make much of a small difference.
+    For ancestral sampling and DDIM the results are equal to the last bit, since the same operations on float32 come in
+    the same order: over a thousand steps a network can turn a tiny difference into a visible one.
 
     Args:
         sampler: one of SAMPLERS.
-        alpha_bar: (steps,) float32 at each timestep, descending in t; after the last one follows clean data.
-        variance_type: of "ddpm", as in NoiseSchedule.
-        eta: of "ddim".
-        fresh_noise: of "ddpm...", see `reverse_process`.
+        alpha_bar: (steps,) float32, alpha-bar at each timestep, in the order of sampling; clean data follow the last.
+        variance_type: the variance that "ddpm" uses, see `NoiseSchedule`.
+        eta: used by "ddim", see `reverse_process`.
+        fresh_noise: used by "ddpm...", see `reverse_process`.
     Raises:
         ValueError: unknown sampler.
     """
@@ -128,17 +140,16 @@ def updates(
         if fresh_noise == "never":
             noise = zero
         elif fresh_noise == "until_last":
-            noise[-1] = 0  # the last step gives the network's x_0 itself
+            noise[-1] = 0  # the last step returns the network's x_0 itself
     return [
         Update(*factors) for factors in torch.stack([ab**0.5, (1 - ab) ** 0.5, x0, xt, eps, noise, before], 1).tolist()
     ]
 
 
 def generators(seed: int, num_images: int, first: int = 0) -> list[torch.Generator]:
-    """One CPU generator an image: image i of a seed is the same whatever is sampled beside it.
+    """One CPU generator per image, so that image i of a seed does not depend on what else is sampled with it.
 
-    The generators are those of images first ... first + num_images - 1, so that processes can share the work.
-
+    The generators are those of images first ... first + num_images - 1, so that several processes can share the work.
     Plain diffusers gives the same images for `DDPMPipeline(..., batch_size=n, generator=generators(seed, n))`.
     """
     return [
@@ -147,42 +158,53 @@ def generators(seed: int, num_images: int, first: int = 0) -> list[torch.Generat
     ]
 
 
-def normal(shape: tuple[int, int, int, int], streams: list[torch.Generator]) -> Tensor:
-    """(B, C, H, W) float32 from N(0, I), image i from generator i: bit for bit diffusers' `randn_tensor`."""
+def normal(shape: Shape, streams: list[torch.Generator]) -> Tensor:
+    """(B, C, H, W) float32 from N(0, I), image i drawn by generator i; the same bits as diffusers' `randn_tensor`."""
     z = torch.empty(shape)
     for image, stream in zip(z, streams, strict=True):
         image.normal_(generator=stream)
     return z
 
 
-AHEAD = 2**14  # numbers of fresh noise drawn at a time
+def _fresh_noise(shape: Shape, streams: list[torch.Generator], steps: list[Update]) -> Iterator[Tensor | None]:
+    """The noise z of each step; None where a step adds none.
 
-
-def _fresh_noise(
-    shape: tuple[int, int, int, int], streams: list[torch.Generator], steps: list[Update]
-) -> Iterator[Tensor | None]:
-    """z of each step, None where it has no use for any.
-
-    Small images get theirs for several steps at a time: between two calls of the network nothing of it would be in the
-    processor's caches, and one draw would take as long as ten.
+    For small images the noise of several steps is drawn at a time: a call of the network empties the processor's
+    caches, so that a single draw between two calls would take as long as ten.
     """
     ahead, drawn = max(1, AHEAD // math.prod(shape)), deque()
-    wanting = sum(step.noise != 0 for step in steps)
+    missing = sum(step.noise != 0 for step in steps)
     for step in steps:
         if not step.noise:
             yield None
             continue
         if not drawn:
-            drawn.extend(normal(shape, streams) for _ in range(min(ahead, wanting)))
-            wanting -= len(drawn)
+            drawn.extend(normal(shape, streams) for _ in range(min(ahead, missing)))
+            missing -= len(drawn)
         yield drawn.popleft()
+
+
+def _check_options(sampler: str, eta: float, fresh_noise: str, start_t: int, num_timesteps: int) -> None:
+    """Refuse options of `reverse_process` that are out of range.
+
+    Raises:
+        ValueError: names the option, its value and what is accepted.
+    """
+    if not 0 <= start_t < num_timesteps:
+        raise ValueError(f"start_t {start_t}: 0 to {num_timesteps - 1} is possible")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta {eta}: 0 to 1 is possible")
+    if fresh_noise not in FRESH_NOISE:
+        raise ValueError(f"fresh_noise {fresh_noise!r}: one of {', '.join(FRESH_NOISE)} is needed")
+    if fresh_noise != "until_last" and not sampler.startswith("ddpm"):
+        raise ValueError(f"fresh_noise {fresh_noise!r}: sampler {sampler!r} adds none that could be changed")
 
 
 @torch.no_grad()
 def reverse_process(
     eps_theta: EpsTheta,
     base: DDPMScheduler,
-    shape: tuple[int, int, int, int],
+    shape: Shape,
     *,
     sampler: str = "ddpm",
     num_inference_steps: int | None = None,
@@ -197,54 +219,45 @@ def reverse_process(
     cancelled: Callable[[], bool] = lambda: False,
     device: torch.device | str | None = None,
 ) -> Iterator[ReverseStep]:
-    """Sample, yielding every step. Ends early, between two steps, once `cancelled()` is true or the caller stops.
+    """Sample, and yield every step. Sampling ends early, between two steps, once `cancelled()` is true.
 
     Args:
-        eps_theta: the predicted noise, whatever the network itself predicts.
-        base: the scheduler that the model was trained with; not changed.
+        eps_theta: the predicted noise, see `EpsTheta`.
+        base: the scheduler that the model was trained with; it is not changed.
         shape: (B, C, H, W) of the images.
         sampler: one of SAMPLERS.
         num_inference_steps: 1 to start_t + 1; None: every timestep.
-        seed, first_image: of x_T and of the noise of each step, see `generators`.
-        same_noise: every image gets the noise that image `first_image` of this seed has.
-        eta: DDIM's share of fresh noise, 0 (none) to 1 (as much as ancestral sampling).
+        seed, first_image: determine x_T and the noise of each step, see `generators`.
+        same_noise: give every image the noise that image `first_image` of this seed has.
+        eta: share of fresh noise in DDIM, from 0 (none) to 1 (as much as in ancestral sampling).
         clip: clip x0_hat to [-1, 1]; None: as `base` does.
-        fresh_noise: one of FRESH_NOISE. "until_last" is Algorithm 2; the others are mistakes, to be looked at, of
-            ancestral sampling ("ddpm..."): "never" leaves sigma_t z out of every step, so x_{t-1} is the mean of
-            p(x_{t-1} | x_t); "always" adds sigma_1 z to the finished sample, too (beta-tilde_1 is 0, so it changes
-            nothing with the small variance).
-        device: where x_t lives; None: that of `eps_theta`, if it says.
-        x_start: (B, C, H, W) x_t to start from; None: N(0, I), which is x_T and no x_t of a smaller t.
+        fresh_noise: one of FRESH_NOISE. "until_last" is Algorithm 2; the others show mistakes in ancestral sampling
+            ("ddpm..."): "never" leaves sigma_t z out of every step, so that x_{t-1} is the mean of p(x_{t-1} | x_t);
+            "always" also adds sigma_1 z to the finished sample, which changes nothing with the small variance, since
+            beta-tilde_1 is 0.
+        x_start: (B, C, H, W), the x_t to start from; None: N(0, I), which has the distribution of x_T only.
         start_t: the first timestep, 0-based; None: T - 1.
+        device: where x_t lives; None: on `eps_theta.device`, or on the CPU if it has no such attribute.
     Raises:
-        ValueError: an argument out of range, named.
+        ValueError: an argument is out of range; the message names it.
     """
-    last = base.config.num_train_timesteps - 1
-    start_t = last if start_t is None else start_t
+    num_timesteps: int = base.config["num_train_timesteps"]
+    start_t = num_timesteps - 1 if start_t is None else start_t
     device = getattr(eps_theta, "device", "cpu") if device is None else device
-    if not 0 <= start_t <= last:
-        raise ValueError(f"start_t {start_t}: 0 to {last} is possible")
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta {eta}: 0 to 1 is possible")
-    if fresh_noise not in FRESH_NOISE:
-        raise ValueError(f"fresh_noise {fresh_noise!r}: one of {', '.join(FRESH_NOISE)} is needed")
-    if fresh_noise != "until_last" and not sampler.startswith("ddpm"):
-        raise ValueError(f"fresh_noise {fresh_noise!r}: sampler {sampler!r} adds none that could be changed")
+    _check_options(sampler, eta, fresh_noise, start_t, num_timesteps)
     timesteps = timesteps_for(num_inference_steps or start_t + 1, start_t)
     alpha_bar = base.alphas_cumprod.float().cpu()[timesteps]
-    steps = updates(sampler, alpha_bar, base.config.variance_type, eta, fresh_noise)
-    clip = base.config.clip_sample if clip is None else clip
+    steps = updates(sampler, alpha_bar, base.config["variance_type"], eta, fresh_noise)
+    clip = bool(base.config["clip_sample"]) if clip is None else clip
     streams = generators(seed, shape[0], first_image)
-    if same_noise:  # as many objects as images, since each is used up on its own
+    if same_noise:  # one generator per image all the same, since each is used up on its own
         streams = [generators(seed, 1, first_image)[0] for _ in range(shape[0])]
 
     x = x_start if x_start is not None else normal(shape, streams)
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"x_start has shape {tuple(x.shape)}, {tuple(shape)} is needed")
     x = x.to(device=device, dtype=torch.float32)
-    # On small images PyTorch spends most of its time on getting to work; NumPy gets there in half of it.
-    bare, tensor = (Tensor.numpy, torch.from_numpy) if x.device.type == "cpu" else (_same, _same)
-    xt, x0_before = bare(x), None
+    xt, x0_before = _bare(x), None
     fresh = _fresh_noise(shape, streams, steps)
     at = torch.tensor(timesteps, device=device).unsqueeze(1).repeat(1, shape[0])
     for index, (t, update) in enumerate(zip(timesteps, steps, strict=True)):
@@ -252,24 +265,30 @@ def reverse_process(
             return
         output = eps_theta(x, at[index]).to(x.dtype)
         z = next(fresh)  # after the call: a GPU computes meanwhile
-        z = None if z is None else bare(z.to(device))
-        eps_hat = bare(output)
+        z = None if z is None else _bare(z.to(device))
+        eps_hat = _bare(output)
         x0_hat = update.x0_hat(xt, eps_hat, clip)
         x_prev = update.x_prev(x0_hat, xt, eps_hat, z, x0_before)
-        following = tensor(x_prev)
-        yield ReverseStep(index, len(timesteps), t, x, tensor(x0_hat), output, following)
+        following = _tensor(x_prev)
+        yield ReverseStep(index, len(timesteps), t, x, _tensor(x0_hat), output, following)
         x, xt, x0_before = following, x_prev, x0_hat
 
 
-def _same(images: Tensor) -> Tensor:
-    return images
+def _bare(images: Tensor) -> Array:
+    """A NumPy view of images on the CPU, where the arithmetic of small arrays takes half as long as in PyTorch."""
+    return images.numpy() if images.device.type == "cpu" else images
 
 
-def sample(eps_theta: EpsTheta, base: DDPMScheduler, shape: tuple[int, int, int, int], **options) -> Tensor:
-    """The end of `reverse_process`, (B, C, H, W) in about [-1, 1]. Arguments as there.
+def _tensor(images: Array) -> Tensor:
+    """The tensor that `_bare` was given, or a tensor in its place."""
+    return torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+
+
+def sample(eps_theta: EpsTheta, base: DDPMScheduler, shape: Shape, **options) -> Tensor:
+    """The finished samples of `reverse_process`, (B, C, H, W), about in [-1, 1]. It takes the same arguments.
 
     Raises:
-        InterruptedError: cancelled before the last step.
+        InterruptedError: sampling was cancelled before the last step.
     """
     last = None
     for step in reverse_process(eps_theta, base, shape, **options):

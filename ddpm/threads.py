@@ -1,4 +1,4 @@
-"""How many threads a computation on this machine should use."""
+"""How many threads a computation on this machine should use. Importing this loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import os
 
 
 def physical_cores() -> int:
-    """Cores this process may use, without their hyper-threads: threads beyond that slow convolutions down."""
+    """The number of cores that this process may use, at least 1.
+
+    Hyper-threads do not count: with more threads than cores, convolutions become slower.
+    """
     import psutil
 
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,8 +1,8 @@
-"""From options to a diffusers UNet2DModel in the shape of the paper's network (appendix B)."""
+"""Builds the paper's network (appendix B) from options, as a UNet2DModel of diffusers."""
 
 from __future__ import annotations
 
-from diffusers import UNet2DModel
+from diffusers import UNet2DModel  # pyright: ignore[reportPrivateImportUsage] - diffusers exports its names lazily
 from torch import nn
 
 from ddpm.config import check_network
@@ -17,15 +17,21 @@ def build_unet(
     norm_num_groups: int = 8,
     dropout: float = 0.0,
 ) -> UNet2DModel:
-    """A UNet2DModel with the paper's details where diffusers' defaults differ.
+    """A UNet2DModel with the paper's settings where the defaults of diffusers differ.
+
+    At first it predicts eps_hat = 0, as in the authors' code. So the loss starts at E|eps|^2 = 1, which is a free check
+    of everything between the data and the loss.
 
     Args:
-        resolution: height and width in pixels, divisible by 2 ** (levels - 1).
-        channels: of the image, 1 or 3.
-        block_out_channels: width of each level, from full resolution down.
-        attention_levels: levels with self-attention, 0 = full resolution; the middle block always has it.
+        resolution: height and width of an image in pixels, divisible by 2 ** (levels - 1).
+        channels: 1 or 3 colour channels.
+        block_out_channels: width of each level, full resolution first; divisible by `norm_num_groups`.
+        layers_per_block: residual blocks per level.
+        attention_levels: levels with self-attention, 0 is full resolution; the middle block always has it.
+        norm_num_groups: groups of each group normalisation.
+        dropout: probability, in the residual blocks.
     Raises:
-        ValueError: a combination that the network cannot compute.
+        ValueError: the network cannot compute this combination.
     """
     check_network(resolution, block_out_channels, attention_levels, norm_num_groups)
     attends = [level in attention_levels for level in range(len(block_out_channels))]
@@ -39,14 +45,13 @@ def build_unet(
         up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
         norm_num_groups=norm_num_groups,
         dropout=dropout,
-        # The paper's, where UNet2DModel's defaults are others; as in google/ddpm-cifar10-32.
+        # The paper's settings, as in google/ddpm-cifar10-32; the defaults of UNet2DModel are others.
         attention_head_dim=None,
         flip_sin_to_cos=False,
         freq_shift=1,
         norm_eps=1e-6,
         downsample_padding=0,
     )
-    # eps_hat = 0 at first, as in the authors' code: the loss starts at E|eps|^2 = 1, a free check of the whole path.
-    nn.init.zeros_(unet.conv_out.weight)
-    nn.init.zeros_(unet.conv_out.bias)
+    for parameter in unet.conv_out.parameters():
+        nn.init.zeros_(parameter)
     return unet

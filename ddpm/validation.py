@@ -1,4 +1,4 @@
-"""val_loss: epsilon-MSE on held-out images with frozen images, timesteps and noise."""
+"""val_loss: the epsilon-MSE on held-out images, with frozen images, timesteps and noise."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from ddpm.engine import Engine
 
 
 class Validation:
-    """The same (x_0, t, eps) at every call and in every run of one dataset, so that values compare between both.
+    """A fixed set of triples (x_0, t, eps) on which networks are compared.
+
+    It depends on the dataset only, and not on the seed of the run. So values can be compared between the steps of a run
+    and between the runs of one dataset.
 
     Args:
-        images: (N, C, H, W) uint8, held out; met in turn until there are `count` triples.
+        images: (N, C, H, W) uint8, the held-out images; they repeat in shuffled order until there are `count` triples.
         scheduler: the DDPMScheduler of training.
-        rank, world: this process computes every `world`-th batch.
+        count: number of triples, over all processes.
+        batch_size: triples per call of the network.
+        rank, world: the number of this process and of all processes; it computes every `world`-th batch.
     """
 
     def __init__(
         self, images: np.ndarray, scheduler, count: int, *, batch_size: int = 128, rank: int = 0, world: int = 1
     ):
-        draw = generator(0, Purpose.VALIDATION)  # not of the run's seed
+        draw = generator(0, Purpose.VALIDATION)  # seed 0 whatever the seed of the run
         order = np.concatenate([draw.permutation(len(images)) for _ in range(-(-count // len(images)))])[:count]
         strata = (draw.permutation(count) + draw.random(count)) / count
         t = (strata * scheduler.config.num_train_timesteps).astype(np.int64)
@@ -42,17 +47,22 @@ class Validation:
 
     @torch.no_grad()
     def squared_error(self, unet, device: torch.device | str = "cpu") -> Tensor:
-        """Sum over this process's triples of the mean squared error per dimension: () float64 on the CPU.
+        """The squared error |eps - eps_theta|^2, averaged over dimensions and summed over this process's triples.
 
-        val_loss is the sum over all processes, divided by `count`. The network runs in eval mode and float32.
+        val_loss is this sum over all processes, divided by `count`. The network computes in eval mode and float32.
+
+        Args:
+            unet: a UNet2DModel on `device`.
+        Returns:
+            () float64 on the CPU.
         """
         eps_theta, total = Engine(unet, self.scheduler, device), torch.zeros((), dtype=torch.float64)
         was_training = unet.training
         unet.eval()
         for pixels, t, eps in self.batches:
             x0, t, eps = to_float(pixels, device), t.to(device), eps.to(device)
-            xt = self.scheduler.add_noise(x0, eps, t)
+            xt = self.scheduler.add_noise(x0, eps, t)  # Eq. 4
             errors = (eps_theta(xt, t) - eps).square().mean(dim=(1, 2, 3))
-            total += errors.cpu().double().sum()  # some devices have no float64
+            total += errors.cpu().double().sum()  # on the CPU, since some devices have no float64
         unet.train(was_training)
         return total

@@ -14,9 +14,10 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.models.upsampling import Upsample2D
 
-from ddpm import compiled
+from ddpm import openvino_backend
 from ddpm.compiled import Compiled
 from ddpm.engine import Engine
+from ddpm.openvino_backend import Doubled, OpenVINO, rewritten
 from ddpm.unet import build_unet
 
 # Not by importing it: that would wake its telemetry.
@@ -57,22 +58,48 @@ def expected(unet, xt, t):
         return unet(xt, t).sample
 
 
-def is_compiled(fast, count):
-    return all(key in fast._networks for _, key in fast._plan(count))
+def is_compiled(fast, unet, count):
+    """Whether a batch of so many images is computed without PyTorch's network."""
+    calls = []
+    hook = unet.register_forward_pre_hook(lambda *args: calls.append(args))
+    try:
+        fast(*ask(unet, count))
+    finally:
+        hook.remove()
+    return not calls
+
+
+class Changed(OpenVINO):
+    """OpenVINO with requests that a test changes."""
+
+    def __init__(self, unet, change):
+        super().__init__(unet)
+        self.change = change
+
+    def compile(self, model, key):
+        requests = super().compile(model, key)
+        for request in requests:
+            self.change(request)
+        return requests
+
+
+def before_start(request, act):
+    """Have a request do something else first."""
+    start = request.start
+    request.start = lambda: (act(request), start())
+
+
+def on_fire(*args):
+    raise RuntimeError("the chip is on fire\nat length")
 
 
 @pytest.mark.parametrize(("channels", "threads"), [(1, 1), (1, 3), (3, 2)])
 def test_equals_pytorch_at_any_batch_size(channels, threads):
     unet = network(channels)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        fast = Compiled(unet)
-    finally:
-        torch.set_num_threads(before)
+    fast = Compiled(unet, OpenVINO(unet, threads))
     for count in (1, 2, 13, 64):
         fast.prepare(count, wait=True)
-        assert is_compiled(fast, count)
+        assert is_compiled(fast, unet, count)
         xt, t = ask(unet, count)
         torch.testing.assert_close(fast(xt, t), expected(unet, xt, t), rtol=0, atol=1e-5)
     # Neither memory layout nor who asks matters.
@@ -93,50 +120,50 @@ def test_doubling_and_its_convolution_are_one_transposed_convolution(conv):
     layer = Upsample2D(3, use_conv=True, out_channels=5, **conv)
     x = torch.randn(2, 3, 6, 4)
     with torch.no_grad():
-        torch.testing.assert_close(compiled.Doubled(layer)(x), layer(x), rtol=0, atol=2e-6)
+        torch.testing.assert_close(Doubled(layer)(x), layer(x), rtol=0, atol=2e-6)
     others = [
         Upsample2D(3),
         Upsample2D(3, use_conv_transpose=True),
         Upsample2D(3, use_conv=True, kernel_size=1, padding=0),
     ]
-    assert [compiled.Doubled.fits(other) for other in [layer, *others]] == [True, False, False, False]
+    assert [Doubled.fits(other) for other in [layer, *others]] == [True, False, False, False]
 
 
 def test_a_rewritten_network_is_the_same_function_and_leaves_the_old_one_alone(unet):
     before = {name: type(layer) for name, layer in unet.named_modules()}
-    new = compiled.rewritten(unet)
-    assert any(isinstance(layer, compiled.Doubled) for layer in new.modules())
+    new = rewritten(unet)
+    assert any(isinstance(layer, Doubled) for layer in new.modules())
     xt, t = ask(unet, 3)
     torch.testing.assert_close(expected(new, xt, t), expected(unet, xt, t), rtol=0, atol=1e-5)
     assert {name: type(layer) for name, layer in unet.named_modules()} == before
     assert new.conv_in.weight is unet.conv_in.weight, "held in memory twice"
 
 
-def test_a_network_that_forgets_t_is_found_out_whatever_the_batch(unet, cache, monkeypatch):
+def test_a_network_that_forgets_t_is_found_out_whatever_the_batch(unet, cache):
     """As one traced with a fixed t would."""
-    infer = compiled._infer
-    monkeypatch.setattr(
-        compiled, "_infer", lambda plan, networks, xt, t: infer(plan, networks, xt, torch.zeros_like(t))
-    )
-    fast = Compiled(unet)
+    forgetful = Changed(unet, lambda request: before_start(request, lambda r: r.t.fill(0)))
+    fast = Compiled(unet, forgetful)
     fast.prepare(1, wait=True)
-    assert not is_compiled(fast, 1)
+    assert not is_compiled(fast, unet, 1)
 
 
-def test_what_was_given_up_while_more_was_compiled_stays_so(unet, monkeypatch):
-    fast = Compiled(unet)
+def test_what_was_given_up_while_more_was_compiled_stays_so(unet):
+    """While the network for 8 images is compiled, the one for a single image fails."""
+    made = []
+
+    def fail_from_the_second_size_on(request):
+        made.append(request)
+        if len(made) > 1:
+            made[0].start = on_fire
+            fast(*ask(unet, 1))
+
+    fast = Compiled(unet, Changed(unet, fail_from_the_second_size_on))
     fast.prepare(1, wait=True)
-    make = Compiled._requests
-
-    def meanwhile(self, *args):
-        made = make(self, *args)
-        self._give_up(RuntimeError("the chip is on fire"))
-        return made
-
-    monkeypatch.setattr(Compiled, "_requests", meanwhile)
+    assert is_compiled(fast, unet, 1)
     fast.prepare(8, wait=True)
-    assert not is_compiled(fast, 1)
-    assert not is_compiled(fast, 8)
+    assert len(made) > 1
+    assert not is_compiled(fast, unet, 1)
+    assert not is_compiled(fast, unet, 8)
 
 
 def test_what_is_no_batch_of_its_images_goes_to_pytorch(unet):
@@ -146,7 +173,7 @@ def test_what_is_no_batch_of_its_images_goes_to_pytorch(unet):
     assert fast(xt.double().float(), t).shape == xt.shape
     with pytest.raises(RuntimeError):
         fast(xt[:, :, :6], t[:1].expand(3))
-    assert is_compiled(fast, 2), "one wrong input costs everybody the fast way"
+    assert is_compiled(fast, unet, 2), "one wrong input costs everybody the fast way"
 
 
 def test_after_its_end_nothing_is_begun_and_pytorch_computes(unet):
@@ -155,20 +182,21 @@ def test_after_its_end_nothing_is_begun_and_pytorch_computes(unet):
     fast.prepare(2, wait=True)
     xt, t = ask(unet, 2)
     assert torch.equal(fast(xt, t), expected(unet, xt, t))
-    assert not is_compiled(fast, 2)
+    assert not is_compiled(fast, unet, 2)
 
 
-def test_an_embedding_for_each_of_few_timesteps(cache, monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # so that four images are one request
+def test_an_embedding_for_each_of_few_timesteps(cache):
     torch.manual_seed(0)
     options = {"time_embedding_type": "learned", "num_train_timesteps": 40, "norm_num_groups": 4}
     blocks = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
     unet = UNet2DModel(8, 1, 1, layers_per_block=1, **options, **blocks).eval().requires_grad_(False)
-    fast = Compiled(unet)
+    fast = Compiled(unet, OpenVINO(unet, threads=1))  # so that four images are one request
     fast.prepare(4, wait=True)
-    assert is_compiled(fast, 4)
     xt, t = ask(unet, 4)[0], torch.tensor([0, 1, 38, 39])
-    torch.testing.assert_close(fast(xt, t), expected(unet, xt, t), rtol=0, atol=1e-5)
+    hook = unet.register_forward_pre_hook(lambda *args: pytest.fail("PyTorch computed"))
+    answer = fast(xt, t)
+    hook.remove()
+    torch.testing.assert_close(answer, expected(unet, xt, t), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
@@ -180,43 +208,80 @@ def test_engine_is_the_same_function_with_it(unet, prediction_type):
     torch.testing.assert_close(fast(xt, t), Engine(unet, scheduler)(xt, t), rtol=0, atol=2e-5)
 
 
-def test_nothing_waits_for_it(unet, monkeypatch):
+class Slow(OpenVINO):
+    """Compiles nothing before it may."""
+
+    def __init__(self, unet):
+        super().__init__(unet)
+        self.begun, self.may_go = threading.Event(), threading.Event()
+
+    def requests(self, key):
+        self.begun.set()
+        assert self.may_go.wait(60)
+        return super().requests(key)
+
+
+def test_nothing_waits_for_it(unet):
     """While it is made, PyTorch answers; that begins by itself where calls have taken long."""
-    may_go, load = threading.Event(), Compiled._load
-    monkeypatch.setattr(Compiled, "_load", lambda *args: may_go.wait(60) and load(*args))
-    fast = Compiled(unet)
     xt, t = ask(unet, 2)
+    patient, slow = Slow(unet), Slow(unet)
+    fast = Compiled(unet, patient, worth_s=60)
     assert torch.equal(fast(xt, t), expected(unet, xt, t))
-    assert not fast._asked, "converted for the sake of one call"
-    monkeypatch.setattr(compiled, "WORTH_S", 0)
+    assert not patient.begun.wait(0.2), "converted for the sake of one call"
+    fast = Compiled(unet, slow, worth_s=0)
     assert torch.equal(fast(xt, t), expected(unet, xt, t))
-    assert fast._asked
+    assert slow.begun.wait(60)
     assert torch.equal(fast(xt, t), expected(unet, xt, t)), "it was waited for"
-    may_go.set()
+    slow.may_go.set()
     fast.prepare(2, wait=True)
-    assert is_compiled(fast, 2)
+    assert is_compiled(fast, unet, 2)
+
+
+class Broken(OpenVINO):
+    """Fails at one step."""
+
+    def __init__(self, unet, step):
+        super().__init__(unet)
+        self.step, self.made = step, []
+
+    def convert(self):
+        return on_fire() if self.step == "convert" else super().convert()
+
+    def compile(self, model, key):
+        if self.step == "compile":
+            on_fire()
+        requests = super().compile(model, key)
+        self.made += requests
+        if self.step == "wrong":
+            for request in requests:
+                self.add_to_output(request)
+        return requests
+
+    @staticmethod
+    def add_to_output(request):
+        wait = request.wait
+
+        def wrong():
+            wait()
+            request.out += 0.1
+
+        request.wait = wrong
 
 
 @pytest.mark.parametrize("why", ["not installed", "convert", "compile", "infer", "wrong"])
 def test_pytorch_computes_where_it_fails(unet, tmp_path, monkeypatch, caplog, why):
-
-    def fail(*args):
-        raise RuntimeError("the chip is on fire\nat length")
-
     if why in ("convert", "compile", "wrong"):
         monkeypatch.setenv("DDPM_CACHE", str(tmp_path))
     if why == "not installed":
-        monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
-    elif why in ("convert", "compile"):
-        monkeypatch.setattr(Compiled, {"convert": "_convert", "compile": "_requests"}[why], fail)
-    elif why == "wrong":
-        infer = compiled._infer
-        monkeypatch.setattr(compiled, "_infer", lambda *args: infer(*args) + 0.1)
-    fast = Compiled(unet)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    backend = Broken(unet, why)
+    fast = Compiled(unet, backend)
     with caplog.at_level(logging.WARNING):
         fast.prepare(1, 3, wait=True)
+        assert bool(backend.made) == (why in ("infer", "wrong"))
         if why == "infer":
-            monkeypatch.setattr(compiled, "_infer", fail)
+            for request in backend.made:
+                request.start = on_fire
         for _ in range(2):
             xt, t = ask(unet, 3)
             assert torch.equal(fast(xt, t), expected(unet, xt, t))
@@ -224,22 +289,32 @@ def test_pytorch_computes_where_it_fails(unet, tmp_path, monkeypatch, caplog, wh
     assert "\n" not in "".join(caplog.messages)
 
 
-def test_a_converted_network_is_kept_for_the_next_start(unet, cache, monkeypatch):
+class Counting(OpenVINO):
+    """Notes when it converts."""
+
+    def __init__(self, unet):
+        super().__init__(unet)
+        self.conversions = 0
+
+    def convert(self):
+        self.conversions += 1
+        return super().convert()
+
+
+def test_a_converted_network_is_kept_for_the_next_start(unet, cache):
     Compiled(unet).prepare(1, wait=True)
     (folder,) = cache.iterdir()
-    converted = []
-    convert = Compiled._convert
-    monkeypatch.setattr(Compiled, "_convert", lambda *args: converted.append(1) or convert(*args))
 
-    def start(unet):
-        fast = Compiled(unet)
+    def conversions_of_a_start(unet):
+        backend = Counting(unet)
+        fast = Compiled(unet, backend)
         fast.prepare(1, wait=True)
         xt, t = ask(unet, 1)
         torch.testing.assert_close(fast(xt, t), expected(unet, xt, t), rtol=0, atol=1e-5)
-        assert is_compiled(fast, 1)
+        assert is_compiled(fast, unet, 1)
+        return backend.conversions
 
-    start(unet)
-    assert not converted
+    assert not conversions_of_a_start(unet)
     # Half a file, and one that can be read but holds other numbers.
     weights = folder / "network.bin"
     for damage in (
@@ -247,18 +322,13 @@ def test_a_converted_network_is_kept_for_the_next_start(unet, cache, monkeypatch
         lambda: weights.write_bytes(weights.read_bytes()[::-1]),
     ):
         damage()
-        converted.clear()
-        start(unet)
-        assert converted, "computed with damaged files"
-        converted.clear()
-        start(unet)
-        assert not converted, "not mended"
+        assert conversions_of_a_start(unet), "computed with damaged files"
+        assert not conversions_of_a_start(unet), "not mended"
     # Other weights are another network; and no more than KEPT stay.
-    for i in range(compiled.KEPT):
+    for i in range(openvino_backend.KEPT):
         (cache / f"openvino-{i}").mkdir()
-    start(network(seed=1))
-    assert converted
-    assert len(list(cache.iterdir())) == compiled.KEPT
+    assert conversions_of_a_start(network(seed=1))
+    assert len(list(cache.iterdir())) == openvino_backend.KEPT
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_next_conversion(unet, tmp_path, monkeypatch):
@@ -266,7 +336,7 @@ def test_a_folder_that_cannot_be_written_costs_only_the_next_conversion(unet, tm
     monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "file" / "cache"))
     fast = Compiled(unet)
     fast.prepare(1, wait=True)
-    assert is_compiled(fast, 1)
+    assert is_compiled(fast, unet, 1)
 
 
 START = """
@@ -278,7 +348,7 @@ unet = network()
 fast = Compiled(unet)
 fast.prepare(1, 8, wait=True)
 xt, t = ask(unet, 8)
-assert is_compiled(fast, 8)
+assert is_compiled(fast, unet, 8)
 torch.testing.assert_close(fast(xt, t), expected(unet, xt, t), rtol=0, atol=1e-5)
 assert not attempts, attempts
 assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]

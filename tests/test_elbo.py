@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from formulas import linear_schedule
 from scipy.stats import norm
 
 from ddpm.elbo import discretized_gaussian_log_likelihood, elbo_terms, prior_bits, terms_at
@@ -29,7 +30,7 @@ def pixels(*shape, seed=0):
 )
 def test_prior_term_golden(second_moment, bits):
     x0 = torch.full((1, 1, 4, 4), second_moment**0.5, dtype=torch.float64)
-    assert prior_bits(NoiseSchedule.linear(), x0).item() == pytest.approx(bits, rel=1e-4)
+    assert prior_bits(linear_schedule(), x0).item() == pytest.approx(bits, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_prior_term_golden(second_moment, bits):
 )
 def test_sum_of_the_predictor_of_no_noise_golden(variance_type, offset_bits, total_bits):
     """With eps_hat = 0 and E eps^2 = 1 the KL terms sum to the sum of the weights, and the offset of fixed_large."""
-    schedule = NoiseSchedule.linear(variance_type=variance_type)
+    schedule = linear_schedule(variance_type=variance_type)
     x0 = pixels(1, 1, 8, 8)
     noise = torch.randn(1000, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     noise /= noise.square().mean(dim=(1, 2, 3, 4), keepdim=True).sqrt()
@@ -54,7 +55,7 @@ def offsets(schedule):
 
 
 def test_weights_and_offsets_golden():
-    small, large = (NoiseSchedule.linear(variance_type=v) for v in ("fixed_small", "fixed_large"))
+    small, large = (linear_schedule(variance_type=v) for v in ("fixed_small", "fixed_large"))
     at = [1, 2, 9, 99, 249, 499, 999]
     golden = [0.86514312, 0.45877032, 0.1247016, 0.01481208, 0.00775199, 0.00794665, 0.01472198]
     assert (small.kl_weight[at] / LN2).tolist() == pytest.approx(golden, rel=1e-6)
@@ -68,7 +69,7 @@ def test_weights_and_offsets_golden():
 @pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large"])
 def test_kl_is_weight_times_mse_plus_offset(variance_type):
     """Eq. 12: what L_simple drops is the weight alone. Clipping off, as it lowers the KL below it."""
-    schedule = NoiseSchedule.linear(variance_type=variance_type)
+    schedule = linear_schedule(variance_type=variance_type)
     torch.manual_seed(0)
     unet = build_unet(8, 1, (8, 16), norm_num_groups=4)
     torch.nn.init.normal_(unet.conv_out.weight, std=0.2)
@@ -126,7 +127,7 @@ def test_kl_by_numerical_integration(t, variance_type):
 @pytest.mark.parametrize("clip_denoised", [True, False])
 def test_reconstruction_is_the_mass_of_the_pixels_bin(clip_denoised):
     """Against scipy's normal distribution; the authors' tanh is within 2e-4 of it."""
-    schedule = NoiseSchedule.linear()
+    schedule = linear_schedule()
     sigma = math.sqrt(5.4531877e-5)
     x0 = torch.tensor([0, 1, 100, 254, 255]).float().reshape(-1, 1, 1, 1) / 127.5 - 1
     eps = torch.tensor([0.3, -0.5, 0.2, 0.9, 0.4]).reshape(-1, 1, 1, 1)
@@ -149,7 +150,7 @@ def test_reconstruction_masses_sum_to_one():
 @pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large"])
 def test_unit_gaussian_data_have_an_analytic_bound(variance_type):
     """For x_0 from N(0, I) the best network is sqrt(1 - ab_t) x_t; then MSE_t = ab_t and KL_t = w_t ab_t + offset."""
-    schedule = NoiseSchedule.linear(variance_type=variance_type)
+    schedule = linear_schedule(variance_type=variance_type)
     draw = torch.Generator().manual_seed(0)
     n = 20_000
     for t in (1, 10, 100, 500, 999):
@@ -166,7 +167,7 @@ def test_unit_gaussian_data_have_an_analytic_bound(variance_type):
 
 
 def test_batches_do_not_change_the_result():
-    schedule = NoiseSchedule.linear(40)
+    schedule = linear_schedule(40)
     x0 = pixels(3, 1, 4, 4)
     noise = torch.randn(40, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     calls = []
@@ -203,4 +204,4 @@ def test_batches_do_not_change_the_result():
 )
 def test_bad_input_is_named(x0, noise, message):
     with pytest.raises(ValueError, match=message):
-        elbo_terms(zero, NoiseSchedule.linear(40), x0, noise)
+        elbo_terms(zero, linear_schedule(40), x0, noise)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, DPMSolverMultistepScheduler
 from diffusers.utils.torch_utils import randn_tensor
+from formulas import velocity
 
 from ddpm.engine import Engine
 from ddpm.sampling import SAMPLERS, generators, normal, reverse_process, sample, timesteps_for
@@ -228,7 +229,7 @@ def test_engine_turns_every_prediction_into_noise(prediction_type):
     generator = torch.Generator().manual_seed(0)
     x0, eps = (torch.randn(4, 1, 4, 4, generator=generator) for _ in range(2))
     t = torch.tensor([5, 100, 500, 900])
-    output = x0 if prediction_type == "sample" else schedule.velocity(x0, eps, t)
+    output = x0 if prediction_type == "sample" else velocity(schedule, x0, eps, t)
 
     class Perfect:
         def __call__(self, xt, t):

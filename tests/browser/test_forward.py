@@ -4,11 +4,10 @@ import io
 
 import numpy as np
 from diffusers import DDPMScheduler
+from formulas import linear_schedule, snr
 from harness import draw
 from PIL import Image
 from playwright.sync_api import expect
-
-from ddpm.schedule import NoiseSchedule
 
 X0, XT, EPS = (f'#forward [data-object="{name}"] canvas' for name in ("x0", "xt", "eps"))
 
@@ -45,7 +44,7 @@ def test_t_goes_from_the_picture_to_noise_without_a_request(same):
 
 def test_the_read_out_is_that_of_the_schedule(same):
     page = same.back()
-    schedule = NoiseSchedule.linear(1000)
+    schedule = linear_schedule(1000)
     for t in (1, 500, 1000):
         same.move("forward", t)
         assert page.locator("#forward .t-now").inner_text() == str(t)
@@ -53,7 +52,7 @@ def test_the_read_out_is_that_of_the_schedule(same):
             schedule.alpha_bar[t - 1].item(), 5
         ) or (abs(float(page.locator("#forward .ab-now").inner_text()) - schedule.alpha_bar[t - 1].item()) < 6e-5)
         decibel = page.locator("#forward .snr-now").inner_text().replace("\u2212", "-").removesuffix(" dB")
-        assert abs(float(decibel) - 10 * np.log10(schedule.snr[t - 1].item())) < 0.051
+        assert abs(float(decibel) - 10 * np.log10(snr(schedule)[t - 1].item())) < 0.051
         weight = float(page.locator("#forward .signal").inner_text())
         assert abs(weight - schedule.alpha_bar[t - 1].item() ** 0.5) < 6e-4
 

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from formulas import velocity
 from harness import Visit, draw
 from playwright.sync_api import expect
 
@@ -65,7 +66,7 @@ def test_the_pictures_are_those_of_the_network(same, model):
     assert np.abs(shown - ((x0_hat + 1) * 127.5).clamp(0, 255).flatten().numpy()).max() <= 1
     figures = {"eps": (eps_hat, eps), "x0": (x0_hat, x0)}
     figures["mu"] = tuple(checkpoint.schedule.posterior_mean(x, xt, at) for x in (x0_hat, x0))
-    figures["v"] = tuple(checkpoint.schedule.velocity(*pair, at) for pair in ((x0_hat, eps_hat), (x0, eps)))
+    figures["v"] = tuple(velocity(checkpoint.schedule, *pair, at) for pair in ((x0_hat, eps_hat), (x0, eps)))
     for reading, (guess, truth) in figures.items():
         page.locator(f'#noise .switch [data-value="{reading}"]').click()
         expect(page.locator(f'#noise .switch [data-value="{reading}"]')).to_have_attribute("aria-pressed", "true")

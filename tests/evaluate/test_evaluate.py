@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from formulas import linear_schedule
 from launch import ROOT, launch
 from PIL import Image
 from scipy import linalg
@@ -20,7 +21,6 @@ from tiny import command
 from ddpm import checkpoint, data, draws
 from ddpm.elbo import elbo_estimate, elbo_terms
 from ddpm.evaluate import quality
-from ddpm.schedule import NoiseSchedule
 from ddpm.training.folder import claim
 from ddpm.unet import build_unet
 
@@ -181,7 +181,7 @@ def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
 
 
 def test_estimate_from_a_subset_is_unbiased_and_close():
-    schedule = NoiseSchedule.linear(200, 5e-4, 0.1)
+    schedule = linear_schedule(200, 5e-4, 0.1)
     x0 = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 1, 4, 4))).float() / 127.5 - 1
 
     def eps_theta(xt, t):  # the best one for data from N(0, I): terms that fall off as a trained network's do

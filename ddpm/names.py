@@ -1,0 +1,24 @@
+"""The names and bounds that options, model files, the mathematics and the page share. Importing this loads nothing."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+PredictionType = Literal["epsilon", "sample", "v_prediction"]
+"""What a network predicts, in diffusers' words: the noise, x_0, or the velocity v of Salimans & Ho 2022."""
+
+VarianceType = Literal["fixed_small", "fixed_large"]
+"""The variance sigma_t^2 of the reverse process (section 3.2): beta-tilde_t or beta_t."""
+
+Sampler = Literal["ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++"]
+"""How images are drawn. "ddpm" is ancestral sampling (Algorithm 2) with the model's own variance."""
+
+PREDICTION_TYPES: tuple[str, ...] = get_args(PredictionType)
+VARIANCE_TYPES: tuple[str, ...] = get_args(VarianceType)
+SAMPLERS: tuple[str, ...] = get_args(Sampler)
+
+MAX_RESOLUTION = 1024
+"""The largest height and width of an image, in pixels."""
+
+MAX_TIMESTEPS = 10_000
+"""The largest T."""
