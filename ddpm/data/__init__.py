@@ -1,0 +1,18 @@
+"""Images of any source, prepared once as a uint8 memory map.
+
+A source is scikit-learn's digits, a dataset on the Hub, or a folder (parquet files, or images, nested or flat).
+
+    options.py     what decides the prepared pixels
+    sources.py     what a source is, whether its content has changed, and which splits are used
+    folders.py     folders of image files
+    tables.py      datasets that the `datasets` library reads, local or on the Hub
+    decoding.py    one encoded image to pixels
+    preparing.py   from a source to files in the cache
+    images.py      the prepared images, and how they become tensors
+"""
+
+from ddpm.data.images import Images, resident, take, to_float
+from ddpm.data.options import DataOptions
+from ddpm.data.preparing import prepare
+
+__all__ = ["DataOptions", "Images", "prepare", "resident", "take", "to_float"]

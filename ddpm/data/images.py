@@ -1,0 +1,95 @@
+"""The prepared images, and how they become tensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RESIDENT_SHARE = 0.25  # of a GPU's free memory that the training images may take
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Prepared images.
+
+    Attributes:
+        train, eval: (N, C, H, W) uint8 memory maps, for training and held out.
+        fingerprint: a digest of all pixels, in hexadecimal.
+        train_labels, eval_labels: (N,) int64, -1 for an image without a label; None if no image of the split has one.
+            Only evaluation reads them.
+        notes: what was chosen and what was left out, in sentences for the log.
+        source: "digits", "folder" or "hub".
+        eval_split: the name of the split that `eval` is; None if it was held out of the training split.
+    """
+
+    train: np.ndarray
+    eval: np.ndarray
+    fingerprint: str
+    train_labels: np.ndarray | None = None
+    eval_labels: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+    source: str | None = None
+    eval_split: str | None = None
+
+    @classmethod
+    def open(cls, folder: Path) -> Images:
+        """The images in a folder that was prepared completely.
+
+        Raises:
+            OSError: a file is missing.
+        """
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        splits = {}
+        for split in ("train", "eval"):
+            shape = (meta[f"num_{split}"], meta["channels"], meta["resolution"], meta["resolution"])
+            splits[split] = np.memmap(folder / f"{split}.u8", np.uint8, mode="r", shape=shape)
+            if split in meta["labelled"]:
+                splits[f"{split}_labels"] = np.fromfile(folder / f"{split}.labels", np.int64)
+        about = {name: meta[name] for name in ("fingerprint", "notes", "eval_split")}
+        return cls(**splits, **about, source=meta["source"]["kind"])
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return self.train.shape[1]
+
+    @property
+    def resolution(self) -> int:
+        """Height and width in pixels."""
+        return self.train.shape[2]
+
+
+def to_float(pixels: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 pixels to float32 x_0 in [-1, 1] on `device`, of the same shape.
+
+    The values are exactly pixel / 127.5 - 1: the bins of L_0 rely on that (Eq. 13).
+    """
+    if isinstance(pixels, np.ndarray):
+        pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+    return pixels.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
+
+
+def resident(pixels: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
+    """The images in a GPU's memory, if they take at most RESIDENT_SHARE of what is free there; otherwise unchanged.
+
+    Args:
+        pixels: (N, C, H, W) uint8.
+    """
+    if device.type != "cuda" or pixels.nbytes > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return pixels
+    moved = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
+    for first in range(0, len(pixels), 4096):  # so that the memory map is never in memory as a whole
+        moved[first : first + 4096] = torch.from_numpy(np.array(pixels[first : first + 4096]))
+    return moved
+
+
+def take(pixels: np.ndarray | Tensor, index: np.ndarray) -> np.ndarray | Tensor:
+    """The images at (B,) int64 `index` of what `resident` returned, (B, C, H, W) uint8 in the same place."""
+    if isinstance(pixels, Tensor):
+        return pixels[torch.from_numpy(index).to(pixels.device, non_blocking=True)]
+    return pixels[index]

@@ -1,0 +1,19 @@
+"""What decides the prepared pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The options of a dataset: train.py's flags of the same names."""
+
+    dataset_name: str = "digits"
+    dataset_config_name: str | None = None
+    revision: str | None = None
+    image_column: str | None = None
+    train_split: str | None = None
+    eval_split: str | None = None
+    resolution: int | None = None
+    channels: int | None = None

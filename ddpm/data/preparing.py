@@ -1,0 +1,252 @@
+"""From a source to files in the cache: train.u8, eval.u8, their labels, and meta.json.
+
+Decoding takes bounded memory. The folder is named after a digest of the source and the options, and it appears by one
+rename, so an interrupted preparation is never mistaken for a finished one. A lock lets the first of several processes
+prepare while the others wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import tempfile
+from array import array
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm.data.decoding import Decoded, Encoded, NotSquareError, decode
+from ddpm.data.images import Images
+from ddpm.data.options import DataOptions
+from ddpm.data.sources import Rows, identify, open_splits
+from ddpm.draws import Purpose, generator
+from ddpm.errors import first_line
+from ddpm.files import cache_folder
+
+FORMAT = 4  # of the prepared files; raise it when what is written changes
+HELD_OUT_OF = 20  # without a held-out split, one of so many training images is held out: 5 %
+CHUNK = 64  # images that are decoded at a time; photographs are large before they are resized
+
+
+def prepare(options: DataOptions, progress: bool = False) -> Images:
+    """The images of `options`. They are prepared if that was not done before.
+
+    Args:
+        progress: show a progress bar.
+    Raises:
+        ValueError: one line that says what is wrong with the source or the options, and what would be right.
+    """
+    from filelock import FileLock
+
+    source = identify(options)
+    key = hashlib.sha256(json.dumps([FORMAT, vars(options), source], sort_keys=True).encode()).hexdigest()[:24]
+    folder = cache_folder() / key
+    try:
+        if not (folder / "meta.json").is_file():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_suffix(".lock")):
+                if not (folder / "meta.json").is_file():
+                    _prepare_into(folder, options, source, progress)
+        return Images.open(folder)
+    except OSError as error:
+        raise ValueError(
+            f"cannot prepare {options.dataset_name!r} in {folder.parent}: {error}; is the disk full?"
+        ) from error
+
+
+class _ColourFoundError(Exception):
+    """A colour image came after grayscale ones: everything must be prepared again, with three channels."""
+
+
+class _Decoder:
+    """Decodes rows, and makes sure that all images have one size and one number of channels.
+
+    Attributes:
+        channels, resolution: of the images so far; None before the first one, unless the options give them.
+        total: rows so far.
+        broken: one line for each image that cannot be decoded.
+    """
+
+    def __init__(self, options: DataOptions, channels: int | None, pool: ThreadPoolExecutor) -> None:
+        self.channels, self.resolution = channels, options.resolution
+        self.total, self.broken = 0, []
+        self._options, self._pool = options, pool
+
+    def images(self, rows: Rows) -> Iterator[tuple[bytes, int | None]]:
+        """(C, H, W) bytes and the label of each image that can be decoded, in order.
+
+        Raises:
+            ValueError: the images do not have one size.
+            _ColourFoundError: see there.
+        """
+        rows, start = iter(rows), 0
+        while chunk := list(itertools.islice(rows, CHUNK)):
+            results = self._pool.map(self._attempt, [row for row, _ in chunk])
+            for index, ((row, label), result) in enumerate(zip(chunk, results, strict=True), start):
+                self.total += 1
+                if isinstance(result, NotSquareError):
+                    raise ValueError(
+                        f"{_name(row, index)} is {result.size}, not square: pass --resolution to crop and resize"
+                    )
+                if isinstance(result, Exception):
+                    self.broken.append(f"{_name(row, index)}: {first_line(result)}")
+                else:
+                    yield self._uniform(row, index, *result), label
+            start += len(chunk)
+
+    def _attempt(self, row: Encoded) -> Decoded | Exception:
+        try:
+            return decode(row, self.channels, self._options.resolution)
+        except Exception as error:  # for damaged files Pillow raises exceptions of many kinds
+            return error
+
+    def _uniform(self, row: Encoded, index: int, pixels: np.ndarray, colour: bool) -> bytes:
+        """(H, W, C) pixels as (C, H, W) bytes, with as many channels as all images have."""
+        height, width, channels = pixels.shape
+        if self.channels is None:
+            self.channels = channels
+        if colour and self.channels == 1 and self._options.channels is None:
+            raise _ColourFoundError
+        if channels < self.channels:  # a grayscale image among colour ones
+            pixels = np.repeat(pixels, self.channels, axis=2)
+        if self.resolution is None:
+            self.resolution = height
+        if height != self.resolution:
+            raise ValueError(
+                f"images of mixed sizes: {_name(row, index)} is {width}x{height}, earlier ones are "
+                f"{self.resolution}x{self.resolution}: pass --resolution"
+            )
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1)).tobytes()
+
+
+def _name(row: Encoded, index: int) -> str:
+    """What messages call an image."""
+    path = row.get("path") if isinstance(row, Mapping) else None
+    return f"{path} (row {index})" if path else f"row {index}"
+
+
+class _SplitFile:
+    """The pixels of one split, appended to NAME.u8, and its labels."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name, self.labels = name, array("q")
+        self._folder, self._file = folder, open(folder / f"{name}.u8", "wb")  # noqa: SIM115 - closed in __exit__
+
+    def __enter__(self) -> _SplitFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def append(self, pixels: bytes, label: int | None) -> None:
+        self._file.write(pixels)
+        self.labels.append(-1 if label is None else label)
+
+    def sync(self) -> None:
+        """Return when the pixels are on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def save_labels(self) -> bool:
+        """Write NAME.labels, unless no image has a label; returns whether it did."""
+        if max(self.labels) < 0:
+            return False
+        np.array(self.labels, np.int64).tofile(self._folder / f"{self.name}.labels")
+        return True
+
+
+def _prepare_into(folder: Path, options: DataOptions, source: dict[str, Any], progress: bool) -> None:
+    """Prepare beside `folder`, then rename. The caller holds the lock."""
+    for leftover in folder.parent.glob(f".{folder.name}-*"):  # of a preparation that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        try:
+            _write(temporary, options, source, options.channels, progress)
+        except _ColourFoundError:
+            _write(temporary, options, source, 3, progress)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels: int | None, progress: bool) -> None:
+    """Write all files of a prepared dataset into `folder`.
+
+    Raises:
+        ValueError: there are too few images, or as `_Decoder.images`.
+    """
+    from tqdm import tqdm
+
+    splits = open_splits(options, source)
+    digest = hashlib.sha256()
+    draw = generator(0, Purpose.HELD_OUT)  # seed 0, so that the same images are held out whatever the seed of a run
+    held_out = 0
+    with (
+        _SplitFile(folder, "train") as train,
+        _SplitFile(folder, "eval") as evaluation,
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(desc="preparing images", unit=" images", disable=None if progress else True, delay=1) as bar,
+    ):
+        decoder = _Decoder(options, channels, pool)
+
+        def put(file: _SplitFile, pixels: bytes, label: int | None) -> None:
+            file.append(pixels, label)
+            digest.update(pixels)
+            bar.update()
+
+        for number, (pixels, label) in enumerate(decoder.images(splits.train)):
+            if number % HELD_OUT_OF == 0:
+                held_out = number + int(draw.integers(HELD_OUT_OF))
+            put(evaluation if splits.eval is None and number == held_out else train, pixels, label)
+        for pixels, label in decoder.images(splits.eval or ()):
+            put(evaluation, pixels, label)
+        for file in (train, evaluation):
+            file.sync()
+    _check_counts(options, decoder, len(train), len(evaluation))
+    notes = [splits.note]
+    if decoder.broken:
+        shown = "; ".join(decoder.broken[:3]) + ("; ..." if len(decoder.broken) > 3 else "")
+        notes.append(f"skipped {len(decoder.broken)} of {decoder.total} images that cannot be read: {shown}")
+    meta = {
+        "format": FORMAT,
+        "labelled": [file.name for file in (train, evaluation) if file.save_labels()],
+        "options": vars(options),
+        "source": source,
+        "num_train": len(train),
+        "num_eval": len(evaluation),
+        "channels": decoder.channels,
+        "resolution": decoder.resolution,
+        "fingerprint": digest.hexdigest(),
+        "notes": notes,
+        "eval_split": splits.eval_split,
+    }
+    with open(folder / "meta.json", "w", encoding="utf-8") as file:
+        json.dump(meta, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check_counts(options: DataOptions, decoder: _Decoder, num_train: int, num_eval: int) -> None:
+    """Refuse a dataset with too few images.
+
+    Raises:
+        ValueError: there is no image to train on, or none to hold out.
+    """
+    if not num_train:
+        why = f"; the first: {decoder.broken[0]}" if decoder.broken else ""
+        raise ValueError(f"dataset {options.dataset_name!r}: none of {decoder.total} images is usable{why}")
+    if not num_eval:
+        raise ValueError(
+            f"dataset {options.dataset_name!r}: {num_train} images are too few to hold any out; "
+            f"at least {HELD_OUT_OF} are needed, or an --eval_split"
+        )

@@ -1,0 +1,117 @@
+"""Datasets that the `datasets` library reads: parquet and other tables in a folder, or a dataset on the Hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddpm.data.folders import files_in
+from ddpm.data.options import DataOptions
+from ddpm.errors import first_line
+from ddpm.files import cache_folder
+
+log = logging.getLogger(__name__)
+
+
+def hub_commit(options: DataOptions) -> str:
+    """The commit of a dataset on the Hub; if the Hub is unreachable, the commit that was prepared last.
+
+    Raises:
+        ValueError: there is no such dataset, or the Hub is unreachable and nothing was prepared before.
+    """
+    from huggingface_hub import HfApi
+
+    name = options.dataset_name
+    try:
+        commit = HfApi().dataset_info(name, revision=options.revision, timeout=20).sha
+        if commit:
+            return commit
+        raise ValueError("its answer names no commit")
+    except Exception as error:  # connection, HTTP, offline, malformed answers: the exceptions have no common base
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403, 404) or type(error).__name__ in ("RepositoryNotFoundError", "RevisionNotFoundError"):
+            at = f" at revision {options.revision!r}" if options.revision else ""
+            raise ValueError(
+                f"dataset {name!r}{at}: not on the Hub, or not for this login; check the name, "
+                "`hf auth login` for a private one, or give a local folder"
+            ) from None
+        known = [
+            meta["source"]["commit"]
+            for path in sorted(cache_folder().glob("*/meta.json"), key=lambda p: p.stat().st_mtime)
+            if (meta := json.loads(path.read_text()))["source"].get("id") == name and meta["options"] == vars(options)
+        ]
+        if not known:
+            raise ValueError(f"dataset {name!r}: the Hub cannot be reached ({first_line(error)})") from None
+        log.warning("The Hub cannot be reached; using %s as prepared earlier, at commit %s", name, known[-1])
+        return known[-1]
+
+
+def load_tables(options: DataOptions, source: dict[str, Any]) -> dict[str, Any]:
+    """The splits of a dataset, as the `datasets` library loads them.
+
+    Raises:
+        ValueError: the dataset cannot be read.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        if source["kind"] == "folder":
+            if not files_in(Path(source["path"])):
+                raise ValueError("the folder is empty")
+            # Streaming reads the files in place; otherwise `datasets` would first copy them into its own cache.
+            loaded = datasets.load_dataset(source["path"], options.dataset_config_name, streaming=True)
+        else:
+            loaded = datasets.load_dataset(source["id"], options.dataset_config_name, revision=source["commit"])
+    except Exception as error:  # `datasets` raises whatever its readers raise
+        raise ValueError(f"dataset {options.dataset_name!r} cannot be read: {first_line(error)}") from error
+    assert isinstance(loaded, dict), "several splits, since none was asked for"
+    return {str(name): split for name, split in loaded.items()}
+
+
+def image_column(dataset, options: DataOptions) -> str:
+    """The name of the column that holds the images.
+
+    Raises:
+        ValueError: there is no such column, or there are several and `options` name none.
+    """
+    import datasets
+
+    features = dataset.features or {}
+    columns = list(features) or list(next(iter(dataset.take(1)), {}))
+    if options.image_column:
+        if options.image_column not in columns:
+            raise ValueError(f"--image_column {options.image_column!r}: the columns are {', '.join(columns)}")
+        return options.image_column
+    images = [name for name in columns if isinstance(features.get(name), datasets.Image)]
+    # Parquet files that were written without the Hub's metadata still hold {"bytes", "path"} records.
+    images = images or [name for name in columns if isinstance(features.get(name), dict) and "bytes" in features[name]]
+    if len(images) == 1:
+        return images[0]
+    problem = f"more than one image column ({', '.join(images)})" if images else "no image column"
+    raise ValueError(
+        f"dataset {options.dataset_name!r} has {problem}; its columns are {', '.join(columns)}: pass --image_column"
+    )
+
+
+def label_column(dataset) -> str | None:
+    """The first column of class labels: by its type or, if that is only known to be an integer, by its name."""
+    import datasets
+
+    features = dataset.features or {}
+    typed = [c for c, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    named = [c for c in ("label", "labels") if str(getattr(features.get(c), "dtype", "")).startswith("int")]
+    return next(iter(typed + named), None)
+
+
+def rows_of(dataset, column: str, label: str | None) -> Iterator[tuple[dict[str, Any], int | None]]:
+    """The encoded image and the label of each row, in order."""
+    import datasets
+
+    if isinstance((dataset.features or {}).get(column), datasets.Image):
+        dataset = dataset.cast_column(column, datasets.Image(decode=False))
+    for row in dataset.select_columns([column, label] if label else [column]):
+        yield row[column], row.get(label)
