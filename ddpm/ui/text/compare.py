@@ -22,15 +22,15 @@ PAIRS: dict[str, tuple[str, str]] = {
         "little, and the noise drawn on the way decides the rest.||Why is DPM-Solver++ good with 10 steps? It is a "
         "method of second order: it also uses the guess of the previous step, and so follows the bends of the path, "
         "while DDIM goes straight.||What is counted? A network call is one evaluation for all pictures of a row; the "
-        "calls take nearly all of the time. The seconds are those of the row’s own steps on the server, without "
-        "waiting for other visitors and without sending the frames. The difference is the root mean square between "
-        "finished pictures, with pixels from −1 to 1.",
+        "calls take nearly all of the time. The seconds count the row’s own steps on the server, without the wait for "
+        "other visitors and without the transfer of the frames. The RMS difference compares finished pictures, with "
+        "pixels from −1 to 1.",
         "为什么 DDIM 能保持图像？不加新噪声时，$x_T$ 决定整条路径（它是常微分方程的解），步数少只是走得更粗略。"
-        "加入新噪声时，$x_T$ 决定的很少，其余由途中抽取的噪声决定。"
-        "||为什么 DPM-Solver++ 用 10 步就很好？它是二阶方法：还利用上一步的猜测，能顺着路径转弯，而 DDIM 只走直线。"
-        "||统计的是什么？一次网络调用是对一行全部图像的一次计算，这些调用几乎占去所有时间。"
-        "秒数是这一行自己的步骤在服务器上所用的时间，不含等待其他访客，也不含传输。"
-        "差异是两行最终图像之间的均方根，像素取值从 −1 到 1。",
+        "加入新噪声时，$x_T$ 决定的很少，其余由途中抽取的噪声决定。||为什么 DPM-Solver++ 用 10 步就很好？"
+        "它是二阶方法：还利用上一步的猜测，能顺着路径转弯，而 DDIM 只走直线。||统计的是什么？"
+        "一次网络调用是对一行全部图像的一次计算，这些调用几乎占去所有时间。"
+        "秒数只计这一行自己的步骤在服务器上所用的时间，不含等待其他访客，也不含传输。差异是两行最终图像之差的均方根，"
+        "像素取值从 −1 到 1。",
     ),
     "compare.link": (
         "{name} = {value}: {low} to {high} rows are needed, each one of {choices}",
@@ -40,15 +40,12 @@ PAIRS: dict[str, tuple[str, str]] = {
     "compare.add": ("Add a row", "添加一行"),
     "compare.remove": ("Remove this row", "删除这一行"),
     "compare.done": (
-        "{n} rows from the same noise, seed {seed}. Move t to scrub through all of them.",
+        "{n} rows start from the same noise, seed {seed}. Move t to scrub through all of them.",
         "{n} 行，噪声相同，种子 {seed}。拖动 t 可同时回看各行。",
     ),
     "compare.example": (
         "Stored example of {n} rows. Move t to scrub through all of them.",
         "预先算好的示例，共 {n} 行。拖动 t 可同时回看各行。",
     ),
-    "compare.changed": (
-        "Rows to draw, new or changed: {n}. Press Sample.",
-        "有 {n} 行是新的或已改动，请点击“采样”。",
-    ),
+    "compare.changed": ("Rows to draw: {n} (new or changed). Press Sample.", "有 {n} 行是新的或已改动，请点击“采样”。"),
 }

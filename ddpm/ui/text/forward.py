@@ -7,7 +7,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "forward.body": (
         "At every step $t$, the forward process blends a little more Gaussian noise $\\epsilon$ into a picture $x_0$. "
         "Nothing is learnt here: one formula gives any $x_t$, and your browser evaluates it as you move $t$.",
-        "每一步 $t$，前向加噪都向图像 $x_0$ 混入更多一点高斯噪声 $\\epsilon$。这里没有任何学习："
+        "每一步 $t$，前向加噪都往图像 $x_0$ 里再混入一点高斯噪声 $\\epsilon$。这里没有任何学习："
         "一个公式就能给出任意 $x_t$，浏览器随着你的拖动即时计算。",
     ),
     "forward.try": (
@@ -20,12 +20,12 @@ PAIRS: dict[str, tuple[str, str]] = {
         "every $t$.||Why can we jump to any $t$? A sum of independent Gaussian variables is Gaussian again: the noise "
         "of all steps up to $t$ combines into a single $\\epsilon$, and their shrinking factors combine into "
         "$\\bar\\alpha_t=\\prod_{s\\le t}(1-\\beta_s)$.||Why so many steps? Sampling starts from $\\mathcal N(0,I)$, "
-        "so almost nothing of $x_0$ may be left at $t=T$. The histogram shows how closely the pixels of $x_t$ follow "
+        "so $x_T$ must contain almost nothing of $x_0$. The histogram shows how closely the pixels of $x_t$ follow "
         "this distribution.",
-        "为什么用平方根？两个权重的平方和为 1，因此方差为 1 的数据在任意 $t$ 上方差都保持为 1。"
-        "||为什么可以一步到达任意 $t$？独立高斯变量之和仍是高斯变量：前 $t$ 步的噪声合并成一个 $\\epsilon$，"
-        "各步的缩放合并成 $\\bar\\alpha_t=\\prod_{s\\le t}(1-\\beta_s)$。"
-        "||为什么要这么多步？采样从 $\\mathcal N(0,I)$ 开始，因此到 $t=T$ 时 $x_0$ 应当几乎不剩。"
+        "为什么用平方根？两个权重的平方和为 1，因此方差为 1 的数据在任意 $t$ 上方差都保持为 1。||"
+        "为什么可以一步到达任意 $t$？独立高斯变量之和仍是高斯变量：前 $t$ 步的噪声合并成一个 $\\epsilon$，"
+        "各步的缩放合并成 $\\bar\\alpha_t=\\prod_{s\\le t}(1-\\beta_s)$。||为什么要这么多步？"
+        "采样从 $\\mathcal N(0,I)$ 开始，因此 $x_T$ 中的 $x_0$ 必须几乎不剩。"
         "直方图显示 $x_t$ 的像素与这个分布有多接近。",
     ),
     "forward.x0": ("draw here", "在这里画"),
@@ -89,15 +89,15 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "schedule.scaled_linear": ("scaled linear", "缩放线性"),
     "schedule.scaled_linear.see": (
-        "Scaled linear: $\\sqrt{\\beta_t}$ is linear instead of $\\beta_t$, with the same ends, so every step in "
-        "between adds less noise. Latent diffusion models use this form.",
+        "Scaled linear: $\\sqrt{\\beta_t}$ is linear instead of $\\beta_t$. The end values are the same, so every "
+        "step in between adds less noise. Latent diffusion models use this form.",
         "缩放线性：呈线性的是 $\\sqrt{\\beta_t}$ 而不是 $\\beta_t$，两端相同，因此中间每步加入的噪声更少。"
         "潜在扩散模型采用这种形式。",
     ),
     "schedule.sigmoid": ("sigmoid", "S 形"),
     "schedule.sigmoid.see": (
-        "Sigmoid: $\\beta_t$ follows an S-curve between nearly the same ends, so the noise sets in late and then "
-        "grows fast.",
+        "Sigmoid: $\\beta_t$ follows an S-curve between nearly the same end values, so the noise sets in late and "
+        "then grows fast.",
         "S 形：$\\beta_t$ 在几乎相同的两端之间呈 S 形上升，噪声来得晚，随后增长很快。",
     ),
     "schedule.laplace": ("Laplace", "拉普拉斯"),
@@ -109,7 +109,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "schedule.zero_snr": ("zero SNR", "零信噪比"),
     "schedule.zero_snr.see": (
-        "Zero terminal SNR: the linear schedule, rescaled so that $\\bar\\alpha_T$ is exactly 0. Then $x_T$ is the "
+        "Zero terminal SNR: the linear schedule is rescaled so that $\\bar\\alpha_T$ is exactly 0. Then $x_T$ is the "
         "pure noise that sampling starts from.",
         "零终端信噪比：线性调度经缩放，使 $\\bar\\alpha_T$ 恰好为 0。此时 $x_T$ 正是采样起点的纯噪声。",
     ),

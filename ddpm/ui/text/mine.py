@@ -11,20 +11,20 @@ PAIRS: dict[str, tuple[str, str]] = {
         "已经丢失的由网络重新生成，每次都不一样。",
     ),
     "mine.try": (
-        "Denoise from a small, a medium and a large $t_0$: from which $t_0$ on does your picture become another? Then "
+        "Denoise from a small, a medium and a large $t_0$: at which of them does your picture become another? Then "
         "choose “Between two pictures”: where does one turn into the other?",
-        "分别从较小、中等和较大的 $t_0$ 去噪：从哪个 $t_0$ 起，你的图像会变成另一张？"
-        "再选“两张图像之间”：到哪里一张会变成另一张？",
+        "分别从较小、中等和较大的 $t_0$ 去噪：从哪一个开始，你的图像会变成另一张？再选“两张图像之间”："
+        "到哪里一张会变成另一张？",
     ),
     "mine.why": (
         "Why do the results differ? They all start from the same $x_{t_0}$, but every reverse process draws its own "
         "$\\sigma_t z$. DDIM with $\\eta=0$ and DPM-Solver++ draw none, so all their results are the same.||Why not "
-        "simply blend the pixels? Both pictures get the same $\\epsilon$, so $\\bar x_{t_0}$ is their blend with noise "
-        "added. The noise hides the double exposure, and the network finds a picture of a kind it knows that could "
-        "lie under it (Figure 8 of the paper). All points of the line also share the later noise, so only $\\lambda$ "
-        "makes them differ.||What is the number under a result? It is the root mean square of the difference from the "
-        "picture before noise was added, in levels from 0 to 255. It grows with $t_0$ and then stays: two unrelated "
-        "pictures are about that far apart.",
+        "simply blend the pixels? Both pictures get the same $\\epsilon$, so $\\bar x_{t_0}$ is their blend with "
+        "noise added. The noise hides the double exposure, and the network finds a picture of a kind it knows that "
+        "could lie under it (Figure 8 of the paper). All points on the line also share the later noise, so only "
+        "$\\lambda$ makes them differ.||What is the number under a result? It is the root mean square of its "
+        "difference from the original, before noise was added, in levels from 0 to 255. It grows with $t_0$ and then "
+        "levels off: two unrelated pictures are about that far apart.",
         "为什么结果各不相同？它们都从同一个 $x_{t_0}$ 出发，但每次反向去噪各自抽取 $\\sigma_t z$。"
         "$\\eta=0$ 的 DDIM 和 DPM-Solver++ 不抽取噪声，所以它们的结果全都一样。||为什么不直接混合像素？"
         "两张图像加的是同一个 $\\epsilon$，所以 $\\bar x_{t_0}$ 就是混合图像加噪后的样子。噪声遮住了重影，"

@@ -12,25 +12,24 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "noise.try": (
         "Set $t$ to about a third of its range. Draw something unlike anything that the model has learnt, then choose "
-        "an example. Where does the difference $\\hat\\epsilon-\\epsilon$ show up?",
+        "an example. Where does the difference $\\hat\\epsilon-\\epsilon$ show up each time?",
         "把 $t$ 放在约三分之一处。画一个与模型学过的都不同的图案，再选一个示例："
-        "差异 $\\hat\\epsilon-\\epsilon$ 在哪里显现出来？",
+        "差异 $\\hat\\epsilon-\\epsilon$ 各在哪里显现出来？",
     ),
     "noise.why": (
-        "Why is the error large at small $t$? There is hardly any noise in $x_t$ then, and so little noise looks like "
-        "texture. At large $t$ almost all of $x_t$ is noise, so predicting it is easy.||Why four readings? "
-        "$x_t$ and $\\epsilon$ together determine $x_0$ (Eq. 4), and hence also the mean of the reverse step and $v$. "
-        "The network has one output. The readings differ only in how large its error is at each $t$, and so in what "
-        "a plain squared loss emphasises.||Why is $\\hat x_0$ useless at large $t$? An error in $\\hat\\epsilon$ is "
+        "Why is the error large at small $t$? There is hardly any noise in $x_t$ then, and what little there is looks "
+        "like texture. At large $t$ almost all of $x_t$ is noise, so predicting it is easy.||Why four readings? $x_t$ "
+        "and $\\epsilon$ together determine $x_0$ (Eq. 4), and hence also the mean of the reverse step and $v$. The "
+        "network has one output. The readings differ only in how large its error is at each $t$, and so in what a "
+        "plain squared loss emphasises.||Why is $\\hat x_0$ useless at large $t$? An error in $\\hat\\epsilon$ is "
         "multiplied by $\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$, which exceeds 100 at the noisy end. Samplers "
         "therefore clip $\\hat x_0$ to the range of the pixels; the values here are not clipped.",
-        "为什么 $t$ 小时误差大？那时 $x_t$ 里几乎没有噪声，这么少的噪声看上去就像纹理。"
-        "$t$ 大时 $x_t$ 几乎全是噪声，预测它就很容易。||为什么有四种解读？"
-        "$x_t$ 和 $\\epsilon$ 一起决定了 $x_0$（式 4），因此也决定了反向一步的均值和 $v$。"
-        "网络输出只有一个，不同的只是各个 $t$ 上误差的大小，普通平方损失的侧重点也随之不同。"
-        "||为什么 $t$ 大时 $\\hat x_0$ 没有用？$\\hat\\epsilon$ 的误差被乘以 "
-        "$\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$，在噪声端超过 100。因此采样器会把 $\\hat x_0$ "
-        "截断到像素范围；这里的数值没有截断。",
+        "为什么 $t$ 小时误差大？那时 $x_t$ 里几乎没有噪声，仅有的一点看上去就像纹理。$t$ 大时 $x_t$ 几乎全是噪声，"
+        "预测它就很容易。||为什么有四种解读？$x_t$ 和 $\\epsilon$ 一起决定了 $x_0$（式 4），"
+        "因此也决定了反向一步的均值和 $v$。网络输出只有一个，不同的只是各个 $t$ 上误差的大小，"
+        "普通平方损失的侧重点也随之不同。||为什么 $t$ 大时 $\\hat x_0$ 没有用？"
+        "$\\hat\\epsilon$ 的误差被乘以 $\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$，在噪声端超过 100。"
+        "因此采样器会把 $\\hat x_0$ 截断到像素范围；这里的数值没有截断。",
     ),
     "noise.xt": ("network input", "网络的输入"),
     "noise.xt.label": ("Noisy picture x_t at t = {t}, SNR {snr} dB", "加噪图像 x_t，t = {t}，信噪比 {snr} dB"),

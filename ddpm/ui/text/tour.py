@@ -36,12 +36,12 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "tour.target.title": ("Why the noise and not the picture?", "为什么预测噪声而不是图像？"),
     "tour.target.body": (
-        "Given $x_t$, noise and picture follow from each other, so a network can predict either. We trained both on "
-        "8 by 8 digits. At $t\\le 10$, the network that predicts the picture has an error of 6.9, converted to noise; "
-        "the one that predicts the noise has 0.59. Beyond $t=400$ they hardly differ. So the noise is the better "
-        "target at the clean end, not everywhere.",
+        "Given $x_t$, the noise determines the picture and vice versa, so a network can predict either. We trained "
+        "both on 8 by 8 digits. At $t\\le 10$, the network that predicts the picture has an error of 6.9, converted "
+        "to noise; the one that predicts the noise has 0.59. Beyond $t=400$ they hardly differ. So the noise is the "
+        "better target at the clean end, not everywhere.",
         "已知 $x_t$，噪声与图像可以互相推出，因此网络预测哪一个都行。我们在 8×8 数字上两种都训练过。$t\\le 10$ 时，"
-        "预测图像的网络换算成噪声后误差为 6.9，预测噪声的为 0.59；$t$ 超过 400 后两者几乎没有差别。"
+        "预测图像的网络换算成噪声后误差为 6.9，预测噪声的为 0.59；超过 $t=400$ 后两者几乎没有差别。"
         "所以噪声在干净端是更好的目标，并非处处如此。",
     ),
     "tour.target.try": (
@@ -51,15 +51,15 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "tour.bound.title": ("What training minimises", "训练最小化的是什么"),
     "tour.bound.body": (
-        "$-\\log p_\\theta(x_0)$ cannot be computed, but −ELBO bounds it from above: $L_T$, one KL divergence for "
-        "every step, and $L_0$ for the pixels add up to it. Both sides of each KL are Gaussians and $\\Sigma$ is "
+        "$-\\log p_\\theta(x_0)$ cannot be computed, but −ELBO bounds it from above: it adds up $L_T$, one KL "
+        "divergence for every step, and $L_0$ for the pixels. Both sides of each KL are Gaussians and $\\Sigma$ is "
         "fixed, so only the means are left to learn. On the 10,000 test digits of MNIST, the model that comes with "
         "this program needs at most 1.633 bits per dimension: 0.763 for the steps, 0.870 for the pixels, 0.00003 for "
         "$L_T$.",
-        "$-\\log p_\\theta(x_0)$ 无法直接计算，但负的变分下界（−ELBO）是它的上界：$L_T$、每一步一个 KL 散度，"
-        "以及像素项 $L_0$，相加即得。每个 KL 的两边都是高斯分布，而 $\\Sigma$ 固定不学，要学的只剩均值。"
-        "在 MNIST 的 10,000 张测试图像上，本程序附带的模型每维至多需要 1.633 比特：各步 0.763，像素 0.870，"
-        "$L_T$ 0.00003。",
+        "$-\\log p_\\theta(x_0)$ 无法直接计算，但负的变分下界（−ELBO）是它的上界："
+        "由 $L_T$、每一步一个 KL 散度和像素项 $L_0$ 相加而成。每个 KL 的两边都是高斯分布，而 $\\Sigma$ 固定不学，"
+        "要学的只剩均值。在 MNIST 的 10,000 张测试图像上，本程序附带的模型每维至多需要 1.633 比特：各步 0.763，"
+        "像素 0.870，$L_T$ 0.00003。",
     ),
     "tour.bound.try": (
         "Choose another picture, or draw one. Which of the terms changes most?",
@@ -67,11 +67,11 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "tour.weights.title": ("From the bound to the noise", "从变分上界到噪声预测"),
     "tour.weights.body": (
-        "Written in terms of the noise instead of the mean, each KL becomes "
-        "$w_t\\Vert\\epsilon-\\hat\\epsilon\\Vert^2$. In the paper’s schedule, with $\\sigma_t^2=\\tilde\\beta_t$, "
-        "$w_2$ is 112 times $w_{250}$; $L_\\mathrm{simple}$ drops the weights and is the loss of stop 2. On 8 by 8 "
-        "digits, training with the weights gave samples at a Fréchet distance of 128, training without them 22.",
-        "不用均值而用噪声表示，每个 KL 就成了 $w_t\\Vert\\epsilon-\\hat\\epsilon\\Vert^2$。在论文的调度下，"
+        "With the means written in terms of the noise, each KL becomes $w_t\\Vert\\epsilon-\\hat\\epsilon\\Vert^2$. "
+        "In the paper’s schedule, with $\\sigma_t^2=\\tilde\\beta_t$, $w_2$ is 112 times $w_{250}$; "
+        "$L_\\mathrm{simple}$ drops the weights and is the loss of stop 2. On 8 by 8 digits, training with the "
+        "weights gave samples at a Fréchet distance of 128, and training without them 22.",
+        "把均值用噪声表示，每个 KL 就成了 $w_t\\Vert\\epsilon-\\hat\\epsilon\\Vert^2$。在论文的调度下，"
         "取 $\\sigma_t^2=\\tilde\\beta_t$ 时，$w_2$ 是 $w_{250}$ 的 112 倍；$L_\\mathrm{simple}$ 去掉了权重，"
         "这正是第 2 站的损失。在 8×8 数字上，带权重训练所得样本的 Fréchet 距离为 128，不带权重为 22。",
     ),
@@ -119,9 +119,9 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "tour.wrong.title": ("What goes wrong", "哪里会出错"),
     "tour.wrong.body": (
-        "Every part of the sampler has its reason, and the quickest way to see it is to take the part away. Beside it "
-        "stands the correct result from the same noise.",
-        "采样器的每一部分都有它的理由，最快的理解方法就是把它拿掉。旁边是从同一份噪声出发的正确结果。",
+        "Every part of the sampler has its reason, and the quickest way to see it is to take the part away. The other "
+        "row shows the correct result from the same noise.",
+        "采样器的每一部分都有它的理由，最快的理解方法就是把它拿掉。另一行是从同一份噪声出发的正确结果。",
     ),
     "tour.wrong.try": (
         "Choose one mistake, guess what it will do to the pictures, then look.",
