@@ -53,7 +53,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "reverse.xt.label": ("Noisy pictures x_t", "加噪图像 x_t"),
     "reverse.x0_hat": ("the network’s guess", "网络的猜测"),
     "reverse.x0_hat.label": ("Guesses x_0 hat of the finished pictures", "对最终图像的猜测 x_0 hat"),
-    "reverse.eps_hat": ("the predicted noise", "预测的噪声"),
+    "reverse.eps_hat": ("predicted noise", "预测的噪声"),
     "reverse.eps_hat.label": ("Predicted noise epsilon hat", "预测的噪声 epsilon hat"),
     "reverse.strip": ("Trajectory of picture {i}", "第 {i} 张图像的全过程"),
     "reverse.pick": ("follow picture {i}", "跟踪第 {i} 张图像"),
