@@ -39,10 +39,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "bound.loss": ("Which loss", "哪种损失"),
     "bound.loss.true": ("Variational bound", "变分上界"),
     "bound.loss.simple": ("Simple loss", "简化损失"),
-    "bound.caption.true": (
-        "bits per dimension of each term (dashed: without $w_t$)",
-        "各项的比特/维（虚线：去掉 $w_t$）",
-    ),
+    "bound.caption.true": ("bits per dimension of each term (dashed: without $w_t$)", "各项比特/维（虚线：无 $w_t$）"),
     "bound.caption.simple": (
         "equal weights, scaled to the same sum (dashed: the bound)",
         "权重相同，缩放到同样的总和（虚线：变分上界）",
