@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PAIRS: dict[str, tuple[str, str]] = {
-    "mine.question": ("How much of my picture survives?", "加噪之后，我的图像还剩下什么？"),
+    "mine.question": ("How much of my picture survives?", "我的图像还剩下什么？"),
     "mine.body": (
         "Add noise to your picture up to $t_0$, then let the network remove it. What is still visible in $x_{t_0}$ "
         "stays; the network makes up what is lost, differently each time.",
