@@ -53,7 +53,7 @@ def test_its_own_samples_are_the_examples(same):
 
 def test_it_is_asked_in_colour(same):
     page = same.back("noise")
-    expect(page.locator("#noise .answer")).to_contain_text("moving t asks it nothing more")
+    expect(page.locator("#noise .answer")).to_contain_text("moving t needs no new call")
     same.move("noise", 10)
     assert is_colour(page.locator('#noise [data-object="x0_hat"]:not([data-role]) canvas'))
 

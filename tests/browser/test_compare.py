@@ -93,7 +93,7 @@ def test_rows_say_what_they_cost_and_only_the_changed_one_runs_again(visit):
         expect(figures.nth(i)).to_contain_text(f"{calls} network calls")
         expect(figures.nth(i)).to_contain_text(re.compile(r"\d\.\d\d s"))
     assert "RMS" not in figures.nth(0).inner_text()
-    assert float(re.search(r"pictures ([\d.]+) from row 1", figures.nth(1).inner_text())[1]) > 0
+    assert float(re.search(r"from row 1 by ([\d.]+)", figures.nth(1).inner_text())[1]) > 0
     seconds = [figures.nth(i).inner_text() for i in range(3)]
 
     page.locator("#compare .add").click()
@@ -144,15 +144,15 @@ def test_what_is_out_of_range_is_refused_with_its_row(same):
     eta = page.locator("#compare .row").nth(1).locator('[name="eta"]')
     eta.fill("2")
     page.locator("#compare .go").click()
-    expect(status).to_have_text(re.compile("^Row 2. .* = 2: a number from 0 to 1"))
+    expect(status).to_have_text(re.compile("^Row 2: .* = 2: a number from 0 to 1"))
     page.locator('[data-language="zh"]').click()
-    expect(status).to_have_text(re.compile("^第 2 行。.* = 2："))
+    expect(status).to_have_text(re.compile("^第 2 行：.* = 2："))
     page.locator('[data-language="en"]').click()
     eta.fill("0")
     for i in range(3):
         fill(same, i, "ddim", 1000)
     page.locator("#compare .go").click()
-    expect(status).to_contain_text("3000 network calls in all rows together: 2000 at most")
+    expect(status).to_contain_text("The rows together need 3000 network calls; at most 2000 are allowed")
     expect(page.locator("#compare .go")).to_be_visible()
 
 
@@ -164,7 +164,7 @@ def test_every_mistake_is_shown_beside_the_right_way(same):
     for name in ("no_clip", "last_noise", "few_steps", "short_T", "no_noise"):
         page.locator(f'#wrong [data-value="{name}"]').focus()
         page.keyboard.press("Enter")
-        expect(status).to_contain_text("Both rows from the same noise")
+        expect(status).to_contain_text("Both rows start from the same noise")
         expect(page.locator("#wrong .row.stale")).to_have_count(0)
         assert page.locator(f'#wrong [data-value="{name}"]').get_attribute("aria-pressed") == "true"
         if name == "no_clip":  # shown at the noisy end

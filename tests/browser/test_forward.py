@@ -164,8 +164,8 @@ def test_two_schedules_blend_the_same_picture_and_noise(same):
         )
         snr = alpha_bar / (1 - alpha_bar)
         even, late = int((snr > 1).sum()) + 1, int((snr < 0.01).sum())
-        expect(page.locator("#forward .other-says")).to_contain_text(f"at t = {even}, {late} of 1000")
-        expect(page.locator("#forward .other-says")).to_contain_text("sooner" if name == "zero_snr" else "for longer")
+        expect(page.locator("#forward .other-says")).to_contain_text(f"at t = {even}); {late} of 1000")
+        expect(page.locator("#forward .other-says")).to_contain_text("sooner" if name == "zero_snr" else "longer")
     same.move("forward", 1000)
     expect(page.locator('#forward [data-chart="snr"] .now span')).to_have_text("\u2212∞ dB")
     assert len(same.requests) == before

@@ -23,7 +23,7 @@ TARGET, PREDICTION, DIFFERENCE = (
 
 
 def answered(visit: Visit) -> None:
-    expect(visit.page.locator("#noise .answer")).to_contain_text("moving t asks it nothing more")
+    expect(visit.page.locator("#noise .answer")).to_contain_text("moving t needs no new call")
 
 
 def test_the_answer_to_an_example_is_there_before_the_first_click(visit):
@@ -136,7 +136,7 @@ def test_the_keyboard_moves_from_timestep_to_timestep_and_switches_the_reading(s
 
 def test_chinese_reaches_the_answer(visit):
     page = visit.open("lang=zh", tab="noise")
-    expect(page.locator("#noise .answer")).to_contain_text("拖动 t 不再需要询问")
+    expect(page.locator("#noise .answer")).to_contain_text("拖动 t 不再调用网络")
     expect(page.locator("#noise h2")).to_have_text(TEXT["zh"]["noise.question"])
     page.locator('[data-language="en"]').click()
     answered(visit)

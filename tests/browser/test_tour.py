@@ -82,8 +82,8 @@ def test_a_link_draws_what_it_was_copied_from(visit):
     for tab, settings, said in (
         ("reverse", {"sampler": "ddim", "steps": "20", "images": "2", "seed": "98"}, "DDIM, 20 steps, seed 98"),
         ("reverse", {"images": "8", "seed": "0"}, "Stored example"),
-        ("compare", {"rows": "ddim:10,ddpm:7", "images": "2", "seed": "98"}, "2 rows from the same noise, seed 98"),
-        ("wrong", {"fault": "short_T", "amount": "500", "seed": "98"}, "Both rows from the same noise, seed 98"),
+        ("compare", {"rows": "ddim:10,ddpm:7", "images": "2", "seed": "98"}, "2 rows start from the same noise, seed 98"),
+        ("wrong", {"fault": "short_T", "amount": "500", "seed": "98"}, "Both rows start from the same noise, seed 98"),
         ("wrong", {"fault": "no_noise", "seed": "1"}, "Stored example"),
         ("mine", {"sampler": "ddim", "images": "2", "seed": "98"}, "2 pictures from t₀ = 400"),
     ):
@@ -182,7 +182,7 @@ def test_without_leave_to_copy_the_link_is_there_to_be_copied_by_hand(visit):
 
 
 def test_every_stop_has_its_words():
-    names = re.findall(r'\{ name: "(\w+)"', read_static("tour.js"))
+    names = re.findall(r'\{ name: "(\w+)"', read_static("static/tour.js"))
     assert names == STOPS
     assert {f"tour.{name}.{part}" for name in names for part in ("title", "body", "try")} <= TEXT["en"].keys()
 

@@ -1,0 +1,28 @@
+"""Every visible string of the page, in English and in Chinese, and the TeX of its symbols and equations.
+
+The browser holds the whole table and fills elements by key (`data-text`, `data-label`), so switching the language needs
+no request. In a string, TeX stands between dollar signs, the page fills in `{name}`, and `||` separates paragraphs.
+"""
+
+from __future__ import annotations
+
+from ddpm.ui.text import bound, compare, forward, mine, noise, page, refusals, reverse, rows, tour, training, wrong
+from ddpm.ui.text.equations import EQUATIONS
+
+__all__ = ["AREAS", "EQUATIONS", "LANGUAGES", "TEXT", "say"]
+
+LANGUAGES = ("en", "zh")
+
+AREAS = (page, forward, noise, bound, reverse, rows, compare, wrong, mine, training, tour, refusals)
+"""The modules that hold the strings: `PAIRS`, key -> (English, Chinese)."""
+
+TEXT: dict[str, dict[str, str]] = {
+    language: {key: pair[i] for area in AREAS for key, pair in area.PAIRS.items()}
+    for i, language in enumerate(LANGUAGES)
+}
+"""language -> key -> string."""
+
+
+def say(key: str, language: str = "en", **fields: object) -> str:
+    """The string of `key` with its fields filled in."""
+    return TEXT[language][key].format(**fields)

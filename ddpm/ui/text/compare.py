@@ -1,0 +1,51 @@
+"""Tab "Compare"."""
+
+from __future__ import annotations
+
+PAIRS: dict[str, tuple[str, str]] = {
+    "compare.question": ("Which steps can be skipped?", "哪些步骤可以省略？"),
+    "compare.body": (
+        "Every row starts from the same noise $x_T$ and uses the same network; only the sampler and the number of "
+        "steps differ. Ancestral sampling (DDPM) adds fresh noise at each step; DDIM with $\\eta=0$ and DPM-Solver++ "
+        "add none.",
+        "每一行都从同一份噪声 $x_T$ 出发，使用同一个网络，只有采样器和步数不同。"
+        "祖先采样（DDPM）每步都加入新噪声，$\\eta=0$ 的 DDIM 和 DPM-Solver++ 不加。",
+    ),
+    "compare.try": (
+        "Give all rows the same sampler, with 100, 20, 5 and 2 steps. Which sampler still draws the same pictures, "
+        "and which draws others?",
+        "让各行使用同一个采样器，步数取 100、20、5、2。哪个采样器仍画出同样的图像，哪个画出别的图像？",
+    ),
+    "compare.why": (
+        "Why does DDIM keep the picture? Without fresh noise, $x_T$ determines the whole path (it solves an ordinary "
+        "differential equation), and fewer steps only follow the path more coarsely. With fresh noise, $x_T$ decides "
+        "little, and the noise drawn on the way decides the rest.||Why is DPM-Solver++ good with 10 steps? It is a "
+        "method of second order: it also uses the guess of the previous step, and so follows the bends of the path, "
+        "while DDIM goes straight.||What is counted? A network call is one evaluation for all pictures of a row; the "
+        "calls take nearly all of the time. The seconds count the row’s own steps on the server, without the wait for "
+        "other visitors and without the transfer of the frames. The RMS difference compares finished pictures, with "
+        "pixels from −1 to 1.",
+        "为什么 DDIM 能保持图像？不加新噪声时，$x_T$ 决定整条路径（它是常微分方程的解），步数少只是走得更粗略。"
+        "加入新噪声时，$x_T$ 决定的很少，其余由途中抽取的噪声决定。||为什么 DPM-Solver++ 用 10 步就很好？"
+        "它是二阶方法：还利用上一步的猜测，能顺着路径转弯，而 DDIM 只走直线。||统计的是什么？"
+        "一次网络调用是对一行全部图像的一次计算，这些调用几乎占去所有时间。"
+        "秒数只计这一行自己的步骤在服务器上所用的时间，不含等待其他访客，也不含传输。差异是两行最终图像之差的均方根，"
+        "像素取值从 −1 到 1。",
+    ),
+    "compare.link": (
+        "{name} = {value}: {low} to {high} rows are needed, each one of {choices}",
+        "{name} = {value}：需要 {low} 到 {high} 行，每行为 {choices} 之一",
+    ),
+    "compare.steps": ("steps", "步"),
+    "compare.add": ("Add a row", "添加一行"),
+    "compare.remove": ("Remove this row", "删除这一行"),
+    "compare.done": (
+        "{n} rows start from the same noise, seed {seed}. Move t to scrub through all of them.",
+        "{n} 行，噪声相同，种子 {seed}。拖动 t 可同时回看各行。",
+    ),
+    "compare.example": (
+        "Stored example of {n} rows. Move t to scrub through all of them.",
+        "预先算好的示例，共 {n} 行。拖动 t 可同时回看各行。",
+    ),
+    "compare.changed": ("Rows to draw: {n} (new or changed). Press Sample.", "有 {n} 行是新的或已改动，请点击“采样”。"),
+}

@@ -1,0 +1,86 @@
+"""Tab "Reverse", and the form and the player that other sampling tabs share."""
+
+from __future__ import annotations
+
+PAIRS: dict[str, tuple[str, str]] = {
+    "reverse.question": ("How does noise become a picture?", "噪声怎样变回图像？"),
+    "reverse.body": (
+        "Sampling starts from pure noise $x_T$. At every step the network predicts the noise $\\hat\\epsilon$ in "
+        "$x_t$, which implies a guess $\\hat x_0$ of the finished picture; one small step in that direction gives "
+        "$x_{t-1}$. The formula is that of DDPM; the other samplers take other steps from the same $\\hat\\epsilon$.",
+        "采样从纯噪声 $x_T$ 出发。每一步网络预测 $x_t$ 中的噪声 $\\hat\\epsilon$，"
+        "由此得到对最终图像的猜测 $\\hat x_0$；朝这个方向走一小步，就得到 $x_{t-1}$。这是 DDPM 的公式；"
+        "其他采样器用同一个 $\\hat\\epsilon$，走法不同。",
+    ),
+    "reverse.try": (
+        "Move $t$ from right to left. At which $t$ does $\\hat x_0$ already show the result, while $x_t$ still looks "
+        "like noise?",
+        "把 $t$ 从右向左拖。到哪个 $t$ 时 $\\hat x_0$ 已显出结果，而 $x_t$ 看上去还是噪声？",
+    ),
+    "reverse.why": (
+        "Why does $\\hat x_0$ have a dashed frame? It is only a guess, the average of all pictures that could have led "
+        "to this $x_t$: blurred at the noisy end, sharp at the clean end.||Why add noise $\\sigma_t z$ again? Each "
+        "step draws from a distribution, $p_\\theta(x_{t-1}\\mid x_t)$. The paper tries two variances: the small "
+        "$\\tilde\\beta_t$ and the large $\\beta_t$. DDIM with $\\eta=0$ adds no noise: $x_T$ alone decides the "
+        "picture.||Why fewer steps than $T$? All samplers use the same network and can skip timesteps. Compare them "
+        "with 10 steps: DPM-Solver++ is already good, DDIM draws the same picture as with many steps, only coarser, "
+        "and DDPM draws a different one.",
+        "为什么 $\\hat x_0$ 用虚线框？因为它只是猜测，是所有可能得到这个 $x_t$ 的图像的平均："
+        "在噪声端模糊，在干净端清晰。||为什么又加回噪声 $\\sigma_t z$？每一步都是从分布 "
+        "$p_\\theta(x_{t-1}\\mid x_t)$ 中采样。论文试了两种方差：较小的 $\\tilde\\beta_t$ 和较大的 $\\beta_t$。"
+        "$\\eta=0$ 的 DDIM 不加噪声：图像完全由 $x_T$ 决定。||为什么步数可以少于 $T$？"
+        "所有采样器用的是同一个网络，可以跳过一些时间步。用 10 步比较一下："
+        "DPM-Solver++ 已经很好，DDIM 画出的仍是步数多时的那张图像，只是更粗略，DDPM 则会画出别的图像。",
+    ),
+    "reverse.sampler": ("Sampler", "采样器"),
+    "sampler.ddpm": ("DDPM, the model’s σ", "DDPM，模型自带的 σ"),
+    "sampler.ddpm_fixed_small": ("DDPM, small σ (β̃)", "DDPM，小 σ（β̃）"),
+    "sampler.ddpm_fixed_large": ("DDPM, large σ (β)", "DDPM，大 σ（β）"),
+    "sampler.ddim": ("DDIM", "DDIM"),
+    "sampler.dpm_solver++": ("DPM-Solver++", "DPM-Solver++"),
+    "reverse.steps": ("Steps", "步数"),
+    "reverse.images": ("Pictures", "张数"),
+    "reverse.seed": ("Seed", "随机种子"),
+    "reverse.new_seed": ("New seed", "换一个种子"),
+    "reverse.eta": ("η, fresh noise", "η，新噪声"),
+    "reverse.sample": ("Sample", "采样"),
+    "reverse.stop": ("Stop", "停止"),
+    "reverse.play": ("Play towards the picture", "向图像方向播放"),
+    "reverse.play_back": ("Play towards the noise", "向噪声方向播放"),
+    "reverse.pause": ("Pause", "暂停"),
+    "reverse.speed": ("Playing speed", "播放速度"),
+    "reverse.xt": ("the current picture", "当前图像"),
+    "reverse.xt.label": ("Noisy pictures x_t", "加噪图像 x_t"),
+    "reverse.x0_hat": ("the network’s guess", "网络的猜测"),
+    "reverse.x0_hat.label": ("Guesses x_0 hat of the finished pictures", "对最终图像的猜测 x_0 hat"),
+    "reverse.eps_hat": ("predicted noise", "预测的噪声"),
+    "reverse.eps_hat.label": ("Predicted noise epsilon hat", "预测的噪声 epsilon hat"),
+    "reverse.strip": ("Trajectory of picture {i}", "第 {i} 张图像的全过程"),
+    "reverse.pick": ("follow picture {i}", "跟踪第 {i} 张图像"),
+    "reverse.jump": ("go to t = {t}", "跳到 t = {t}"),
+    "reverse.drawing": ("Drawing a first example …", "正在生成第一个示例……"),
+    "reverse.example": ("Stored example: {summary}", "预先算好的示例：{summary}"),
+    "reverse.waiting": ("Waiting for the model: another visitor is sampling …", "等待模型：另一位访客正在采样……"),
+    "reverse.starting": ("Starting …", "正在启动……"),
+    "reverse.running": ("Step {step} of {steps}", "第 {step} / {steps} 步"),
+    "reverse.done": ("{summary}. Move t to watch it again.", "{summary}。拖动 t 可以回看全过程。"),
+    "reverse.stopped": (
+        "Stopped at step {step} of {steps}; you can scrub through what was drawn.",
+        "停在第 {step} / {steps} 步；已生成的部分可以拖动回看。",
+    ),
+    "reverse.summary": (
+        "{sampler}, {steps} steps, seed {seed}, {seconds} s",
+        "{sampler}，{steps} 步，种子 {seed}，{seconds} 秒",
+    ),
+    "reverse.save_gif": ("Save $x_t$ and $\\hat x_0$ as GIF", "将 $x_t$ 与 $\\hat x_0$ 存为 GIF"),
+    "reverse.save_gif.stop": ("Stop the GIF ({done} of {total})", "停止生成 GIF（{done} / {total}）"),
+    "reverse.save_png": ("Save this $x_t$ as PNG", "将当前 $x_t$ 存为 PNG"),
+    "reverse.busy": (
+        "The model serves one visitor at a time, and many are waiting. Please try again in a moment.",
+        "访客较多，模型一次只能服务一位。请稍后重试。",
+    ),
+    "reverse.failed": (
+        "The server could not finish this sampling. Please try again.",
+        "服务器未能完成这次采样，请重试。",
+    ),
+}
