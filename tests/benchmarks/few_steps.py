@@ -5,8 +5,8 @@
 
 Image i of every row starts from the same noise. The samples are stored in the folder while they are drawn: the same
 command continues an interrupted run, and more samples extend the ones that are there. With --rounds, every row is also
-timed (seconds for a batch of 8 pictures), the rows in turn. Prints the table and writes it as JSON; --picture writes the
-first pictures of each row as PNG.
+timed (seconds for a batch of 8 pictures), the rows in turn. Prints the table and writes it as JSON. With --picture, the
+first pictures of each row are written as PNG.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/sampling_speed.py [--threads 2] [--rounds 7] [--full]
 
-All use the same weights, the same noise (one generator per image) and the same number of threads. In each round every
+All use the same weights, the same noise (one generator per image) and the same number of threads. In each round, every
 backend takes a number of steps, one backend after the other, so that a disturbance hits all of them; medians over the
 rounds are compared. Backends that are not installed are left out: ONNX Runtime needs `pip install onnxruntime onnx
-onnxscript`, torch.compile a C++ compiler. --full also draws images in all 1000 steps, at batches of 1 and 4, in turn, and
+onnxscript`, torch.compile a C++ compiler. --full also draws images in all 1000 steps, at batches of 1 and 4, and
 compares them.
 """
 

@@ -5,9 +5,9 @@
 
 - bare: what no training can leave out: network, loss, backward pass, clipping and optimizer, always on the same batch.
 - ours: `train.train` with the preset's options.
-- example: the loop of diffusers' train_unconditional.py with --use_ema: a DataLoader without workers over the same images
-  (in memory, so without the example's decoding), its EMAModel, its learning rate schedule and `.item()` at every step;
-  the same UNet, batch and precision.
+- example: the loop of diffusers' train_unconditional.py with --use_ema: a DataLoader without workers over the same
+  images (in memory, so without the example's decoding), its EMAModel, its learning rate schedule and `.item()` at every
+  step; the same UNet, batch and precision.
 
 The rounds alternate, so that a disturbance hits all of them; medians and ratios are printed. It uses a GPU if there is
 one.
