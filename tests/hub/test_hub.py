@@ -829,6 +829,6 @@ def test_the_readmes_commands_deploy_the_space(lfs, hub, tmp_path):
     assert set(checkpoint.Layout.of(up(hub, "alice/ddpm-mnist")).__dict__.values()) <= set(up(hub, "alice/ddpm-mnist"))
     repo = hub.store.repos["space", "alice/ddpm"]
     files = repo.commits[repo.branches["main"]].files
-    assert {"app.py", "README.md", "requirements.txt", "ddpm/hub/pull.py", "ddpm/ui/page.py"} <= set(files)
+    assert {"app.py", "README.md", "requirements.txt", "ddpm/hub.py", "ddpm/ui/page.py"} <= set(files)
     assert files["ddpm/assets/mnist/unet/diffusion_pytorch_model.safetensors"].lfs
-    assert not [path for path in files if path.startswith(("runs/", "tests/", ".git/", ".github/", ".ci/"))]
+    assert not [path for path in files if path.startswith(("runs/", "tests/", ".git/", ".ci/"))]
