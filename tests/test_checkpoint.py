@@ -399,7 +399,7 @@ def test_the_space_can_start_from_the_front_matter():
 
 def test_everything_the_readmes_link_to_exists():
     for readme in (ROOT / "README.md", checkpoint.EMBEDDED / "README.md"):
-        for target in re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", readme.read_text(encoding="utf-8")):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)[^)\s]*\)", readme.read_text(encoding="utf-8")):
             assert (readme.parent / target).exists(), f"{readme}: {target}"
 
 

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/cost.py [--rounds 3] [--seconds 1.0]
 
-One thing changes at a time from a base (28x28, batch 16, widths 16, 32, 64); a prediction is the base's own time times
-the ratio of FLOPs. Steps of training and of sampling cost the same each, so that their number is a plain factor: the
-last rows show it. Two processes share the cores of the one that they are compared with, and one global batch.
+One thing changes at a time from a base (28x28, batch 16, widths 16, 32, 64). A prediction is the base's time multiplied
+by the ratio of the FLOPs. All steps of a training or a sampling cost the same, so their number is a plain factor; the
+last rows check this. Two processes are compared with one that has the same cores and the same global batch.
 """
 
 from __future__ import annotations

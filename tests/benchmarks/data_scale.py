@@ -1,10 +1,10 @@
-"""Anonymous memory while preparing and while training on many images.
+"""Anonymous memory while many images are prepared, and while a network trains on them.
 
     python tests/benchmarks/data_scale.py [--images 1000000]
 
-Writes that many 32x32x3 PNGs into a parquet folder, prepares them in a fresh process and trains some steps in another;
-prints the peak of RssAnon (Linux) of each, and of the same training on few images. The memory map itself is file-backed and does not count: the system drops it
-when it needs the room.
+Writes that many 32x32x3 PNGs into a parquet folder, prepares them in a fresh process and trains some steps in another.
+Prints the peak of RssAnon (Linux) of each process, and of the same training on few images. The memory map itself does
+not count: it is backed by a file, so the system drops it when it needs the room.
 """
 
 from __future__ import annotations

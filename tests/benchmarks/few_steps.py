@@ -3,10 +3,10 @@
     python tests/benchmarks/few_steps.py --dataset_name FOLDER [--num_samples 1000] [--folder runs/few_steps]
     python tests/benchmarks/few_steps.py --dataset_name FOLDER --num_samples 0 --rounds 3 --picture few.png
 
-Image i of every row starts from the same noise. Samples are kept in the folder as they are drawn, so that a run that
-was ended goes on, and one with fewer samples is a part of one with more. With --rounds, every row is also timed, the
-rows in turn: seconds for a batch of 8 pictures. Prints the table, and writes it as JSON and the first pictures of each
-row as PNG.
+Image i of every row starts from the same noise. The samples are stored in the folder while they are drawn: the same
+command continues an interrupted run, and more samples extend the ones that are there. With --rounds, every row is also
+timed (seconds for a batch of 8 pictures), the rows in turn. Prints the table and writes it as JSON. With --picture, the
+first pictures of each row are written as PNG.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""What a GPU makes of training and sampling: all of it in one call, printed as tables and written to a JSON file.
+"""Training and sampling on a GPU: all of it in one call, printed as tables and written to a JSON file.
 
     python tests/benchmarks/gpu.py [--dataset_name FOLDER] [--output gpu.json]
-    python tests/benchmarks/gpu.py --small        the same, on any machine, in minutes: says that it runs, nothing else
+    python tests/benchmarks/gpu.py --small        the same in small, on any machine: only shows that the program works
 
-1. The chip: bf16 rate of a matrix product, the ceiling that shares are quoted of.
+1. The chip: the bf16 rate of a matrix product. Shares below are shares of this rate.
 2. Training, `--preset cifar10` (35.7 M parameters, batch 128): the loop of diffusers' example against train.py's, in
-   float32 with TF32, in bf16, and with compile: images per second, ratio to the example's loop in float32 (its default)
-   and in bf16, share of the bf16 ceiling by counted FLOPs, peak memory; and the losses of both loops over the same number
-   of steps with the same learning rates, which must agree (exit status 1 where they do not).
-3. Sampling with that network and with the embedded one, batch 1, 16 and 256: milliseconds a step of ancestral sampling,
-   DDPMPipeline against `reverse_process`, eager, compiled with CUDA graphs, and compiled in bf16; and how far the
-   results of each are from the eager ones.
+   float32 with TF32, in bf16, and compiled. Images per second, their ratio to the example's loop in float32 (which is
+   its default) and in bf16, the share of the bf16 rate by counted FLOPs, and peak memory. Also the losses of both loops
+   over the same number of steps with the same learning rates; if they do not agree, the exit status is 1.
+3. Sampling with that network and with the embedded one, batch 1, 16 and 256: milliseconds per step of ancestral
+   sampling, DDPMPipeline against `reverse_process`, eager, compiled with CUDA graphs, and compiled in bf16; and how far
+   the results of each are from the eager ones.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Whether the server holds: memory over 200 sessions, one after another, and 12 visitors at once; a table.
+"""Whether the server holds: its memory over many sessions, one after another, and many visitors at once.
 
     python tests/benchmarks/page_load.py [--model DIR] [--sessions 200] [--visitors 12]
 
-A session loads the page, has the noise of a new picture predicted, draws pictures of its own and fetches them, by the
-requests that the page's script makes, and leaves. Memory is the resident set of `python app.py`.
+A session loads the page, has the noise of a new picture predicted, draws pictures of its own, fetches them and leaves,
+by the requests that the page's script makes. Memory is the resident set of `python app.py`. Prints a table.
 """
 
 from __future__ import annotations

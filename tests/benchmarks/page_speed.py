@@ -2,10 +2,9 @@
 
     python tests/benchmarks/page_speed.py [--model DIR] [--moves 200] [--rounds 10]
 
-Times in the page begin with the timestamp of the browser's input event and end after the frame that shows the answer
-was painted: a frame begins every 17 ms, so the wait for it is in them. How much this browser takes on this machine at
-least, the row of the bare slider says: a page with a slider, a number, and nothing else. Bytes are those on the wire,
-compressed.
+Times in the page begin with the timestamp of the browser's input event and end when the frame with the answer has been
+painted, so every figure includes the wait for the next frame. The row of the bare slider is the floor: a page with a
+slider, a number and nothing else, in this browser on this machine. Bytes are those on the wire, compressed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Milliseconds a step of ancestral sampling on this CPU: DDPMPipeline against our loop over each way to compute.
+"""Milliseconds per step of ancestral sampling on this CPU: DDPMPipeline against our loop over each backend.
 
     python tests/benchmarks/sampling_speed.py [--threads 2] [--rounds 7] [--full]
 
-The same weights, the same noise (one generator an image), the same number of threads. Every way runs a stretch of steps
-in each round, the ways in turn, so that a noisy neighbour meets all; medians over rounds are compared. What is not
-installed is left out: pip install onnxruntime onnx onnxscript for the one, a C++ compiler for torch.compile.
---full also runs all 1000 steps at batches of 1 and 4, in turn, and compares the images.
+All use the same weights, the same noise (one generator per image) and the same number of threads. In each round, every
+backend takes a number of steps, one backend after the other, so that a disturbance hits all of them; medians over the
+rounds are compared. Backends that are not installed are left out: ONNX Runtime needs `pip install onnxruntime onnx
+onnxscript`, torch.compile a C++ compiler. --full also draws images in all 1000 steps, at batches of 1 and 4, and
+compares them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""From a command to its first use: the page, `train.py --help`, the first training step of a second start.
+"""From a command to its first use: the page, `train.py --help`, and the first training step, on the second start.
 
     python tests/benchmarks/startup.py [--rounds 3] [--dataset_name FOLDER --preset mnist]
 
-Seconds of wall clock and of processor time, and the peak of resident memory. The page is there when it answers with 200,
-and usable when a browser has drawn the first tab's picture (playwright with Chromium, where it is installed). Its second
-start finds the compiled network in the cache; so does the training its data.
+Seconds of wall clock and of processor time, and the peak of resident memory. The page answers when it returns status
+200, and is usable when a browser has drawn the first tab's picture (playwright with Chromium, if it is installed). The
+second start finds the compiled network and the prepared data in the cache.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Held-out epsilon-MSE after the same images: this trainer against the recipe of diffusers' train_unconditional.py.
+"""Held-out epsilon-MSE after a number of images: this trainer against the recipe of diffusers' train_unconditional.py.
 
     python tests/benchmarks/time_to_quality.py --dataset_name FOLDER [--images 40000]
 
-Their recipe stands here as a plain loop: AdamW (0.95, 0.999), weight decay 1e-6, learning rate 1e-4, cosine with 500
-steps of warm-up, EMA of power 3/4 up to 0.9999, timesteps drawn independently, no zero-initialised head. Same UNet
-(16, 32, 64), same batch of 64, same data, float32, and the same frozen validation for all.
+Their recipe is written here as a plain loop: AdamW (0.95, 0.999), weight decay 1e-6, learning rate 1e-4, cosine with
+500 steps of warm-up, EMA of power 3/4 up to 0.9999, timesteps drawn independently, no zero-initialised head. All use
+the same UNet (16, 32, 64), the same batch of 64, the same data, float32, and the same frozen validation.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""Images per second of train.py's loop, side by side with what bounds it and with what it wants to beat.
+"""Images per second of train.py's loop, beside the bare step, which bounds it, and the loop of diffusers' example.
 
     python tests/benchmarks/train_speed.py [--preset digits] [--steps 150] [--rounds 3] [--dataset_name FOLDER]
-    python tests/benchmarks/train_speed.py --settings     threads, memory format, compile and bf16 of the bare loop
+    python tests/benchmarks/train_speed.py --settings     threads, memory format, compile and bf16 of the bare step
 
-- bare: what no training can leave out: network, loss, backward, clipping, optimizer, on one batch that never changes.
-- ours: `train.train` as the preset has it.
-- example: the loop of diffusers' train_unconditional.py with --use_ema: DataLoader without workers over the same images
-  (in memory, so without the example's decoding), its EMAModel, learning rate schedule and `.item()` at every step; the
-  same UNet, batch and precision.
+- bare: what no training can leave out: network, loss, backward pass, clipping and optimizer, always on the same batch.
+- ours: `train.train` with the preset's options.
+- example: the loop of diffusers' train_unconditional.py with --use_ema: a DataLoader without workers over the same
+  images (in memory, so without the example's decoding), its EMAModel, its learning rate schedule and `.item()` at every
+  step; the same UNet, batch and precision.
 
-Rounds alternate, so that a noisy neighbour meets all; medians and ratios are printed. On a GPU it runs there.
+The rounds alternate, so that a disturbance hits all of them; medians and ratios are printed. It uses a GPU if there is
+one.
 """
 
 from __future__ import annotations

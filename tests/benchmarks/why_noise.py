@@ -2,13 +2,13 @@
 
     python tests/benchmarks/why_noise.py [--steps 2000] [--seeds 0 1 2] [--preset digits] [--dataset_name FOLDER]
 
-All share the preset's learning rate and its clipping of the gradient, at which L_simple was tuned. Trains through
-train.py's own loop, measures through ddpm.evaluate: bits per dimension of the held-out images over all
-timesteps, epsilon-MSE by t, Fréchet distance of ancestral samples. Prints one table, mean and standard deviation over
-the seeds. Finished runs are kept in --output_dir and not done again.
+All ways share the preset's learning rate and gradient clipping, which were tuned for L_simple. Each trains through
+train.py's own loop and is measured through ddpm.evaluate: bits per dimension of the held-out images over all timesteps,
+epsilon-MSE by t, Fréchet distance of ancestral samples. Prints one table, mean and standard deviation over the seeds.
+Finished runs stay in --output_dir and are not repeated.
 
 The last row is the network of the article that this project grew out of: two 3x3 convolutions, 1 to 64 to 1 channels,
-a ReLU between them; it never sees t.
+with a ReLU between them. It never sees t.
 """
 
 from __future__ import annotations
