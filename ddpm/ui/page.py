@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from contextlib import suppress
 from html import escape
 from importlib.util import find_spec
@@ -39,6 +40,13 @@ FONTS = (
     "ui-sans-serif",
     "system-ui",
     "sans-serif",
+)
+
+# Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour.
+STYLES = (
+    *(f"static/{name}.css" for name in "base gradio header controls pictures charts slider rows".split()),
+    *(f"tabs/{name}.css" for name in "forward noise bound reverse compare mine wrong training".split()),
+    "static/tour.css",
 )
 
 
@@ -120,7 +128,8 @@ def _head(checkpoint: Checkpoint) -> str:
     safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--
     files = ("ddpm", "status", "picker", "links", "tour", "trajectory", "rows", "gif", "export")
     script = "".join(read_static(f"static/{name}.js") for name in files)
-    style = read_static("static/page.css")
+    style = "".join(read_static(name) for name in STYLES)
+    style = re.sub(r"/\*.*?\*/|^\s+", "", style, flags=re.S | re.M)  # Browsers need neither comments nor indentation.
     return f"<script>window.ddpmPage = {safe};\n{script}</script><style>{style}</style>"
 
 
