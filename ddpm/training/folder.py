@@ -52,7 +52,7 @@ def find_state(config: TrainConfig, fingerprint: str, slots: int, device_type: s
     differing = [
         f"--{f.name} ({getattr(before, f.name)}, now {getattr(config, f.name)})"
         for f in dataclasses.fields(config)
-        if not f.metadata["resume"]
+        if not f.metadata.get("resume")
         and getattr(before, f.name) != getattr(config, f.name)
         # Micro-batches and processes may be traded for each other.
         and not (f.name == "gradient_accumulation_steps" and saved.meta["slots"] == slots)
