@@ -345,7 +345,7 @@ def preset(name: str, **overrides: Any) -> TrainConfig:
     """
     if name not in PRESETS:
         raise ValueError(f"preset {name!r}: one of {', '.join(PRESETS)} is needed")
-    return TrainConfig(preset=name, **{**PRESETS[name], **overrides})
+    return TrainConfig(**{"preset": name, **PRESETS[name], **overrides})
 
 
 @dataclass(frozen=True)

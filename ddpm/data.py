@@ -34,7 +34,7 @@ from ddpm.files import cache_folder
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # of the prepared files; raise it when what is written changes
+FORMAT = 4  # of the prepared files; raise it when what is written changes
 HELD_OUT_OF = 20  # one of so many training images is held out where the source has no split for it: 5 %
 EVAL_SPLITS = ("test", "validation", "valid", "val", "dev", "eval")
 GRAYSCALE_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
@@ -70,6 +70,7 @@ class Images:
     eval_labels: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
     source: str | None = None  # digits, folder or hub
+    eval_split: str | None = None  # name of the split that `eval` is; None if it was held out of the training split
 
     @property
     def channels(self) -> int:
@@ -138,7 +139,8 @@ def _open(folder: Path) -> Images:
         splits[split] = np.memmap(folder / f"{split}.u8", np.uint8, mode="r", shape=shape)
         if split in meta["labelled"]:
             splits[f"{split}_labels"] = np.fromfile(folder / f"{split}.labels", np.int64)
-    return Images(**splits, fingerprint=meta["fingerprint"], notes=meta["notes"], source=meta["source"]["kind"])
+    about = {name: meta[name] for name in ("fingerprint", "notes", "eval_split")}
+    return Images(**splits, **about, source=meta["source"]["kind"])
 
 
 # --- where the images come from ---------------------------------------------------------------------------------------
@@ -197,16 +199,16 @@ def _hub_commit(options: DataOptions) -> str:
         return known[-1]
 
 
-def _splits(options: DataOptions, source: dict[str, Any]) -> tuple[Iterable, Iterable | None, list[str]]:
-    """(image, label or None) of the training split and of the held-out one, if the source has one, and notes on what
-    was chosen."""
+def _splits(options: DataOptions, source: dict[str, Any]) -> tuple[Iterable, Iterable | None, str | None, list[str]]:
+    """(image, label or None) of the training split and of the held-out one, if the source has one, the name of the
+    latter, and notes on what was chosen."""
     if source["kind"] == "digits":
         from sklearn.datasets import load_digits
 
         # 0 ... 16 in the source
         digits = load_digits()
         rows = [np.uint8(np.round(image * (255 / 16))) for image in digits.images]
-        return zip(rows, digits.target.tolist(), strict=True), None, ["scikit-learn's digits; held out: 5 %"]
+        return zip(rows, digits.target.tolist(), strict=True), None, None, ["scikit-learn's digits; held out: 5 %"]
     pictures = _picture_files(Path(source["path"])) if source["kind"] == "folder" else None
     dataset = pictures or _load_dataset(options, source)
     names = list(dataset)
@@ -227,7 +229,7 @@ def _splits(options: DataOptions, source: dict[str, Any]) -> tuple[Iterable, Ite
         label = _label_column(dataset[train])
         chosen = [rows and _rows(rows, column, label) for rows in chosen]
         note += f"; images in column {column!r}"
-    return *chosen, [note]
+    return *chosen, held_out, [note]
 
 
 def _number(name: str | None, classes: list[str]) -> int | None:
@@ -421,7 +423,7 @@ def _prepare_into(folder: Path, options: DataOptions, source: dict[str, Any], pr
 def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels: int | None, progress: bool) -> None:
     from tqdm import tqdm
 
-    train_rows, eval_rows, notes = _splits(options, source)
+    train_rows, eval_rows, eval_split, notes = _splits(options, source)
     writer, labels = _Writer(options, channels), {"train": array("q"), "eval": array("q")}
     held_out = generator(0, Purpose.HELD_OUT)  # fixed: the same images are held out whatever the seed of a run
     lucky = 0
@@ -476,6 +478,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
         "resolution": writer.resolution,
         "fingerprint": writer.digest.hexdigest(),
         "notes": notes,
+        "eval_split": eval_split,
     }
     with open(folder / "meta.json", "w", encoding="utf-8") as file:
         json.dump(meta, file, indent=1)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,16 @@ class Watched(TrainConfig):
         return TrainConfig(**vars(self)).to_json()
 
 
+@pytest.fixture
+def own_signals():
+    """train.py's main takes two signals over; this gives them back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
 def test_every_option_is_read_by_a_training(tmp_path, monkeypatch):
     """No dead flags: a short training reads each option, and so does a push, which here ends for want of a token."""
     from accelerate.state import AcceleratorState
@@ -115,7 +126,7 @@ def test_every_option_is_read_by_a_training(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
     AcceleratorState._reset_state(reset_partial_state=True)
     Watched.read.clear()
-    options = TINY | {"max_train_steps": 3, "output_dir": tmp_path / "run"}
+    options = TINY | {"max_train_steps": 3, "lr_warmup_steps": 1, "output_dir": tmp_path / "run"}
     assert trainer.main(Watched(**options)) == 0
     assert trainer.main(Watched(**options | {"push_to_hub": True})) == 1
     unread = {field.name for field in dataclasses.fields(TrainConfig)} - Watched.read
