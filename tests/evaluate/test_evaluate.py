@@ -161,7 +161,7 @@ def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     assert rows[:-1] == checkpoint.read_metrics(run / "metrics.jsonl")
     card = (folder / "README.md").read_text()
     assert f"**{figures['bits_per_dim']:.4f}**" in card
-    assert "4 images held out, estimated from 5 timesteps each" in card
+    assert "4 held-out images, estimated from 5 timesteps each" in card
     assert f"**{with_samples['frechet_distance']:.3f}**" in card
     for evaluation in (figures, with_samples):
         assert evaluation["command"].split(" --", 1)[1] in card
