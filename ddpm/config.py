@@ -1,41 +1,30 @@
-"""Every option of training, its unit, its default, and the command line made of them.
+"""Every option of training with its unit and default, the presets, and train.py's command line.
 
-Imports nothing heavy: `train.py --help` and wrong usage answer before torch is loaded.
+This module loads nothing heavy: `train.py --help` and wrong usage are answered before torch is loaded. The comment
+above an option is its text in `--help`.
 """
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import dataclasses
-import difflib
 import functools
-import io
 import json
 import math
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Any, Literal
+
+from ddpm.flags import flattened, grouped, need_option, parse_flags, usage_errors
 
 
-def option(default: Any, group: str, help: str, *, resume: bool = False) -> Any:
-    """A field of TrainConfig. `resume=True`: it does not alter the result, so it may change when a run is continued."""
-    return field(default=default, metadata={"group": group, "help": help, "resume": resume})
-
-
-def need_option(options: Any, ok: bool, name: str, accepted: str) -> None:
-    """Refuse an option's value.
-
-    Raises:
-        ValueError: not `ok`; names the flag, the value, and what is accepted.
-    """
-    if not ok:
-        raise ValueError(f"--{name} {getattr(options, name)!s}: {accepted} is needed")
+def changeable(default: Any) -> Any:
+    """An option that may change when a run is continued, because the trained weights do not depend on it."""
+    return field(default=default, metadata={"resume": True})
 
 
 def check_common(options: Any) -> None:
-    """The options that training and evaluation share. Raises as `need_option`."""
+    """Check the options that training and evaluation share. Raises as `need_option`."""
     need = functools.partial(need_option, options)
     for name in ("seed", "num_cpu_threads"):
         need(getattr(options, name) >= 0, name, "0 or more")
@@ -47,12 +36,12 @@ def check_common(options: Any) -> None:
 def check_network(
     resolution: int | None, block_out_channels: tuple[int, ...], attention_levels: tuple[int, ...], groups: int
 ) -> None:
-    """Refuse what UNet2DModel would only refuse deep inside a forward pass.
+    """Reject networks that UNet2DModel would only reject deep inside a forward pass.
 
     Args:
-        resolution: pixels; None where it is not known yet.
+        resolution: pixels; None if it is not known yet.
     Raises:
-        ValueError: naming the value and what is accepted.
+        ValueError: the message names the value and what is accepted.
     """
     levels = len(block_out_channels)
     if not levels:
@@ -72,98 +61,173 @@ def check_network(
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Train a denoising diffusion model (Ho et al. 2020). Flags accept _ and -."""
+class RunOptions:
+    """Which run this is, and when it ends."""
 
-    preset: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = option(
-        "digits", "run", "sets every option below; any of them can still be given"
-    )
-    output_dir: Path | None = option(None, "run", "where everything is written; default runs/<preset>", resume=True)
-    seed: int = option(0, "run", "of weights, batches, timesteps, noise, flips and dropout")
-    max_train_steps: int = option(4000, "run", "optimizer steps", resume=True)
-    max_train_minutes: float = option(0.0, "run", "wall-clock limit in minutes, 0: none", resume=True)
-    resume_from_checkpoint: str = option(
-        "latest", "run", "latest, none (start afresh), or a folder of checkpoints/", resume=True
-    )
+    # Sets every option below; each of them can still be given.
+    preset: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
+    # Folder for everything that the run writes. Default: runs/<preset>.
+    output_dir: Path | None = changeable(None)
+    # Seed of weights, batches, timesteps, noise, flips and dropout.
+    seed: int = 0
+    # Number of optimizer steps.
+    max_train_steps: int = changeable(4000)
+    # Time limit in minutes. 0: no limit.
+    max_train_minutes: float = changeable(0.0)
+    # latest, none (start afresh), or a folder below checkpoints/.
+    resume_from_checkpoint: str = changeable("latest")
 
-    dataset_name: str = option("digits", "data", "digits, a Hub id, a folder that datasets reads, a folder of images")
-    dataset_config_name: str | None = option(None, "data", "configuration of a Hub dataset")
-    revision: str | None = option(None, "data", "branch, tag or commit of a Hub dataset")
-    image_column: str | None = option(None, "data", "default: the column that holds images")
-    train_split: str | None = option(None, "data", "default: train, or the only split")
-    eval_split: str | None = option(None, "data", "default: test or validation, or 5 % held out of the training split")
-    resolution: int | None = option(None, "data", "pixels; default: the data's own. Resizes the short side, crops")
-    channels: int | None = option(None, "data", "1 or 3; default: the data's own")
-    random_flip: bool = option(False, "data", "mirror half of the images left to right")
 
-    block_out_channels: tuple[int, ...] = option((32, 64), "network", "width of each level, full resolution first")
-    layers_per_block: int = option(1, "network", "residual blocks a level")
-    attention_levels: tuple[int, ...] = option(
-        (), "network", "levels with attention beside the middle block's, 0 first"
-    )
-    norm_num_groups: int = option(8, "network", "groups of group normalisation; divides every width")
-    dropout: float = option(0.0, "network", "probability, in the residual blocks")
+@dataclass(frozen=True)
+class DatasetOptions:
+    """Where the images come from, and their format."""
 
-    num_train_timesteps: int = option(1000, "diffusion", "T; linear betas are scaled by 1000 / T")
-    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = option(
-        "linear", "diffusion", "linear: 1e-4 to 0.02 as in the paper; squaredcos_cap_v2: the cosine schedule"
-    )
-    prediction_type: Literal["epsilon", "sample", "v_prediction"] = option(
-        "epsilon", "diffusion", "what the network predicts: the noise, x_0, or v"
-    )
-    loss_weighting: Literal["simple", "kl"] = option(
-        "simple", "diffusion", "simple: every t alike (Eq. 14); kl: the weights of the bound (Eq. 12), for comparison"
-    )
-    variance_type: Literal["fixed_small", "fixed_large"] = option(
-        "fixed_small", "diffusion", "sampling variance: beta-tilde (fixed_small) or beta (fixed_large)"
-    )
+    # digits, a Hub id, a folder that the datasets library reads, or a folder of images.
+    dataset_name: str = "digits"
+    # Configuration of a Hub dataset.
+    dataset_config_name: str | None = None
+    # Branch, tag or commit of a Hub dataset.
+    revision: str | None = None
+    # Column that holds the images. Default: the only one that does.
+    image_column: str | None = None
+    # Split to train on. Default: train, or the only split.
+    train_split: str | None = None
+    # Held-out split. Default: test or validation, or 5 % held out of the training split.
+    eval_split: str | None = None
+    # Side length in pixels: the short side is resized, the rest is cropped. Default: the size of the images.
+    resolution: int | None = None
+    # 1 (grayscale) or 3 (RGB). Default: what the images have.
+    channels: int | None = None
+    # Mirror half of the training images left to right.
+    random_flip: bool = False
 
-    train_batch_size: int = option(64, "optimization", "images per process and micro-batch")
-    gradient_accumulation_steps: int = option(1, "optimization", "micro-batches per optimizer step")
-    learning_rate: float = option(2e-3, "optimization", "peak, of AdamW")
-    lr_warmup_steps: int = option(100, "optimization", "optimizer steps of linear warm-up")
-    lr_schedule: Literal["constant", "cosine"] = option("cosine", "optimization", "after warm-up; cosine ends at 0")
-    adam_beta2: float = option(0.99, "optimization", "decay of AdamW's second moment; its first is 0.9")
-    weight_decay: float = option(0.0, "optimization", "of AdamW, per step and unit of learning rate")
-    max_grad_norm: float = option(1.0, "optimization", "gradients are scaled down to this norm")
-    ema_half_life_images: int = option(20_000, "optimization", "of the averaged weights, in images; 0: no averaging")
-    ema_ramp_up: float = option(0.05, "optimization", "half-life at most this share of the images seen; 0: no ramp")
 
-    mixed_precision: Literal["no", "fp16", "bf16"] = option(
-        "no", "machine", "of the network; noising, loss and averaged weights stay float32"
-    )
-    compile: bool = option(False, "machine", "torch.compile the network")
-    num_cpu_threads: int = option(
-        0, "machine", "per process on the CPU; 0: physical cores / local processes", resume=True
-    )
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The architecture of the UNet."""
 
-    logging_steps: int = option(25, "output", "optimizer steps between rows of metrics.jsonl", resume=True)
-    validation_steps: int = option(500, "output", "optimizer steps between validations and sample grids", resume=True)
-    num_validation_images: int = option(
-        1024, "output", "held-out (image, timestep, noise) triples of val_loss", resume=True
-    )
-    num_samples: int = option(36, "output", "images in a sample grid", resume=True)
-    sample_steps: int = option(250, "output", "ancestral steps of the sample grids while training", resume=True)
-    checkpointing_steps: int = option(500, "output", "optimizer steps between saved training states", resume=True)
-    checkpoints_total_limit: int = option(2, "output", "training states kept, the newest ones", resume=True)
-    plots: bool = option(True, "output", "draw training.png and strip.png", resume=True)
-    report_to: Literal["none", "tensorboard", "wandb", "trackio"] = option(
-        "none", "output", "tracker, besides metrics.jsonl and the plots", resume=True
-    )
+    # Number of channels at each level, full resolution first.
+    block_out_channels: tuple[int, ...] = (32, 64)
+    # Residual blocks per level.
+    layers_per_block: int = 1
+    # Levels with self-attention, 0 is full resolution. The middle block always has it.
+    attention_levels: tuple[int, ...] = ()
+    # Groups of the group normalisation. Must divide every entry of block_out_channels.
+    norm_num_groups: int = 8
+    # Dropout probability in the residual blocks.
+    dropout: float = 0.0
 
-    push_to_hub: bool = option(
-        False, "hub", "push now and then, and the result; the token is HF_TOKEN or the stored login", resume=True
-    )
-    hub_model_id: str | None = option(None, "hub", "<user>/<name>; default: the name of output_dir", resume=True)
-    hub_private_repo: bool = option(False, "hub", "create the repository private", resume=True)
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """The forward process, and what the network learns about it."""
+
+    # T, the number of noise levels. Linear betas are scaled by 1000 / T.
+    num_train_timesteps: int = 1000
+    # linear: from 1e-4 to 0.02 as in the paper; squaredcos_cap_v2: the cosine schedule.
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    # What the network predicts: the noise epsilon, the image x_0 (sample), or v.
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    # simple: every t counts the same (Eq. 14); kl: the weights of the bound (Eq. 12), for comparison.
+    loss_weighting: Literal["simple", "kl"] = "simple"
+    # Variance of a sampling step: beta-tilde (fixed_small) or beta (fixed_large).
+    variance_type: Literal["fixed_small", "fixed_large"] = "fixed_small"
+
+
+@dataclass(frozen=True)
+class OptimizationOptions:
+    """Batches, learning rate and averaged weights."""
+
+    # Images per process and micro-batch.
+    train_batch_size: int = 64
+    # Micro-batches per optimizer step.
+    gradient_accumulation_steps: int = 1
+    # Peak learning rate of AdamW.
+    learning_rate: float = 2e-3
+    # Optimizer steps of linear warm-up.
+    lr_warmup_steps: int = 100
+    # Learning rate after the warm-up. cosine ends at 0.
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    # Decay rate of AdamW's second moment. That of the first is 0.9.
+    adam_beta2: float = 0.99
+    # Weight decay of AdamW, per step and unit of learning rate.
+    weight_decay: float = 0.0
+    # Larger gradients are scaled down to this norm.
+    max_grad_norm: float = 1.0
+    # Half-life of the averaged weights (EMA), in images. 0: no averaging.
+    ema_half_life_images: int = 20_000
+    # The half-life is at most this share of the images seen so far. 0: no such limit.
+    ema_ramp_up: float = 0.05
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """How the machine computes."""
+
+    # Precision of the network. Noising, loss and averaged weights stay in float32.
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    # Compile the network with torch.compile.
+    compile: bool = False
+    # CPU threads per process. 0: physical cores divided by local processes.
+    num_cpu_threads: int = changeable(0)
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What the run writes, and how often."""
+
+    # Optimizer steps between two rows of metrics.jsonl.
+    logging_steps: int = changeable(25)
+    # Optimizer steps between two validations, each with a sample grid.
+    validation_steps: int = changeable(500)
+    # Number of held-out (image, timestep, noise) triples behind val_loss.
+    num_validation_images: int = changeable(1024)
+    # Images in a sample grid.
+    num_samples: int = changeable(36)
+    # Ancestral steps of the sample grids.
+    sample_steps: int = changeable(250)
+    # Optimizer steps between two saved training states.
+    checkpointing_steps: int = changeable(500)
+    # Number of training states that are kept, the newest ones.
+    checkpoints_total_limit: int = changeable(2)
+    # Draw training.png and strip.png.
+    plots: bool = changeable(True)
+    # Experiment tracker, in addition to metrics.jsonl and the plots.
+    report_to: Literal["none", "tensorboard", "wandb", "trackio"] = changeable("none")
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """Whether and where the model is published."""
+
+    # Push the model during and after training. The token is HF_TOKEN or the stored login.
+    push_to_hub: bool = changeable(False)
+    # <user>/<name>. Default: the name of output_dir.
+    hub_model_id: str | None = changeable(None)
+    # If the repository does not exist yet, create it private.
+    hub_private_repo: bool = changeable(False)
+
+
+# A dataclass takes the fields of its last base first.
+@dataclass(frozen=True)
+class TrainConfig(
+    HubOptions,
+    OutputOptions,
+    MachineOptions,
+    OptimizationOptions,
+    DiffusionOptions,
+    NetworkOptions,
+    DatasetOptions,
+    RunOptions,
+):
+    """All options of a training run, flat."""
 
     def validate(self) -> None:
-        """Refuse impossible values.
+        """Reject impossible values.
 
         Raises:
-            ValueError: names the flag, the value, and what is accepted.
+            ValueError: the message names the flag, the value, and what is accepted.
         """
-
         need = functools.partial(need_option, self)
         check_common(self)
         at_least_one = (
@@ -193,11 +257,11 @@ class TrainConfig:
 
     @property
     def directory(self) -> Path:
-        """Where everything is written."""
+        """Folder for everything that the run writes."""
         return self.output_dir or Path("runs") / self.preset
 
     def to_json(self) -> dict[str, Any]:
-        """Every option, as JSON holds it."""
+        """Every option as a JSON value."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
@@ -205,7 +269,7 @@ class TrainConfig:
         """The reverse of `to_json`.
 
         Raises:
-            ValueError: an option that does not exist.
+            ValueError: an option does not exist.
         """
         known = {f.name: f for f in dataclasses.fields(cls)}
         if unknown := sorted(set(options) - set(known)):
@@ -260,7 +324,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-# Held-out loss (EMA) at the end of each preset's run as its README tells it, and the start of its data's fingerprint.
+# By preset: the first digits of its dataset's fingerprint, and the held-out loss (EMA) at the end of its training.
 REFERENCE_VAL_LOSS: dict[str, tuple[str, float]] = {
     "digits": ("b41ca9fd33", 0.0754),
     "mnist": ("a413357c81", 0.0218),
@@ -268,114 +332,70 @@ REFERENCE_VAL_LOSS: dict[str, tuple[str, float]] = {
 
 
 def reference_val_loss(preset: str, fingerprint: str) -> float | None:
-    """The preset's own held-out loss where `fingerprint` is of the preset's own data, otherwise None."""
+    """Held-out loss that a preset reaches on its own dataset; None if `fingerprint` is that of another dataset."""
     start, value = REFERENCE_VAL_LOSS.get(preset, (None, None))
     return value if start and fingerprint.startswith(start) else None
 
 
 def preset(name: str, **overrides: Any) -> TrainConfig:
-    """The options of a preset, some of them replaced."""
+    """The options of a preset, with some of them replaced.
+
+    Raises:
+        ValueError: there is no preset of this name.
+    """
     if name not in PRESETS:
         raise ValueError(f"preset {name!r}: one of {', '.join(PRESETS)} is needed")
-    return TrainConfig(preset=name, **{**PRESETS[name], **overrides})
+    return TrainConfig(**{"preset": name, **PRESETS[name], **overrides})
 
 
-def _flag_value(argv: list[str], name: str) -> str | None:
-    for i, word in enumerate(argv):
-        if word == f"--{name}" and i + 1 < len(argv):
-            return argv[i + 1]
-        if word.startswith(f"--{name}="):
-            return word.split("=", 1)[1]
-    return None
+@dataclass(frozen=True)
+class RunFlags(RunOptions):
+    """Which run this is, and when it ends."""
+
+    # train_config.json of an earlier run, whose options replace the preset's.
+    config: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """Train a denoising diffusion model (Ho et al. 2020). Flags accept _ and -."""
+
+    run: RunFlags
+    data: DatasetOptions
+    network: NetworkOptions
+    diffusion: DiffusionOptions
+    optimization: OptimizationOptions
+    machine: MachineOptions
+    output: OutputOptions
+    hub: HubOptions
 
 
 def parse(argv: list[str]) -> TrainConfig:
-    """Options of train.py: `--config FILE` or `--preset NAME` first, flags over it. Exits as `parse_flags` does."""
+    """Options of train.py: those of `--config FILE` or `--preset NAME`, with all other flags laid over them.
+
+    After `--help` it exits with status 0, after wrong usage with status 2 and one line on stderr.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--config", "--preset"):
+        first.add_argument(flag, nargs="?")  # whether a value is missing is for parse_flags to say
+    given, _ = first.parse_known_args(argv)
     with usage_errors("train.py"):
-        text = "train_config.json of an earlier run, instead of a preset; flags are laid over it"
-        config = parse_flags(argv, _base(argv), "train.py", {"config": ("run", Path | None, None, text)})
+        base = read_config(Path(given.config)) if given.config else preset(given.preset or "digits")
+        options = flattened(parse_flags(argv, grouped(TrainFlags, base), "train.py"))
+        options.pop("config")
+        config = TrainConfig(**options)
         config.validate()
     return config
 
 
-@contextlib.contextmanager
-def usage_errors(prog: str) -> Iterator[None]:
-    """Exit with status 2 and one line on stderr for a ValueError."""
-    try:
-        yield
-    except ValueError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+def read_config(path: Path) -> TrainConfig:
+    """The options in a train_config.json.
 
-
-def _base(argv: list[str]) -> TrainConfig:
-    """The defaults that the flags are laid over."""
-    path = _flag_value(argv, "config")
-    if path is None:
-        return preset(_flag_value(argv, "preset") or "digits")
+    Raises:
+        ValueError: the file cannot be read, or is no train_config.json.
+    """
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
         return TrainConfig.from_json(stored.get("options", stored))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"--config {path}: not a readable train_config.json ({error})") from None
-
-
-def parse_flags(argv: list[str], base: Any, prog: str, extra: dict[str, tuple[str, Any, Any, str]] | None = None):
-    """Flags laid over `base`, an instance of a dataclass of `option` fields, by group; exits with 0 after `--help`.
-
-    Args:
-        extra: flags that are no field, for `--help` only: (group, type, default, help) by name.
-    Raises:
-        ValueError: what is not understood, in one line.
-    """
-    import tyro
-
-    # tyro groups by nesting, so the flat dataclass is dealt into one per group, and gathered again afterwards.
-    kind = type(base)
-    hints, groups = get_type_hints(kind, include_extras=True), {}
-    flags = [
-        (f.name, f.metadata["group"], hints[f.name], getattr(base, f.name), f.metadata["help"])
-        for f in dataclasses.fields(kind)
-    ]
-    flags += [(name, *rest) for name, rest in (extra or {}).items()]
-    for name, group, hint, default, help in flags:
-        of_field = {} if default is dataclasses.MISSING else {"default": default}
-        groups.setdefault(group, []).append((name, Annotated[hint, tyro.conf.arg(help=help)], field(**of_field)))
-    _refuse_unknown(argv, [name for name, *_ in flags])
-    parts = [(name, dataclasses.make_dataclass(name, specs)) for name, specs in groups.items()]
-    nested = dataclasses.make_dataclass("Options", [(name, part) for name, part in parts])
-    messages = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(messages):
-            options = tyro.cli(tyro.conf.OmitArgPrefixes[nested], args=argv, prog=prog, description=kind.__doc__)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ValueError(_first_sentence(messages.getvalue())) from None
-    values = {}
-    for name, _ in parts:
-        values |= vars(getattr(options, name))
-    return kind(**{name: value for name, value in values.items() if name not in (extra or {})})
-
-
-def _first_sentence(box: str) -> str:
-    """What tyro's framed message says before its first rule, in one line."""
-    lines = []
-    for line in box.splitlines()[1:]:
-        text = line.strip("│ ")
-        if text.startswith(("─", "╰")):
-            break
-        lines.append(text)
-    return " ".join(lines) or box.strip()
-
-
-def _refuse_unknown(argv: list[str], names: list[str]) -> None:
-    """One line for a misspelt flag, with the nearest one."""
-    for word in argv:
-        if word.startswith("--") and word != "--help":
-            name = word[2:].split("=", 1)[0].replace("-", "_")
-            if name not in names and name.removeprefix("no_") not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                raise ValueError(
-                    f"unknown option {word}" + (f"; did you mean --{near[0]}?" if near else "; see --help")
-                )

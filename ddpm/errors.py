@@ -1,4 +1,4 @@
-"""Messages of other people's exceptions, for people."""
+"""Messages of other libraries' exceptions, in one line and without secrets. This module loads nothing heavy."""
 
 import os
 import re
@@ -6,13 +6,13 @@ import sys
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line, without the token; its class where it says nothing."""
+    """The first line of an exception's message, without the token; the name of its class if there is no message."""
     return masked((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def masked(text: str) -> str:
-    """Without the Hub's token, should a message quote it, be it as Python or an HTTP header writes it."""
-    hub = sys.modules.get("huggingface_hub")  # what has not been loaded has not complained
+    """The text with the Hub's token replaced, in every form in which Python or an HTTP header may quote it."""
+    hub = sys.modules.get("huggingface_hub")  # if it is not loaded, the message is not its own
     tokens = {os.environ.get("HF_TOKEN"), os.environ.get("HUGGING_FACE_HUB_TOKEN"), hub and hub.get_token()}
     for token in filter(None, ((token or "").strip() for token in tokens)):
         for form in (token, repr(token)[1:-1], ascii(token)[1:-1], repr(token.encode())[2:-1]):

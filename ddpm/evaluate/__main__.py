@@ -1,15 +1,12 @@
-"""`python -m ddpm.evaluate MODEL`: options are parsed before torch is loaded, so that --help and wrong usage answer at
-once."""
+"""`python -m ddpm.evaluate MODEL`. It parses the options before it loads torch, so that `--help` and wrong usage are
+answered at once."""
 
 import sys
 
-from ddpm.config import parse_flags, usage_errors
-from ddpm.evaluate.options import PROG, EvaluateConfig
+from ddpm.evaluate.options import parse
 
 if __name__ == "__main__":
-    with usage_errors(PROG):
-        config = parse_flags(sys.argv[1:], EvaluateConfig(), PROG)
-        config.validate()
+    config = parse(sys.argv[1:])
 
     from ddpm.evaluate.measure import main
 

@@ -1,4 +1,4 @@
-"""Measure a checkpoint: the variational bound in bits per dimension, term by term, and the quality of its samples.
+"""Every option of `python -m ddpm.evaluate`, and its command line. The comment above an option is its text in `--help`.
 
 python -m ddpm.evaluate runs/digits
 accelerate launch -m ddpm.evaluate you/ddpm --num_images 0 --timesteps 20 --num_samples 2000
@@ -10,56 +10,101 @@ import functools
 from dataclasses import dataclass
 from typing import Literal
 
-import tyro  # light: --help and wrong usage answer before torch is loaded
+import tyro  # light: --help and wrong usage are answered before torch is loaded
 
-from ddpm.config import check_common, need_option, option
+from ddpm.config import check_common
+from ddpm.flags import flattened, grouped, need_option, parse_flags, usage_errors
 
 PROG = "python -m ddpm.evaluate"
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
-    """Bits per dimension of a checkpoint and, with --num_samples, how good its samples are. Flags accept _ and -."""
+class ModelOptions:
+    """Which model is measured."""
 
-    model: tyro.conf.Positional[str] = option("ddpm/assets/mnist", "model", "directory or Hub id")
-    revision: str | None = option(None, "model", "branch, tag or commit of a Hub model")
+    # Directory or Hub id.
+    model: tyro.conf.Positional[str] = "ddpm/assets/mnist"
+    # Branch, tag or commit of a Hub model.
+    revision: str | None = None
 
-    dataset_name: str | None = option(None, "data", "as in train.py; default: what the model was trained on")
-    dataset_config_name: str | None = option(None, "data", "configuration of a Hub dataset")
-    dataset_revision: str | None = option(None, "data", "branch, tag or commit of a Hub dataset")
-    image_column: str | None = option(None, "data", "default: the column that holds images")
-    train_split: str | None = option(None, "data", "reference of the sample quality; default: train")
-    eval_split: str | None = option(None, "data", "what the bound is computed on; default: as in train.py")
-    resolution: int | None = option(None, "data", "pixels; default: the data's own")
-    channels: int | None = option(None, "data", "1 or 3; default: the data's own")
 
-    num_images: int = option(64, "bound", "held-out images at most, drawn by --seed; 0: all")
-    timesteps: int = option(0, "bound", "estimate the sum from this many timesteps an image; 0: all, exactly")
-    variance_type: Literal["fixed_small", "fixed_large"] | None = option(None, "bound", "default: the model's own")
-    clip_denoised: bool = option(True, "bound", "clip the network's x_0 to [-1, 1]")
+@dataclass(frozen=True)
+class DatasetOptions:
+    """Which images it is measured on."""
 
-    num_samples: int = option(0, "samples", "images to draw and compare with the training split; 0: none")
-    sampler: Literal["ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++"] = option(
-        "ddpm", "samples", "ddpm: ancestral with the model's own variance"
-    )
-    num_inference_steps: int | None = option(None, "samples", "default: every timestep")
-    feature_network: Literal["auto", "classifier", "inception"] = option(
-        "auto", "samples", "of the Fréchet distance: a classifier trained here on the labels, or Inception"
-    )
+    # As in train.py. Default: what the model was trained on.
+    dataset_name: str | None = None
+    # Configuration of a Hub dataset.
+    dataset_config_name: str | None = None
+    # Branch, tag or commit of a Hub dataset.
+    dataset_revision: str | None = None
+    # Column that holds the images. Default: the only one that does.
+    image_column: str | None = None
+    # Split that samples are compared with. Default: train.
+    train_split: str | None = None
+    # Split that the bound is computed on. Default: as in train.py.
+    eval_split: str | None = None
+    # Side length in pixels. Default: the size of the images.
+    resolution: int | None = None
+    # 1 (grayscale) or 3 (RGB). Default: what the images have.
+    channels: int | None = None
 
-    seed: int = option(0, "run", "of images, noise and samples")
-    batch_size: int = option(64, "run", "most images in one call of the network")
-    num_cpu_threads: int = option(0, "run", "per process on the CPU; 0: physical cores / local processes")
-    output: str = option("plots.json", "run", "the report; pictures are written beside it under its name")
-    record: bool = option(False, "run", "also write the numbers into the model's metrics.jsonl and card (a directory)")
+
+@dataclass(frozen=True)
+class BoundOptions:
+    """How the variational bound is computed."""
+
+    # Largest number of held-out images; --seed selects them. 0: all.
+    num_images: int = 64
+    # Estimate the sum over t from this many timesteps per image. 0: sum all of them.
+    timesteps: int = 0
+    # Variance of p(x_{t-1} | x_t). Default: that of the model.
+    variance_type: Literal["fixed_small", "fixed_large"] | None = None
+    # Clip the network's x_0 to [-1, 1].
+    clip_denoised: bool = True
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How samples are drawn and compared with the training images."""
+
+    # Number of samples to draw and compare. 0: none.
+    num_samples: int = 0
+    # ddpm: ancestral sampling with the model's own variance.
+    sampler: Literal["ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++"] = "ddpm"
+    # Steps of the sampler. Default: all timesteps.
+    num_inference_steps: int | None = None
+    # Features for the Fréchet distance: a classifier trained here on the labels, or Inception.
+    feature_network: Literal["auto", "classifier", "inception"] = "auto"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How the evaluation runs, and where it writes."""
+
+    # Seed of the choice of images, of noise and of samples.
+    seed: int = 0
+    # Largest number of images in one call of the network.
+    batch_size: int = 64
+    # CPU threads per process. 0: physical cores divided by local processes.
+    num_cpu_threads: int = 0
+    # The report. Pictures are written beside it and share its name.
+    output: str = "report.json"
+    # Also write the figures into the model's metrics.jsonl and card. The model must be a directory.
+    record: bool = False
+
+
+# A dataclass takes the fields of its last base first.
+@dataclass(frozen=True)
+class EvaluateConfig(RunOptions, SampleOptions, BoundOptions, DatasetOptions, ModelOptions):
+    """All options of an evaluation, flat."""
 
     def validate(self) -> None:
-        """Refuse impossible values.
+        """Reject impossible values.
 
         Raises:
-            ValueError: names the flag, the value, and what is accepted.
+            ValueError: the message names the flag, the value, and what is accepted.
         """
-
         need = functools.partial(need_option, self)
         check_common(self)
         for name in ("num_images", "timesteps", "num_samples"):
@@ -69,3 +114,23 @@ class EvaluateConfig:
         need(self.batch_size >= 1, "batch_size", "1 or more")
         need(self.num_inference_steps is None or self.num_inference_steps >= 1, "num_inference_steps", "1 or more")
         need(self.output.endswith(".json"), "output", "the name of a .json file")
+
+
+@dataclass(frozen=True)
+class EvaluateFlags:
+    """Measure a model: its bits per dimension and, with --num_samples, the quality of its samples.
+    Flags accept _ and -."""
+
+    model: ModelOptions
+    data: DatasetOptions
+    bound: BoundOptions
+    samples: SampleOptions
+    run: RunOptions
+
+
+def parse(argv: list[str]) -> EvaluateConfig:
+    """Options of the command line. It exits with status 0 after `--help`, and with status 2 after wrong usage."""
+    with usage_errors(PROG):
+        config = EvaluateConfig(**flattened(parse_flags(argv, grouped(EvaluateFlags, EvaluateConfig()), PROG)))
+        config.validate()
+    return config

@@ -1,8 +1,10 @@
-"""Are samples like the data, and no copies of them: Fréchet distance and nearest neighbours.
+"""Sample quality: the Fréchet distance tells whether samples are like the data, nearest neighbours whether they are
+copies of it.
 
-The distance needs a network whose features mean something for the data. For digits, MNIST and Fashion-MNIST that is a
-small classifier trained here on the labelled training split; ImageNet's Inception knows nothing of 28x28 digits. Such
-figures compare within this project only, at the same n and never without the floor: real against real images.
+The distance needs a network whose features mean something for the data. For digits, MNIST and Fashion-MNIST this is a
+small classifier, trained here on the labelled training split; Inception was trained on ImageNet and knows nothing about
+28x28 digits. Compare such distances only within this project, only at the same n, and only beside their floor, which is
+the distance of real images from other real images.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ from ddpm.files import cache_folder
 
 log = logging.getLogger(__name__)
 
-CLASSIFIER_STEPS = 1500  # of 64 images, and at least 3 epochs
+CLASSIFIER_STEPS = 1500  # of 64 images each; never less than 3 epochs
 MAX_CLASSES = 1000
-FLOOR_SPLITS = 5  # one split of the real images says little: its distance varies by a quarter
-CLASSIFIER_VERSION = 2  # raise it when the network or its training changes
-BATCH = 512
+FLOOR_SPLITS = 5  # random splits of the real images; the distance of a single one varies by a quarter
+CLASSIFIER_VERSION = 2  # raise it when the network or its training changes, so that no cached classifier is reused
+BATCH = 512  # images in one call of a network
 
 
 class Classifier(nn.Module):
-    """A small convolutional network; `features` are the 64 activations below its last layer."""
+    """A small convolutional network whose features are the 64 activations below its last layer."""
 
     num_features = 64
 
@@ -64,28 +66,17 @@ class Classifier(nn.Module):
 
 
 def train_classifier(images: Images, device: torch.device | str = "cpu") -> tuple[Classifier, float | None]:
-    """A classifier of the labelled training images and its accuracy on the held-out ones, None where those have no
-    labels. Kept beside the data: every evaluation on a machine looks through the same eyes.
+    """A classifier of the labelled training images, and its accuracy on the held-out images.
 
+    It is kept in the cache folder, so that all evaluations on a machine use the same features.
+
+    Returns:
+        the network, and its accuracy; None if the held-out images have no labels.
     Raises:
         ValueError: the images have no labels, only one, or too many.
     """
-    from tqdm import tqdm
-
-    other = "" if images.channels == 1 else "take --feature_network inception, or "
-    if images.train_labels is None:
-        raise ValueError(
-            "these images have no labels, which the classifier behind the Fréchet distance learns from: "
-            f"{other}--num_samples 0"
-        )
-    known = np.flatnonzero(images.train_labels >= 0)
-    names, labels = np.unique(images.train_labels[known], return_inverse=True)
-    classes = len(names)
-    if not 2 <= classes <= MAX_CLASSES:
-        raise ValueError(
-            f"the images have {classes} different labels, a classifier takes 2 to {MAX_CLASSES}: {other}--num_samples 0"
-        )
-    network = Classifier(images.channels, classes)
+    known, names, labels = _labelled(images)
+    network = Classifier(images.channels, len(names))
     key = hashlib.sha256(f"{CLASSIFIER_VERSION} {CLASSIFIER_STEPS} {images.fingerprint} {len(images.train)}".encode())
     for values in (images.train_labels, images.eval_labels):
         key.update(b"none" if values is None else values.tobytes())
@@ -97,7 +88,43 @@ def train_classifier(images: Images, device: torch.device | str = "cpu") -> tupl
             network.load_state_dict(safetensors.torch.load_file(path))
             return network.to(device).eval(), accuracy
         except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-            log.warning("%s is damaged (%s); training it again", path, first_line(error))
+            log.warning("%s is damaged (%s); the classifier is trained again", path, first_line(error))
+    network = _fit(images, known, labels, len(names), device)
+    accuracy = _accuracy(network, images, names, device)
+    try:
+        temporary = path.with_suffix(".tmp")
+        safetensors.torch.save_file(network.cpu().state_dict(), temporary, {"accuracy": json.dumps(accuracy)})
+        temporary.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        log.warning("The classifier could not be saved (%s); the next evaluation trains it again", first_line(error))
+    return network.to(device), accuracy
+
+
+def _labelled(images: Images) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which training images have labels (M,), the different labels (K,), and for each image its place among them (M,).
+
+    Raises:
+        ValueError: the images have no labels, only one, or too many.
+    """
+    other = "" if images.channels == 1 else "pass --feature_network inception, or "
+    if images.train_labels is None:
+        raise ValueError(
+            "these images have no labels, and the classifier behind the Fréchet distance needs them: "
+            f"{other}pass --num_samples 0"
+        )
+    known = np.flatnonzero(images.train_labels >= 0)
+    names, labels = np.unique(images.train_labels[known], return_inverse=True)
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise ValueError(
+            f"the images have {len(names)} different labels, and the classifier behind the Fréchet distance takes 2 to "
+            f"{MAX_CLASSES}: {other}pass --num_samples 0"
+        )
+    return known, names, labels
+
+
+def _fit(images: Images, known: np.ndarray, labels: np.ndarray, classes: int, device: torch.device | str) -> Classifier:
+    """Train a classifier on the training images at `known` (M,) with `labels` (M,). It ends in eval mode."""
+    from tqdm import tqdm
 
     epochs = max(3, -(-CLASSIFIER_STEPS * 64 // len(known)))
     steps = epochs * -(-len(known) // 64)
@@ -116,34 +143,30 @@ def train_classifier(images: Images, device: torch.device | str = "cpu") -> tupl
                 optimizer.zero_grad()
                 rate.step()
                 progress.update()
-    network.eval()
-    accuracy = None
-    if images.eval_labels is not None:
-        held_out = np.flatnonzero(images.eval_labels >= 0)
-        with torch.no_grad():
-            found = [
-                network(to_float(images.eval[part], device)).argmax(1).cpu().numpy()
-                for part in (held_out[i : i + BATCH] for i in range(0, len(held_out), BATCH))
-            ]
-        accuracy = float(np.mean(names[np.concatenate(found)] == images.eval_labels[held_out]))
-    try:
-        temporary = path.with_suffix(".tmp")
-        safetensors.torch.save_file(network.cpu().state_dict(), temporary, {"accuracy": json.dumps(accuracy)})
-        temporary.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        log.warning("the classifier could not be kept (%s); the next evaluation trains it again", first_line(error))
-    return network.to(device), accuracy
+    return network.eval()
+
+
+@torch.no_grad()
+def _accuracy(network: Classifier, images: Images, names: np.ndarray, device: torch.device | str) -> float | None:
+    """Share of the held-out images that the classifier names right; None if none of them has a label."""
+    if images.eval_labels is None:
+        return None
+    held_out = np.flatnonzero(images.eval_labels >= 0)
+    parts = (held_out[i : i + BATCH] for i in range(0, len(held_out), BATCH))
+    found = [network(to_float(images.eval[part], device)).argmax(1).cpu().numpy() for part in parts]
+    return float(np.mean(names[np.concatenate(found)] == images.eval_labels[held_out]))
 
 
 class Features:
-    """uint8 images to the features that the Fréchet distance compares.
+    """The features of images that the Fréchet distance compares.
 
     Args:
         name: "classifier", "inception", or "auto": the classifier for labelled or grayscale images, else Inception.
     Attributes:
-        name: what was chosen. accuracy: of the classifier on held-out images, or None.
+        name: the network that was chosen.
+        accuracy: of the classifier on held-out images, or None.
     Raises:
-        ValueError: it cannot be had for these images.
+        ValueError: the network is not available, or does not suit these images.
     """
 
     def __init__(self, name: str, images: Images, device: torch.device | str = "cpu") -> None:
@@ -157,8 +180,8 @@ class Features:
             return
         if grayscale:
             raise ValueError(
-                "--feature_network inception: it was trained on colour photographs; take classifier (for labelled "
-                "images) or --num_samples 0"
+                "--feature_network inception: it was trained on colour photographs, and these images are grayscale: "
+                "pass --feature_network classifier (for labelled images), or --num_samples 0"
             )
         from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -166,50 +189,58 @@ class Features:
             network = FrechetInceptionDistance(feature=2048).inception.to(device)
         except Exception as error:  # the package is missing, or its weights cannot be downloaded
             raise ValueError(
-                f"--feature_network inception cannot be loaded ({first_line(error)}); it takes pip install "
-                "torch-fidelity and a download of its weights, or --num_samples 0"
+                f"--feature_network inception cannot be loaded ({first_line(error)}): it needs `pip install "
+                "torch-fidelity` and downloads its weights; or pass --num_samples 0"
             ) from None
         self.compute = lambda pixels: network(torch.from_numpy(np.array(pixels)).to(device))
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray, index: np.ndarray | None = None) -> Tensor:
-        """(N, C, H, W) uint8, or those at `index` of a memory map, to (N, features) float64 on the CPU."""
+        """(N, features) float64 on the CPU, of (N, C, H, W) uint8 images or of those at `index` of a memory map."""
         index = np.arange(len(images)) if index is None else index
         parts = (index[i : i + BATCH] for i in range(0, len(index), BATCH))
         return torch.cat([self.compute(images[part]).cpu().double() for part in parts])
 
 
+class _Identity(nn.Identity):
+    """Stands in for a feature network where the features are computed already."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+
 def frechet_distance(real: Tensor, others: Tensor) -> float:
-    """Between Gaussians fitted to two sets of features, (N, F) and (M, F) float64, by torchmetrics."""
+    """Fréchet distance between Gaussians fitted to two sets of features, (N, F) and (M, F) float64."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    identity = nn.Identity()
-    identity.num_features = real.shape[1]  # the features are computed once, outside
-    metric = FrechetInceptionDistance(feature=identity, sync_on_compute=False)  # one process has them all
+    metric = FrechetInceptionDistance(feature=_Identity(real.shape[1]), sync_on_compute=False)  # one process has all
     metric.update(real, real=True)
     metric.update(others, real=False)
     return float(metric.compute())
 
 
 def check_count(images: Images, count: int) -> None:
-    """Refuse more samples than real images to compare them with.
+    """Reject more samples than there are real images to compare them with.
 
     Raises:
-        ValueError: fewer images than twice `count`.
+        ValueError: `count` is less than 2, or there are fewer training images than twice `count`.
     """
     if not 2 <= count <= len(images.train) // 2:
         raise ValueError(
-            f"--num_samples {count}: 2 to {len(images.train) // 2} are possible with {len(images.train)} training "
-            "images, half of which are the reference"
+            f"--num_samples {count}: 2 to {len(images.train) // 2} is needed, because at least half of the "
+            f"{len(images.train)} training images are the reference"
         )
 
 
 def distances(real: Tensor, drawn: Tensor, seed: int) -> dict[str, float]:
-    """Fréchet distance of samples and its floor: as many real images, against the same other real images. The mean over
-    FLOOR_SPLITS random splits, and the standard deviation of the floor over them.
+    """Fréchet distance of the samples, and its floor: that of as many real images, both from the remaining real images.
+
+    Both are means over FLOOR_SPLITS random splits; for the floor there is the standard deviation, too.
 
     Args:
-        real: (N, F) features of all training images. drawn: (n, F) of the samples, n at most N / 2.
+        real: (N, F) features of all training images.
+        drawn: (n, F) features of the samples, n at most N / 2.
     """
     found = []
     for split in range(FLOOR_SPLITS):
@@ -227,15 +258,19 @@ def distances(real: Tensor, drawn: Tensor, seed: int) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """`index` (N, k) of the nearest training images and `distance` (N, k), the root mean square difference of pixels
-    in [0, 1]; nearest first."""
+    """The nearest training images of N queries, nearest first.
+
+    Attributes:
+        index: (N, k) places among the training images.
+        distance: (N, k) root mean square difference of pixels in [0, 1].
+    """
 
     index: np.ndarray
     distance: np.ndarray
 
 
 def nearest(queries: np.ndarray, train: np.ndarray, k: int = 5) -> Neighbours:
-    """The training images most like each query, by pixels. Both (N, C, H, W) uint8."""
+    """The k training images whose pixels are closest to those of each query. Both are (N, C, H, W) uint8."""
     parts = [_nearest(queries[i : i + 1024], train, k) for i in range(0, len(queries), 1024)]
     return Neighbours(np.concatenate([p.index for p in parts]), np.concatenate([p.distance for p in parts]))
 

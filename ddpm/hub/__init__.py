@@ -1,9 +1,9 @@
-"""Push and pull models.
+"""Push models to the Hugging Face Hub, and pull them from there.
 
     python -m ddpm.hub push DIR --repo_id ID [--private]
 
-The token is the one of HF_TOKEN or of the stored login; it is never handed on. Importing this package does not load
-torch.
+The token is that of HF_TOKEN or of the stored login; no flag takes it and no file gets it. Importing this package does
+not load torch.
 """
 
 from ddpm.hub.pull import pull

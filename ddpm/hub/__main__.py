@@ -7,22 +7,33 @@ import logging
 import sys
 from pathlib import Path
 
-from ddpm.hub.card import REPO_ID
-from ddpm.hub.push import PUSH_LIMIT_S, push
-from ddpm.hub.transport import ERROR
+from ddpm.hub.background import ERROR
+from ddpm.hub.contents import REPO_ID
+from ddpm.hub.limits import limits
+from ddpm.hub.push import push
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Push by hand: prints the address of the commit. Exit status 0 done, 1 an error in one line, 2 wrong usage."""
+    """Push by hand, and print the address of the commit.
+
+    Returns:
+        the exit status: 0 after a push, 1 after an error, which is one line on stderr; wrong usage exits with 2.
+    """
     parser = argparse.ArgumentParser(prog="python -m ddpm.hub", description="Push a model directory to the Hub.")
     commands = parser.add_subparsers(dest="command", required=True)
-    options = commands.add_parser("push", help="upload DIR in one commit and pull it back for comparison")
-    options.add_argument("directory", type=Path, metavar="DIR", help="model directory, as train.py writes it")
+    options = commands.add_parser("push", help="upload DIR in one commit, then download and compare it")
+    options.add_argument("directory", type=Path, metavar="DIR", help="model directory as train.py writes it")
     options.add_argument("--repo_id", "--repo-id", help="<user>/<name>; default: the directory's name")
-    options.add_argument("--private", action="store_true", help="make the repository private if it is new")
-    options.add_argument("--no_verify", "--no-verify", action="store_true", help="do not pull it back")
     options.add_argument(
-        "--limit_s", "--limit-s", type=float, default=PUSH_LIMIT_S, help="seconds to try (%(default)s)"
+        "--private", action="store_true", help="if the repository does not exist yet, create it private"
+    )
+    options.add_argument("--no_verify", "--no-verify", action="store_true", help="do not download and compare it")
+    options.add_argument(
+        "--limit_s",
+        "--limit-s",
+        type=float,
+        default=limits.push_s,
+        help="seconds after which the push gives up (%(default)s)",
     )
     args = parser.parse_args(argv)
     if args.repo_id and not REPO_ID.fullmatch(args.repo_id) and not REPO_ID.fullmatch(f"user/{args.repo_id}"):

@@ -1,5 +1,5 @@
-"""Pull a model: safetensors and JSON of known names, every file compared with its checksum, nobody's code run.
-Importing this module does not load torch."""
+"""Pull a model from the Hub: JSON and safetensors of known names, compared with their checksums. No code of a
+repository runs here. Importing this module does not load torch."""
 
 from __future__ import annotations
 
@@ -13,37 +13,29 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpm.hub.card import REPO_ID
 from ddpm.hub.checksums import Checksums
-from ddpm.hub.push import EXTRAS, LOOKUP_LIMIT_S
-from ddpm.hub.transport import Limit, client, retry, trouble
+from ddpm.hub.contents import EXTRAS, REPO_ID, SAMPLE
+from ddpm.hub.limits import limits
+from ddpm.hub.transport import Deadline, Trouble, client, retry, trouble
 
 if TYPE_CHECKING:
     from ddpm.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
-SAMPLES = re.compile(r"samples/step-\d{1,9}\.png")  # optional; at most MAX_SAMPLES, with the first and the last
-MAX_WEIGHTS_BYTES = 4 * 2**30  # of a pull; the paper's largest network has 0.5
-MAX_JSON_BYTES = 2**20  # of a pull, per file
-MAX_EXTRA_BYTES = 8 * 2**20
-MAX_SAMPLES, MAX_SAMPLE_BYTES = 12, 2**20
-SLOWEST_BYTES_PER_S = 2**18  # of weights; a line as slow as that gets them, a Hub that trickles does not hold us up
-
 
 def pull(id_or_dir: str | os.PathLike, revision: str | None = None, weights: bool = True) -> Checkpoint:
-    """A checkpoint from a directory or the Hub: a UNet2DModel of safetensors and a DDPMScheduler.
+    """A checkpoint from a directory or from the Hub: a UNet2DModel of safetensors and a DDPMScheduler.
 
-    At most seven files of known names and twelve sample grids are fetched, JSON first, and the weights only when their
-    size and the configuration are known to be in order. Every file is compared with its checksum. No code of the
-    repository is run.
-    While the Hub cannot be asked, or breaks off, the last complete pull serves.
+    From the Hub come at most seven files of known names and twelve sample grids: the JSON files first, and the weights
+    only if the configuration and their size are in order. Every file is compared with its checksum, and no code of the
+    repository is run. If the Hub is unavailable, or the download fails, the last complete copy in the cache is used.
 
     Args:
         revision: branch, tag or commit; default: main as it is now. `Checkpoint.revision` is the commit.
-        weights: as `checkpoint.load` has it; they are fetched in any case.
+        weights: as in `checkpoint.load`; the file of weights is downloaded in any case.
     Raises:
-        ValueError: in one line why it cannot be had or is refused.
+        ValueError: in one line why there is no such model, or why it is rejected.
     """
     from ddpm.checkpoint import load
 
@@ -54,35 +46,47 @@ def pull(id_or_dir: str | os.PathLike, revision: str | None = None, weights: boo
         return load(path, weights=weights)
     if not REPO_ID.fullmatch(name):
         raise ValueError(f"model {name!r}: no such directory, and no name of a Hub repository like user/name")
-    where, info = f"model {name!r}" + (f" at {revision!r}" if revision else ""), None
+    where = f"model {name!r}" + (f" at {revision!r}" if revision else "")
     try:
-        with Limit.after(LOOKUP_LIMIT_S):
+        with Deadline.after(limits.lookup_s):
             api = client()
             info = retry(lambda: api.model_info(name, revision=revision, files_metadata=True), tries=3)
     except Exception as error:
-        what = trouble(error, name)
-    if info is not None:
-        try:
-            folder = _fetch_all(name, info, where)
-        except Exception as error:
-            if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
-                raise
-            what = trouble(error, name)
-        else:
-            _note(folder, revision)
-            return load(folder, name, info.sha, weights)
-    folder = None if what.refused else _cached(name, revision, where)
+        return _load_cached(name, revision, where, trouble(error, name), weights)
+    try:
+        folder = _download(name, info, where)
+    except Exception as error:
+        if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+            raise  # the model is rejected
+        return _load_cached(name, revision, where, trouble(error, name), weights)
+    _remember(folder, revision)
+    return load(folder, name, info.sha, weights)
+
+
+def _load_cached(name: str, revision: str | None, where: str, what: Trouble, weights: bool) -> Checkpoint:
+    """The last complete copy in the cache.
+
+    Args:
+        what: why the Hub could not deliver the model.
+    Raises:
+        ValueError: there is no such copy, or it must not be used.
+    """
+    from ddpm.checkpoint import load
+
+    folder = None if what.refused else _find_cached(name, revision, where)
     if folder is None:
-        raise ValueError(f"{where} cannot be pulled: {what.reason}; nor is there such a directory here")
+        raise ValueError(f"{where} cannot be pulled: {what.reason}; and there is no directory of this name here")
     log.warning("%s: %s; using the copy in the cache, commit %s", name, what.reason, folder.name)
     return dataclasses.replace(load(folder, name, folder.name, weights), offline=True)
 
 
-def _fetch_all(name: str, info, where: str) -> Path:
-    """The folder of the cache that then holds all files of a model.
+def _download(name: str, info, where: str) -> Path:
+    """Download all files of a model into the client's cache, and return their folder.
 
     Args:
         info: of the repository at one commit, with sizes and checksums.
+    Raises:
+        ValueError: the model is rejected, or a file is damaged.
     """
     from ddpm.checkpoint import Layout, check_weights, read_configs
 
@@ -93,19 +97,19 @@ def _fetch_all(name: str, info, where: str) -> Path:
         raise ValueError(f"{where}: {error}") from None
     weights = files[layout.weights]
     small = [p for p in (layout.index, layout.unet_config, layout.scheduler_config) if p]
-    for path, limit in [(layout.weights, MAX_WEIGHTS_BYTES), *((p, MAX_JSON_BYTES) for p in small)]:
+    sizes = [(layout.weights, limits.max_weights_bytes), *((p, limits.max_json_bytes) for p in small)]
+    for path, limit in sizes:
         if (files[path].size or 0) > limit:
             raise ValueError(f"{where}: {path} has {files[path].size / 2**20:,.0f} MiB, more than {limit / 2**20:,.0f}")
-    with Limit.after(LOOKUP_LIMIT_S):
-        for path in small:
-            folder = _fetch(name, info.sha, files[path], where).parents[path.count("/")]
+    with Deadline.after(limits.lookup_s):
+        folder = [_fetch(name, info.sha, files[path], where).parents[path.count("/")] for path in small][-1]
     unet_config, _ = read_configs(folder, layout, where)
     check_weights(unet_config, weights.size or 0, layout, where)
-    with Limit.after(LOOKUP_LIMIT_S + weights.size / SLOWEST_BYTES_PER_S):
+    with Deadline.after(limits.lookup_s + weights.size / limits.slowest_bytes_per_s):
         _fetch(name, info.sha, weights, where)
-    with Limit.after(LOOKUP_LIMIT_S):
+    with Deadline.after(limits.lookup_s):
         for path in [*(p for p in EXTRAS if p in files), *_samples(files)]:
-            limit = MAX_EXTRA_BYTES if path in EXTRAS else MAX_SAMPLE_BYTES
+            limit = limits.max_extra_bytes if path in EXTRAS else limits.max_sample_bytes
             try:
                 if (files[path].size or 0) > limit:
                     raise ValueError(f"more than {limit / 2**20:,.0f} MiB")
@@ -116,19 +120,19 @@ def _fetch_all(name: str, info, where: str) -> Path:
 
 
 def _samples(files: Iterable[str]) -> list[str]:
-    """Sample grids worth fetching, evenly spread over the training."""
-    found = sorted(
-        (p for p in files if SAMPLES.fullmatch(p)), key=lambda p: int(p[len("samples/step-") : -len(".png")])
+    """Sample grids to download: at most `limits.max_samples`, spread evenly over the training, with both ends."""
+    steps = {path: int(match[1]) for path in files if (match := SAMPLE.fullmatch(path))}
+    found, count = sorted(steps, key=steps.__getitem__), limits.max_samples
+    return (
+        [found[i] for i in sorted({round(i * (len(found) - 1) / (count - 1)) for i in range(count)})] if found else []
     )
-    places = {round(i * (len(found) - 1) / (MAX_SAMPLES - 1)) for i in range(MAX_SAMPLES)} if found else set()
-    return [found[i] for i in sorted(places)]
 
 
 def _fetch(name: str, commit: str, sibling, where: str) -> Path:
-    """A file of the cache, equal to what the Hub lists: the client itself only compares sizes.
+    """Download a file into the cache and compare its checksum; the client itself only compares sizes.
 
     Raises:
-        ValueError: it is damaged, also when downloaded again.
+        ValueError: the file is damaged, also when downloaded again.
     """
     from huggingface_hub import hf_hub_download
 
@@ -141,44 +145,45 @@ def _fetch(name: str, commit: str, sibling, where: str) -> Path:
         if Checksums.of(path).match(sibling):
             return path
         log.warning("%s: %s is damaged%s", name, sibling.rfilename, "" if again else "; downloading it again")
-    _forget(path)
+    _remove(path)
     raise ValueError(
-        f"{where}: {sibling.rfilename} is damaged, downloaded twice: it is not what the Hub lists. Try again later, or "
-        "take another --revision"
+        f"{where}: {sibling.rfilename} is damaged, downloaded twice: its checksum is not the one that the Hub lists. "
+        "Try again later, or pass another --revision"
     )
 
 
-def _forget(path: Path) -> None:
-    """Take a file out of the cache, so that nobody else loads it."""
-    while path.is_symlink():  # to a name by checksum, and that, by Xet, to a file that repositories share
+def _remove(path: Path) -> None:
+    """Remove a file from the cache, so that nobody else loads it."""
+    while path.is_symlink():  # to a file named by its checksum, and with Xet from there to one that repositories share
         link, path = path, path.parent / os.readlink(path)
         link.unlink()
     path.unlink(missing_ok=True)
 
 
 def _storage(name: str) -> Path:
-    """Where the client's cache keeps a repository."""
+    """The folder of the client's cache that keeps a repository."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
     return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
 
 
-def _note(folder: Path, revision: str | None) -> None:
-    """Note down, as the client does, what a revision was, but not before all of it is there."""
+def _remember(folder: Path, revision: str | None) -> None:
+    """Note which commit a revision is, as the client does, but only once all files are there."""
     ref = folder.parents[1] / "refs" / (revision or "main")
     if revision != folder.name:
-        with contextlib.suppress(OSError):  # a cache that may only be read
+        with contextlib.suppress(OSError):  # the cache may be read-only
             ref.parent.mkdir(parents=True, exist_ok=True)
             ref.write_text(folder.name)
 
 
-def _cached(name: str, revision: str | None, where: str) -> Path | None:
-    """The folder of a pull that was complete and is undamaged, found without the Hub: of the revision as it was last,
-    or, where no certain one was asked for, the newest.
+def _find_cached(name: str, revision: str | None, where: str) -> Path | None:
+    """The folder of a complete and undamaged copy in the cache, found without the Hub.
+
+    It is the one that `revision` was last; for main, if that one is incomplete or damaged, the newest copy.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: there are only damaged copies.
     """
     from ddpm.checkpoint import Layout
 
@@ -194,16 +199,21 @@ def _cached(name: str, revision: str | None, where: str) -> Path | None:
             layout = Layout.of(files)
         except ValueError:
             continue
-        for part in filter(None, dataclasses.astuple(layout)):
-            if not files[part].is_symlink():
-                continue  # a cache without links: nothing to compare with
-            # The cache names files by their checksum: SHA-256 or git's.
-            sums, listed = Checksums.of(files[part]), Path(os.readlink(files[part])).name
-            if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", listed) and listed not in (sums.sha256, sums.blob_id):
-                damaged = damaged or part
-                break
-        else:
+        bad = next((part for part in filter(None, dataclasses.astuple(layout)) if _is_damaged(files[part])), None)
+        if bad is None:
             return folder
+        damaged = damaged or bad
     if damaged:
-        raise ValueError(f"{where}: {damaged} in the cache is damaged, and the Hub cannot be asked for another")
+        raise ValueError(f"{where}: {damaged} in the cache is damaged, and the Hub is unavailable")
     return None
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a file of the cache differs from its checksum, SHA-256 or git's, by which the cache names it."""
+    if not path.is_symlink():
+        return False  # a cache without links has no checksums
+    listed = Path(os.readlink(path)).name
+    if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", listed):
+        return False
+    sums = Checksums.of(path)
+    return listed not in (sums.sha256, sums.blob_id)

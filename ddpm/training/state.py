@@ -179,7 +179,7 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
     differing = [
         f"--{f.name} ({getattr(before, f.name)}, now {getattr(config, f.name)})"
         for f in dataclasses.fields(config)
-        if not f.metadata["resume"]
+        if not f.metadata.get("resume")
         and getattr(before, f.name) != getattr(config, f.name)
         # More micro-batches on fewer processes give the same result.
         and not (f.name == "gradient_accumulation_steps" and saved.meta["slots"] == slots)

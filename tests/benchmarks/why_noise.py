@@ -33,8 +33,7 @@ from torch import nn
 import train as trainer
 from ddpm import checkpoint
 from ddpm.config import preset
-from ddpm.evaluate.measure import evaluate
-from ddpm.evaluate.options import EvaluateConfig
+from ddpm.evaluate import EvaluateConfig, evaluate
 from ddpm.files import write_text
 from ddpm.unet import build_unet
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_the_report_holds_what_the_contract_lists(report, run):
     assert re.search(rf"bits/dim +{figures['bits_per_dim']:.4f} ± {figures['bits_per_dim_se']:.4f}", table)
     assert f"real against real: {figures['frechet_distance_real']:.3f}" in table
     assert "40 samples against 1667 training images; ddpm, 10 steps" in table
-    assert "Compares within this project only" in table
+    assert "Compare this distance only with others of this project" in table
     assert re.search(r"\d+/\d+ \[\d\d:\d\d<\d\d:\d\d", done.stderr), "progress with remaining time"
 
 
@@ -160,7 +161,7 @@ def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     assert rows[:-1] == checkpoint.read_metrics(run / "metrics.jsonl")
     card = (folder / "README.md").read_text()
     assert f"**{figures['bits_per_dim']:.4f}**" in card
-    assert "4 images held out, estimated from 5 timesteps each" in card
+    assert "4 held-out images, estimated from 5 timesteps each" in card
     assert f"**{with_samples['frechet_distance']:.3f}**" in card
     for evaluation in (figures, with_samples):
         assert evaluation["command"].split(" --", 1)[1] in card
@@ -173,7 +174,7 @@ def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     for i in range(60):
         Image.fromarray(np.full((8, 8), i, np.uint8)).save(pictures / f"{i:02d}.png")
     done = start(folder, "--dataset_name", pictures, "--num_images", 2, "--record", "--output", tmp_path / "r.json")
-    assert re.search("error: --record: .*pictures is not what .*run was trained on", done.stderr)
+    assert re.search("error: --record: .*run was not trained on .*pictures", done.stderr)
     assert rows == checkpoint.read_metrics(folder / "metrics.jsonl")
 
 
@@ -286,9 +287,13 @@ def directory(path, resolution=8, channels=1, **scheduler):
         (["--num_image", 3], 2, "unknown option --num_image; did you mean --num_images"),
         (["--timesteps", -1], 2, "--timesteps -1: 0 or more"),
         (["--output", "report.txt"], 2, "--output report.txt: the name of a .json file"),
-        (["--timesteps", 40], 1, "--timesteps 40: 1 to 39"),
+        (["--timesteps", 40], 1, "--timesteps 40: 1 to 39 is needed"),
         (["--num_inference_steps", 41, "--num_samples", 4], 1, "--num_inference_steps 41: 1 to 40"),
-        (["--num_samples", 854], 1, "--num_samples 854: 2 to 853 are possible with 1707 training images"),
+        (
+            ["--num_samples", 854],
+            1,
+            "--num_samples 854: 2 to 853 is needed, because at least half of the 1707 training images",
+        ),
         (["--feature_network", "inception", "--num_samples", 4], 1, "inception: it was trained on colour"),
         (["--dataset_name", "no/such"], 1, "dataset 'no/such'"),
     ],
@@ -302,8 +307,7 @@ def test_bad_flags_are_one_line(run, words, status, message):
 
 def test_models_and_data_that_do_not_fit_are_one_line(tmp_path):
     """In one process, for they are refused before anything is computed."""
-    from ddpm.evaluate.measure import evaluate
-    from ddpm.evaluate.options import EvaluateConfig
+    from ddpm.evaluate import EvaluateConfig, evaluate
 
     def refused(message, model, **options):
         with pytest.raises(ValueError, match=message) as caught:
@@ -332,7 +336,7 @@ def test_models_and_data_that_do_not_fit_are_one_line(tmp_path):
         noise = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
         Image.fromarray(noise).save(pictures / f"{i:02d}.png")
     refused(
-        "no labels, which the classifier .* learns from: --num_samples 0",
+        "no labels, and the classifier .* needs them: pass --num_samples 0",
         tmp_path / "plain",
         dataset_name=str(pictures),
         num_samples=4,
@@ -353,7 +357,7 @@ def test_models_and_data_that_do_not_fit_are_one_line(tmp_path):
 
     labels = np.arange(1100)
     many = data.Images(np.zeros((1100, 1, 8, 8), np.uint8), np.zeros((2, 1, 8, 8), np.uint8), "0" * 64, labels * 10**9)
-    with pytest.raises(ValueError, match="1100 different labels, a classifier takes 2 to 1000"):
+    with pytest.raises(ValueError, match=r"1100 different labels, and the classifier .* takes 2 to 1000"):
         quality.train_classifier(many)
     constant = dataclasses.replace(many, train_labels=labels * 0)
     with pytest.raises(ValueError, match="1 different labels"):
@@ -361,8 +365,7 @@ def test_models_and_data_that_do_not_fit_are_one_line(tmp_path):
 
 
 def test_a_network_that_is_not_finite_is_said(tmp_path):
-    from ddpm.evaluate.measure import evaluate
-    from ddpm.evaluate.options import EvaluateConfig
+    from ddpm.evaluate import EvaluateConfig, evaluate
 
     folder = directory(tmp_path / "nan")
     unet = UNet2DModel.from_pretrained(folder / "unet")
@@ -381,3 +384,18 @@ def test_a_network_that_is_not_finite_is_said(tmp_path):
                 )
             )
     assert not (tmp_path / "r.json").exists()
+
+
+def test_importing_the_package_loads_nothing_heavy_and_its_command_reproduces(tmp_path):
+    code = "import sys, ddpm.evaluate; assert not {'torch', 'diffusers', 'accelerate', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+    from ddpm.evaluate import EvaluateConfig, report
+    from ddpm.evaluate.options import parse
+    from ddpm.evaluate.subject import Subject
+
+    model = checkpoint.load(directory(tmp_path / "model"))
+    images = data.Images(*[np.zeros((4, 1, 8, 8), np.uint8)] * 2, "0" * 64)
+    config = EvaluateConfig(str(tmp_path / "my model"), dataset_name="my faces", clip_denoised=False, timesteps=3)
+    said = report.command(Subject(config, model, data.DataOptions("my faces"), images))
+    assert parse(shlex.split(said)[3:]) == config

@@ -2,7 +2,8 @@
 
 The endpoint, the transport and the cache are read when huggingface_hub is imported, so they come in the environment of
 this process. It reads JSON lines {"call": ..., "args": {...}} and answers each with {"value"} or {"error", "message"},
-and with what was logged and printed meanwhile. Waits between tries take no time.
+and with what was logged and printed meanwhile. Waits between tries take no time: ours by a setting, and the client's own,
+which it has no setting for, by a clock that skips them.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import time
 import traceback
 import types
@@ -26,10 +28,9 @@ from accelerate.state import AcceleratorState
 import train as trainer
 from ddpm import hub
 from ddpm.config import preset
-from ddpm.hub import background as pushing
-from ddpm.hub import transport
+from ddpm.hub.background import Pusher
+from ddpm.hub.limits import limits
 
-ROOMS = [module for name, module in sys.modules.items() if name.startswith("ddpm.hub.")]  # where limits are kept
 SKIPPING_TIME = types.SimpleNamespace(**vars(time) | {"sleep": lambda seconds: time.sleep(min(seconds, 0.02))})
 
 
@@ -76,44 +77,48 @@ def train(output_dir, wait_for_milestones=False, **options):
     config = preset(
         "digits", output_dir=Path(output_dir), **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     )
-    submit = pushing.Pusher.submit
+    submit = Pusher.submit
 
     def submit_and_wait(self, step):
         submit(self, step)
-        self._thread.join(100)
+        self.wait(100)
 
-    with mock.patch.object(pushing.Pusher, "submit", submit_and_wait if wait_for_milestones else submit):
+    with mock.patch.object(Pusher, "submit", submit_and_wait if wait_for_milestones else submit):
         return trainer.main(config)
 
 
 def milestone(directory, whole=True, **args):
     """A milestone, waited for, and then a last push of other weights, or none."""
-    pushes, weights = (
-        pushing.Pusher(Path(directory), **args),
-        Path(directory) / "unet/diffusion_pytorch_model.safetensors",
-    )
+    pushes, weights = Pusher(Path(directory), **args), Path(directory) / "unet/diffusion_pytorch_model.safetensors"
     pushes.submit(6)
-    pushes._thread.join(60)
-    first, other = pushes.up, bytearray(weights.read_bytes())
+    pushes.wait(60)
+    first, other = pushes.pushed_url, bytearray(weights.read_bytes())
     other[-1] ^= 1
     weights.unlink()
     weights.write_bytes(other)
     done = pushes.finish(12) if whole else pushes.abandon()
-    return {"first": first, "up": pushes.up, "done": done}
+    return {"first": first, "up": pushes.pushed_url, "done": done}
 
 
 def pusher(directory, steps, pause_s, **args):
     """Submit now and then, as a training does, until a push has arrived at least; how often one was under way."""
-    pushes, step, meanwhile = pushing.Pusher(Path(directory), **args), 0, 0
-    while step < steps or not (pushes.up or step == 500):
+    pushes, step, meanwhile = Pusher(Path(directory), **args), 0, 0
+    while step < steps or not (pushes.pushed_url or step == 500):
         (Path(directory) / "metrics.jsonl").write_text(
             json.dumps({"kind": "train", "step": step, "images_per_second": 1})
         )
         pushes.submit(step)
-        meanwhile += pushes._thread.is_alive()
+        meanwhile += pushes.busy
         time.sleep(pause_s)
         step += 1
     return {"meanwhile": meanwhile, "done": pushes.finish(step), "steps": step}
+
+
+def finish(directory, repo_id, step, command, temporary_folder=None):
+    """A last push, by another command than ours, and with another folder for temporary files."""
+    pushes = Pusher(Path(directory), repo_id, command=command)
+    with mock.patch.object(tempfile, "tempdir", temporary_folder or tempfile.gettempdir()):
+        return pushes.finish(step)
 
 
 def answer(line: str) -> dict:
@@ -128,9 +133,7 @@ def answer(line: str) -> dict:
     patches.enter_context(mock.patch.object(constants, "HF_HUB_CACHE", settings.pop("cache", constants.HF_HUB_CACHE)))
     patches.enter_context(mock.patch.object(constants, "HF_HUB_OFFLINE", settings.pop("offline", False)))
     for name, value in settings.items():
-        for module in ROOMS:
-            if name in vars(module):
-                patches.enter_context(mock.patch.object(module, name, value))
+        patches.enter_context(mock.patch.object(limits, name, value))
     said = io.StringIO()
     handler = logging.StreamHandler(said)
     logging.getLogger().addHandler(handler)
@@ -148,7 +151,7 @@ def answer(line: str) -> dict:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     logging.getLogger().setLevel(logging.INFO)
-    transport.FIRST_WAIT_S = 0.02
+    limits.first_wait_s = 0.02
     huggingface_hub.utils._http.time = SKIPPING_TIME
     answers, sys.stdout = sys.stdout, sys.stderr
     print("{}", file=answers, flush=True)

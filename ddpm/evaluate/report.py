@@ -1,0 +1,152 @@
+"""The report: as a table, as JSON with its curves, as a command that reproduces it, and as a row in the model's own
+metrics and card."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm import files, plots
+from ddpm.evaluate.options import PROG, EvaluateConfig
+from ddpm.evaluate.subject import Subject
+from ddpm.hub import card
+from ddpm.metrics import read_metrics, to_lines
+
+log = logging.getLogger("evaluate")
+
+# Options that change neither the figures nor, for the model, its name in the command.
+NOT_IN_COMMAND = ("model", "output", "record", "num_cpu_threads", "batch_size")
+# Figures that the model's metrics do not need: curves, and what the model knows about itself.
+NOT_RECORDED = ("kl_bits", "eps_mse", "kl_weight_bits", "model", "revision", "device", "versions")
+
+
+def check_writable(subject: Subject) -> None:
+    """Reject, before minutes of work, what could not be written after it.
+
+    Raises:
+        ValueError: the report cannot be written, or the figures cannot be recorded.
+    """
+    config, output = subject.config, Path(subject.config.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.is_dir() or not os.access(output.parent, os.W_OK):
+        raise ValueError(f"--output {output} cannot be written there")
+    if not config.record:
+        return
+    directory, model = Path(config.model), subject.model
+    if not (directory.is_dir() and model.config and any(row["kind"] == "validation" for row in model.metrics)):
+        raise ValueError(f"--record: {directory} is no directory of a run that has validated its model")
+    if not subject.trained_on_these:
+        raise ValueError(
+            f"--record: {directory} was not trained on {config.dataset_name}, and its card is about its own dataset"
+        )
+    with _locked(directory):
+        pass
+
+
+def write(output: Path, figures: dict[str, Any]) -> None:
+    """Write the report and its curves, and remove the pictures of samples that an earlier report left."""
+    if "num_samples" not in figures:
+        for name in ("samples", "neighbours"):
+            output.with_name(f"{output.stem}-{name}.png").unlink(missing_ok=True)
+    files.write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    plots.save_elbo_plot(figures, output.with_suffix(".png"))
+
+
+def command(subject: Subject) -> str:
+    """The command line that reproduces the figures."""
+    default, words = EvaluateConfig(), [PROG, shlex.quote(subject.config.model)]
+    for field in dataclasses.fields(EvaluateConfig):
+        value = getattr(subject.config, field.name)
+        if field.name in NOT_IN_COMMAND or value == getattr(default, field.name):
+            continue
+        if field.name == "dataset_name" and subject.public_dataset_name != value:
+            continue  # the model itself names its dataset
+        if isinstance(value, bool):
+            words.append(f"--{field.name}" if value else f"--no_{field.name}")
+        else:
+            words.append(f"--{field.name} {shlex.quote(str(value))}")
+    return " ".join(words)
+
+
+def record(directory: Path, figures: dict[str, Any]) -> None:
+    """Write the figures into metrics.jsonl, in place of those of an earlier evaluation, and into the model card.
+
+    Earlier figures of samples stay, together with the command that they came from, if this evaluation drew no samples.
+
+    Raises:
+        ValueError: a training is running in the directory, and its rows must not be lost.
+    """
+    with _locked(directory):
+        rows = read_metrics(directory / "metrics.jsonl")
+        earlier = next((row for row in rows if row["kind"] == "evaluation"), {})
+        rows = [row for row in rows if row["kind"] != "evaluation"]
+        last = max(rows, key=lambda row: row["step"])
+        row = {"kind": "evaluation", "step": last["step"], "images": last["images"]}
+        row |= {name: value for name, value in figures.items() if name not in NOT_RECORDED}
+        if "num_samples" not in row and "num_samples" in earlier and earlier["step"] == row["step"]:
+            row |= {name: value for name, value in earlier.items() if name not in row}
+            row.setdefault("samples_command", earlier["command"])
+            log.info("The figures of samples in %s stay as they were measured before", directory / "README.md")
+        rows.append(row)
+        files.write_text(directory / "metrics.jsonl", to_lines(rows))
+        card.write(directory)
+    log.info("Recorded in %s and %s", directory / "metrics.jsonl", directory / "README.md")
+
+
+def _locked(directory: Path):
+    """The lock on a run's folder. A model that was pulled or copied has no training states and needs no lock."""
+    return files.claim(directory) if (directory / "checkpoints").is_dir() else contextlib.nullcontext()
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The report as text for people."""
+    T = len(figures["eps_mse"])
+    exact = figures["timesteps"] == T
+    how = "all timesteps" if exact else f"{figures['timesteps']} timesteps per image"
+    clip = "clipped" if figures["clip_denoised"] else "not clipped"
+    lines = [
+        f"{figures['model']} on {figures['dataset']} ({figures['split']}), {figures['num_images']} images, {how}",
+        f"bits/dim         {figures['bits_per_dim']:9.4f} ± {figures['bits_per_dim_se']:.4f}   "
+        f"(an upper bound; {figures['variance_type']}, x_0 {clip})",
+        f"  L_T            {figures['prior_bits']:9.2e}",
+        f"  sum of L_t-1   {figures['kl_bits_total']:9.4f}",
+        *(_ranges(figures) if exact and T > 101 else []),
+        f"  L_0            {figures['reconstruction_bits']:9.4f}",
+        f"val_loss         {figures['val_loss']:9.4f}   (epsilon-MSE with frozen images, timesteps and noise)",
+        *(_samples(figures) if "frechet_distance" in figures else []),
+    ]
+    return "\n".join(lines)
+
+
+def _ranges(figures: dict[str, Any]) -> list[str]:
+    """The sum of L_{t-1} by three ranges of t, 1-based."""
+    kl, mse = np.array(figures["kl_bits"]), np.array(figures["eps_mse"])
+    return [
+        f"    t = {first:>3d} ... {last:<4d}{kl[first - 2 : last - 1].sum():8.4f}   "
+        f"epsilon-MSE {mse[first - 1 : last].mean():.4f}"
+        for first, last in ((2, 10), (11, 100), (101, len(mse)))
+    ]
+
+
+def _samples(figures: dict[str, Any]) -> list[str]:
+    """The lines about samples."""
+    accuracy = figures["feature_accuracy"]
+    seen = f", which is right on {100 * accuracy:.1f} % of the held-out images" if accuracy is not None else ""
+    return [
+        f"Fréchet distance {figures['frechet_distance']:9.3f}   floor, real against real: "
+        f"{figures['frechet_distance_real']:.3f} ± {figures['frechet_distance_real_sd']:.3f}",
+        f"  {figures['num_samples']} samples against {figures['num_reference']} training images; "
+        f"{figures['sampler']}, {figures['num_inference_steps']} steps; "
+        f"features of {figures['feature_network']}{seen}.",
+        "  Compare this distance only with others of this project.",
+        f"nearest training image: {figures['nearest_train_rms']:.4f} (rms, median) for samples, "
+        f"{figures['nearest_train_rms_real']:.4f} for held-out images; copies would come much closer",
+    ]
