@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from contextlib import suppress
 from html import escape
 from importlib.util import find_spec
@@ -118,10 +119,13 @@ def _head(checkpoint: Checkpoint) -> str:
         "model": checkpoint.name,
     }
     safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--
-    files = ("ddpm", "status", "picker", "links", "tour", "trajectory", "rows", "gif", "export")
-    script = "".join(read_static(f"static/{name}.js") for name in files)
+    # In this order: the comment at the head of each file says what it needs before it.
+    names = """gradio language outlines schedule shared pictures slider charts controls status request picker links tour
+        trajectory player rows gif export"""
+    script = "".join(read_static(f"static/{name}.js") for name in names.split())
+    script = re.sub(r"^ *//.*\n", "", script, flags=re.MULTILINE)  # visitors need not wait for the comments
     style = read_static("static/page.css")
-    return f"<script>window.ddpmPage = {safe};\n{script}</script><style>{style}</style>"
+    return f"<script>window.ddpm = {{ page: {safe} }};\n{script}</script><style>{style}</style>"
 
 
 def _count(number: int) -> str:
