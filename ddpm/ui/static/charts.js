@@ -150,7 +150,7 @@
   const numPoints = Math.min(T, MOST_POINTS);
   const evenTs = Array.from({ length: numPoints }, (_, i) => 1 + Math.round((i * (T - 1)) / (numPoints - 1)));
 
-  const decades = (value) => Math.log10(value < 1e-30 ? 1e-30 : value);
+  const decades = (value) => Math.log10(Math.max(value, 1e-30));
   const same = (value) => value;
 
   // The limits that values leave open, in decades on a logarithmic scale, which has one decade at least.

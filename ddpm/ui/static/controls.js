@@ -15,10 +15,10 @@
   function makeSwitch(element, attribute) {
     const listeners = [];
     const buttons = [...element.querySelectorAll("button")];
-    const valueOf = (button) => button.dataset[attribute];
+    const named = (button) => button.dataset[attribute];
 
     function show(value) {
-      for (const button of buttons) button.setAttribute("aria-pressed", valueOf(button) === value);
+      for (const button of buttons) button.setAttribute("aria-pressed", named(button) === value);
     }
 
     function choose(value) {
@@ -26,10 +26,10 @@
       for (const listener of listeners) listener(value);
     }
 
-    for (const button of buttons) button.addEventListener("click", () => choose(valueOf(button)));
+    for (const button of buttons) button.addEventListener("click", () => choose(named(button)));
     return {
-      values: buttons.map(valueOf),
-      value: () => buttons.filter((button) => button.ariaPressed === "true").map(valueOf)[0],
+      values: buttons.map(named),
+      value: () => buttons.filter((button) => button.ariaPressed === "true").map(named)[0],
       show,
       choose,
       onChoose: (listener) => listeners.push(listener),

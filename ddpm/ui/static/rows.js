@@ -57,6 +57,24 @@
 
   // ---------------------------------------------------------------- the rows on screen
 
+  // The switch between the planes of all rows: index() of the one that is shown, and show(kind).
+  function planeOf(element, draw) {
+    const $ = (selector) => element.querySelector(selector);
+    const planes = ddpm.switchOf($(".view .switch"));
+    let shown = KINDS[0];
+
+    function show(kind = shown) {
+      shown = kind;
+      planes.show(kind);
+      $(".rows").dataset.object = kind;
+      ddpm.setText($(".plane-name"), `reverse.${kind}`);
+      $(".view .legend").hidden = kind !== "eps_hat";
+      draw();
+    }
+    planes.onChoose(show);
+    return { index: () => KINDS.indexOf(shown), show };
+  }
+
   // Rows, the switch between their planes, the slider and the player.
   //   name(i): of row i, in words; changed(i): what row i shows is new; held(): another tab must not move t now.
   function board(element, { name, changed, held }) {
@@ -64,9 +82,7 @@
     const list = $(".rows");
     const template = $("template").content.firstElementChild;
     const heads = () => [...list.children];
-    const planes = ddpm.switchOf($(".view .switch"));
     const shown = []; // of each row: {n, t, frames, found: what came with them, once complete}
-    let plane = 0; // index of KINDS
     let here = ddpm.T; // t of all rows; each shows its nearest frame
     let ts = []; // the t at which some row has a frame, descending
 
@@ -83,18 +99,9 @@
 
     function draw() {
       if (!front.shown) return; // it draws when it comes to the front
-      heads().forEach((head, i) => drawRow(head, shown, i, { t: here, plane, name: name(i) }));
+      heads().forEach((head, i) => drawRow(head, shown, i, { t: here, plane: plane.index(), name: name(i) }));
     }
-
-    function showPlane(kind) {
-      plane = KINDS.indexOf(kind);
-      planes.show(kind);
-      list.dataset.object = kind;
-      ddpm.setText($(".plane-name"), `reverse.${kind}`);
-      $(".view .legend").hidden = kind !== "eps_hat";
-      draw();
-    }
-    planes.onChoose(showPlane);
+    const plane = planeOf(element, draw);
 
     // The t closest to one that has a frame.
     const nearest = (t) => (ts.length ? ts[nearestFrame(ts, t)] : t);
@@ -141,15 +148,27 @@
     ddpm.onTheme(draw);
     ddpm.onLanguage(() => {
       bar.show(here);
-      showPlane(KINDS[plane]);
+      plane.show();
     });
     bar.show(here);
-    showPlane("xt");
+    plane.show();
     const t = { show, goTo, nearest, shareNow: () => share(here), pause: player.pause };
-    return { heads, shown, add, remove, set, draw, showPlane, t };
+    return { heads, shown, add, remove, set, draw, showPlane: plane.show, t };
   }
 
   // ---------------------------------------------------------------- drawing them on the server
+
+  // A frame as it comes while the server draws.
+  function addFrame(row, { t, data, step, steps }) {
+    row.t.push(t);
+    row.frames.push(ddpm.bytesOf(data));
+    Object.assign(row, { step, steps });
+  }
+
+  // The same noise in every row, before there are pictures.
+  function paintNoise(head) {
+    [...head.querySelectorAll("canvas")].forEach((canvas, k) => ddpm.paint(canvas, ddpm.normal(k + 1, count)));
+  }
 
   // Brings the rows of a tab to life.
   //   fetch(key): the server function that hands out a trajectory; send(message), expect: see ddpm.sampling;
@@ -168,11 +187,7 @@
         live.add(i);
         set(i, { n: message.n, t: [], frames: [] });
       }
-      const row = shown[i];
-      row.t.push(message.t);
-      row.frames.push(ddpm.bytesOf(message.data));
-      row.step = message.step;
-      row.steps = message.steps;
+      addFrame(shown[i], message);
       t.show(message.t); // frames come in the order of t, which itself is moved at the end
       run.progress(message.share);
       run.note("rows.running", () => ({ t: message.t }));
@@ -232,9 +247,7 @@
     async function showExample(keys, took, wanted = () => true) {
       run.tell("reverse.drawing");
       draw();
-      for (const head of heads()) {
-        [...head.querySelectorAll("canvas")].forEach((canvas, k) => ddpm.paint(canvas, ddpm.normal(k + 1, count)));
-      }
+      heads().forEach(paintNoise);
       const ask = async () => {
         const drawn = await Promise.all(((await keys()) ?? []).map((key) => fetch(key)));
         return drawn.length && drawn.every(Boolean) && drawn;

@@ -81,9 +81,9 @@ function betasOf(changes) {
 
 function compare() {
   other = ddpm.scheduleOf(betasOf(props.schedules[choice.value]));
-  const both = (valueOf, show, axis) => ({
-    valueAt: (t) => valueOf(ddpm.own, t),
-    second: (t) => valueOf(other, t),
+  const both = (tableOf, show, axis) => ({
+    valueAt: (t) => tableOf(ddpm.own, t),
+    second: (t) => tableOf(other, t),
     show: (t) => show(t, ddpm.own),
     showSecond: (t) => show(t, other),
     ...axis,

@@ -294,6 +294,8 @@ function optionsText(options) {
 const liveSection = $(".live");
 const { visitor } = ddpm;
 const plan = props.live;
+const status = ddpm.line(liveSection.querySelector(".facts"));
+const [go, stop] = [".go", ".stop"].map((name) => liveSection.querySelector(name));
 const ENDS = ["finished", "time", "stopped", "late", "left"]; // of a training; any other is a failure
 
 // What the line says at the end of a training.
@@ -312,7 +314,7 @@ function goingOn({ mine }, row, speed) {
 }
 
 // Adds a message of the training to what is on screen.
-async function takeMessage(message, live, status) {
+async function takeMessage(message, live) {
   const { kind, step } = message;
   if (kind === "loading") {
     const key = message.what === "digits" ? "training.loading.data" : "training.loading";
@@ -324,9 +326,26 @@ async function takeMessage(message, live, status) {
 
 const isLoss = (message) => message.kind === "train" && message.loss > 0;
 
+// Who has started a training can stop it; everybody else waits for its end.
+function showRunning(on, own) {
+  const swap = () => {
+    go.hidden = on && own;
+    go.disabled = on && !own;
+    stop.hidden = !(on && own);
+  };
+  ddpm.keepFocus([go, stop], swap, () => (on && own ? stop : go));
+  liveSection.classList.toggle("running", on);
+}
+
+// The latest step and loss, as text.
+function figuresOf({ row, held }) {
+  const value = held ? (held[2] ?? held[1]) : row?.[1];
+  return { step: count(row?.[0] ?? 0), loss: value === undefined ? "\u2026" : loss(value) };
+}
+
+const idle = () => ({ steps: count(plan.steps), seconds: plan.seconds });
+
 function setUpLive() {
-  const status = ddpm.line(liveSection.querySelector(".facts"));
-  const [go, stop] = [".go", ".stop"].map((name) => liveSection.querySelector(name));
   let following = true; // the newest samples are on screen
   let running = false;
   let own = false; // the visitor has started it
@@ -353,13 +372,7 @@ function setUpLive() {
 
   function setRunning(on) {
     running = on;
-    const swap = () => {
-      go.hidden = on && own;
-      go.disabled = on && !own;
-      stop.hidden = !(on && own);
-    };
-    ddpm.keepFocus([go, stop], swap, () => (on && own ? stop : go));
-    liveSection.classList.toggle("running", on);
+    showRunning(on, own);
   }
 
   function follow() {
@@ -373,12 +386,6 @@ function setUpLive() {
     status.tell("training.failed", undefined, true);
   }
 
-  const lastFigures = () => {
-    const { row, held } = live.last();
-    const value = held ? (held[2] ?? held[1]) : row?.[1];
-    return { step: count(row?.[0] ?? 0), loss: value === undefined ? "\u2026" : loss(value) };
-  };
-
   async function take(found, current) {
     if (!found.run) return;
     if (found.run !== run) {
@@ -388,7 +395,7 @@ function setUpLive() {
     const fresh = found.messages.slice(Math.max(0, since - (found.since - found.messages.length)));
     own = found.mine;
     since = found.since;
-    for (const message of fresh) await takeMessage(message, live, status);
+    for (const message of fresh) await takeMessage(message, live);
     if (!current()) return; // stopped while a picture was read
     speed = fresh.findLast(isLoss)?.images_per_second ?? speed;
     if (following) live.toEnd();
@@ -398,7 +405,7 @@ function setUpLive() {
     if (running) return row && status.note(...goingOn(found, row, speed));
     news.stop();
     const [key, seconds] = [endKey(found), Math.round(found.seconds)];
-    status.tell(key, () => ({ ...lastFigures(), seconds }), key === "training.failed");
+    status.tell(key, () => ({ ...figuresOf(live.last()), seconds }), key === "training.failed");
   }
 
   go.addEventListener("click", async () => {
@@ -417,19 +424,20 @@ function setUpLive() {
     news.stop();
     server.stop(visitor).catch(() => {});
     setRunning(false);
-    if (live.last().row) status.tell("training.stopped", lastFigures);
+    if (live.last().row) status.tell("training.stopped", () => figuresOf(live.last()));
     else status.tell("training.idle", idle);
   });
   window.addEventListener("pagehide", () => running && own && server.stop(visitor).catch(() => {}));
 
-  const idle = () => ({ steps: count(plan.steps), seconds: plan.seconds });
   setCommand(liveSection, plan.command);
   status.tell("training.idle", idle);
   ddpm.onLanguage(live.translate);
-  return reset().then(async () => {
-    const found = await server.look({ visitor }).catch(() => null);
-    if (found?.state === "running" && !running) follow(); // somebody else's, to watch
-  });
+  reset()
+    .then(() => server.look({ visitor }))
+    .then((found) => {
+      if (found?.state === "running" && !running) follow(); // somebody else's, to watch
+    })
+    .catch(() => {}); // there is nothing to watch
 }
 
 // ---- the beginning
@@ -438,7 +446,7 @@ ddpm.translate(element);
 if (plan) setUpLive();
 else {
   for (const part of [".board", ".scrub", ".again", ".go"]) liveSection.querySelector(part).hidden = true;
-  ddpm.line(liveSection.querySelector(".facts")).tell("training.off");
+  status.tell("training.off");
 }
 ddpm.linkable("training", { view: recordedSection.querySelector(".switch") });
 showRecorded();
