@@ -41,10 +41,8 @@ function mark(i) {
   const row = rows.heads()[i];
   const request = { ...read(row), ...shared() };
   if (request.sampler !== "ddim") request.eta = 0;
-  row.classList.toggle(
-    "stale",
-    Boolean(found) && Object.keys(request).some((key) => request[key] !== found.request[key]),
-  );
+  const stale = found && Object.keys(request).some((key) => request[key] !== found.request[key]);
+  row.classList.toggle("stale", Boolean(stale));
 }
 
 // Once rows were changed or added, the line says so instead of what it said of the rows before.

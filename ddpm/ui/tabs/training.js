@@ -391,12 +391,13 @@ function setUpLive() {
     if (found.run !== run) {
       [run, since, speed] = [found.run, 0, null];
       await reset();
+      if (!current()) return; // stopped meanwhile
     }
     const fresh = found.messages.slice(Math.max(0, since - (found.since - found.messages.length)));
     own = found.mine;
     since = found.since;
     for (const message of fresh) await takeMessage(message, live);
-    if (!current()) return; // stopped while a picture was read
+    if (!current()) return;
     speed = fresh.findLast(isLoss)?.images_per_second ?? speed;
     if (following) live.toEnd();
     if (fresh.length) live.draw();
