@@ -113,11 +113,8 @@
       line: (name, points) => setPath(name, pathOf(points)),
       // The area between a line and a height.
       area(name, points, ground) {
-        const [first, last] = [points[0], points.at(-1)];
-        setPath(
-          name,
-          first ? `${pathOf(points)}L${across(last[0])} ${down(ground)}L${across(first[0])} ${down(ground)}Z` : "",
-        );
+        const corners = [points.at(-1), points[0]].map((point) => point && [point[0], ground]);
+        setPath(name, points.length ? `${pathOf([...points, ...corners])}Z` : "");
       },
       // Round line ends make a dot of a short line.
       dots: (name, points) => setPath(name, points.map((point) => `${pathOf([point])}h0.01`).join("")),
@@ -125,11 +122,8 @@
       // Horizontal lines at `heights` and labels {text, y} at some of them; one near the top lies below its line.
       grid(heights, labels) {
         setPath("grid", heights.map(levelOf).join(""));
-        tickLabels(
-          ticks,
-          "top",
-          labels.map(({ text, y }) => ({ text, share: 1 - y, name: y > 0.9 ? "below" : "" })),
-        );
+        const ticksOf = ({ text, y }) => ({ text, share: 1 - y, name: y > 0.9 ? "below" : "" });
+        tickLabels(ticks, "top", labels.map(ticksOf));
       },
       colour: (name, colour) => paths.get(name).style.setProperty("stroke", colour),
       moveStem(x) {
