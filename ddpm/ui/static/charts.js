@@ -1,5 +1,5 @@
 // Charts: curves over a grid, with marks that follow a slider and a pointer that moves it; and the histogram.
-// Needs schedule.js, shared.js. Gives chart, linear, logarithmic, roundNumbers, tickLabels; tChart; histogram.
+// Needs schedule.js, shared.js. Gives chart, logarithmic, roundNumbers, tickLabels; tChart; histogram.
 (() => {
   const { T, format, shared, front, write } = ddpm;
   const SIZE = 1000; // of the picture's own coordinates, both ways
@@ -263,5 +263,5 @@
     };
   }
 
-  Object.assign(ddpm, { chart, linear, logarithmic, roundNumbers, tickLabels, tChart, histogram });
+  Object.assign(ddpm, { chart, logarithmic, roundNumbers, tickLabels, tChart, histogram });
 })();
