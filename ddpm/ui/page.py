@@ -43,6 +43,12 @@ FONTS = (
 )
 
 # Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour.
+# In the order of loading: the comment at the head of each file says what it needs before it.
+SCRIPTS = (
+    "gradio language outlines schedule shared pictures slider charts controls status request picker links tour "
+    "trajectory player rows gif export"
+).split()
+
 STYLES = (
     *(f"static/{name}.css" for name in "base gradio header controls pictures charts slider rows".split()),
     *(f"tabs/{name}.css" for name in "forward noise bound reverse compare mine wrong training".split()),
@@ -126,11 +132,11 @@ def _head(checkpoint: Checkpoint) -> str:
         "model": checkpoint.name,
     }
     safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--
-    files = ("ddpm", "status", "picker", "links", "tour", "trajectory", "rows", "gif", "export")
-    script = "".join(read_static(f"static/{name}.js") for name in files)
+    script = "".join(read_static(f"static/{name}.js") for name in SCRIPTS)
+    script = re.sub(r"^ *//.*\n", "", script, flags=re.MULTILINE)  # visitors need not wait for comments
     style = "".join(read_static(name) for name in STYLES)
-    style = re.sub(r"/\*.*?\*/|^\s+", "", style, flags=re.S | re.M)  # Browsers need neither comments nor indentation.
-    return f"<script>window.ddpmPage = {safe};\n{script}</script><style>{style}</style>"
+    style = re.sub(r"/\*.*?\*/|^\s+", "", style, flags=re.S | re.M)  # nor for the indentation of rules
+    return f"<script>window.ddpm = {{ page: {safe} }};\n{script}</script><style>{style}</style>"
 
 
 def _count(number: int) -> str:

@@ -24,7 +24,7 @@ def settled(page: Page, tab: str) -> None:
 
 
 TABS = ("forward", "noise", "bound", "reverse", "compare", "mine", "wrong", "training")
-STATIC = Path(__file__).parents[2] / "ddpm" / "ui"
+UI = Path(__file__).parents[2] / "ddpm" / "ui"
 
 
 def test_both_languages_have_the_same_keys_and_chinese_is_chinese():
@@ -42,13 +42,13 @@ def test_both_languages_have_the_same_keys_and_chinese_is_chinese():
 
 
 def test_every_key_that_the_page_names_exists():
-    sources = "".join(path.read_text() for path in [*STATIC.glob("*.py"), *STATIC.glob("static/*.js")])
+    sources = "".join(path.read_text() for path in [*UI.rglob("*.py"), *UI.rglob("*.js")])
     named = re.findall(
         r'["\']((?:page|tab|part|t|unit|forward|noise|bound|answer|reverse|rows|compare|mine|wrong|training|chart|refused|field|schedule|link|tour)\.[a-z_.]+[a-z])["\']',
         sources,
     )
     assert len(named) > 50
-    assert set(named) - set(TEXT["en"]) - {path.name for path in STATIC.glob("static/*")} == set()
+    assert set(named) - set(TEXT["en"]) - {path.name for path in UI.rglob("*.js")} == set()
     assert {f"mine.{name}" for name in ("xt", "x0_second", "mixture", "xt_mixture", "denoised")} <= set(TEXT["en"])
     assert {f"mine.kind.{name}" for name in KINDS} <= set(TEXT["en"])
     assert {f"wrong.{at}{name}{end}" for name in FAULTS for at, end in (("", ""), ("fault.", ""), ("", ".see"))} <= set(

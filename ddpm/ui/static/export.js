@@ -1,4 +1,5 @@
-// Saving what a trajectory shows, as files made in the browser. Loaded once in the page's head, after gif.js.
+// Saving what a trajectory shows, as files made in the browser.
+// Needs language.js, shared.js, gif.js. Gives saving.
 (() => {
   const { resolution: size, channels, model } = ddpm.page;
   const { count } = ddpm; // bytes of one picture
@@ -46,7 +47,9 @@
 
   // "mnist_ddim_50-steps_seed-1"
   const stem = ({ sampler, eta, num_inference_steps: steps, seed }) =>
-    [model, sampler + (eta ? `-eta-${eta}` : ""), `${steps}-steps`, `seed-${seed}`].join("_").replace(/[^\w.+-]+/g, "-");
+    [model, sampler + (eta ? `-eta-${eta}` : ""), `${steps}-steps`, `seed-${seed}`]
+      .join("_")
+      .replace(/[^\w.+-]+/g, "-");
 
   function save(blob, name) {
     const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
@@ -60,7 +63,7 @@
   function saving(element, { shown, at, columns }) {
     const [gifButton, pngButton] = [".save-gif", ".save-png"].map((name) => element.querySelector(name));
     const grid = ({ n, frames }, frame, kind) => frames[frame].subarray(kind * n * count, (kind + 1) * n * count);
-    let making = null; // a new object for each file; none: stopped
+    let making = null; // a new object for each file; null while none is made
 
     function label(fields) {
       ddpm.setText(gifButton.firstElementChild, fields ? "reverse.save_gif.stop" : "reverse.save_gif", fields);
@@ -70,18 +73,20 @@
     async function saveGif() {
       const source = shown();
       const last = source.t.length - 1;
-      const mine = (making = {});
+      const token = {};
+      making = token;
       let file = null;
       for (let frame = 0; frame <= last; frame++) {
-        const { width, height, colours, scale } = sheet([0, 1].map((kind) => grid(source, frame, kind)), source.n, columns(source.n));
+        const grids = [0, 1].map((kind) => grid(source, frame, kind));
+        const { width, height, colours, scale } = sheet(grids, source.n, columns(source.n));
         file ??= ddpm.gif(width, height, scale);
         file.add(colours, Math.round((frame === last ? END_MS : Math.max(20, ALL_MS / last)) / 10));
         label({ done: frame + 1, total: last + 1 });
         await new Promise((resolve) => setTimeout(resolve)); // the page stays alive
-        if (making !== mine) return;
+        if (making !== token) return;
       }
       stop();
-      const end = source.t[last] ? `_to-t-${source.t[last]}` : ""; // of a run that was stopped
+      const end = source.t[last] ? `_to-t-${source.t[last]}` : ""; // of a sampling that was stopped
       save(new Blob([file.done()], { type: "image/gif" }), `${stem(source.request)}${end}.gif`);
     }
 

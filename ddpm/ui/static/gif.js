@@ -1,5 +1,6 @@
-// Animated GIF (GIF89a), written here because a page that works offline and on any host has nobody else to ask.
-// Loaded once in the page's head, after ddpm.js. Pictures are arrays of colours, 0xRRGGBB, row by row.
+// Animated GIF (GIF89a), written here because the page loads no library from elsewhere. Pictures are arrays of colours,
+// 0xRRGGBB, row by row.
+// Needs nothing. Gives gif.
 (() => {
   const CLEAR = 256; // codes below are colours
   const END = 257;
@@ -66,7 +67,7 @@
       code = indices[i];
     }
     put(code);
-    // The reader's table is one code behind: where this one grew to the last code of a size, it reads one bit more.
+    // The reader's table is one code behind: where this one grew to the last code of a size, the reader expects one bit more.
     if (next === 1 << size && size < 12) size++;
     put(END);
     if (bits) out.byte(held & 255);
@@ -108,7 +109,13 @@
     const place = new Map(palette.map((colour, i) => [colour, i]));
     if (unique.size > 256) {
       const every = Math.ceil(colours.length / SAMPLE);
-      palette = [0xffffff, ...medianCut(Array.from(colours).filter((_, i) => i % every === 0), 255)];
+      palette = [
+        0xffffff,
+        ...medianCut(
+          Array.from(colours).filter((_, i) => i % every === 0),
+          255,
+        ),
+      ];
       const reds = palette.map(parts);
       for (const colour of unique) {
         const [r, g, b] = parts(colour);

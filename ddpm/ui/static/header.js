@@ -1,33 +1,34 @@
-// Title, language switch, theme switch, links, the start of the tour. Scope: element, trigger (see gr.HTML).
-const buttons = [...element.querySelectorAll("[data-language]")];
+// The header: title, language, theme, links, the start of the tour, and the line that speaks for all tabs.
+// Scope: element, trigger (see gr.HTML). Gives ddpm.notify.
+const languages = ddpm.switchOf(element.querySelector(".language"), "language");
+languages.onChoose((language) => {
+  ddpm.setLanguage(language);
+  trigger("language"); // the labels of Gradio's tabs
+});
 
-function showLanguage() {
-  for (const button of buttons) button.setAttribute("aria-pressed", button.dataset.language === ddpm.language());
-  document.title = ddpm.say("page.title");
-}
+element.querySelector(".theme").addEventListener("click", () => ddpm.toggleTheme());
+element
+  .querySelector(".copy-link")
+  .addEventListener("click", () => ddpm.copyLink(element.querySelector(".link-field")));
+element.querySelector(".tour-start").addEventListener("click", () => ddpm.tour.start());
 
-for (const button of buttons) {
-  button.addEventListener("click", () => {
-    ddpm.setLanguage(button.dataset.language);
-    trigger("language"); // the labels of Gradio's tabs
-  });
-}
-
-element.querySelector(".theme").addEventListener("click", () => document.body.classList.toggle("dark"));
-
-// One line for all tabs. `write` says it in the language of the moment.
+// Shows what `write` returns, in the language of the moment, for a while.
 const CLEAR_MS = 20_000;
 const status = element.querySelector(".page-status");
-let [write, clearing] = [() => "", 0];
+let write = () => "";
+let clearing = 0;
+const clear = () => status.replaceChildren();
 ddpm.notify = (next) => {
   write = next;
   status.textContent = write();
   clearTimeout(clearing);
-  clearing = setTimeout(() => (status.textContent = ""), CLEAR_MS);
+  clearing = setTimeout(clear, CLEAR_MS);
 };
 
-element.querySelector(".copy-link").addEventListener("click", () => ddpm.copyLink(element.querySelector(".link-field")));
-element.querySelector(".tour-start").addEventListener("click", () => ddpm.tour.start());
+function showLanguage() {
+  languages.show(ddpm.language());
+  document.title = ddpm.say("page.title");
+}
 
 ddpm.onLanguage(() => {
   showLanguage();

@@ -1,21 +1,21 @@
 // The picture that the tabs look at, and its noise: drawn on the pad, chosen or uploaded in any tab, shown in all.
-// Loaded once in the page's head, after ddpm.js.
+// Needs language.js, shared.js, pictures.js. Gives picker, setExamples, choosePicture, example.
 (() => {
-  const { shared, count } = ddpm;
+  const { shared, count, newCanvas } = ddpm;
   const { resolution: size, channels } = ddpm.page;
   const FINE = 10; // strokes go to a finer canvas and are averaged down, so a line has soft edges like a scanned digit's
 
   let example = null; // index of the stored example on the pads: the first stroke starts on an empty sheet
-  let choices = 0; // of a picture so far: a file that is still being read may be overtaken
+  let choices = 0; // of a picture so far: another may be chosen while a file is still being read
   let touched = false; // a visitor has chosen a picture, so examples that arrive late leave it alone
-  const choosing = new Set(); // one listener a picker: the example that is shown has changed
+  const choosing = new Set(); // one listener for each picker: another example is shown
 
   function setPicture(bytes, { index = null, settled = true } = {}) {
     example = index;
     choices++;
     shared.set("picture", bytes);
     if (settled) shared.set("settled", bytes);
-    choosing.forEach((listener) => listener());
+    for (const listener of choosing) listener();
   }
 
   const exampleAt = (k) => shared.get("examples").subarray(k * count, (k + 1) * count);
@@ -25,16 +25,24 @@
     get: () => (example >= 0 ? example : null),
     at: exampleAt,
     own: () => example === null && touched,
-    set(k) {
-      touched = true;
-      setPicture(exampleAt(k), { index: k });
-    },
+    set: (k) => choosePicture(exampleAt(k), k),
   };
 
-  // Until a colour model has drawn its own examples: a shaded ball.
+  // A picture that a visitor has chosen; `index`: which example it is, null for none.
+  function choosePicture(bytes, index) {
+    touched = true;
+    setPicture(bytes, { index });
+  }
+
+  // The first picture: one of the examples, unless a visitor has drawn something meanwhile.
+  function setExamples(bytes, first) {
+    shared.set("examples", bytes);
+    if (!touched) setPicture(exampleAt(first), { index: first });
+  }
+
+  // A shaded ball stands in until a colour model has drawn its own examples.
   function ball() {
-    const canvas = Object.assign(document.createElement("canvas"), { width: size, height: size });
-    const pen = canvas.getContext("2d");
+    const pen = newCanvas().getContext("2d");
     const shade = pen.createRadialGradient(size * 0.4, size * 0.35, 0, size / 2, size / 2, size * 0.42);
     shade.addColorStop(0, "#ffe9a8");
     shade.addColorStop(0.55, "#e2763a");
@@ -57,97 +65,55 @@
     return bytes;
   }
 
-  // The first picture: one of the examples, unless a visitor has drawn something meanwhile.
-  function setExamples(bytes, first) {
-    shared.set("examples", bytes);
-    if (!touched) setPicture(exampleAt(first), { index: first });
+  // ---------------------------------------------------------------- a file
+
+  // Mean brightness of the outermost pixels, 0 to 255.
+  function edge(bytes) {
+    let sum = 0;
+    for (let i = 0; i < size; i++) {
+      sum += bytes[i] + bytes[count - 1 - i] + bytes[i * size] + bytes[i * size + size - 1];
+    }
+    return sum / (4 * size);
   }
 
-  // Brings the pad and the tools of a tab to life (parts.pad, parts.tools).
-  function picker(element) {
-    const $ = (selector) => element.querySelector(selector);
-    const pad = $(".pad");
-    const sheet = Object.assign(document.createElement("canvas"), { width: size * FINE, height: size * FINE });
-    const pen = sheet.getContext("2d", { willReadFrequently: true });
-    let last = null; // the pen's place while it is down
-    let mine = null; // the picture that is on the sheet
+  // Dark ink on bright paper, where the model's own pictures are bright on dark.
+  function isInk(bytes) {
+    if (channels !== 1 || !shared.get("examples") || edge(exampleAt(0)) > 64) return false;
+    return edge(bytes) > 128 && bytes.reduce((a, b) => a + b, 0) / count < edge(bytes) - 5;
+  }
 
-    // ---- drawing
+  // The middle square of an image, in the model's resolution.
+  function squareOf(image) {
+    const side = Math.min(image.width, image.height);
+    const context = newCanvas().getContext("2d");
+    context.fillRect(0, 0, size, size); // transparent pictures lie on black, as digits do
+    context.imageSmoothingQuality = "high";
+    context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, size, size);
+    image.close();
+    return pixelsOf(context);
+  }
 
-    function wipe() {
-      pen.fillStyle = "#000";
-      pen.fillRect(0, 0, sheet.width, sheet.height);
+  // Shows the picture in a file. The browser decodes it: nothing is sent anywhere.
+  //   say(remark): [key, the file's name], what there is to say about it.
+  async function showFile(file, say) {
+    const token = ++choices;
+    try {
+      const image = await createImageBitmap(file);
+      if (token !== choices) return image.close();
+      const bytes = squareOf(image);
+      const ink = isInk(bytes);
+      choosePicture(ink ? bytes.map((value) => 255 - value) : bytes, null);
+      if (ink) say(["forward.upload.inverted", file.name]);
+    } catch {
+      if (token === choices) say(["forward.upload.failed", file.name]);
     }
+  }
 
-    function readSheet(settled) {
-      const pixels = pen.getImageData(0, 0, sheet.width, sheet.height).data;
-      mine = new Uint8ClampedArray(count);
-      for (let y = 0, i = 0; y < size; y++) {
-        for (let x = 0; x < size; x++) {
-          for (let c = 0; c < channels; c++, i++) {
-            let sum = 0;
-            for (let v = 0; v < FINE; v++) {
-              let at = 4 * ((y * FINE + v) * sheet.width + x * FINE) + c;
-              for (let u = 0; u < FINE; u++, at += 4) sum += pixels[at];
-            }
-            mine[i] = sum / (FINE * FINE);
-          }
-        }
-      }
-      touched = true;
-      setPicture(mine, { settled });
-    }
+  // The tools that take a file: the button and the pad, on which it may be dropped.
+  function takeFiles(element) {
+    const status = element.querySelector(".picker-status");
+    let remark = null; // there to be read until there is another picture
 
-    function place(event) {
-      const box = pad.getBoundingClientRect();
-      return [((event.clientX - box.left) / box.width) * sheet.width, ((event.clientY - box.top) / box.height) * sheet.height];
-    }
-
-    function stroke(from, to) {
-      pen.strokeStyle = "#fff";
-      pen.lineCap = pen.lineJoin = "round";
-      pen.lineWidth = sheet.width * (size <= 12 ? 0.13 : 0.085); // as thick as the strokes of the data
-      pen.beginPath();
-      pen.moveTo(...from);
-      pen.lineTo(...to);
-      pen.stroke();
-    }
-
-    pad.addEventListener("pointerdown", (event) => {
-      event.preventDefault();
-      pad.setPointerCapture(event.pointerId);
-      if (example !== null && channels === 1) wipe();
-      last = place(event);
-      stroke(last, last);
-      readSheet(false);
-    });
-    pad.addEventListener("pointermove", (event) => {
-      if (!last) return;
-      for (const step of event.getCoalescedEvents?.() ?? [event]) {
-        const next = place(step);
-        stroke(last, next);
-        last = next;
-      }
-      readSheet(false);
-    });
-    for (const end of ["pointerup", "pointercancel"]) {
-      pad.addEventListener(end, () => {
-        if (last) shared.set("settled", shared.get("picture"));
-        last = null;
-      });
-    }
-
-    // ---- the tools
-
-    $(".clear").addEventListener("click", () => {
-      wipe();
-      readSheet(true);
-    });
-    $(".renoise").addEventListener("click", () => shared.set("noise", shared.get("noise") + 1));
-
-    // What there is to say of a file, until there is another picture: [key, its name].
-    const status = $(".picker-status");
-    let remark = null;
     function say(next) {
       remark = next;
       status.classList.toggle("refused", remark?.[0] === "forward.upload.failed");
@@ -157,181 +123,164 @@
     ddpm.onLanguage(() => remark && say(remark));
     shared.on("picture", () => remark && say(null));
 
-    // Mean brightness of the outermost pixels, 0 to 255.
-    function edge(bytes) {
-      let sum = 0;
-      for (let i = 0; i < size; i++) sum += bytes[i] + bytes[count - 1 - i] + bytes[i * size] + bytes[i * size + size - 1];
-      return sum / (4 * size);
-    }
-    // Ink on paper, where the model's own pictures are bright on dark.
-    function isInk(bytes) {
-      if (channels !== 1 || !shared.get("examples") || edge(exampleAt(0)) > 64) return false;
-      return edge(bytes) > 128 && bytes.reduce((a, b) => a + b, 0) / count < edge(bytes) - 5;
-    }
-
-    // The middle square of a picture, in the model's resolution, decoded by the browser: nothing is sent anywhere.
-    async function showFile(file) {
-      const mine = ++choices;
-      try {
-        const image = await createImageBitmap(file);
-        if (mine !== choices) return image.close();
-        const side = Math.min(image.width, image.height);
-        const small = Object.assign(document.createElement("canvas"), { width: size, height: size });
-        const context = small.getContext("2d");
-        context.fillRect(0, 0, size, size); // transparent pictures lie on black, as digits do
-        context.imageSmoothingQuality = "high";
-        context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, size, size);
-        image.close();
-        touched = true;
-        const bytes = pixelsOf(context);
-        const ink = isInk(bytes);
-        setPicture(ink ? bytes.map((value) => 255 - value) : bytes);
-        if (ink) say(["forward.upload.inverted", file.name]);
-      } catch {
-        if (mine === choices) say(["forward.upload.failed", file.name]);
-      }
-    }
-    const fileInput = $('input[type="file"]');
-    fileInput.addEventListener("change", () => {
-      if (fileInput.files[0]) showFile(fileInput.files[0]);
-      fileInput.value = "";
+    const input = element.querySelector('input[type="file"]');
+    input.addEventListener("change", () => {
+      if (input.files[0]) showFile(input.files[0], say);
+      input.value = "";
     });
+    const pad = element.querySelector(".pad");
     pad.addEventListener("dragover", (event) => event.preventDefault());
     pad.addEventListener("drop", (event) => {
       event.preventDefault();
-      if (event.dataTransfer.files[0]) showFile(event.dataTransfer.files[0]);
+      if (event.dataTransfer.files[0]) showFile(event.dataTransfer.files[0], say);
     });
+  }
 
-    // ---- the examples
+  // ---------------------------------------------------------------- the examples
 
-    function buildExamples() {
-      const bytes = shared.get("examples");
+  function showExamples(list) {
+    const name = () => {
+      [...list.children].forEach((button, k) => {
+        button.setAttribute("aria-label", ddpm.say("forward.example", { i: k }));
+      });
+    };
+    const mark = () => {
+      [...list.children].forEach((button, k) => {
+        button.setAttribute("aria-pressed", k === example);
+      });
+    };
+
+    function build(bytes) {
       if (!bytes) return;
-      $(".examples").replaceChildren(...Array.from({ length: bytes.length / count }, (_, k) => {
-        const button = document.createElement("button");
-        button.type = "button";
-        button.className = "example";
-        const canvas = Object.assign(document.createElement("canvas"), { width: size, height: size, className: "pixels" });
+      const buttons = Array.from({ length: bytes.length / count }, (_, k) => {
+        const button = Object.assign(document.createElement("button"), { type: "button", className: "example" });
+        const canvas = newCanvas();
         ddpm.paintBytes(canvas, exampleAt(k));
         button.append(canvas);
         button.addEventListener("click", () => shownExample.set(k));
         return button;
-      }));
-      nameExamples();
-      markExample();
+      });
+      list.replaceChildren(...buttons);
+      name();
+      mark();
     }
-    function nameExamples() {
-      [...$(".examples").children].forEach((button, k) => button.setAttribute("aria-label", ddpm.say("forward.example", { i: k })));
+
+    choosing.add(mark);
+    ddpm.onLanguage(name);
+    shared.on("examples", build);
+  }
+
+  // ---------------------------------------------------------------- drawing
+
+  // A fine sheet for the strokes on a pad.
+  function makeSheet() {
+    const canvas = Object.assign(document.createElement("canvas"), { width: size * FINE, height: size * FINE });
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    const side = canvas.width;
+
+    function wipe() {
+      pen.fillStyle = "#000";
+      pen.fillRect(0, 0, side, side);
     }
-    function markExample() {
-      [...$(".examples").children].forEach((button, k) => button.setAttribute("aria-pressed", k === example));
+
+    // From one place to another, both in shares of the sheet.
+    function stroke(from, to) {
+      pen.strokeStyle = "#fff";
+      pen.lineCap = pen.lineJoin = "round";
+      pen.lineWidth = side * (size <= 12 ? 0.13 : 0.085); // as thick as the strokes of the data
+      pen.beginPath();
+      pen.moveTo(side * from[0], side * from[1]);
+      pen.lineTo(side * to[0], side * to[1]);
+      pen.stroke();
+    }
+
+    // The mean of channel c over the fine pixels of a pixel.
+    function mean(pixels, x, y, c) {
+      let sum = 0;
+      for (let v = 0; v < FINE; v++) {
+        let at = 4 * ((y * FINE + v) * side + x * FINE) + c;
+        for (let u = 0; u < FINE; u++, at += 4) sum += pixels[at];
+      }
+      return sum / (FINE * FINE);
+    }
+
+    function read() {
+      const pixels = pen.getImageData(0, 0, side, side).data;
+      const bytes = new Uint8ClampedArray(count);
+      for (let y = 0, i = 0; y < size; y++) {
+        for (let x = 0; x < size; x++) {
+          for (let c = 0; c < channels; c++, i++) bytes[i] = mean(pixels, x, y, c);
+        }
+      }
+      return bytes;
+    }
+
+    // A picture from elsewhere, so that strokes can go over it.
+    function lay(picture) {
+      pen.imageSmoothingEnabled = false;
+      pen.drawImage(picture, 0, 0, side, side);
     }
 
     wipe();
-    choosing.add(markExample);
-    ddpm.onLanguage(nameExamples);
-    shared.on("examples", buildExamples);
+    return { wipe, stroke, read, lay };
+  }
+
+  // Brings the pad and the tools of a tab to life (parts.pad, parts.tools).
+  function picker(element) {
+    const $ = (selector) => element.querySelector(selector);
+    const pad = $(".pad");
+    const sheet = makeSheet();
+    let last = null; // the pen's place while it is down
+    let drawn = null; // the picture that was read off the sheet
+
+    function take(settled) {
+      drawn = sheet.read();
+      touched = true;
+      setPicture(drawn, { settled });
+    }
+
+    function place(event) {
+      const box = pad.getBoundingClientRect();
+      return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    }
+
+    pad.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      pad.setPointerCapture(event.pointerId);
+      if (example !== null && channels === 1) sheet.wipe();
+      last = place(event);
+      sheet.stroke(last, last);
+      take(false);
+    });
+    pad.addEventListener("pointermove", (event) => {
+      if (!last) return;
+      for (const step of event.getCoalescedEvents?.() ?? [event]) {
+        const next = place(step);
+        sheet.stroke(last, next);
+        last = next;
+      }
+      take(false);
+    });
+    for (const end of ["pointerup", "pointercancel"]) {
+      pad.addEventListener(end, () => {
+        if (last) shared.set("settled", shared.get("picture"));
+        last = null;
+      });
+    }
+
+    $(".clear").addEventListener("click", () => {
+      sheet.wipe();
+      take(true);
+    });
+    $(".renoise").addEventListener("click", () => shared.set("noise", shared.get("noise") + 1));
+    takeFiles(element);
+    showExamples($(".examples"));
     shared.on("picture", (bytes) => {
       ddpm.paintBytes(pad, bytes);
-      if (bytes === mine) return;
-      pen.imageSmoothingEnabled = false;
-      pen.drawImage(pad, 0, 0, sheet.width, sheet.height); // so that strokes can go over it
+      if (bytes !== drawn) sheet.lay(pad);
     });
   }
 
-  // What a tab asks the server about the picture: again at every new one, while the tab is in front.
-  //   send(message): triggers the tab's event; expect(message): the server function that says which run is waited for
-  //   now, so that those before it end; fetch(key): the one that hands out what "done" names;
-  //   start(), part(message), done(what was fetched): what the tab shows; ended(): no answer will come.
-  const PAUSE_MS = 120; // strokes that follow each other are one picture
-  const RETRY_MS = 4000; // until a server that was busy is asked again
-  // Nobody guesses it, so nobody ends what is another's.
-  const visitor = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
-  function asking(element, { send, expect, fetch, start, part = () => {}, done, ended = () => {} }) {
-    const status = element.querySelector(".answer");
-    const { tell, note, refuse } = ddpm.line(status);
-    const patience = ddpm.patience((why) => giveUp(`answer.${why}`));
-    const here = ddpm.front(element, (shown) => shown && watching && ask());
-    let [run, asked, pause, retry, watching] = [0, null, 0, 0, false];
-
-    function end() {
-      patience.end();
-      [pause, retry].forEach(clearTimeout);
-    }
-
-    function giveUp(key) {
-      forget();
-      tell(key, undefined, key !== "answer.busy");
-      if (key === "answer.busy") retry = setTimeout(() => ask(), RETRY_MS * (0.75 + Math.random() / 2));
-    }
-
-    const expectRun = (number) => expect({ visitor, run: number }).catch(() => {}); // saves work, no more
-
-    const sender = ddpm.onLoss((key, lostRun) => (lostRun ?? run) === run && status.dataset.state === "asked" && giveUp(key));
-
-    function ask({ again = false } = {}) {
-      const next = { bytes: shared.get("settled"), seed: shared.get("noise") };
-      if (!next.bytes || (!again && asked && asked.bytes === next.bytes && asked.seed === next.seed)) return;
-      if (!here.shown) return forget(); // asks when it comes to the front
-      if (ddpm.isLost()) return giveUp("answer.lost");
-      end();
-      asked = next;
-      const mine = ++run;
-      expectRun(mine);
-      patience.queued();
-      status.dataset.state = "asked";
-      start();
-      pause = setTimeout(() => send({ visitor, sender, run: mine, x0: ddpm.base64Of(next.bytes), noise_seed: next.seed }), PAUSE_MS);
-    }
-
-    async function take(message) {
-      if (!message || message.run !== run) return;
-      patience.heard();
-      if (message.kind === "part") return part(message);
-      if (message.kind === "refused") {
-        forget();
-        return refuse(message);
-      }
-      const found = message.kind === "done" && (await fetch(message.key).catch(() => null));
-      if (message.run !== run) return;
-      if (!found) return giveUp("answer.failed");
-      end();
-      done(found);
-      status.dataset.state = "done";
-    }
-
-    // Answers that are on their way are nobody's any more.
-    function stop() {
-      if (status.dataset.state !== "asked") return;
-      status.dataset.state = "";
-      end();
-      expectRun(++run);
-      ended();
-    }
-
-    // The same, and the picture is asked about again at the next occasion.
-    function forget() {
-      stop();
-      asked = null;
-    }
-
-    return {
-      tell, note, take, ask, stop,
-      // From now on. A tab that is not in front asks when it comes there.
-      watch() {
-        watching = true;
-        shared.on("settled", () => ask());
-        shared.on("noise", () => ask());
-      },
-    };
-  }
-
-  // One that a tab puts there for its visitor; `index`: which example it is, null for none.
-  function choosePicture(bytes, index) {
-    touched = true;
-    setPicture(bytes, { index });
-  }
-
   if (channels === 3) setPicture(ball(), { index: -1 });
-  Object.assign(ddpm, { picker, setExamples, choosePicture, example: shownExample, asking, visitor });
+  Object.assign(ddpm, { picker, setExamples, choosePicture, example: shownExample });
 })();

@@ -1,5 +1,6 @@
 // The tour: a panel at the foot of the page that opens one tab after the other, outlines what it speaks of and asks for
-// one thing to try. Loaded once in the page's head, after links.js. It keeps nothing: a reload has forgotten it.
+// one thing to try. It stores nothing: after a reload it starts again.
+// Needs gradio.js, language.js, schedule.js, shared.js, links.js. Gives tour.
 (() => {
   // Words: tour.<name>.title, .body, .try in text.py, where {t} is `aim`. Settings are those of links; `t` and `aim` are
   // shares of T, since models differ in it. A stop whose tab is not on the page is left out.
@@ -43,8 +44,12 @@
     on(".tour-end", end);
     on(".tour-back", () => go(at - 1));
     on(".tour-next", () => (at + 1 < stops.length ? go(at + 1) : end()));
-    on(".tour-there", () => tabOf(stops[at])?.querySelector(".stage :is(input:not([type=file]), select, button):not(:disabled, [hidden])")?.focus());
-    document.querySelector(".gradio-container").append(panel); // where Gradio's font and KaTeX's styles hold
+    on(".tour-there", () =>
+      tabOf(stops[at])
+        ?.querySelector(".stage :is(input:not([type=file]), select, button):not(:disabled, [hidden])")
+        ?.focus(),
+    );
+    ddpm.container().append(panel);
     new ResizeObserver(() => root.style.setProperty("--tour", `${panel.offsetHeight}px`)).observe(panel);
   }
 
@@ -95,7 +100,8 @@
     const { tab, t, settings } = stops[at];
     write();
     outline(null);
-    if (panel.contains(document.activeElement) && document.activeElement.disabled) panel.querySelector(".tour-next").focus();
+    if (panel.contains(document.activeElement) && document.activeElement.disabled)
+      panel.querySelector(".tour-next").focus();
     await ddpm.openTab(tab, { ...settings, ...(t && { t: String(stepOf(t)) }) });
     const element = await find(stops[next]);
     if (at !== next) return; // moved on meanwhile
@@ -130,7 +136,10 @@
     else ddpm.refuseSetting("tour", value, ["refused.whole", { low: 1, high: STOPS.length }]);
   }
 
-  document.addEventListener("keydown", (event) => event.key === "Escape" && at >= 0 && !event.defaultPrevented && end());
+  document.addEventListener(
+    "keydown",
+    (event) => event.key === "Escape" && at >= 0 && !event.defaultPrevented && end(),
+  );
   ddpm.onLanguage(() => at >= 0 && write());
   ddpm.tour = { start, startFromAddress };
 })();

@@ -2,80 +2,131 @@
 // Scope: element, props (`weights`: w_t), server, trigger, watch (see gr.HTML). Event: 'bound' with a picture.
 const $ = (selector) => element.querySelector(selector);
 const { shared, T } = ddpm;
+const { significant } = ddpm.format;
 const w = props.weights; // w_t at index t - 1, like `bits` and `mse`
-const figures = Object.fromEntries(["terms", "weights", "errors", "share"].map((name) => [name, $(`[data-chart="${name}"]`)]));
-const draw = Object.fromEntries(Object.entries(figures).map(([name, figure]) => [name, ddpm.plot(figure)]));
+const names = ["terms", "weights", "errors", "share"];
+const figures = Object.fromEntries(names.map((name) => [name, $(`[data-chart="${name}"]`)]));
+const draw = Object.fromEntries(names.map((name) => [name, ddpm.tChart(figures[name])]));
 const bar = ddpm.tBar($(".t-bar"));
+const losses = ddpm.switchOf($(".switch"));
 
 // Bits per dimension and squared error of t = 1..T, the first of which is L_0; NaN where there is none yet.
-let bits = new Float64Array(T).fill(NaN);
-let mse = new Float64Array(T).fill(NaN);
+let bits = new Float64Array(T).fill(Number.NaN);
+let mse = new Float64Array(T).fill(Number.NaN);
 let prior = null; // L_T, once all are there
 let loss = "true"; // or "simple"
 
-const sum = (numbers, first = 0) => numbers.reduce((total, v, i) => (i < first || Number.isNaN(v) ? total : total + v), 0);
+// Of the numbers that are there, from index `first` on.
+function sum(numbers, first = 0) {
+  let total = 0;
+  for (let i = first; i < numbers.length; i++) if (!Number.isNaN(numbers[i])) total += numbers[i];
+  return total;
+}
 
 // ---- charts
 
-// L_simple deals the same sum out in proportion to the squared errors, as if every weight were the same.
-const front = ddpm.front(element, (on) => on && redraw());
-function redraw() {
-  if (!front.shown) return; // when it comes to the front
+const MOST_POINTS = 1000; // of a curve
+const every = Math.ceil(T / MOST_POINTS);
+const text = (v) => (v >= 0 ? significant(v) : "\u2026");
+const isComplete = () => !bits.some(Number.isNaN);
+
+// The t whose terms are there, thinned out where they are many.
+function knownTs() {
   const ts = [];
   for (let t = 1; t <= T; t++) if (!Number.isNaN(bits[t - 1])) ts.push(t);
-  const shown = ts.length <= 1000 ? ts : ts.filter((t) => t === 1 || t === T || t % Math.ceil(T / 1000) === 0);
-  const level = sum(bits, 1) / sum(mse, 1);
-  const simple = loss === "simple";
-  const whole = ts.length === T;
-  const [term, dealt] = [(t) => bits[t - 1], (t) => (t === 1 ? NaN : mse[t - 1] * level)];
-  const values = ts.flatMap((t) => [term(t), dealt(t)]).filter((v) => v > 0);
-  const number = (v) => (v >= 0 ? ddpm.figure3(v) : "\u2026");
-  const range = { low: Math.max(values.reduce((a, b) => Math.min(a, b), 1), 1e-9), high: 2 * values.reduce((a, b) => Math.max(a, b), 1e-9) };
+  return ts.length <= MOST_POINTS ? ts : ts.filter((t) => t === 1 || t === T || t % every === 0);
+}
+
+// L_simple distributes the same sum in proportion to the squared errors, as if every weight were the same: this one.
+const level = () => sum(bits, 1) / sum(mse, 1);
+
+function drawTerms(ts, complete, simple) {
+  const flat = level();
+  const term = (t) => bits[t - 1];
+  const dealt = (t) => (t === 1 ? Number.NaN : mse[t - 1] * flat);
+  let [lowest, highest] = [1, 1e-9];
+  for (let t = 1; t <= T; t++) {
+    for (const value of [term(t), dealt(t)]) {
+      if (!(value > 0)) continue;
+      lowest = Math.min(lowest, value);
+      highest = Math.max(highest, value);
+    }
+  }
   const place = draw.terms({
     valueAt: simple ? dealt : term,
-    second: !whole ? null : simple ? term : dealt,
-    ts: simple ? shown.filter((t) => t > 1) : shown,
-    show: (t) => (simple ? number(dealt(t)) : `${number(term(t))} ${ddpm.say("unit.bits")}`),
+    second: complete ? (simple ? term : dealt) : null,
+    ts: simple ? ts.filter((t) => t > 1) : ts,
+    show: (t) => (simple ? text(dealt(t)) : `${text(term(t))} ${ddpm.say("unit.bits")}`),
     log: true,
-    ...range,
+    low: Math.max(lowest, 1e-9),
+    high: 2 * highest,
   });
-  for (const [name, value] of [["reconstruction", bits[0]], ["prior", prior]]) {
+  for (const [name, value] of [
+    ["reconstruction", bits[0]],
+    ["prior", prior],
+  ]) {
     const dot = figures.terms.querySelector(`.end.${name}`);
     dot.hidden = !(value >= 0) || simple;
     if (!dot.hidden) dot.style.top = `${100 * (1 - place(value))}%`;
   }
+}
 
-  const flatWeight = level * Math.LN2; // w_t counts nats
-  const weight = (t) => (t === 1 ? NaN : w[t - 1]);
-  const all = Array.from({ length: T - 1 }, (_, i) => i + 2);
-  const some = all.filter((t, i) => all.length <= 1000 || i % Math.ceil(T / 1000) === 0);
+function drawWeights(complete, simple) {
+  const flatWeight = level() * Math.LN2; // w_t counts nats
+  const flat = () => flatWeight;
+  const weight = (t) => (t === 1 ? Number.NaN : w[t - 1]);
+  const ts = Array.from({ length: T - 1 }, (_, i) => i + 2);
+  const valueAt = simple && complete ? flat : weight;
   draw.weights({
-    valueAt: simple && whole ? () => flatWeight : weight,
-    second: !whole ? null : simple ? weight : () => flatWeight,
-    ts: some,
-    show: (t) => number(simple && whole ? flatWeight : weight(t)),
+    valueAt,
+    second: complete ? (simple ? weight : flat) : null,
+    ts: T - 1 <= MOST_POINTS ? ts : ts.filter((_, i) => i % every === 0),
+    show: (t) => text(valueAt(t)),
     log: true,
   });
-  draw.errors({ valueAt: (t) => mse[t - 1], ts: shown, show: (t) => number(mse[t - 1]), log: true });
+}
 
-  const [kl, flat] = [bits, mse].map((terms) => {
-    const total = sum(terms, 1);
-    let running = 0;
-    return terms.map((v, i) => (i === 0 ? 0 : (running += v) / total));
+// What share of the bound lies at or below each t.
+function runningShare(terms) {
+  const total = sum(terms, 1);
+  let running = 0;
+  return terms.map((v, i) => {
+    if (i > 0) running += v / total;
+    return running;
   });
+}
+
+function drawShares(ts, complete, simple) {
+  const [kl, flat] = [bits, mse].map(runningShare);
   const [solid, dashed] = simple ? [flat, kl] : [kl, flat];
   draw.share({
-    valueAt: (t) => (whole ? solid[t - 1] : NaN),
-    second: whole ? (t) => dashed[t - 1] : null,
-    ts: whole ? shown : [],
-    show: (t) => (whole ? `${Math.round(100 * solid[t - 1])} %` : "\u2026"),
+    valueAt: (t) => (complete ? solid[t - 1] : Number.NaN),
+    second: complete ? (t) => dashed[t - 1] : null,
+    ts: complete ? ts : [],
+    show: (t) => (complete ? `${Math.round(100 * solid[t - 1])} %` : "\u2026"),
     low: 0,
     high: 1,
   });
-
   const half = (shares) => 1 + shares.findIndex((v) => v >= 0.5);
-  if (whole) ddpm.setText($(".half"), "bound.half", { bound: half(kl), simple: half(flat) });
-  element.querySelector(".bound").classList.toggle("unfinished", !whole);
+  if (complete) ddpm.setText($(".half"), "bound.half", { bound: half(kl), simple: half(flat) });
+}
+
+const front = ddpm.front(element, (on) => on && redraw());
+function redraw() {
+  if (!front.shown) return; // it draws when it comes to the front
+  const [ts, complete, simple] = [knownTs(), isComplete(), loss === "simple"];
+  drawTerms(ts, complete, simple);
+  drawWeights(complete, simple);
+  draw.errors({ valueAt: (t) => mse[t - 1], ts, show: (t) => text(mse[t - 1]), log: true });
+  drawShares(ts, complete, simple);
+  $(".bound").classList.toggle("unfinished", !complete);
+}
+
+// ---- the sum
+
+function textOf(name, value) {
+  if (value === null || (name === "kl" && value === 0)) return "\u2026";
+  return value < 0.01 ? significant(value) : value.toFixed(4);
 }
 
 function showSum() {
@@ -83,27 +134,30 @@ function showSum() {
   const known = prior !== null;
   terms.total = known ? terms.prior + terms.kl + terms.reconstruction : null;
   for (const [name, value] of Object.entries(terms)) {
-    $(`[data-object="${name}"] b`).textContent = value === null || (name === "kl" && value === 0) ? "\u2026" : value < 0.01 ? ddpm.figure3(value) : value.toFixed(4);
+    $(`[data-object="${name}"] b`).textContent = textOf(name, value);
     const share = $(`.shares .${name}`);
     if (share) share.style.flexGrow = known ? value / terms.total : 0;
   }
 }
 
-function setLoss(next) {
-  loss = next;
-  for (const button of element.querySelectorAll(".switch button")) button.setAttribute("aria-pressed", button.dataset.value === loss);
-  ddpm.setText(figures.terms.querySelector("figcaption [data-text]"), `bound.caption.${loss}`);
-  label();
-  redraw();
-}
-for (const button of element.querySelectorAll(".switch button")) button.addEventListener("click", () => setLoss(button.dataset.value));
+// ---- words
+
+const captionKey = (name) => (name === "terms" ? `bound.caption.${loss}` : `chart.${name}`);
 
 function label() {
   for (const [name, figure] of Object.entries(figures)) {
-    const key = name === "terms" ? `bound.caption.${loss}` : `chart.${name}`;
-    figure.querySelector(".plot").setAttribute("aria-label", ddpm.say("chart.label", { name: ddpm.say(key).replaceAll("$", "") }));
+    const caption = ddpm.say(captionKey(name)).replaceAll("$", "");
+    figure.querySelector(".plot").setAttribute("aria-label", ddpm.say("chart.label", { name: caption }));
   }
 }
+
+function setLoss(next) {
+  loss = next;
+  ddpm.setText(figures.terms.querySelector("figcaption [data-text]"), captionKey("terms"));
+  label();
+  redraw();
+}
+losses.onChoose(setLoss);
 
 // The two terms at the ends that are no KL between two steps.
 for (const name of ["reconstruction", "prior"]) {
@@ -119,48 +173,49 @@ for (const name of ["reconstruction", "prior"]) {
 
 // ---- the network
 
-let waiting = 0;
 function setRunning(on, again = false) {
-  clearTimeout(waiting);
-  const focused = element.contains(document.activeElement) && document.activeElement.matches(".stop, .again");
-  $(".stop").hidden = !on;
-  $(".again").hidden = on || !again;
-  if (focused) (on ? $(".stop") : again ? $(".again") : bar.input).focus();
+  const [stop, repeat] = [$(".stop"), $(".again")];
+  const swap = () => {
+    stop.hidden = !on;
+    repeat.hidden = on || !again;
+  };
+  ddpm.keepFocus([stop, repeat], swap, () => (on ? stop : again ? repeat : bar.input));
   $(".progress i").style.width = "0";
 }
 
-const asked = ddpm.asking(element, {
+function show() {
+  showSum();
+  redraw();
+}
+
+const asked = ddpm.reading(element, {
   send: (message) => trigger("bound", message),
   expect: (message) => server.expect(message),
   fetch: (key) => server.reading(key),
-  start: () => {
-    bits = new Float64Array(T).fill(NaN);
-    mse = new Float64Array(T).fill(NaN);
+  start() {
+    bits = new Float64Array(T).fill(Number.NaN);
+    mse = new Float64Array(T).fill(Number.NaN);
     prior = null;
     setRunning(true);
     asked.tell("bound.starting");
-    waiting = setTimeout(() => asked.tell("bound.waiting"), 2000);
-    showSum();
-    redraw();
+    show();
   },
-  part: (message) => {
-    clearTimeout(waiting);
-    const first = message.done - message.bits.length;
-    bits.set(message.bits, first);
-    mse.set(message.mse, first);
-    $(".progress i").style.width = `${(100 * message.done) / message.total}%`;
-    asked.note("bound.running", () => ({ done: message.done, total: message.total }));
-    showSum();
-    redraw();
+  waiting: () => asked.tell("bound.waiting"),
+  part({ done, total, ...terms }) {
+    const first = done - terms.bits.length;
+    bits.set(terms.bits, first);
+    mse.set(terms.mse, first);
+    $(".progress i").style.width = `${(100 * done) / total}%`;
+    asked.note("bound.running", () => ({ done, total }));
+    show();
   },
-  done: (found) => {
+  done(found) {
     bits = Float64Array.from(found.bits);
     mse = Float64Array.from(found.mse);
     prior = found.prior;
     setRunning(false);
     asked.tell("bound.done", () => ({ total: found.total.toFixed(4), n: T }));
-    showSum();
-    redraw();
+    show();
   },
   ended: () => setRunning(false, true),
 });
@@ -177,7 +232,7 @@ $(".again").addEventListener("click", () => asked.ask({ again: true }));
 
 ddpm.translate(element);
 ddpm.picker(element);
-setLoss(loss);
+losses.choose(loss);
 shared.on("t", (t) => bar.show(t));
 ddpm.linkable("bound", { loss: $(".switch") });
 asked.watch();

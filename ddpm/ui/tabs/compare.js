@@ -41,7 +41,8 @@ function mark(i) {
   const row = rows.heads()[i];
   const request = { ...read(row), ...shared() };
   if (request.sampler !== "ddim") request.eta = 0;
-  row.classList.toggle("stale", Boolean(found) && Object.keys(request).some((key) => request[key] !== found.request[key]));
+  const stale = found && Object.keys(request).some((key) => request[key] !== found.request[key]);
+  row.classList.toggle("stale", Boolean(stale));
 }
 
 // Once rows were changed or added, the line says so instead of what it said of the rows before.
@@ -62,7 +63,9 @@ function fill(row, { sampler, num_inference_steps: steps, eta = 0 }) {
   showEta(row);
 }
 
-const showEta = (row) => (row.querySelector(".eta").hidden = fieldOf(row, "sampler").value !== "ddim");
+function showEta(row) {
+  row.querySelector(".eta").hidden = fieldOf(row, "sampler").value !== "ddim";
+}
 
 function add(settings) {
   const row = rows.add();
@@ -108,47 +111,55 @@ form.addEventListener("input", () => {
 watch("value", () => rows.run.hear(props.value));
 
 // In a link a row is sampler:steps, or ddim:steps:eta.
-const coded = ({ sampler, num_inference_steps: steps, eta }) => [sampler, steps, ...(sampler === "ddim" && eta ? [eta] : [])].join(":");
+function coded({ sampler, num_inference_steps: steps, eta }) {
+  return [sampler, steps, ...(sampler === "ddim" && eta ? [eta] : [])].join(":");
+}
 const samplers = [...$("template").content.querySelector('[name="sampler"]').options].map((option) => option.value);
 
 function decoded(code) {
   const [sampler, steps, eta = "0", ...rest] = code.split(":");
-  const fits = samplers.includes(sampler) && /^\d+$/.test(steps) && +steps >= 1 && +steps <= ddpm.T && +eta >= 0 && +eta <= 1 && !rest.length;
+  const stepsFit = /^\d+$/.test(steps) && +steps >= 1 && +steps <= ddpm.T;
+  const fits = samplers.includes(sampler) && stepsFit && +eta >= 0 && +eta <= 1 && !rest.length;
   return fits ? { sampler, num_inference_steps: +steps, eta: +eta } : null;
 }
 
-let touched = false; // rows or form, by a visitor or a link: the stored example would set them otherwise
-ddpm.translate(element);
-props.first.forEach(add);
-const first = JSON.stringify(asked()); // what the stored example is of
-ddpm.linkable("compare", {
-  rows: {
-    read: () => rows.heads().map(read).map(coded).join(","),
-    apply(value) {
-      const wanted = value.split(",").map(decoded);
-      if (!wanted.every(Boolean) || wanted.length < props.least || wanted.length > props.most) {
-        const choices = samplers.map((sampler) => `${sampler}:1 … ${ddpm.T}`).join(", ");
-        return ["compare.link", { low: props.least, high: props.most, choices }];
-      }
-      while (rows.heads().length > wanted.length) rows.remove(rows.heads().length - 1);
-      while (rows.heads().length < wanted.length) add(wanted[0]);
-      wanted.forEach((row, i) => fill(rows.heads()[i], row));
-      rows.heads().forEach((_, i) => mark(i));
-      update();
-    },
+const rowsInLink = {
+  read: () => rows.heads().map(read).map(coded).join(","),
+  apply(value) {
+    const wanted = value.split(",").map(decoded);
+    if (!wanted.every(Boolean) || wanted.length < props.least || wanted.length > props.most) {
+      const choices = samplers.map((sampler) => `${sampler}:1 \u2026 ${ddpm.T}`).join(", ");
+      return ["compare.link", { low: props.least, high: props.most, choices }];
+    }
+    while (rows.heads().length > wanted.length) rows.remove(rows.heads().length - 1);
+    while (rows.heads().length < wanted.length) add(wanted[0]);
+    wanted.forEach((row, i) => fill(rows.heads()[i], row));
+    rows.heads().forEach((_, i) => mark(i));
+    update();
   },
-  images: form.elements.num_images,
-  seed: form.elements.seed,
-}, (named) => {
+};
+
+// ---- the beginning
+
+let touched = false; // a visitor or a link has set rows or form, which the stored example would set otherwise
+ddpm.translate(element);
+for (const settings of props.first) add(settings);
+const first = JSON.stringify(asked()); // what the stored example is of
+const { num_images: images, seed } = form.elements;
+ddpm.linkable("compare", { rows: rowsInLink, images, seed }, (named) => {
   touched = JSON.stringify(asked()) !== first;
   if (touched && !rows.run.active()) rows.start(asked());
   if ("t" in named) rows.keepT();
 });
-rows.showExample(server.example, (i, { request }) => {
+
+function takeExample(i, { request }) {
   fill(rows.heads()[i], request);
-  form.elements.num_images.value = request.num_images;
-  form.elements.seed.value = request.seed;
-}, () => !touched).then((there) => {
-  const n = rows.heads().length;
-  if (there) rows.run.tell("compare.example", () => ({ n }));
-});
+  images.value = request.num_images;
+  seed.value = request.seed;
+}
+rows
+  .showExample(server.example, takeExample, () => !touched)
+  .then((there) => {
+    const n = rows.heads().length;
+    if (there) rows.run.tell("compare.example", () => ({ n }));
+  });

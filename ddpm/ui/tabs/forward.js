@@ -2,7 +2,11 @@
 // Scope: element, props (`examples`: base64 or null; `first`: which of them is on the pad; `own`: name of the model's
 // schedule; `schedules`: name -> betas of others, second differences in BETA_UNIT), server (see gr.HTML).
 const $ = (selector) => element.querySelector(selector);
-const canvases = { eps: $('[data-object="eps"] canvas'), xt: $('[data-object="xt"] canvas'), other: $('[data-object="xt_other"] canvas') };
+const canvases = {
+  eps: $('[data-object="eps"] canvas'),
+  xt: $('[data-object="xt"] canvas'),
+  other: $('[data-object="xt_other"] canvas'),
+};
 const choice = $('[name="schedule"]');
 const BETA_UNIT = 1e-8; // as in forward.py
 const x0 = new Float32Array(ddpm.count).fill(-1);
@@ -13,7 +17,7 @@ let other = null; // the schedule beside the model's own
 // ---- painting
 
 const drawHistogram = ddpm.histogram($('[data-chart="histogram"]'));
-const drawHistogramSoon = ddpm.soon(() => drawHistogram(xt));
+const drawHistogramSoon = ddpm.soon(() => drawHistogram(xt)); // one frame after the pictures
 const bar = ddpm.tBar($(".t-bar"));
 
 // x_t under a schedule, painted; `xt` holds it until the next. Returns the two weights.
@@ -28,7 +32,7 @@ function blend({ alphaBar }, canvas) {
 const front = ddpm.front(element, (on) => on && redraw());
 
 function redraw() {
-  if (!front.shown) return; // when it comes to the front
+  if (!front.shown) return; // it draws when it comes to the front
   blend(other, canvases.other);
   const [signal, spread] = blend(ddpm.own, canvases.xt);
   drawHistogramSoon();
@@ -45,9 +49,11 @@ function describe() {
 
 // ---- schedules
 
-const plots = Object.fromEntries(["alpha_bar", "beta", "snr"].map((name) => [name, ddpm.plot($(`[data-chart="${name}"]`))]));
+const plots = Object.fromEntries(
+  ["alpha_bar", "beta", "snr"].map((name) => [name, ddpm.tChart($(`[data-chart="${name}"]`))]),
+);
 
-// Where signal and noise are equal, and how many steps are left almost without signal.
+// Where signal and noise are equal, and how many steps have almost no signal left.
 function figuresOf(name, { snrDb }) {
   const even = snrDb.findIndex((db) => db <= 0);
   const late = snrDb.reduce((n, db) => n + (db < -20), 0);
@@ -56,18 +62,28 @@ function figuresOf(name, { snrDb }) {
 
 function tellSchedules() {
   ddpm.setText($(".own-says"), "forward.own", figuresOf(props.own, ddpm.own));
-  const [mine, its] = [ddpm.own, other].map(({ snrDb }) => snrDb.findIndex((db) => db <= 0) >>> 0); // never is last
-  const verdict = its > mine ? "forward.longer" : its < mine ? "forward.shorter" : "forward.alike";
+  const [own, its] = [ddpm.own, other].map(({ snrDb }) => snrDb.findIndex((db) => db <= 0) >>> 0); // "never" comes last
+  const verdict = its > own ? "forward.longer" : its < own ? "forward.shorter" : "forward.alike";
   ddpm.setText($(".other-says"), verdict, figuresOf(choice.value, other));
   ddpm.setText($(".see"), `schedule.${choice.value}.see`);
 }
 
+// A schedule is sent as the second differences of its betas.
+function betasOf(changes) {
+  let slope = 0;
+  let value = 0;
+  return changes.map((change) => {
+    slope += change;
+    value += slope;
+    return value * BETA_UNIT;
+  });
+}
+
 function compare() {
-  let [slope, value] = [0, 0];
-  other = ddpm.scheduleOf(props.schedules[choice.value].map((change) => (value += slope += change) * BETA_UNIT));
-  const both = (valueOf, show, axis) => ({
-    valueAt: (t) => valueOf(ddpm.own, t),
-    second: (t) => valueOf(other, t),
+  other = ddpm.scheduleOf(betasOf(props.schedules[choice.value]));
+  const both = (tableOf, show, axis) => ({
+    valueAt: (t) => tableOf(ddpm.own, t),
+    second: (t) => tableOf(other, t),
     show: (t) => show(t, ddpm.own),
     showSecond: (t) => show(t, other),
     ...axis,
@@ -78,7 +94,13 @@ function compare() {
   plots.beta(both((s, t) => s.beta[t - 1], ddpm.format.beta, { low: 0, high }));
   const ends = [...ddpm.own.snrDb.slice(1), ...other.snrDb.slice(1)].filter(Number.isFinite);
   const decibels = { low: Math.min(...ends), high: Math.max(...ends) };
-  plots.snr(both((s, t) => s.snrDb[t], (t, s) => `${ddpm.format.snr(t, s)} dB`, decibels));
+  plots.snr(
+    both(
+      (s, t) => s.snrDb[t],
+      (t, s) => `${ddpm.format.snr(t, s)} dB`,
+      decibels,
+    ),
+  );
   tellSchedules();
 }
 
@@ -99,7 +121,10 @@ async function fetchExamples() {
 function labelCharts() {
   for (const figure of element.querySelectorAll("[data-chart]")) {
     const name = figure.dataset.chart;
-    const label = name === "histogram" ? ddpm.say("chart.histogram.label") : ddpm.say("chart.label", { name: ddpm.say(`chart.${name}`) });
+    const label =
+      name === "histogram"
+        ? ddpm.say("chart.histogram.label")
+        : ddpm.say("chart.label", { name: ddpm.say(`chart.${name}`) });
     figure.querySelector(".plot").setAttribute("aria-label", label);
   }
 }

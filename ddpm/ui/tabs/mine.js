@@ -3,10 +3,10 @@
 // `steps`: of the way back, at most), server, trigger, watch (see gr.HTML). Event: 'denoise' with what is to be denoised.
 const $ = (selector) => element.querySelector(selector);
 const { shared, count } = ddpm;
-const { resolution: size } = ddpm.page;
 const form = $(".controls");
 const status = $(".answer");
 const bar = ddpm.tBar($(".t-bar"));
+const kinds = ddpm.switchOf($(".switch"));
 const row = (name) => $(`.row[data-object="${name}"]`);
 const front = ddpm.front(element, (on) => {
   if (!on) return;
@@ -42,7 +42,7 @@ function codeOf(bytes) {
   return codes.get(bytes);
 }
 
-// What a click on Denoise would ask for; a result of something else is faded.
+// What a click on Denoise would send; a result of something else is faded.
 const wanted = () => ({
   x0: codeOf(shared.get("picture")),
   second: kind === "between" ? codeOf(second()) : null,
@@ -50,40 +50,43 @@ const wanted = () => ({
   t0: shared.get("t"),
 });
 
+// The n cells of a row, each with a canvas and a line below it.
 function buildRow(name, n) {
   const grid = row(name).querySelector(".grid");
   if (grid.children.length === n) return grid.children;
   grid.style.setProperty("--columns", Math.min(n, 8));
-  grid.replaceChildren(...Array.from({ length: n }, () => {
+  const cells = Array.from({ length: n }, () => {
     const cell = document.createElement("div");
     cell.className = "cell";
-    const canvas = Object.assign(document.createElement("canvas"), { width: size, height: size, className: "pixels" });
+    const canvas = ddpm.newCanvas();
     canvas.setAttribute("role", "img");
     cell.append(canvas, document.createElement("span"));
     return cell;
-  }));
+  });
+  grid.replaceChildren(...cells);
   return grid.children;
 }
 
 function redraw() {
-  if (!front.shown || !eps) return; // when it comes to the front
-  const first = shared.get("picture");
-  if (kind === "several") ddpm.paint($('[data-object="xt"] canvas'), noised(first));
-  else {
-    ddpm.paintBytes($('[data-object="x0_second"] canvas'), second());
-    const n = results.between?.n ?? numImages();
-    const [blends, noisy] = [buildRow("mixture", n), buildRow("xt_mixture", n)];
-    for (let i = 0; i < n; i++) {
-      const mixture = blend(first, second(), share(i, n));
-      ddpm.paintBytes(blends[i].firstChild, Uint8ClampedArray.from(mixture));
-      ddpm.paint(noisy[i].firstChild, noised(mixture));
-      const fields = { share: share(i, n).toFixed(2) };
-      blends[i].lastChild.textContent = fields.share;
-      blends[i].firstChild.setAttribute("aria-label", ddpm.say("mine.mixture.one", fields));
-      noisy[i].firstChild.setAttribute("aria-label", ddpm.say("mine.xt_mixture.one", fields));
-    }
-  }
+  if (!front.shown || !eps) return; // it draws when it comes to the front
+  if (kind === "several") ddpm.paint($('[data-object="xt"] canvas'), noised(shared.get("picture")));
+  else redrawBlends();
   markChanged();
+}
+
+function redrawBlends() {
+  ddpm.paintBytes($('[data-object="x0_second"] canvas'), second());
+  const n = results.between?.n ?? numImages();
+  const [blends, noisy] = [buildRow("mixture", n), buildRow("xt_mixture", n)];
+  for (let i = 0; i < n; i++) {
+    const mixture = blend(shared.get("picture"), second(), share(i, n));
+    ddpm.paintBytes(blends[i].firstChild, Uint8ClampedArray.from(mixture));
+    ddpm.paint(noisy[i].firstChild, noised(mixture));
+    const fields = { share: share(i, n).toFixed(2) };
+    blends[i].lastChild.textContent = fields.share;
+    blends[i].firstChild.setAttribute("aria-label", ddpm.say("mine.mixture.one", fields));
+    noisy[i].firstChild.setAttribute("aria-label", ddpm.say("mine.xt_mixture.one", fields));
+  }
 }
 
 // ---- results
@@ -115,10 +118,14 @@ function markChanged() {
   const result = results[kind];
   const now = wanted();
   const changed = Boolean(result) && Object.keys(now).some((name) => now[name] !== result.request[name]);
-  if (changed !== row("denoised").classList.contains("changed")) {
-    row("denoised").classList.toggle("changed", changed);
-    if (!run.active()) tellResult();
-  }
+  if (changed === row("denoised").classList.contains("changed")) return;
+  row("denoised").classList.toggle("changed", changed);
+  if (!run.active()) tellResult();
+}
+
+function summary({ request, n, seconds }) {
+  const { t0, num_inference_steps: steps, seed } = request;
+  return ddpm.say("mine.summary", { n, t0, steps, seed, seconds: ddpm.format.fixed(seconds, 1) });
 }
 
 function tellResult() {
@@ -127,25 +134,22 @@ function tellResult() {
   if (!result) return run.tell("mine.drawing");
   if (row("denoised").classList.contains("changed")) return run.tell("mine.changed");
   const { request, step } = result;
-  if (result.seconds === undefined) return run.tell("mine.stopped", () => ({ step, steps: request.num_inference_steps }));
-  run.tell(result.example ? "mine.example" : "mine.done", () => ({ summary: ddpm.say("mine.summary", {
-    n: result.n, t0: request.t0, steps: request.num_inference_steps, seed: request.seed,
-    seconds: ddpm.format.fixed(result.seconds, 1),
-  }) }));
+  if (result.seconds === undefined) {
+    return run.tell("mine.stopped", () => ({ step, steps: request.num_inference_steps }));
+  }
+  run.tell(result.example ? "mine.example" : "mine.done", () => ({ summary: summary(result) }));
 }
 
 const unpack = (found, example = false) => ({ ...found, example, pictures: ddpm.bytesOf(found.data) });
 
 // ---- denoising
 
-let live = null; // the result of the current run as far as it has come
+let live = null; // the result of the current request as far as it has come
 
-const run = ddpm.runs(element, {
+const run = ddpm.sampling(element, {
   send: (message) => trigger("denoise", message),
   expect: server.expect,
-  busy(on) {
-    for (const button of element.querySelectorAll(".switch button")) button.disabled = on;
-  },
+  busy: kinds.disable,
   take(message) {
     if (message.kind === "frame") takeFrame(message);
     else if (message.kind === "done") finish(message);
@@ -153,7 +157,11 @@ const run = ddpm.runs(element, {
   stopped: tellResult,
 });
 
-const chosenInForm = () => ({ sampler: form.elements.sampler.value, num_images: number("num_images"), seed: number("seed") });
+const chosenInForm = () => ({
+  sampler: form.elements.sampler.value,
+  num_images: number("num_images"),
+  seed: number("seed"),
+});
 
 function denoise() {
   if (run.active()) return;
@@ -195,13 +203,13 @@ watch("value", () => run.hear(props.value));
 // ---- controls
 
 function setKind(next) {
-  kind = $(".mine").dataset.kind = next;
-  for (const button of element.querySelectorAll(".switch button")) button.setAttribute("aria-pressed", button.dataset.value === next);
+  kind = next;
+  $(".mine").dataset.kind = kind;
   redraw();
   drawResult();
   tellResult();
 }
-for (const button of element.querySelectorAll(".switch button")) button.addEventListener("click", () => setKind(button.dataset.value));
+kinds.onChoose(setKind);
 
 $(".swap").addEventListener("click", () => {
   const first = { bytes: shared.get("picture"), index: ddpm.example.get() };
@@ -209,6 +217,18 @@ $(".swap").addEventListener("click", () => {
   [chosen, index] = [first.bytes, first.index];
   ddpm.choosePicture(other.bytes, other.index);
 });
+
+function chooseSecond(k) {
+  index = k;
+  chosen = shared.get("examples") && ddpm.example.at(k);
+  redraw();
+}
+
+function describe() {
+  const t = shared.get("t");
+  $('[data-object="xt"] canvas').setAttribute("aria-label", ddpm.say("mine.xt.label", { t, snr: ddpm.format.snr(t) }));
+}
+const describeSoon = ddpm.afterRest(describe);
 
 // ---- before the first click: what the server has denoised of the first picture
 
@@ -223,7 +243,7 @@ function goToExample() {
 async function showExample(of) {
   const ask = async () => {
     const found = await server.finished(of);
-    return run.active() && kind === of ? null : found; // a visitor's own comes
+    return run.active() && kind === of ? null : found; // a visitor's own result comes
   };
   const found = await ddpm.untilDrawn(ask, () => !results[of]);
   if (!found) return;
@@ -233,6 +253,8 @@ async function showExample(of) {
   drawResult();
   if (!run.active()) tellResult();
 }
+
+// ---- the beginning
 
 ddpm.translate(element);
 ddpm.picker(element);
@@ -245,26 +267,17 @@ shared.on("examples", (bytes) => {
   if (bytes && !chosen) chooseSecond(Math.min(index, bytes.length / count - 1));
   if (bytes) setTimeout(drawLinked); // once the first of them is on the pad
 });
-function chooseSecond(k) {
-  index = k;
-  chosen = shared.get("examples") && ddpm.example.at(k);
-  redraw();
-}
-let describing = 0;
-const describe = () => {
-  const t = shared.get("t");
-  $('[data-object="xt"] canvas').setAttribute("aria-label", ddpm.say("mine.xt.label", { t, snr: ddpm.format.snr(t) }));
-};
 shared.on("t", (t) => {
   bar.show(t);
   redraw();
-  clearTimeout(describing);
-  describing = setTimeout(describe, 300); // once it rests
+  describeSoon();
 });
 describe();
-setKind("several");
+kinds.choose(kind);
 const { sampler, num_images: images, seed } = form.elements;
 const first = JSON.stringify(chosenInForm()); // what the stored results are of
+
+// ---- links
 
 // What a link asks for is drawn, if it is something else than the stored results; from examples, if there are some.
 let linked = null; // settings that the link named
@@ -280,15 +293,17 @@ function drawLinked() {
   linked = null;
   if (!Object.values(stored).every(Boolean)) denoise();
 }
+
 const secondInLink = {
   read: () => (kind === "between" ? index : null),
   own: () => kind === "between" && index === null,
   apply(value) {
-    const last = shared.get("examples") ? shared.get("examples").length / count - 1 : 99; // are still to come
+    const last = shared.get("examples") ? shared.get("examples").length / count - 1 : 99; // they are still to come
     if (!/^\d{1,2}$/.test(value) || +value > last) return ["refused.whole", { low: 0, high: last }];
     chooseSecond(+value);
   },
 };
+
 ddpm.linkable("mine", { kind: $(".switch"), sampler, images, seed, second: secondInLink }, (named) => {
   moved ||= "t" in named;
   linked = named;

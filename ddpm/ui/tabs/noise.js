@@ -1,5 +1,5 @@
 // Tab "Predict the noise": eps_hat of one picture at all t comes in one answer; the rest is algebra, done here.
-// Scope: element, props (`timesteps`: the t that the network is asked at), server, trigger, watch (see gr.HTML).
+// Scope: element, props (`timesteps`: the t for which the network answers), server, trigger, watch (see gr.HTML).
 const $ = (selector) => element.querySelector(selector);
 const { shared, count } = ddpm;
 const ts = props.timesteps; // ascending
@@ -30,8 +30,8 @@ const constants = (t) => {
 
 const bar = ddpm.tBar($(".t-bar"), (t) => shared.set("t", bar.nearest(t)));
 bar.setMarks(ts);
-const drawErrors = ddpm.plot($('[data-chart="mse"]'));
-const now = () => bar.nearest(shared.get("t")); // every picture here is that of one t, at which the network was asked
+const drawErrors = ddpm.tChart($('[data-chart="mse"]'));
+const now = () => bar.nearest(shared.get("t")); // all pictures are of one t, for which the network has answered
 const errorAt = (t) => answer.mse[ts.indexOf(bar.nearest(t))] * READINGS[reading].error(constants(bar.nearest(t))) ** 2;
 
 const front = ddpm.front(element, (on) => {
@@ -42,7 +42,7 @@ const front = ddpm.front(element, (on) => {
 const buffers = Object.fromEntries(roles.map((role) => [role, new Float32Array(count)]));
 
 function redraw() {
-  if (!front.shown) return; // when it comes to the front
+  if (!front.shown) return; // it draws when it comes to the front
   const t = now();
   const c = constants(t);
   for (let i = 0; i < count; i++) xt[i] = c.s * x0[i] + c.n * eps[i];
@@ -51,16 +51,18 @@ function redraw() {
   for (let i = 0; i < count; i++) buffers.target[i] = of(c, xt[i], eps[i], x0[i]);
   const paint = kind === "noise" ? ddpm.paintNoise : ddpm.paint;
   paint(canvas('[data-role="target"]'), buffers.target);
-  element.querySelector(".noise").classList.toggle("waiting", !fresh);
-  if (!answer) return;
-  const at = ts.indexOf(t) * count;
+  $(".noise").classList.toggle("waiting", !fresh);
+  if (answer && fresh) redrawAnswer(ts.indexOf(t) * count, c, of, paint); // else the last one stays, faded
+}
+
+// The pictures of what the network said; `at`: where its answer for this t begins.
+function redrawAnswer(at, c, of, paint) {
   for (let i = 0; i < count; i++) {
     const epsHat = answer.epsHat[at + i];
     x0Hat[i] = (xt[i] - c.n * epsHat) / c.s;
     buffers.prediction[i] = of(c, xt[i], epsHat, x0Hat[i]);
     buffers.difference[i] = buffers.prediction[i] - buffers.target[i];
   }
-  if (!fresh) return; // the last answer stays, faded, until the next is there
   ddpm.paint(canvases.x0_hat, x0Hat);
   paint(canvas('[data-role="prediction"]'), buffers.prediction);
   ddpm.paintNoise(canvas('[data-role="difference"]'), buffers.difference);
@@ -68,7 +70,7 @@ function redraw() {
 
 function redrawErrors() {
   if (!answer || !front.shown) return;
-  drawErrors({ valueAt: errorAt, ts, show: (t) => ddpm.figure3(errorAt(t)), log: true });
+  drawErrors({ valueAt: errorAt, ts, show: (t) => ddpm.format.significant(errorAt(t)), log: true });
 }
 
 // ---- words
@@ -80,17 +82,21 @@ function nameRow() {
     const figure = $(`[data-role="${role}"]`);
     figure.dataset.object = symbols[role];
     figure.querySelector(".symbol").dataset.tex = symbols[role];
-    canvas(`[data-role="${role}"]`).classList.toggle("guess", role === "prediction" && READINGS[reading].kind === "picture");
+    canvas(`[data-role="${role}"]`).classList.toggle(
+      "guess",
+      role === "prediction" && READINGS[reading].kind === "picture",
+    );
   }
   $(".conversion").dataset.tex = `read_${reading}`;
-  for (const button of element.querySelectorAll(".switch button")) button.setAttribute("aria-pressed", button.dataset.value === reading);
 }
 
 function describe() {
   const fields = { t: now(), snr: ddpm.format.snr(now()), what: ddpm.say(`noise.reading.${reading}`) };
-  fields.mse = answer && fresh ? ddpm.figure3(errorAt(fields.t)) : "\u2026";
-  for (const name of ["xt", "x0_hat"]) canvases[name].setAttribute("aria-label", ddpm.say(`noise.${name}.label`, fields));
-  for (const role of roles) canvas(`[data-role="${role}"]`).setAttribute("aria-label", ddpm.say(`noise.${role}.label`, fields));
+  fields.mse = answer && fresh ? ddpm.format.significant(errorAt(fields.t)) : "\u2026";
+  for (const name of ["xt", "x0_hat"])
+    canvases[name].setAttribute("aria-label", ddpm.say(`noise.${name}.label`, fields));
+  for (const role of roles)
+    canvas(`[data-role="${role}"]`).setAttribute("aria-label", ddpm.say(`noise.${role}.label`, fields));
   $(".plot").setAttribute("aria-label", ddpm.say("chart.label", { name: ddpm.say("chart.mse") }));
 }
 
@@ -102,11 +108,13 @@ function setReading(next) {
   redrawErrors();
   describe();
 }
-for (const button of element.querySelectorAll(".switch button")) button.addEventListener("click", () => setReading(button.dataset.value));
+const readings = ddpm.switchOf($(".switch"));
+readings.show(reading);
+readings.onChoose(setReading);
 
 // ---- the network
 
-const asked = ddpm.asking(element, {
+const asked = ddpm.reading(element, {
   send: (message) => trigger("predict", message),
   expect: (message) => server.expect(message),
   fetch: (key) => server.reading(key),
@@ -141,12 +149,11 @@ shared.on("picture", (bytes) => {
   for (let i = 0; i < count; i++) x0[i] = bytes[i] / 127.5 - 1;
   redraw();
 });
-let describing = 0;
+const describeSoon = ddpm.afterRest(describe);
 shared.on("t", () => {
   bar.show(now());
   redraw();
-  clearTimeout(describing);
-  describing = setTimeout(describe, 300); // once it rests
+  describeSoon();
 });
 describe();
 ddpm.linkable("noise", { reading: $(".switch") });

@@ -2,8 +2,8 @@
 // Scope: element, props, server, trigger, watch (see gr.HTML). Event: 'sample' with the form's values.
 const $ = (selector) => element.querySelector(selector);
 const { resolution: size } = ddpm.page;
-const { count } = ddpm; // bytes of one picture
-const { KINDS, newCanvas, paint, unpack, samplerName } = ddpm.trajectory;
+const { count, newCanvas } = ddpm;
+const { KINDS, paint, unpack, samplerName } = ddpm.trajectory;
 
 const form = $(".controls");
 const bar = ddpm.tBar($(".t-bar"), (t) => {
@@ -11,46 +11,56 @@ const bar = ddpm.tBar($(".t-bar"), (t) => {
   goTo(t);
 });
 
-// What is on screen: pictures per frame, t of each frame (descending, 0 = finished), the frames' bytes; `request`: of
-// what run.
+// What is on screen: pictures per frame, t of each frame (descending, 0 = finished), the frames' bytes; `request`: what
+// they were drawn for.
 let shown = { n: 0, t: [], frames: [] };
 let at = 0; // index of the frame on screen
 let picked = 0; // the picture that the strip follows
 
-// ---- pictures
-
 const picture = (frame, kind, i) => ddpm.trajectory.picture(shown, frame, kind, i);
+const nearestFrame = (t) => ddpm.trajectory.nearestFrame(shown.t, t);
+const here = ddpm.front(element, (on) => {
+  if (!on) return;
+  drawFrame();
+  drawStrip();
+});
 
-// On a phone (page.css has the same width) there is room for less.
-const narrow = window.matchMedia("(max-width: 640px)");
+// ---- the three planes
 
 // 8 pictures lie in 4 columns, 9 in 3, 16 in 4: whole rows where possible, never wider than 4.
-const columns = (n) => (n <= 3 ? n : [4, 3, 2].find((c) => n % c === 0 && n / c <= 4) ?? Math.ceil(Math.sqrt(n)));
+function columns(n) {
+  if (n <= 3) return n;
+  return [4, 3, 2].find((c) => n % c === 0 && n / c <= 4) ?? Math.ceil(Math.sqrt(n));
+}
+
+const cellsOf = (name) => [...$(`[data-object="${name}"] .grid`).children];
+
+// A cell of a plane. Those of one plane can be reached by keyboard; a click works on all.
+function newCell(name, i) {
+  const cell = document.createElement(name === "xt" ? "button" : "div");
+  if (name === "xt") cell.type = "button";
+  cell.className = "cell";
+  cell.append(newCanvas());
+  cell.addEventListener("click", () => pick(i));
+  return cell;
+}
 
 function buildGrids(n) {
   picked = Math.min(picked, n - 1);
-  for (const kind of KINDS) {
-    const grid = $(`[data-object="${kind}"] .grid`);
+  for (const name of KINDS) {
+    const grid = $(`[data-object="${name}"] .grid`);
     grid.style.setProperty("--columns", columns(n));
     grid.style.setProperty("--narrow", n === 1 ? 1 : n <= 8 ? 2 : columns(n));
-    grid.replaceChildren(...Array.from({ length: n }, (_, i) => {
-      // Pictures of one plane can be reached by keyboard; a click works on all.
-      const cell = document.createElement(kind === "xt" ? "button" : "div");
-      if (kind === "xt") cell.type = "button";
-      cell.className = "cell";
-      cell.append(newCanvas());
-      cell.addEventListener("click", () => pick(i));
-      return cell;
-    }));
+    grid.replaceChildren(...Array.from({ length: n }, (_, i) => newCell(name, i)));
   }
   markPicked();
 }
 
 function markPicked() {
-  for (const kind of KINDS) {
-    [...$(`[data-object="${kind}"] .grid`).children].forEach((cell, i) => {
+  for (const name of KINDS) {
+    cellsOf(name).forEach((cell, i) => {
       cell.classList.toggle("picked", i === picked && shown.n > 1);
-      if (kind !== "xt") return;
+      if (name !== "xt") return;
       cell.setAttribute("aria-pressed", i === picked);
       cell.setAttribute("aria-label", ddpm.say("reverse.pick", { i: i + 1 }));
     });
@@ -65,65 +75,71 @@ function pick(i) {
 }
 
 function drawFrame() {
-  if (!here.shown || !shown.frames.length) return; // when it comes to the front
+  if (!here.shown || !shown.frames.length) return; // it draws when it comes to the front
   KINDS.forEach((name, kind) => {
-    [...$(`[data-object="${name}"] .grid`).children].forEach((cell, i) => paint(cell.firstChild, kind, picture(at, kind, i)));
+    cellsOf(name).forEach((cell, i) => paint(cell.firstChild, kind, picture(at, kind, i)));
   });
 }
 
 // ---- the strip: one picture along the way, x_t over x0_hat, clean end left
 
+const narrow = window.matchMedia("(max-width: 640px)"); // a phone has room for fewer columns; the style sheet agrees
+const strip = $(".strip-rows");
+const stripMark = Object.assign(document.createElement("i"), { className: "here" });
 let stripT = []; // the t that each column is for
 let marked = -1; // column of the frame on screen
-const stripMark = Object.assign(document.createElement("i"), { className: "here" });
-const columnsOf = () => $(".strip-rows").querySelectorAll("button");
+const columnsOf = () => strip.querySelectorAll("button");
+
+function newColumn(t) {
+  const column = document.createElement("button");
+  column.type = "button";
+  const guess = newCanvas();
+  guess.classList.add("guess");
+  column.append(newCanvas(), guess, document.createElement("span"));
+  column.addEventListener("click", () => {
+    player.pause();
+    goTo(t);
+  });
+  return column;
+}
 
 function buildStrip() {
   const last = narrow.matches ? 5 : 10;
   stripT = Array.from({ length: last + 1 }, (_, j) => Math.round((j * ddpm.T) / last));
-  $(".strip-rows").style.setProperty("--columns", last + 1);
-  $(".strip-rows").replaceChildren(...stripT.map((t) => {
-    const column = document.createElement("button");
-    column.type = "button";
-    const guess = newCanvas();
-    guess.classList.add("guess");
-    const label = document.createElement("span");
-    column.append(newCanvas(), guess, label);
-    column.addEventListener("click", () => {
-      player.pause();
-      goTo(t);
-    });
-    return column;
-  }), stripMark);
+  strip.style.setProperty("--columns", last + 1);
+  strip.replaceChildren(...stripT.map(newColumn), stripMark);
   marked = -1;
+}
+
+// The last t that the trajectory has come to, as far as it is here.
+const reached = () => shown.t.at(-1) ?? ddpm.T;
+
+function drawColumn(column, j) {
+  const blank = !shown.t.length || stripT[j] < reached(); // not sampled yet
+  const frame = blank ? 0 : nearestFrame(stripT[j]);
+  const t = blank ? stripT[j] : shown.t[frame];
+  column.classList.toggle("blank", blank);
+  column.disabled = blank;
+  column.lastChild.textContent = t;
+  column.setAttribute("aria-label", ddpm.say("reverse.jump", { t }));
+  for (const kind of [0, 1]) {
+    const canvas = column.children[kind];
+    if (blank) canvas.getContext("2d").clearRect(0, 0, size, size);
+    else paint(canvas, kind, picture(frame, kind, picked));
+  }
 }
 
 function drawStrip() {
   if (!here.shown) return;
-  const reached = shown.t.length ? shown.t[shown.t.length - 1] : ddpm.T;
-  columnsOf().forEach((column, j) => {
-    const blank = !shown.t.length || stripT[j] < reached; // not sampled yet
-    column.classList.toggle("blank", blank);
-    column.disabled = blank;
-    const frame = blank ? 0 : nearestFrame(stripT[j]);
-    const t = blank ? stripT[j] : shown.t[frame];
-    column.lastChild.textContent = t;
-    column.setAttribute("aria-label", ddpm.say("reverse.jump", { t }));
-    for (const kind of [0, 1]) {
-      const canvas = column.children[kind];
-      if (blank) canvas.getContext("2d").clearRect(0, 0, size, size);
-      else paint(canvas, kind, picture(frame, kind, picked));
-    }
-  });
+  columnsOf().forEach(drawColumn);
   markStrip();
 }
 
 function markStrip() {
-  const here = shown.t[at];
+  const t = shown.t[at];
   let best = stripT.length - 1;
-  stripT.forEach((t, j) => {
-    const reached = t >= shown.t[shown.t.length - 1];
-    if (reached && Math.abs(t - here) < Math.abs(stripT[best] - here)) best = j;
+  stripT.forEach((of, j) => {
+    if (of >= reached() && Math.abs(of - t) < Math.abs(stripT[best] - t)) best = j;
   });
   if (best === marked) return;
   columnsOf()[marked]?.removeAttribute("aria-current");
@@ -135,14 +151,6 @@ function markStrip() {
 const markStripSoon = ddpm.soon(() => shown.t.length && markStrip());
 
 // ---- moving along t
-
-const nearestFrame = (t) => ddpm.trajectory.nearestFrame(shown.t, t);
-
-const here = ddpm.front(element, (on) => {
-  if (!on) return;
-  drawFrame();
-  drawStrip();
-});
 
 function goTo(t) {
   if (!shown.t.length) return bar.show(t); // nothing drawn yet
@@ -174,15 +182,19 @@ function setShown(next) {
   saving.enable(!run.active() && shown.t.length > 1);
 }
 
-const player = ddpm.player(element, { frames: () => shown.t.length, at: () => at, goTo: (frame) => goTo(shown.t[frame]) });
+const player = ddpm.player(element, {
+  frames: () => shown.t.length,
+  at: () => at,
+  goTo: (frame) => goTo(shown.t[frame]),
+});
 const saving = ddpm.saving(element, { shown: () => shown, at: () => at, columns });
 
 // ---- sampling
 
 const number = (name) => ddpm.trajectory.numberOf(form.elements[name]);
-let live = null; // frames of the current run so far
+let live = null; // what the current request has brought so far
 
-const run = ddpm.runs(element, {
+const run = ddpm.sampling(element, {
   send: (message) => trigger("sample", message),
   expect: server.expect,
   busy: (on) => saving.enable(!on && shown.t.length > 1),
@@ -192,7 +204,7 @@ const run = ddpm.runs(element, {
   },
   stopped() {
     const { step, steps } = live;
-    setShown(shown); // its marks
+    setShown(shown); // the slider's marks
     run.tell("reverse.stopped", () => ({ step, steps }));
     if (!live.linked) share(shown.t[at]);
     drawStrip();
@@ -232,12 +244,11 @@ function takeFrame(message) {
   run.note("reverse.running", () => ({ step: live.step, steps: live.steps }));
 }
 
-const summary = ({ request, seconds }) => ddpm.say("reverse.summary", {
-  sampler: samplerName(request),
-  steps: request.num_inference_steps,
-  seed: request.seed,
-  seconds: ddpm.format.fixed(seconds, 1),
-});
+function summary({ request, seconds }) {
+  const { num_inference_steps: steps, seed } = request;
+  const fields = { sampler: samplerName(request), steps, seed, seconds: ddpm.format.fixed(seconds, 1) };
+  return ddpm.say("reverse.summary", fields);
+}
 
 async function finish(message) {
   const found = await server.trajectory(message.key).catch(() => null);
@@ -254,18 +265,12 @@ async function finish(message) {
 
 watch("value", () => run.hear(props.value));
 
-// ---- controls
-
-const showEta = () => ($(".eta").hidden = form.elements.sampler.value !== "ddim");
-form.elements.sampler.addEventListener("change", showEta);
-
 // ---- before the first click: noise at once, then the stored example
 
 function showNoise() {
-  const n = number("num_images");
-  setShown({ n, t: [], frames: [] });
+  setShown({ n: number("num_images"), t: [], frames: [] });
   KINDS.forEach((name, kind) => {
-    [...$(`[data-object="${name}"] .grid`).children].forEach((cell, i) => {
+    cellsOf(name).forEach((cell, i) => {
       const x = kind === 0 ? ddpm.normal(i + 1, count) : new Float32Array(count);
       (kind === 2 ? ddpm.paintNoise : ddpm.paint)(cell.firstChild, x);
     });
@@ -275,13 +280,21 @@ function showNoise() {
 
 async function showExample() {
   run.tell("reverse.drawing");
-  const found = await ddpm.untilDrawn(() => server.trajectory("example"), () => run.number() === 0);
-  if (!found) return; // a visitor's own run is on screen
+  const ask = () => server.trajectory("example");
+  const found = await ddpm.untilDrawn(ask, () => run.number() === 0);
+  if (!found) return; // a visitor's own pictures are on screen
   setShown(unpack(found));
   run.tell("reverse.example", () => ({ summary: summary(found) }));
   showFrame(nearestFrame(ddpm.shared.get("t")));
   drawStrip();
 }
+
+// ---- the beginning
+
+function showEta() {
+  $(".eta").hidden = form.elements.sampler.value !== "ddim";
+}
+form.elements.sampler.addEventListener("change", showEta);
 
 ddpm.translate(element);
 form.elements.sampler.value = "ddim";
@@ -290,7 +303,9 @@ buildStrip();
 bar.show(ddpm.T);
 const { sampler, eta, num_inference_steps: steps, num_images: images, seed } = form.elements;
 const first = JSON.stringify(asked()); // what the stored example is of
-ddpm.linkable("reverse", { sampler, eta, steps, images, seed }, (named) => JSON.stringify(asked()) !== first && sample("t" in named));
+ddpm.linkable("reverse", { sampler, eta, steps, images, seed }, (named) => {
+  if (JSON.stringify(asked()) !== first) sample("t" in named);
+});
 showNoise();
 showExample();
 narrow.addEventListener("change", () => {

@@ -4,7 +4,13 @@ const $ = (selector) => element.querySelector(selector);
 const count = (n) => n.toLocaleString("en");
 const loss = (v) => v.toPrecision(3);
 
-// ---- one training: losses against the step, both axes logarithmic, and the samples of some steps
+// ---- the curves of one training: losses against the step, both axes logarithmic
+
+const DECILES = 10;
+const VALIDATION = { val: 1, ema: 2 }; // the place of each curve in a validation row
+const curveNames = ["zero", "full", "raw", "line", "val", "ema", "dots val", "dots ema"];
+const decileNames = Array.from({ length: DECILES }, (_, i) => `decile of-${i}`);
+const shade = (i) => `color-mix(in srgb, var(--accent) ${100 - (100 * i) / (DECILES - 1)}%, var(--point))`; // clean to noise
 
 // Running mean; its window is a share of the rows so far, so it is as wide at either end of a logarithmic axis.
 function smooth(values, share = 0.05) {
@@ -16,137 +22,171 @@ function smooth(values, share = 0.05) {
   });
 }
 
-// 1, 2 and 5 of each decade between two numbers; of more than two decades only 1.
-function round(low, high) {
-  const found = [];
-  const steps = high / low > 150 ? [1] : [1, 2, 5];
-  for (let n = Math.floor(Math.log10(low)); n <= Math.log10(high); n++) {
-    for (const s of steps) if (s * 10 ** n >= low && s * 10 ** n <= high) found.push(Number((s * 10 ** n).toPrecision(1)));
+// The points [step, loss] of each curve of a view, by the curve's name.
+//   train: [step, loss, [loss by decile of t]]; validation: [step, loss of the raw weights, of the averaged weights].
+function curvesOf({ train, validation }, view) {
+  const smoothed = (points) => {
+    const values = smooth(points.map(([, v]) => v));
+    return points.map(([step], i) => [step, values[i]]);
+  };
+  if (view === "by_t") {
+    const decile = (d) => train.filter((row) => row[2][d] > 0).map((row) => [row[0], row[2][d]]);
+    return Object.fromEntries(decileNames.map((name, d) => [name, smoothed(decile(d))]));
   }
-  return found;
+  const raw = train.map(([step, v]) => [step, v]);
+  const held = (i) => validation.filter((row) => row[i]).map((row) => [row[0], row[i]]);
+  return { raw, line: smoothed(raw), val: held(VALIDATION.val), ema: held(VALIDATION.ema) };
 }
 
-const DECILES = 10;
-const shade = (i) => `color-mix(in srgb, var(--accent) ${100 - (100 * i) / (DECILES - 1)}%, var(--point))`; // clean to noise
+// The scales of both axes: {start, end} of the steps, {low, high} of the losses, and where x and y lie between them.
+//   reference: a loss that must be on the chart, too; last: the final step, if it is known.
+function scalesOf({ train, validation }, curves, reference, last) {
+  const end = Math.max(last ?? 0, train.at(-1)?.[0] ?? 1, validation.at(-1)?.[0] ?? 1, 10);
+  const start = last ? 1 : Math.max(1, Math.min(train[0]?.[0] ?? 1, validation[0]?.[0] ?? end));
+  let [low, high] = [1, 1]; // the loss of a network that says zero
+  const fit = (v) => {
+    low = Math.min(low, v);
+    high = Math.max(high, v);
+  };
+  for (const points of Object.values(curves)) for (const [, v] of points) fit(v);
+  if (reference) fit(reference);
+  [low, high] = [low / 1.15, high * 1.1];
+  const along = ddpm.logarithmic(start, end);
+  const x = (step) => (end > start ? Math.max(0, Math.min(1, along(Math.max(step, start)))) : 0);
+  return { start, end, low, high, x, y: ddpm.logarithmic(low, high) };
+}
 
-// `keys`: [class, text key, fields] of the lines that stay; `reference`: a loss to compare with; `last`: the final step.
-function story(section, { reference = null, last = null, onMove = () => {} } = {}) {
-  const find = (selector) => section.querySelector(selector);
-  const [box, slider, canvas, steps, keys] = [".plot", "input", "canvas", ".steps", ".keys"].map(find);
-  const names = ["grid", "zero", "full", "raw", "line", "val", "ema", "dots val", "dots ema"];
-  const paths = ddpm.svg(box, ...names, ...Array.from({ length: DECILES }, () => "decile"));
-  const path = Object.fromEntries(names.map((name, i) => [name, paths[i]]));
-  const deciles = paths.slice(names.length);
-  deciles.forEach((line, i) => (line.style.stroke = shade(i)));
-  const [ticks, stem, mark] = ["div", "i", "i"].map((tag) => document.createElement(tag));
-  [ticks.className, stem.className, mark.className] = ["ticks", "stem", "mark"];
-  ticks.ariaHidden = "true";
-  box.append(ticks, stem, mark);
+// Brings the chart of a training to life. press(share): the pointer is at a share of its width.
+// Returns draw(record, view); move(step, view), which moves the mark there and returns the smoothed loss, undefined
+// before the first; and shareOf(step), of the width.
+function lossChart(section, { reference, last, press }) {
+  const frame = ddpm.chart(section.querySelector(".plot"), { curves: [...curveNames, ...decileNames], press });
+  const steps = section.querySelector(".steps");
+  let scales = null;
+  let smoothed = []; // points [step, loss]
+  decileNames.forEach((name, i) => frame.colour(name, shade(i)));
 
-  let train = []; // [step, loss, [loss by decile of t]]
-  let validation = []; // [step, raw weights, averaged weights]
-  let grids = new Map(); // step -> Image, or null while it is on its way
-  let view = "all";
-  let at = 0; // the stop on screen
-  let place = { x: () => 0, y: () => 0, smoothed: [] };
-
-  // Where the slider can be: the steps with samples, or all rows where hardly any were kept.
-  const stops = () => (grids.size > 1 ? [...grids.keys()].sort((a, b) => a - b) : train.map((row) => row[0]));
-  const step = () => stops()[at] ?? 0;
-
-  function draw() {
-    const end = Math.max(last ?? 0, train.at(-1)?.[0] ?? 1, validation.at(-1)?.[0] ?? 1, 10);
-    const start = last ? 1 : Math.max(1, Math.min(train[0]?.[0] ?? 1, validation[0]?.[0] ?? end));
-    const byT = view === "by_t";
-    const smoothed = smooth(train.map((row) => row[1]));
-    const lines = byT ? Array.from({ length: DECILES }, (_, d) => {
-      const known = train.filter((row) => row[2][d] > 0);
-      return [known.map((row) => row[0]), smooth(known.map((row) => row[2][d]))];
-    }) : [];
-    const all = [...(byT ? lines.flatMap(([, values]) => values) : train.map((row) => row[1]).concat(validation.flatMap(([, raw, ema]) => [raw, ema ?? raw]))), ...(reference ? [reference] : []), 1];
-    const low = all.reduce((a, b) => Math.min(a, b)) / 1.15;
-    const high = all.reduce((a, b) => Math.max(a, b)) * 1.1;
-    const x = (s) => Math.max(0, Math.min(1, Math.log(Math.max(s, start) / start) / Math.log(end / start || 2)));
-    const y = (v) => Math.log(v / low) / Math.log(high / low);
-    const curve = (ss, values) => (ss.length ? ddpm.pathOf(ss.map((s, i) => [x(s), y(values[i])])) : "");
-    const level = (v) => ddpm.pathOf([[0, y(v)], [1, y(v)]]);
-    const spots = (ss, values) => ss.map((s, i) => `${ddpm.pathOf([[x(s), y(values[i])]])}h0.01`).join("");
-    const set = (name, d) => path[name].setAttribute("d", d);
-    const levels = round(low, high);
-    set("grid", levels.map(level).join(""));
-    set("zero", level(1));
-    set("full", reference && !byT ? level(reference) : "");
-    const ss = train.map((row) => row[0]);
-    set("raw", byT ? "" : curve(ss, train.map((row) => row[1])));
-    set("line", byT ? "" : curve(ss, smoothed));
-    for (const [name, i] of [["val", 1], ["ema", 2]]) {
-      const rows = byT ? [] : validation.filter((row) => row[i]);
-      set(name, curve(rows.map((row) => row[0]), rows.map((row) => row[i])));
-      set(`dots ${name}`, spots(rows.map((row) => row[0]), rows.map((row) => row[i])));
+  function draw(record, view) {
+    const curves = curvesOf(record, view);
+    scales = scalesOf(record, curves, reference, last);
+    smoothed = curvesOf(record, "all").line;
+    const { start, end, low, high, x, y } = scales;
+    for (const name of ["raw", "line", "val", "ema", ...decileNames]) {
+      const points = (curves[name] ?? []).map(([step, v]) => [x(step), y(v)]);
+      frame.line(name, points);
+      if (name in VALIDATION) frame.dots(`dots ${name}`, points);
     }
-    deciles.forEach((line, d) => line.setAttribute("d", byT ? curve(...lines[d]) : ""));
-    ticks.replaceChildren(...levels.map((v) => label(v, "top", 100 * (1 - y(v)), y(v) > 0.9 ? "below" : "")));
-    steps.replaceChildren(...round(start, end).filter((s) => x(s) < 0.93).concat(end).map((s) => label(count(s), "left", 100 * x(s))));
-    place = { x, y, smoothed };
-    show();
+    frame.level("zero", y(1));
+    frame.level("full", reference && view === "all" ? y(reference) : null);
+    const levels = ddpm.roundNumbers(low, high).map((v) => ({ text: v, y: y(v) }));
+    frame.grid(
+      levels.map((level) => level.y),
+      levels,
+    );
+    const named = ddpm.roundNumbers(start, end).filter((step) => x(step) < 0.93);
+    ddpm.tickLabels(
+      steps,
+      "left",
+      [...named, end].map((step) => ({ text: count(step), share: x(step) })),
+    );
   }
 
-  function label(content, side, percent, name = "") {
-    const span = document.createElement("span");
-    span.textContent = content;
-    span.className = name;
-    span.style[side] = `${percent}%`;
-    return span;
+  function move(step, view) {
+    const found = smoothed.findLast(([s]) => s <= step);
+    const x = scales.x(step);
+    frame.moveStem(x);
+    frame.moveMark(0, x, found && view === "all" ? scales.y(found[1]) : Number.NaN);
+    return found?.[1];
+  }
+
+  return { draw, move, shareOf: (step) => scales.x(step) };
+}
+
+// What the lines of a view stand for.
+function nameLines(section, view, reference) {
+  const names = view === "by_t" ? ["by_t"] : ["raw", "line", "val", "ema", ...(reference ? ["full"] : [])];
+  const entries = names.map((name) => {
+    const entry = document.createElement("span");
+    const swatch = document.createElement("i");
+    swatch.className = name.replace("_", "-");
+    const words = document.createElement("span");
+    const key = `training.key.${name === "line" ? "smooth" : name}`;
+    ddpm.setText(words, key, { steps: count(props.live?.full_steps ?? 0), loss: reference });
+    entry.append(swatch, words);
+    return entry;
+  });
+  section.querySelector(".keys").replaceChildren(...entries);
+  const chart = ddpm.say("training.chart", { view: ddpm.say(`training.view.${view}`) });
+  section.querySelector(".plot").setAttribute("aria-label", chart);
+}
+
+// ---- the samples of one training
+
+// The samples that were there at a step: the latest before it, else the first. `grids`: step -> Image, or null while it
+// is on its way.
+function showSamples(section, grids, step) {
+  const find = (selector) => section.querySelector(selector);
+  const drawn = [...grids.keys()].filter((s) => grids.get(s)).sort((a, b) => a - b);
+  const nearest = drawn.findLast((s) => s <= step) ?? drawn[0];
+  find("[data-object=samples]").hidden = nearest === undefined;
+  if (nearest === undefined) return;
+  const [canvas, image] = [find("canvas"), grids.get(nearest)];
+  if (canvas.width !== image.naturalWidth) canvas.width = image.naturalWidth;
+  if (canvas.height !== image.naturalHeight) canvas.height = image.naturalHeight;
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  const key = nearest === 0 ? "training.start_noise" : "training.samples";
+  ddpm.setText(find(".of-step"), key, { step: count(nearest) });
+  canvas.setAttribute("aria-label", ddpm.say(`${key}.label`, { step: count(nearest) }));
+}
+
+// A PNG as an Image, null if it cannot be read.
+async function imageOf(png) {
+  if (!png) return null;
+  const image = new Image();
+  image.src = `data:image/png;base64,${png}`;
+  return image.decode().then(
+    () => image,
+    () => null,
+  );
+}
+
+// ---- one training: its curves, its samples, and a slider over its steps
+
+// onMove(atEnd): a visitor has moved the slider.
+function story(section, { reference = null, last = null, onMove = () => {} } = {}) {
+  const find = (selector) => section.querySelector(selector);
+  const slider = find("input");
+  const views = ddpm.switchOf(find(".switch"));
+  const chart = lossChart(section, { reference, last, press });
+  const record = { train: [], validation: [] }; // see curvesOf
+  let grids = new Map(); // see showSamples
+  let view = "all";
+  let at = 0; // the stop on screen
+
+  // Where the slider can be: the steps with samples, or all rows where hardly any were kept.
+  function stops() {
+    if (grids.size > 1) return [...grids.keys()].sort((a, b) => a - b);
+    return record.train.map(([step]) => step);
+  }
+
+  function draw() {
+    chart.draw(record, view);
+    show();
   }
 
   // The stop on screen: slider, mark, figures, samples.
   function show() {
     const all = stops();
     at = Math.max(0, Math.min(at, all.length - 1));
+    const step = all[at] ?? 0;
     slider.max = Math.max(0, all.length - 1);
     slider.disabled = all.length < 2;
     slider.value = at;
-    const here = step();
-    const row = train.findLastIndex(([s]) => s <= here);
-    stem.style.left = mark.style.left = `${100 * place.x(here)}%`;
-    mark.hidden = row < 0 || view === "by_t";
-    if (!mark.hidden) mark.style.top = `${100 * (1 - place.y(place.smoothed[row]))}%`;
-    find(".now").textContent = row < 0 ? "" : ddpm.say("training.now", { step: count(here), loss: loss(place.smoothed[row]) });
-    slider.setAttribute("aria-valuetext", ddpm.say("training.at", { step: count(here) }));
-    const drawn = [...grids.keys()].filter((s) => grids.get(s)).sort((a, b) => a - b);
-    const nearest = drawn.findLast((s) => s <= here) ?? drawn[0];
-    find("[data-object=samples]").hidden = nearest === undefined;
-    if (nearest === undefined) return;
-    const image = grids.get(nearest);
-    if (canvas.width !== image.naturalWidth) canvas.width = image.naturalWidth;
-    if (canvas.height !== image.naturalHeight) canvas.height = image.naturalHeight;
-    canvas.getContext("2d").drawImage(image, 0, 0);
-    const key = nearest === 0 ? "training.start_noise" : "training.samples";
-    ddpm.setText(find(".of-step"), key, { step: count(nearest) });
-    canvas.setAttribute("aria-label", ddpm.say(`${key}.label`, { step: count(nearest) }));
-  }
-
-  function setView(next) {
-    view = next;
-    for (const button of section.querySelectorAll(".switch button")) button.setAttribute("aria-pressed", button.dataset.value === view);
-    translate();
-    draw();
-  }
-
-  function translate() {
-    const shown = view === "by_t" ? [["by-t", "training.key.by_t"]] : [["raw", "training.key.raw"], ["line", "training.key.smooth"], ["val", "training.key.val"], ["ema", "training.key.ema"]];
-    if (view === "all" && reference) shown.push(["full", "training.key.full"]);
-    keys.replaceChildren(...shown.map(([name, key]) => {
-      const entry = document.createElement("span");
-      const swatch = document.createElement("i");
-      swatch.className = name;
-      const words = document.createElement("span");
-      ddpm.setText(words, key, { steps: count(props.live?.full_steps ?? 0), loss: reference });
-      entry.append(swatch, words);
-      return entry;
-    }));
-    box.setAttribute("aria-label", ddpm.say("training.chart", { view: ddpm.say(`training.view.${view}`) }));
-    show();
+    slider.setAttribute("aria-valuetext", ddpm.say("training.at", { step: count(step) }));
+    const there = chart.move(step, view);
+    const figure = there === undefined ? "" : ddpm.say("training.now", { step: count(step), loss: loss(there) });
+    ddpm.write(find(".now"), figure);
+    showSamples(section, grids, step);
   }
 
   function moveTo(index) {
@@ -154,62 +194,61 @@ function story(section, { reference = null, last = null, onMove = () => {} } = {
     onMove(at === stops().length - 1);
     show();
   }
-  slider.addEventListener("input", () => moveTo(Number(slider.value)));
-  const press = (event) => {
-    const edge = box.getBoundingClientRect();
-    const share = (event.clientX - edge.left) / edge.width;
-    const all = stops();
-    if (all.length) moveTo(all.reduce((best, s, i) => (Math.abs(place.x(s) - share) < Math.abs(place.x(all[best]) - share) ? i : best), 0));
-  };
-  box.addEventListener("pointerdown", (event) => {
-    box.setPointerCapture(event.pointerId);
-    press(event);
-  });
-  box.addEventListener("pointermove", (event) => box.hasPointerCapture(event.pointerId) && press(event));
-  for (const button of section.querySelectorAll(".switch button")) button.addEventListener("click", () => setView(button.dataset.value));
 
-  setView(view);
+  function press(share) {
+    const away = (step) => Math.abs(chart.shareOf(step) - share);
+    const all = stops();
+    if (all.length) moveTo(all.reduce((best, step, i) => (away(step) < away(all[best]) ? i : best), 0));
+  }
+
+  function translate() {
+    nameLines(section, view, reference);
+    show();
+  }
+
+  slider.addEventListener("input", () => moveTo(Number(slider.value)));
+  views.onChoose((next) => {
+    view = next;
+    nameLines(section, view, reference);
+    draw();
+  });
+  views.choose(view);
   return {
     translate,
-    toEnd: () => (at = stops().length - 1),
-    set(next) {
-      if (next.train) train = next.train;
-      if (next.validation) validation = next.validation;
-      if (next.grids) grids = new Map(next.grids.map((s) => [s, null]));
+    draw,
+    toEnd() {
+      at = stops().length - 1;
+    },
+    set({ train, validation, grids: steps }) {
+      Object.assign(record, { train, validation });
+      grids = new Map(steps.map((step) => [step, null]));
       draw();
     },
     add({ row, held }) {
-      if (row) train.push(row);
-      if (held) validation.push(held);
+      if (row) record.train.push(row);
+      if (held) record.validation.push(held);
     },
     // Resolves once it is there; a picture that cannot be read is left out.
-    async addGrid(s, png) {
-      const image = new Image();
-      image.src = `data:image/png;base64,${png}`;
-      const fine = png && (await image.decode().then(() => true, () => false));
-      if (fine) grids.set(s, image);
-      else grids.delete(s);
+    async addGrid(step, png) {
+      const image = await imageOf(png);
+      if (image) grids.set(step, image);
+      else grids.delete(step);
     },
-    draw,
-    last: () => ({ row: train.at(-1), held: validation.at(-1) }),
+    last: () => ({ row: record.train.at(-1), held: record.validation.at(-1) }),
   };
 }
 
-// ---- what both have: a command to copy
+// ---- a command to copy
 
+const COPIED_MS = 2000;
 function setCommand(section, command) {
   const [code, button] = [section.querySelector(".again code"), section.querySelector(".copy")];
   section.querySelector(".again").hidden = !command;
   code.textContent = command ?? "";
   button.onclick = async () => {
-    // The clipboard is only there on secure pages; elsewhere the command is selected, and copied the old way.
-    const copied = await (navigator.clipboard?.writeText(command).then(() => true, () => false) ?? false);
-    if (!copied) {
-      getSelection().selectAllChildren(code);
-      document.execCommand("copy");
-    }
+    await ddpm.copy(command, () => getSelection().selectAllChildren(code));
     ddpm.setText(button.firstElementChild, "training.copied");
-    setTimeout(() => ddpm.setText(button.firstElementChild, "training.copy"), 2000);
+    setTimeout(() => ddpm.setText(button.firstElementChild, "training.copy"), COPIED_MS);
   };
 }
 
@@ -217,7 +256,11 @@ function setCommand(section, command) {
 
 const recordedSection = $(".recorded");
 let atEnd = true; // of the record: the last samples are on screen
-const recorded = story(recordedSection, { onMove: (on) => (atEnd = on) });
+const recorded = story(recordedSection, {
+  onMove(on) {
+    atEnd = on;
+  },
+});
 const facts = ddpm.line($(".recorded .facts"));
 
 async function showRecorded() {
@@ -228,9 +271,9 @@ async function showRecorded() {
   const any = train.length > 0 || validation.length > 0;
   for (const part of [".board", ".scrub"]) recordedSection.querySelector(part).hidden = !any && !grids.length;
   recordedSection.querySelector(".chart").hidden = !any;
-  for (const part of recordedSection.querySelectorAll(".switch")) part.hidden = !train.some((row) => row[2].some((v) => v));
+  recordedSection.querySelector(".switch").hidden = !train.some((row) => row[2].some((v) => v));
   setCommand(recordedSection, options?.command);
-  if (options) facts.tell("training.options", () => ({ ...options, data: options.data ?? ddpm.say("training.own_data"), steps: count(options.steps), ema: count(options.ema) }));
+  if (options) facts.tell("training.options", () => optionsText(options));
   else facts.tell(any || grids.length ? "training.no_options" : "training.no_record");
   recorded.set({ train, validation, grids });
   recorded.toEnd();
@@ -241,24 +284,86 @@ async function showRecorded() {
   }
 }
 
+function optionsText(options) {
+  const { data, steps, ema } = options;
+  return { ...options, data: data ?? ddpm.say("training.own_data"), steps: count(steps), ema: count(ema) };
+}
+
 // ---- train one now
 
-const POLL_MS = 300;
-const LOST = 40; // answers that failed in a row
 const liveSection = $(".live");
 const { visitor } = ddpm;
 const plan = props.live;
-let follow = true; // the newest samples are on screen
-let [run, since, mine, running, misses] = [0, 0, false, false, 0];
+const status = ddpm.line(liveSection.querySelector(".facts"));
+const [go, stop] = [".go", ".stop"].map((name) => liveSection.querySelector(name));
+const ENDS = ["finished", "time", "stopped", "late", "left"]; // of a training; any other is a failure
+
+// What the line says at the end of a training.
+function endKey({ state, mine }) {
+  if (!mine && state !== "finished" && state !== "time") return "training.watching.ended";
+  return ENDS.includes(state) ? `training.${state}` : "training.failed";
+}
+
+// What the line says while one goes on: [key, fields].
+function goingOn({ mine }, row, speed) {
+  const step = row[0];
+  const ending = step + plan.rows >= plan.steps && step < plan.steps;
+  const key = ending ? "training.ending" : mine ? "training.running" : "training.watching.running";
+  const figures = { loss: loss(row[1]), speed: speed ? count(Math.round(speed)) : "\u2026" };
+  return [key, () => ({ step: count(step), steps: count(plan.steps), ...figures })];
+}
+
+// Adds a message of the training to what is on screen.
+async function takeMessage(message, live) {
+  const { kind, step } = message;
+  if (kind === "loading") {
+    const key = message.what === "digits" ? "training.loading.data" : "training.loading";
+    status.tell(key, () => ({ what: message.what }));
+  } else if (isLoss(message)) live.add({ row: [step, message.loss, message.loss_by_decile] });
+  else if (kind === "validation") live.add({ held: [step, message.val_loss, message.val_loss_ema] });
+  else if (kind === "grid") await live.addGrid(step, message.png);
+}
+
+const isLoss = (message) => message.kind === "train" && message.loss > 0;
+
+// Who has started a training can stop it; everybody else waits for its end.
+function showRunning(on, own) {
+  const swap = () => {
+    go.hidden = on && own;
+    go.disabled = on && !own;
+    stop.hidden = !(on && own);
+  };
+  ddpm.keepFocus([go, stop], swap, () => (on && own ? stop : go));
+  liveSection.classList.toggle("running", on);
+}
+
+// The latest step and loss, as text.
+function figuresOf({ row, held }) {
+  const value = held ? (held[2] ?? held[1]) : row?.[1];
+  return { step: count(row?.[0] ?? 0), loss: value === undefined ? "\u2026" : loss(value) };
+}
+
+const idle = () => ({ steps: count(plan.steps), seconds: plan.seconds });
 
 function setUpLive() {
-  const live = story(liveSection, { reference: plan.full_loss, last: plan.steps, onMove: (atEnd) => (follow = atEnd) });
-  const status = ddpm.line(liveSection.querySelector(".facts"));
-  const [go, stop] = [".go", ".stop"].map((name) => liveSection.querySelector(name));
+  let following = true; // the newest samples are on screen
+  let running = false;
+  let own = false; // the visitor has started it
+  let run = 0; // the server's number of the training on screen
+  let since = 0; // how many of its messages have come
+  let speed = null;
+  let noise = null; // the picture before the first step
+  const live = story(liveSection, {
+    reference: plan.full_loss,
+    last: plan.steps,
+    onMove(on) {
+      following = on;
+    },
+  });
+  const news = ddpm.polling({ look: () => server.look({ visitor, run, since }), take, lost: fail });
 
-  let noise = null;
   async function reset() {
-    follow = true;
+    following = true;
     live.set({ train: [], validation: [], grids: [] });
     noise ??= await server.noise(null).catch(() => null);
     await live.addGrid(0, noise);
@@ -267,122 +372,82 @@ function setUpLive() {
 
   function setRunning(on) {
     running = on;
-    const focused = document.activeElement === go || document.activeElement === stop;
-    go.hidden = on && mine;
-    go.disabled = on && !mine;
-    stop.hidden = !(on && mine);
-    if (focused) (on && mine ? stop : go).focus();
-    liveSection.classList.toggle("running", on);
+    showRunning(on, own);
   }
 
-  const ends = () => {
-    const { row, held } = live.last();
-    return { step: count(row?.[0] ?? 0), loss: held ? loss(held[2] ?? held[1]) : row ? loss(row[1]) : "\u2026" };
-  };
-
-  function tellRunning(news) {
-    const { row, speed } = { ...live.last(), speed: news.speed };
-    const going = news.mine ? "training.running" : "training.watching.running";
-    if (!row) return;
-    const step = row[0];
-    const ending = step + plan.rows >= plan.steps && step < plan.steps;
-    status.note(ending ? "training.ending" : going, () => ({ step: count(step), steps: count(plan.steps), loss: loss(row[1]), speed: speed ? count(Math.round(speed)) : "\u2026" }));
+  function follow() {
+    setRunning(true);
+    [run, since] = [-1, 0]; // whatever the server trains is new here
+    news.start();
   }
 
-  let speed = null;
-  async function take(news) {
-    if (news.run !== run) {
-      [run, since, speed] = [news.run, 0, null];
-      await reset();
-    }
-    mine = news.mine;
-    const fresh = news.messages.slice(Math.max(0, since - (news.since - news.messages.length)));
-    since = news.since;
-    for (const message of fresh) {
-      if (message.kind === "loading") status.tell(message.what === "digits" ? "training.loading.data" : "training.loading", () => ({ what: message.what }));
-      else if (message.kind === "train" && message.loss > 0) {
-        live.add({ row: [message.step, message.loss, message.loss_by_decile] });
-        speed = message.images_per_second;
-      } else if (message.kind === "validation") live.add({ held: [message.step, message.val_loss, message.val_loss_ema] });
-      else if (message.kind === "grid") await live.addGrid(message.step, message.png);
-    }
-    if (news.run !== run) return; // stopped while a picture was read
-    if (follow) live.toEnd();
-    if (fresh.length) live.draw();
-    if (news.state === "running") {
-      setRunning(true);
-      return tellRunning({ ...news, speed });
-    }
-    const seconds = Math.round(news.seconds);
+  function fail() {
     setRunning(false);
-    const key = { finished: "training.finished", time: "training.time", stopped: "training.stopped", late: "training.late", left: "training.left" }[news.state] ?? "training.failed";
-    const told = !mine && news.state !== "finished" && news.state !== "time" ? "training.watching.ended" : key;
-    status.tell(told, () => ({ ...ends(), seconds }), told === "training.failed");
+    status.tell("training.failed", undefined, true);
   }
 
-  let timer = 0;
-  async function poll() {
-    clearTimeout(timer);
-    const asked = run;
-    const news = await server.look({ visitor, run, since }).catch(() => null);
-    if (!running || asked !== run) return; // stopped, or another question is under way
-    misses = news ? 0 : misses + 1;
-    if (misses > LOST) {
-      setRunning(false);
-      return status.tell("training.failed", undefined, true);
+  async function take(found, current) {
+    if (!found.run) return;
+    if (found.run !== run) {
+      [run, since, speed] = [found.run, 0, null];
+      await reset();
+      if (!current()) return; // stopped meanwhile
     }
-    if (news?.run) await take(news);
-    if (running) timer = setTimeout(poll, POLL_MS);
+    const fresh = found.messages.slice(Math.max(0, since - (found.since - found.messages.length)));
+    own = found.mine;
+    since = found.since;
+    for (const message of fresh) await takeMessage(message, live);
+    if (!current()) return;
+    speed = fresh.findLast(isLoss)?.images_per_second ?? speed;
+    if (following) live.toEnd();
+    if (fresh.length) live.draw();
+    setRunning(found.state === "running");
+    const { row } = live.last();
+    if (running) return row && status.note(...goingOn(found, row, speed));
+    news.stop();
+    const [key, seconds] = [endKey(found), Math.round(found.seconds)];
+    status.tell(key, () => ({ ...figuresOf(live.last()), seconds }), key === "training.failed");
   }
 
   go.addEventListener("click", async () => {
-    [mine, misses] = [true, 0];
+    own = true;
     setRunning(true);
     status.tell("training.starting");
     const answer = await server.start(visitor).catch(() => null);
     if (!running) return answer?.started && server.stop(visitor); // stopped before it began
-    if (!answer) {
-      setRunning(false);
-      return status.tell("training.failed", undefined, true);
-    }
-    mine = answer.started;
-    [run, since] = [-1, 0];
-    if (!mine) status.tell("training.busy");
-    setRunning(true);
-    poll();
+    if (!answer) return fail();
+    own = answer.started;
+    if (!own) status.tell("training.busy");
+    follow();
   });
 
-  function halt() {
-    clearTimeout(timer);
+  stop.addEventListener("click", () => {
+    news.stop();
     server.stop(visitor).catch(() => {});
-    run = -2; // answers on their way are nobody's
     setRunning(false);
-    if (live.last().row) status.tell("training.stopped", ends);
+    if (live.last().row) status.tell("training.stopped", () => figuresOf(live.last()));
     else status.tell("training.idle", idle);
-  }
-  stop.addEventListener("click", halt);
-  window.addEventListener("pagehide", () => running && mine && server.stop(visitor).catch(() => {}));
+  });
+  window.addEventListener("pagehide", () => running && own && server.stop(visitor).catch(() => {}));
 
-  const idle = () => ({ steps: count(plan.steps), seconds: plan.seconds });
   setCommand(liveSection, plan.command);
   status.tell("training.idle", idle);
-  reset().then(async () => {
-    const news = await server.look({ visitor }).catch(() => null);
-    if (news?.state !== "running" || running) return;
-    setRunning(true); // somebody else's, to watch
-    [run, since] = [-1, 0];
-    poll();
-  });
   ddpm.onLanguage(live.translate);
+  reset()
+    .then(() => server.look({ visitor }))
+    .then((found) => {
+      if (found?.state === "running" && !running) follow(); // somebody else's, to watch
+    })
+    .catch(() => {}); // there is nothing to watch
 }
 
-// ---- the rest
+// ---- the beginning
 
 ddpm.translate(element);
 if (plan) setUpLive();
 else {
   for (const part of [".board", ".scrub", ".again", ".go"]) liveSection.querySelector(part).hidden = true;
-  ddpm.line(liveSection.querySelector(".facts")).tell("training.off");
+  status.tell("training.off");
 }
 ddpm.linkable("training", { view: recordedSection.querySelector(".switch") });
 showRecorded();

@@ -1,10 +1,11 @@
-// Tab "What goes wrong": a mistake, and the same run without it.
+// Tab "What goes wrong": a mistake, and the same pictures without it.
 // Scope: element, props (`faults`: name -> rows, code, plane, amount; `first`; `images`), server, trigger, watch (see
 // gr.HTML). Event: 'wrong' with two rows.
 const $ = (selector) => element.querySelector(selector);
 const faults = props.faults;
 const slider = $(".amount input");
-const REST_MS = 250;
+const switcher = ddpm.switchOf($("[data-label='wrong.fault']"));
+const REST_MS = 250; // of the slider: a key that is held down changes it many times a second
 let chosen = props.first;
 let seed = 1;
 
@@ -12,7 +13,10 @@ const amount = () => faults[chosen].amount && Number(slider.value);
 
 // Both rows, the mistaken one with the slider's value.
 function requests() {
-  const { rows: [right, wrong], amount: of } = faults[chosen];
+  const {
+    rows: [right, wrong],
+    amount: of,
+  } = faults[chosen];
   const mistaken = of ? { ...wrong, [of.field]: amount() } : wrong;
   const most = mistaken.start_t ?? ddpm.T;
   return [right, { ...mistaken, num_inference_steps: Math.min(mistaken.num_inference_steps, most) }];
@@ -49,8 +53,11 @@ function run() {
 }
 
 function write() {
-  for (const button of element.querySelectorAll("[data-label='wrong.fault'] button")) button.setAttribute("aria-pressed", button.dataset.value === chosen);
-  const { code, rows: [right], amount: of } = faults[chosen];
+  const {
+    code,
+    rows: [right],
+    amount: of,
+  } = faults[chosen];
   const value = amount();
   const signal = of?.field === "start_t" ? Math.sqrt(ddpm.alphaBar[value]).toFixed(2) : "";
   ddpm.setText($(".see"), `wrong.${chosen}.see`, { t: value, signal });
@@ -58,33 +65,39 @@ function write() {
   $(".lines .mistake").textContent = code[1].replace("{value}", value);
   $(".amount").hidden = !of;
   if (of) ddpm.setText($(".amount span"), `wrong.${chosen}.amount`, { value });
-  rows.heads().forEach((row, i) => {
-    // What was drawn, which for a slow model's example is less, or what is being drawn.
-    const request = (!row.classList.contains("stale") && rows.found(i)?.request) || requests()[i];
-    const { sampler, num_inference_steps: steps } = request;
-    row.querySelector(".row-name").textContent = name(i);
-    row.querySelector(".row-settings").textContent = ddpm.say("rows.name", { sampler: ddpm.say(`sampler.${sampler}`), steps });
-  });
+  rows.heads().forEach(nameRow);
+}
+
+function nameRow(row, i) {
+  // What was drawn, which for a slow model's example is less, or what is being drawn.
+  const request = (!row.classList.contains("stale") && rows.found(i)?.request) || requests()[i];
+  const { sampler, num_inference_steps: steps } = request;
+  const settings = ddpm.say("rows.name", { sampler: ddpm.say(`sampler.${sampler}`), steps });
+  row.querySelector(".row-name").textContent = name(i);
+  row.querySelector(".row-settings").textContent = settings;
 }
 
 function choose(fault) {
   chosen = fault;
-  const { amount: of, plane, rows: [, wrong] } = faults[chosen];
+  const {
+    amount: of,
+    plane,
+    rows: [, wrong],
+  } = faults[chosen];
   if (of) Object.assign(slider, { min: of.low, max: of.high, step: of.step, value: wrong[of.field] });
+  switcher.show(chosen);
   rows.showPlane(plane);
 }
 
-for (const button of element.querySelectorAll("[data-label='wrong.fault'] button")) {
-  button.addEventListener("click", () => {
-    choose(button.dataset.value);
-    run();
-  });
-}
+switcher.onChoose((fault) => {
+  choose(fault);
+  run();
+});
 slider.addEventListener("input", write);
 slider.addEventListener("change", () => {
   fade();
   clearTimeout(resting);
-  resting = setTimeout(run, REST_MS); // a key that is held down changes it many times a second
+  resting = setTimeout(run, REST_MS);
 });
 $(".go").addEventListener("click", () => {
   seed++;
@@ -101,30 +114,42 @@ write();
 rows.draw();
 ddpm.onLanguage(write);
 const first = JSON.stringify(asked()); // what the stored example is of
-const refused = ([low, high]) => ["refused.whole", { low, high }];
-const whole = (value, low, high) => /^\d+$/.test(value) && +value >= low && +value <= high;
-ddpm.linkable("wrong", {
-  fault: {
-    read: () => chosen,
-    apply: (value) => (Object.hasOwn(faults, value) ? choose(value) : ["refused.choice", { choices: Object.keys(faults).join(", ") }]),
+
+// ---- links
+
+// Takes a whole number of a link with `set`, or refuses it.
+function takeWhole(value, low, high, set) {
+  if (!/^\d+$/.test(value) || +value < low || +value > high) return ["refused.whole", { low, high }];
+  set(+value);
+}
+
+function setSeed(next) {
+  seed = next;
+}
+
+const faultInLink = {
+  read: () => chosen,
+  apply(value) {
+    if (!Object.hasOwn(faults, value)) return ["refused.choice", { choices: Object.keys(faults).join(", ") }];
+    choose(value);
   },
-  amount: {
-    read: () => (faults[chosen].amount ? String(amount()) : null),
-    apply(value) {
-      const { low, high } = faults[chosen].amount ?? { low: 0, high: 0 };
-      if (!whole(value, low, high)) return refused([low, high]);
-      slider.value = value;
-    },
+};
+const amountInLink = {
+  read: () => (faults[chosen].amount ? String(amount()) : null),
+  apply(value) {
+    const { low, high } = faults[chosen].amount ?? { low: 0, high: 0 };
+    return takeWhole(value, low, high, (next) => {
+      slider.value = next;
+    });
   },
-  seed: {
-    read: () => String(seed),
-    apply(value) {
-      if (!whole(value, 0, 2 ** 31 - 1)) return refused([0, 2 ** 31 - 1]);
-      seed = +value;
-    },
-  },
-}, (named) => {
+};
+const seedInLink = { read: () => String(seed), apply: (value) => takeWhole(value, 0, 2 ** 31 - 1, setSeed) };
+ddpm.linkable("wrong", { fault: faultInLink, amount: amountInLink, seed: seedInLink }, (named) => {
   if (JSON.stringify(asked()) !== first) run();
   if ("t" in named) rows.keepT();
 });
-rows.showExample(server.example, () => {}).then((there) => there && rows.run.tell("wrong.example"));
+rows
+  .showExample(server.example, () => {})
+  .then((there) => {
+    if (there) rows.run.tell("wrong.example");
+  });

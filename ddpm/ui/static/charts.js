@@ -1,0 +1,267 @@
+// Charts: curves over a grid, with marks that follow a slider and a pointer that moves it; and the histogram.
+// Needs schedule.js, shared.js. Gives chart, logarithmic, roundNumbers, tickLabels; tChart; histogram.
+(() => {
+  const { T, format, shared, front, write } = ddpm;
+  const SIZE = 1000; // of the picture's own coordinates, both ways
+
+  // ---------------------------------------------------------------- scales
+
+  const within = (share) => Math.max(0, Math.min(1, share));
+
+  // A scale says where a value lies along an axis: 0 at `low`, 1 at `high`.
+  function linear(low, high) {
+    return (value) => (value - low) / (high - low || 1);
+  }
+
+  function logarithmic(low, high) {
+    const place = linear(Math.log10(low), Math.log10(high));
+    return (value) => place(Math.log10(value));
+  }
+
+  // 1, 2 and 5 of each decade between two numbers; only 1 where there are more than two decades.
+  function roundNumbers(low, high) {
+    const found = [];
+    const digits = high / low > 150 ? [1] : [1, 2, 5];
+    for (let n = Math.floor(Math.log10(low)); n <= Math.log10(high); n++) {
+      for (const digit of digits) {
+        const number = digit * 10 ** n;
+        if (number >= low && number <= high) found.push(Number(number.toPrecision(1)));
+      }
+    }
+    return found;
+  }
+
+  // ---------------------------------------------------------------- paths
+
+  const SVG = "http://www.w3.org/2000/svg";
+
+  // Adds a picture with a path for each class, stretched to the plot. Strokes keep their width (see the style sheet).
+  function addPaths(plot, classes) {
+    const picture = document.createElementNS(SVG, "svg");
+    picture.setAttribute("viewBox", `0 0 ${SIZE} ${SIZE}`);
+    picture.setAttribute("preserveAspectRatio", "none");
+    const paths = new Map();
+    for (const name of classes) {
+      const path = document.createElementNS(SVG, "path");
+      path.setAttribute("class", name);
+      picture.append(path);
+      paths.set(name, path);
+    }
+    plot.append(picture);
+    return paths;
+  }
+
+  // Points are pairs of shares of the plot: from left to right, from the bottom up.
+  const across = (x) => (SIZE * x).toFixed(1);
+  const down = (y) => (SIZE * (1 - y)).toFixed(1);
+  const pathOf = (points) => (points.length ? `M${points.map(([x, y]) => `${across(x)} ${down(y)}`).join("L")}` : "");
+  const levelOf = (y) =>
+    pathOf([
+      [0, y],
+      [1, y],
+    ]);
+
+  // Labels along an axis: `side` is "top" or "left", each label {text, share, name: its class}.
+  function tickLabels(axis, side, labels) {
+    const spans = labels.map(({ text, share, name = "" }) => {
+      const span = document.createElement("span");
+      span.textContent = text;
+      span.className = name;
+      span.style[side] = `${100 * share}%`;
+      return span;
+    });
+    axis.replaceChildren(...spans);
+  }
+
+  // ---------------------------------------------------------------- an empty chart
+
+  function addElement(plot, tag, name) {
+    const element = document.createElement(tag);
+    element.className = name;
+    plot.append(element);
+    return element;
+  }
+
+  function listenToPointer(plot, press) {
+    const tell = (event) => {
+      const box = plot.getBoundingClientRect();
+      press((event.clientX - box.left) / box.width);
+    };
+    plot.addEventListener("pointerdown", (event) => {
+      plot.setPointerCapture(event.pointerId);
+      tell(event);
+    });
+    plot.addEventListener("pointermove", (event) => plot.hasPointerCapture(event.pointerId) && tell(event));
+  }
+
+  // Brings a .plot to life.
+  //   curves: classes of its paths, the one at the back first; marks: classes of its marks;
+  //   press(share): the pointer is pressed at this share of the width.
+  // In what it returns, coordinates are shares of the plot. Nothing is laid out anew where only a mark moves: marks are
+  // moved by transforms, in units of the plot (it is a size container).
+  function chart(plot, { curves, marks = ["mark"], press }) {
+    const paths = addPaths(plot, ["grid", ...curves]);
+    const ticks = addElement(plot, "div", "ticks");
+    ticks.ariaHidden = "true";
+    const stem = addElement(plot, "i", "stem");
+    const dots = marks.map((name) => addElement(plot, "i", name));
+    listenToPointer(plot, press);
+    const setPath = (name, d) => paths.get(name).setAttribute("d", d);
+    const transform = (x, y) => `translate(${(100 * x).toFixed(2)}cqw, ${(100 * (1 - y)).toFixed(2)}cqh)`;
+
+    return {
+      line: (name, points) => setPath(name, pathOf(points)),
+      // The area between a line and a height.
+      area(name, points, ground) {
+        const corners = [points.at(-1), points[0]].map((point) => point && [point[0], ground]);
+        setPath(name, points.length ? `${pathOf([...points, ...corners])}Z` : "");
+      },
+      // Round line ends make a dot of a short line.
+      dots: (name, points) => setPath(name, points.map((point) => `${pathOf([point])}h0.01`).join("")),
+      level: (name, y) => setPath(name, y === null ? "" : levelOf(y)),
+      // Horizontal lines at `heights` and labels {text, y} at some of them; one near the top lies below its line.
+      grid(heights, labels) {
+        setPath("grid", heights.map(levelOf).join(""));
+        const ticksOf = ({ text, y }) => ({ text, share: 1 - y, name: y > 0.9 ? "below" : "" });
+        tickLabels(ticks, "top", labels.map(ticksOf));
+      },
+      colour: (name, colour) => paths.get(name).style.setProperty("stroke", colour),
+      moveStem(x) {
+        stem.style.transform = transform(x, 1);
+      },
+      // A mark without a height is hidden.
+      moveMark(i, x, y) {
+        dots[i].hidden = !(y >= 0);
+        if (!dots[i].hidden) dots[i].style.transform = transform(x, y);
+      },
+    };
+  }
+
+  // ---------------------------------------------------------------- a chart against t
+
+  const MOST_POINTS = 250;
+  const acrossT = (t) => (t - 1) / (T - 1);
+  const numPoints = Math.min(T, MOST_POINTS);
+  const evenTs = Array.from({ length: numPoints }, (_, i) => 1 + Math.round((i * (T - 1)) / (numPoints - 1)));
+
+  const decades = (value) => Math.log10(Math.max(value, 1e-30));
+  const same = (value) => value;
+
+  // The limits that values leave open, in decades on a logarithmic scale, which has one decade at least.
+  function limits(values, low, high, scale) {
+    const bottom = low === undefined ? values.reduce((a, b) => Math.min(a, b), Infinity) : scale(low);
+    const top = high === undefined ? values.reduce((a, b) => Math.max(a, b), -Infinity) : scale(high);
+    const lacking = scale === decades ? Math.max(0, 1 - (top - bottom)) : 0;
+    return [bottom - lacking / 2, top + lacking / 2];
+  }
+
+  // The whole decades between two, and labels for them that leave room for a curve which begins at the top.
+  function drawDecades(frame, [low, high], y, most) {
+    const every = Math.ceil((high - low) / most) || 1;
+    const found = [];
+    for (let n = Math.ceil(low / every) * every; n <= high; n += every) found.push(n);
+    const named = found.length < 4 ? found : found.filter((n) => y(n) < 0.9);
+    frame.grid(
+      found.map(y),
+      named.map((n) => ({ text: format.power(n), y: y(n) })),
+    );
+  }
+
+  function nameEnds(figure, labels) {
+    figure.querySelectorAll(".axis span").forEach((end, i) => {
+      end.textContent = labels[i];
+    });
+  }
+
+  // Brings the chart of a figure (parts.chart) to life: t runs across, a mark follows it, and pressing moves it.
+  // Returns draw(options), which gives or changes what is drawn:
+  //   valueAt(t), at each of `ts` (ascending; by default spread over 1 to T); show(t): the figure at the mark;
+  //   low, high: limits; log: whether the scale is logarithmic, with lines at decades;
+  //   second(t): the values of a second curve, thin and dashed; showSecond(t): its figure; it then has a mark, too.
+  // draw returns the height of a value, 0 to 1.
+  function tChart(figure) {
+    const plot = figure.querySelector(".plot");
+    const curves = ["zero", "area", "other", "line"];
+    const press = (share) => shared.set("t", 1 + Math.round(within(share) * (T - 1)));
+    const frame = chart(plot, { curves, marks: ["mark second", "mark"], press });
+    nameEnds(figure, ["1", "t", T]);
+    const now = figure.querySelector(".now");
+    const secondNow = document.createElement("span");
+    now.append("", secondNow); // `write` writes into the first node
+
+    let first = null; // {place(t), the height of the mark; text(t), the figure}
+    let other = null; // the same of the second curve
+    const here = front(figure, () => follow(shared.get("t")));
+    function follow(t) {
+      if (!first || !here.shown) return;
+      const x = acrossT(t);
+      write(now, first.text(t));
+      secondNow.hidden = !other;
+      const height = other ? other.place(t) : Number.NaN;
+      if (other) write(secondNow, other.text(t));
+      frame.moveMark(0, x, height > 1 ? Number.NaN : height);
+      frame.moveStem(x);
+      frame.moveMark(1, x, first.place(t));
+    }
+    shared.on("t", follow);
+
+    return function draw({ valueAt, show, ts = evenTs, low, high, log = false, second = null, showSecond = null }) {
+      const scale = log ? decades : same;
+      const secondTs = second ? evenTs.filter((t) => !Number.isNaN(second(t))) : [];
+      const heights = ts.map((t) => scale(valueAt(t)));
+      const others = secondTs.map((t) => scale(second(t)));
+      const [bottom, top] = limits(heights.concat(others), low, high, scale);
+      const share = linear(bottom, top);
+      const y = (height) => within(share(height));
+      const beyond = (height) => Math.max(0, share(height)); // a second curve may leave the plot at the top
+      const points = ts.map((t, i) => [acrossT(t), y(heights[i])]);
+      frame.line("line", points);
+      frame.area("area", points, log ? 0 : y(Math.max(0, bottom)));
+      frame.line(
+        "other",
+        secondTs.map((t, i) => [acrossT(t), beyond(others[i])]),
+      );
+      frame.level("zero", !log && bottom < 0 && top > 0 ? y(0) : null);
+      if (log) drawDecades(frame, [bottom, top], y, plot.clientHeight > 150 ? 7 : 4);
+      first = { place: (t) => y(scale(valueAt(t))), text: show };
+      other = showSecond && { place: (t) => beyond(scale(second(t))), text: showSecond };
+      follow(shared.get("t"));
+      return (value) => y(scale(value));
+    };
+  }
+
+  // ---------------------------------------------------------------- the histogram
+
+  const REACH = 4; // from -4 to 4
+  const BINS = 48;
+  const HIGHEST = 0.9; // density at the top
+
+  // The density of N(0, 1), as a line.
+  function bell() {
+    return Array.from({ length: 81 }, (_, i) => {
+      const z = -REACH + (i * 2 * REACH) / 80;
+      return [i / 80, Math.exp((-z * z) / 2) / Math.sqrt(2 * Math.PI) / HIGHEST];
+    });
+  }
+
+  // Histogram of numbers over the density of N(0, 1). Returns the function that draws it from numbers.
+  function histogram(figure) {
+    const paths = addPaths(figure.querySelector(".plot"), ["area", "bell"]);
+    paths.get("bell").setAttribute("d", pathOf(bell()));
+    nameEnds(figure, [`\u2212${REACH}`, "0", `+${REACH}`]);
+    return (numbers) => {
+      const counts = new Float64Array(BINS);
+      for (const v of numbers)
+        counts[Math.max(0, Math.min(BINS - 1, Math.floor(((v + REACH) / (2 * REACH)) * BINS)))]++;
+      const width = (2 * REACH) / BINS;
+      let d = `M0 ${SIZE}`;
+      counts.forEach((count, i) => {
+        const top = down(Math.min(1, count / numbers.length / width / HIGHEST));
+        d += `L${(SIZE * i) / BINS} ${top}L${(SIZE * (i + 1)) / BINS} ${top}`;
+      });
+      paths.get("area").setAttribute("d", `${d}L${SIZE} ${SIZE}Z`);
+    };
+  }
+
+  Object.assign(ddpm, { chart, logarithmic, roundNumbers, tickLabels, tChart, histogram });
+})();

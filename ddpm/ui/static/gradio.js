@@ -1,0 +1,161 @@
+// Everything in the browser that touches Gradio's insides: the requests of its client, its copy of KaTeX, its theme, its
+// tabs, its parameters in the address. A newer Gradio may move any of them; tests/browser/test_gradio.py says which.
+// Needs `ddpm.page` (page.py).
+// Gives onLoss, isLost; katex; dark, onTheme, toggleTheme; tabs, inFront, bringToFront, untilTabs; container,
+// isGradioParameter, keepTheme.
+(() => {
+  // ---------------------------------------------------------------- the requests of Gradio's client
+
+  // When the queue is full or the connection is lost, the client shows an English message in a corner, and tells nothing
+  // to the tab that waits for an answer. Therefore its requests are watched.
+  const JOIN = "/queue/join"; // sends an event
+  const LISTEN = "/queue/data"; // the stream of all answers
+  const lossListeners = [];
+  let lost = false; // for good: the client sends nothing any more, and reloads the page once the server is back
+
+  // Calls listener(why, run) when an event will not be answered: the one that carried `sender`, the number returned
+  // here, and `run`. `why` is "busy" (the queue is full), "failed" or "lost" (the connection, then for all runs).
+  const onLoss = (listener) => lossListeners.push(listener) - 1;
+
+  function loseAll(error) {
+    if (error.name === "AbortError" || lost) return; // the page itself ended the request
+    lost = true;
+    for (const listener of lossListeners) listener("lost");
+  }
+
+  // The stream of answers. It may end only after it has announced that.
+  function watched(response) {
+    const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
+    let tail = "";
+    const stream = new ReadableStream({
+      async pull(controller) {
+        try {
+          const { done, value } = await reader.read();
+          if (done && !tail.includes("close_stream")) throw new TypeError("the stream of answers broke off");
+          if (done) return controller.close();
+          tail = (tail + decoder.decode(value, { stream: true })).slice(-100);
+          controller.enqueue(value);
+        } catch (error) {
+          loseAll(error);
+          controller.error(error);
+        }
+      },
+      cancel: (reason) => reader.cancel(reason),
+    });
+    return new Response(stream, response);
+  }
+
+  // An event got no place in the queue.
+  function tellSender(status, options) {
+    try {
+      const sent = JSON.parse(options.body).event_data;
+      lossListeners[sent.sender]?.(status === 503 ? "busy" : "failed", sent.run);
+    } catch {
+      // It was not one of ours.
+    }
+  }
+
+  const fetchAsItIs = window.fetch;
+  window.fetch = async (resource, options) => {
+    const address = String(resource.url ?? resource);
+    const [joins, listens] = [JOIN, LISTEN].map((path) => address.includes(path));
+    try {
+      const response = await fetchAsItIs(resource, options);
+      if (listens && response.ok) return watched(response);
+      if (joins && !response.ok) tellSender(response.status, options);
+      return response;
+    } catch (error) {
+      if (joins || listens) loseAll(error);
+      throw error;
+    }
+  };
+
+  // ---------------------------------------------------------------- KaTeX
+
+  // A promise of the KaTeX that Gradio's Markdown component uses. Without it equations are shown as TeX.
+  const plain = { render: (tex, element) => element.replaceChildren(tex) };
+  async function loadKatex(paths) {
+    if (!paths) return plain;
+    const style = Object.assign(document.createElement("link"), { rel: "stylesheet" });
+    style.href = new URL(paths.css, document.baseURI);
+    document.head.append(style);
+    return import(new URL(paths.js, document.baseURI)).then(
+      (module) => module.default,
+      () => plain,
+    );
+  }
+  const katex = loadKatex(ddpm.page.katex);
+
+  // ---------------------------------------------------------------- the theme
+
+  const DARK = "dark"; // a class of the body
+  const dark = () => document.body.classList.contains(DARK);
+  const themeListeners = new Set();
+
+  function watchTheme() {
+    let before = dark();
+    new MutationObserver(() => {
+      if (dark() === before) return;
+      before = dark();
+      for (const listener of themeListeners) listener();
+    }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  }
+  if (document.body) watchTheme();
+  else document.addEventListener("DOMContentLoaded", watchTheme);
+
+  // ---------------------------------------------------------------- the tabs
+
+  const tabButtons = () => [...document.querySelectorAll("[role=tab][data-tab-id]")];
+  const tabs = () => tabButtons().map((button) => button.dataset.tabId);
+  const inFront = () => tabButtons().find((button) => button.ariaSelected === "true")?.dataset.tabId;
+
+  async function untilTabs() {
+    while (!tabs().length) await new Promise((resolve) => setTimeout(resolve, 30));
+  }
+
+  function bringToFront(tab) {
+    if (inFront() === tab) return;
+    tabButtons()
+      .find((button) => button.dataset.tabId === tab)
+      .click();
+  }
+
+  // Arrow keys move along the tabs, as everywhere; Gradio itself heeds Tab and Enter only.
+  document.addEventListener("keydown", (event) => {
+    const visible = tabButtons().filter((button) => button.offsetParent);
+    const at = visible.indexOf(event.target);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: visible.length - 1 }[event.key];
+    if (at < 0 || to === undefined) return;
+    event.preventDefault();
+    const next = visible[(to + visible.length) % visible.length];
+    next.focus();
+    next.click();
+  });
+
+  // ---------------------------------------------------------------- the address
+
+  const THEME = "__theme";
+  const PARAMETERS = ["view", "deep_link", THEME];
+
+  // Copies the theme that the page was opened with into another address.
+  function keepTheme(url) {
+    const theme = new URLSearchParams(location.search).get(THEME);
+    if (theme) url.searchParams.set(THEME, theme);
+  }
+
+  Object.assign(ddpm, {
+    onLoss,
+    isLost: () => lost,
+    katex,
+    dark,
+    onTheme: (listener) => themeListeners.add(listener),
+    toggleTheme: () => document.body.classList.toggle(DARK),
+    tabs,
+    inFront,
+    untilTabs,
+    bringToFront,
+    container: () => document.querySelector(".gradio-container"), // where Gradio's font and the styles of KaTeX hold
+    isGradioParameter: (name) => PARAMETERS.includes(name),
+    keepTheme,
+  });
+})();

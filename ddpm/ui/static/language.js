@@ -1,0 +1,106 @@
+// Text in the visitor's language, the TeX inside it, and the switch between languages.
+// Needs gradio.js (katex). Gives say, setText, translate, language, setLanguage, onLanguage.
+(() => {
+  const { page } = ddpm;
+  const root = document.documentElement;
+  const query = new URLSearchParams(location.search);
+  const known = (tag) => page.languages.find((language) => (tag || "").toLowerCase().startsWith(language));
+  let language = known(query.get("lang")) || known(navigator.language) || page.languages[0];
+  const listeners = new Set();
+
+  // ---------------------------------------------------------------- text
+
+  // The string of a key, with {name} replaced by fields.name. The function keeps "$&" in a value as it is.
+  function say(key, fields = {}) {
+    let string = page.text[language][key] ?? key;
+    for (const [name, value] of Object.entries(fields)) string = string.replaceAll(`{${name}}`, () => value);
+    return string;
+  }
+
+  const DOLLAR = "\ue000"; // stands for a dollar sign that begins no TeX
+  const TEX_AND_PUNCTUATION = /(\$[^$]*\$[.,;:?!)\u3002\uff0c\uff1b\uff1a\uff1f\uff09]*)/;
+
+  // Text in which $...$ is TeX, as a list of nodes. A symbol and the punctuation after it stay on one line.
+  function nodes(string) {
+    return string.split(TEX_AND_PUNCTUATION).map((part) => {
+      const [, tex, after] = part.match(/^\$(.*)\$(.*)$/) ?? [];
+      if (tex === undefined) return document.createTextNode(part.replaceAll(DOLLAR, "$"));
+      const symbol = document.createElement("span");
+      symbol.className = "tex";
+      renderTex(symbol, tex);
+      const together = document.createElement("span");
+      together.className = "together";
+      together.append(symbol, after);
+      return together;
+    });
+  }
+
+  // Fills an element with the text of a key. A dollar sign in a field, such as the name of a file, begins no TeX.
+  function setText(element, key, fields = {}) {
+    const plain = Object.entries(fields).map(([name, value]) => [name, String(value).replaceAll("$", DOLLAR)]);
+    element.replaceChildren(...nodes(say(key, Object.fromEntries(plain))));
+  }
+
+  function paragraphs(string) {
+    return string.split("||").map((part) => {
+      const paragraph = document.createElement("p");
+      paragraph.append(...nodes(part));
+      return paragraph;
+    });
+  }
+
+  // Fills every element below `element` that names a key. Called when a tab comes to life and at each switch.
+  function translate(element) {
+    for (const el of element.querySelectorAll("[data-text]")) setText(el, el.dataset.text, el.dataset);
+    for (const el of element.querySelectorAll("[data-label]")) {
+      el.setAttribute("aria-label", say(el.dataset.label));
+      if (el.matches("button")) el.title = say(el.dataset.label);
+    }
+    for (const el of element.querySelectorAll("[data-paragraphs]")) {
+      el.replaceChildren(...paragraphs(say(el.dataset.paragraphs)));
+    }
+    for (const el of element.querySelectorAll("[data-tex]")) renderTex(el, page.equations[el.dataset.tex]);
+  }
+
+  // ---------------------------------------------------------------- TeX
+
+  let katex = null;
+  const unrendered = new Map(); // elements whose TeX came before KaTeX was there
+  ddpm.katex.then((loaded) => {
+    katex = loaded;
+    for (const [element, tex] of unrendered) renderTex(element, tex);
+    unrendered.clear();
+  });
+
+  function renderTex(element, tex) {
+    if (!katex) return unrendered.set(element, tex);
+    // \htmlData ties a symbol to its picture. The equations are our own strings, so it can be trusted.
+    const trust = (context) => context.command === "\\htmlData";
+    katex.render(tex, element, { trust, strict: false, throwOnError: false });
+  }
+
+  // ---------------------------------------------------------------- the switch
+
+  const tag = () => (language === "zh" ? "zh-CN" : language);
+
+  function setLanguage(next) {
+    language = next;
+    const url = new URL(location.href);
+    url.searchParams.set("lang", next);
+    history.replaceState(null, "", url); // a reload and a copied link keep the language
+    root.lang = tag();
+    document.title = say("page.title");
+    translate(document.body);
+    for (const listener of listeners) listener();
+  }
+
+  root.lang = tag();
+  Object.assign(ddpm, {
+    say,
+    setText,
+    translate,
+    language: () => language,
+    setLanguage,
+    onLanguage: (listener) => listeners.add(listener),
+  });
+})();

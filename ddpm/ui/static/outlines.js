@@ -1,0 +1,16 @@
+// Symbols, names in the code and pictures point at each other. Hovering or focusing a symbol or a name outlines the
+// picture that it stands for. A picture outlines its symbols, but not itself: that would be in the way of drawing.
+// Needs nothing and gives nothing.
+(() => {
+  function point(event, on) {
+    const source = event.target.closest?.("[data-of], [data-object]");
+    const tab = source?.closest(".tab");
+    if (!tab) return;
+    const name = source.dataset.of ?? source.dataset.object;
+    const pictures = source.dataset.of ? `, [data-object="${name}"]` : "";
+    for (const el of tab.querySelectorAll(`[data-of="${name}"]${pictures}`)) el.classList.toggle("pointed", on);
+  }
+
+  for (const kind of ["mouseover", "focusin"]) document.addEventListener(kind, (event) => point(event, true));
+  for (const kind of ["mouseout", "focusout"]) document.addEventListener(kind, (event) => point(event, false));
+})();

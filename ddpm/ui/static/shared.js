@@ -1,0 +1,85 @@
+// What the tabs share: the values that one tab sets and another shows, which tab is in front, and when work is done.
+// Needs schedule.js (firstT). Gives count, shared; front; soon, afterRest, write, calm.
+(() => {
+  const { page, firstT } = ddpm;
+  const count = page.resolution ** 2 * page.channels; // numbers of one picture
+
+  // ---------------------------------------------------------------- shared values
+
+  // `t` (1 to T); `picture`, its bytes while it is being drawn; `settled`, the same once the pen is up; `noise`, the seed
+  // of its noise; `examples`, the bytes of all. A new picture is a new array.
+  const values = { t: firstT, picture: new Uint8ClampedArray(count), settled: null, noise: page.noise, examples: null };
+  const listeners = [];
+  const shared = {
+    get: (name) => values[name],
+    set(name, value) {
+      if (values[name] === value) return;
+      values[name] = value;
+      for (const [watched, listener] of listeners) if (watched === name) listener(value);
+    },
+    on(name, listener) {
+      listeners.push([name, listener]);
+      listener(values[name]);
+    },
+  };
+
+  // ---------------------------------------------------------------- which tab is in front
+
+  // Returns {shown: whether the tab of an element is in front} and calls changed(shown) when that changes. The other
+  // tabs need not draw, and must not move what the visitor is looking at.
+  const fronts = new WeakMap(); // tab -> {shown, listeners}
+  function front(element, changed = () => {}) {
+    const tab = element.closest(".tab") ?? element.querySelector(".tab");
+    if (!fronts.has(tab)) fronts.set(tab, watchFront(tab));
+    const known = fronts.get(tab);
+    known.listeners.push(changed);
+    return known;
+  }
+
+  // A hidden tab has no size. The observer is told before anything of a tab that comes to the front is painted.
+  function watchFront(tab) {
+    const made = { shown: tab.offsetParent !== null, listeners: [] };
+    new ResizeObserver(() => {
+      const shown = tab.offsetParent !== null;
+      if (shown === made.shown) return;
+      made.shown = shown;
+      for (const listener of made.listeners) listener(shown);
+    }).observe(tab);
+    return made;
+  }
+
+  // ---------------------------------------------------------------- when work is done
+
+  // Returns a function to call at every move of a slider: `work` is done once, in the frame after that of the pictures.
+  function soon(work) {
+    let coming = false;
+    return () => {
+      if (coming) return;
+      coming = true;
+      requestAnimationFrame(() =>
+        setTimeout(() => {
+          coming = false;
+          work();
+        }),
+      );
+    };
+  }
+
+  // Returns a function to call at every move: `work` is done once the moving has paused for `ms` milliseconds.
+  function afterRest(work, ms = 300) {
+    let timer = 0;
+    return () => {
+      clearTimeout(timer);
+      timer = setTimeout(work, ms);
+    };
+  }
+
+  // Text that changes at every move, into the node that is there: a new one would cost the browser a layout object.
+  function write(element, text) {
+    if (element.firstChild) element.firstChild.data = text;
+    else element.append(text);
+  }
+
+  const reducedMotion = window.matchMedia("(prefers-reduced-motion: reduce)");
+  Object.assign(ddpm, { count, shared, front, soon, afterRest, write, calm: () => reducedMotion.matches });
+})();
