@@ -33,10 +33,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     env = os.environ.get
     host = env("GRADIO_SERVER_NAME") or ("0.0.0.0" if env("SPACE_ID") else "127.0.0.1")
     parser = argparse.ArgumentParser(description="Serve the page of a denoising diffusion model.")
-    parser.add_argument("--model", help="directory or Hub id (default: the variable DDPM_MODEL, else the embedded model)")
-    parser.add_argument("--revision", help="commit, branch or tag on the Hub (default: the variable DDPM_REVISION)")
+    parser.add_argument("--model", help="directory or Hub id (default: $DDPM_MODEL, else the embedded model)")
+    parser.add_argument("--revision", help="commit, branch or tag on the Hub (default: $DDPM_REVISION)")
     parser.add_argument("--host", default=host, help=f"address to listen on (default {host})")
-    parser.add_argument("--port", type=int, default=env("GRADIO_SERVER_PORT") or "7860", help="port to listen on (default 7860)")
+    port = env("GRADIO_SERVER_PORT") or "7860"
+    parser.add_argument("--port", type=int, default=port, help=f"port to listen on (default {port})")
     args = parser.parse_args(argv)
     args.fallback = not args.model and bool(env("DDPM_MODEL"))
     if args.fallback:  # DDPM_REVISION belongs to DDPM_MODEL, not to a --model
