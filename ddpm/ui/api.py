@@ -80,7 +80,7 @@ class Endpoints:
     def elbo_terms(self, x0: object, seed: object) -> Answer:
         """Every term of Eq. 5, in bits per dimension."""
         request = PictureRequest("bound", self._pixels(x0), check_whole("seed", seed, 0, MAX_SEED))
-        bound = self._service.readings.get_or_compute(request)
+        bound = self._service.readings.get_or_compute_bound(request)
         return {
             "prior": bound.prior,
             "kl": bound.bits[1:].tolist(),

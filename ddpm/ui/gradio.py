@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from importlib.util import find_spec
@@ -86,7 +86,7 @@ def logged(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def stream(
     panel: gr.HTML,
     event: str,
-    answer: Callable[[object], Generator],
+    answer: Callable[[object], Iterator[dict[str, Any]]],
     concurrency_limit: int,
     concurrency_id: str,
 ) -> None:
@@ -184,7 +184,7 @@ def add_endpoint(blocks: gr.Blocks, name: str, do: Callable[..., dict[str, Any]]
     function.__annotations__ = {argument: given.type for argument, given in endpoint.arguments.items()}
     function.__signature__ = signature
     made = gr.api(function, concurrency_id=endpoint.concurrency_id, concurrency_limit=endpoint.concurrency_limit)
-    components = blocks.fns[made["id"]]
+    components: Any = blocks.fns[made["id"]]
     for component, (argument, given) in zip(components.inputs, endpoint.arguments.items(), strict=True):
         component.label = argument
         if given.range:

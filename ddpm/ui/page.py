@@ -6,6 +6,7 @@ import json
 import math
 from contextlib import suppress
 from html import escape
+from typing import Any
 
 import gradio as gr
 
@@ -129,7 +130,7 @@ def build(service: Service, missing: str | None = None) -> gr.Blocks:
         # Tab labels are Gradio's own, so a language switch goes through Gradio for them alone, without a request.
         names = json.dumps([f"tab.{name}" for name in tabs])
         relabel = f"() => {names}.map((key) => ({{__type__: 'update', label: ddpm.say(key)}}))"
-        options = {"js": relabel, "show_progress": "hidden", "api_visibility": "private"}
+        options: dict[str, Any] = {"js": relabel, "show_progress": "hidden", "api_visibility": "private"}
         header.language(None, None, shown, **options)
         blocks.load(None, None, shown, **options)
     return blocks

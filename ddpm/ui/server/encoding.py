@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def to_base64(data: bytes | np.ndarray) -> str:
     """The bytes of an array, row by row, as ASCII."""
-    return base64.b64encode(np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data).decode()
+    return base64.b64encode(data.tobytes() if isinstance(data, np.ndarray) else data).decode()
 
 
 def png_to_base64(image: Image.Image) -> str:

@@ -26,9 +26,9 @@ def example_digits(resolution: int) -> np.ndarray:
     if resolution == 8:
         from sklearn.datasets import load_digits
 
-        digits = load_digits()
-        first = [int(np.flatnonzero(digits.target == k)[0]) for k in range(10)]
-        return np.round(digits.images[first] * (255 / 16)).astype(np.uint8)
+        pixels, digits = load_digits(return_X_y=True)
+        first = [int(np.flatnonzero(digits == k)[0]) for k in range(10)]
+        return np.round(pixels[first].reshape(10, 8, 8) * (255 / 16)).astype(np.uint8)
     digits28 = np.load(ASSETS / "digits28.npy")
     if resolution == 28:
         return digits28

@@ -84,7 +84,7 @@ class _Training:
         self.began = self.seen = time.monotonic()
         self.seconds = 0.0
         self.messages: list[dict[str, Any]] = []
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.thread: threading.Thread | None = None
 
 
@@ -150,8 +150,7 @@ class LiveTraining:
         mine = training.visitor == visitor_name(visitor)
         if mine:
             training.seen = time.monotonic()
-        known = number == training.number and isinstance(since, int) and since >= 0
-        first = since if known else 0
+        first = since if number == training.number and isinstance(since, int) and since >= 0 else 0
         # The state is read before the messages, so that an end is not told before what led to it.
         state, messages = training.state, training.messages[first:]
         seconds = training.seconds or time.monotonic() - training.began
@@ -168,7 +167,7 @@ class LiveTraining:
         """End the training that is running; none starts any more."""
         with self._lock:
             self._closed, training = True, self._current
-        if training:
+        if training and training.thread:
             self._end(training, "stopped")
             training.thread.join(10)
 
@@ -195,25 +194,27 @@ class LiveTraining:
             with self._lock:
                 if training.state != "running":
                     return
-                training.process = self._spawn(folder)
+                process = training.process = self._spawn(folder)
+            assert process.stdin is not None
+            assert process.stdout is not None
             order = {"options": self.config.to_json(), "folder": str(folder), "limit_s": self.limit_s + 5}
             with contextlib.suppress(BrokenPipeError):
-                training.process.stdin.write(json.dumps(order).encode() + b"\n")
-                training.process.stdin.flush()
-            self._read(training)
+                process.stdin.write(json.dumps(order).encode() + b"\n")
+                process.stdin.flush()
+            self._read(training, process, process.stdout.fileno())
         except Exception:
             log.exception("The live training cannot be watched")
         finally:
             self._end(training, "failed")
             if training.process:
-                for pipe in (training.process.stdin, training.process.stdout):
+                for pipe in filter(None, (training.process.stdin, training.process.stdout)):
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
                 training.process.wait()
             shutil.rmtree(folder, ignore_errors=True)
             lock.release()
 
-    def _spawn(self, folder: Path) -> subprocess.Popen:
+    def _spawn(self, folder: Path) -> subprocess.Popen[bytes]:
         env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
         paths = [str(ROOT), env.get("PYTHONPATH")]
         env |= {
@@ -225,13 +226,19 @@ class LiveTraining:
             "ACCELERATE_USE_CPU": "true",
             "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait do not take the cores that the page needs
         }
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # stderr: the server's own
-        # From ROOT: `python -m` looks into the working folder first.
-        return subprocess.Popen(self.command, cwd=ROOT, env=env, start_new_session=True, bufsize=0, **pipes)
+        return subprocess.Popen(
+            self.command,
+            cwd=ROOT,  # since `python -m` looks into the working folder first
+            env=env,
+            start_new_session=True,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,  # stderr is the server's own
+        )
 
-    def _read(self, training: _Training) -> None:
-        """Take the lines of the process until it ends or has to."""
-        pipe, rest = training.process.stdout.fileno(), b""
+    def _read(self, training: _Training, process: subprocess.Popen[bytes], pipe: int) -> None:
+        """Take the lines of the process from `pipe` until it ends or has to."""
+        rest = b""
         while training.state == "running":
             now = time.monotonic()
             if now > training.began + self.limit_s:
@@ -239,7 +246,7 @@ class LiveTraining:
             if now > training.seen + self.leave_s:
                 return self._end(training, "left")
             if not select.select([pipe], [], [], 0.2)[0]:
-                if _has_ended(training.process):  # although others may still hold its pipe
+                if _has_ended(process):  # although others may still hold its pipe
                     return
                 continue
             chunk = os.read(pipe, 2**16)
@@ -255,7 +262,7 @@ class LiveTraining:
                 raise ValueError(f"{len(rest)} bytes without a line, {len(training.messages)} messages")
 
 
-def _has_ended(process: subprocess.Popen) -> bool:
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     """Whether a process has ended. It is not reaped, which is left to `_watch`, after the last kill."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 

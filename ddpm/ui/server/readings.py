@@ -220,16 +220,18 @@ class Readings:
             spent, done = spent + (message["done"] - done) * (self._seconds or 0), message["done"]
             allowance.check(spent, time.monotonic() - began)
 
-    def get_or_compute(self, request: PictureRequest) -> Prediction | Bound:
-        """The reading of a request, from the store if it is there.
+    def get_or_compute_bound(self, request: PictureRequest) -> Bound:
+        """The bound of a picture, from the store if it is there.
 
         Raises:
-            InputError: it takes longer than its `Allowance`.
+            InputError: it takes longer than `Limits.bound`.
         """
         if self._store.get(request.key) is None:
             for _ in self._within_limit(request):
                 pass
-        return self._store.get(request.key)
+        found = self._store.get(request.key)
+        assert isinstance(found, Bound)
+        return found
 
     # ----------------------------------------------------------------------------------------- what visitors ask for
 

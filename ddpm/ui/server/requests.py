@@ -74,10 +74,11 @@ def check_real(name: str, value: object, low: float, high: float) -> float:
 
 def check_whole(name: str, value: object, low: int, high: int) -> int:
     """A whole number in [low, high], written as 50 or 50.0. NaN and infinity fail the comparison."""
-    whole = not isinstance(value, bool) and isinstance(value, (int, float)) and low <= value <= high
-    if not whole or value != math.floor(value):
-        raise InputError("refused.whole", name=name, value=_shown(value), low=low, high=high)
-    return int(value)
+    if not isinstance(value, bool) and isinstance(value, (int, float)) and low <= value <= high:
+        whole = math.floor(value)
+        if whole == value:
+            return whole
+    raise InputError("refused.whole", name=name, value=_shown(value), low=low, high=high)
 
 
 def check_array(

@@ -6,7 +6,7 @@ t is 0-based in `ddpm.sampling` and 1-based in everything that leaves this modul
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -34,6 +34,8 @@ PLANES = ("xt", "x0_hat", "eps_hat")
 
 Request = SampleRequest | DenoiseRequest
 Message = dict[str, Any]
+Drawn = tuple[ReverseStep, bytes, float]
+"""A step, its frame, and the seconds of the sampling so far."""
 Timed = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 """(x_t, t) to eps_hat and the seconds of this call alone, without the time in which others had their turn."""
 
@@ -138,7 +140,7 @@ class Samplings:
 
         return eps_theta
 
-    def draw_steps(self, request: Request, stopped: Callable[[], bool]) -> Iterator[tuple[ReverseStep, bytes, float]]:
+    def draw_steps(self, request: Request, stopped: Callable[[], bool]) -> Generator[Drawn, None, None]:
         """Sample, step by step. After the last step the store holds the whole trajectory.
 
         Yields:
@@ -182,7 +184,9 @@ class Samplings:
         if self.stored(request.key) is None:
             for _ in self._draw_side_by_side({0: request}, lambda: False):
                 pass
-        return self.stored(request.key)
+        found = self.stored(request.key)
+        assert found is not None
+        return found
 
     def stored(self, key: object) -> Trajectory | None:
         """A trajectory by its key. This only looks it up."""
@@ -226,13 +230,13 @@ class Samplings:
         """
         return self._answer(tab, raw, lambda: check_rows(raw, self.num_steps, self.max_images))
 
-    def _answer(self, kind: str, raw: object, check: Callable[[], list[Request]]) -> Iterator[Message]:
+    def _answer(self, kind: str, raw: object, check: Callable[[], Sequence[Request]]) -> Iterator[Message]:
         """The messages of an event, for the requests that `check` makes of what the browser sent."""
         asked = self._visitors.expect(kind, raw)
         yield from answered(self._messages(check, lambda: self._visitors.is_stale(asked)), asked.number)
 
     def _messages(
-        self, check: Callable[[], list[Request]], stopped: Callable[[], bool]
+        self, check: Callable[[], Sequence[Request]], stopped: Callable[[], bool]
     ) -> Generator[Message, None, None]:
         requests = check()
         keys = [request.key for request in requests]

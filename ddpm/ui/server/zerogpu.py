@@ -7,12 +7,12 @@ takes over torch's access to CUDA.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 try:
-    import spaces
+    import spaces  # pyright: ignore[reportMissingImports]
 except ImportError:  # everywhere but on a Space
     spaces = None
 
@@ -27,7 +27,7 @@ LEASE_S = 10  # at most for one call; ZeroGPU serves short leases first
 SMALL = 5e11
 DEVICE = "cuda"
 
-_network = None  # global, since a lease runs in a fork of this process
+_network: Any = None  # global, since a lease runs in a fork of this process
 
 
 def compute(xt: np.ndarray, t: np.ndarray) -> np.ndarray:
