@@ -62,9 +62,8 @@ def engine(checkpoint: Checkpoint) -> Engine:
         return checkpoint.engine("cuda" if torch.cuda.is_available() and not lends() else "cpu")
     from ddpm.engine import Engine
 
-    _network = checkpoint.unet.to(
-        DEVICE
-    )  # now, since a lease finds on the device what was there when the Space started
+    unet: Any = checkpoint.unet
+    _network = unet.to(DEVICE)  # now, since a lease finds on the device what was there when the Space started
     return Engine(
         _network,
         checkpoint.scheduler,
