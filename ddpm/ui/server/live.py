@@ -74,8 +74,8 @@ def fixed_noise(num_images: int) -> str:
 class _Training:
     """One training: the messages of its process, and how it ended.
 
-    `state` is "running" at first. Afterwards it is "finished"; "time", since its minutes were over; "stopped", by its
-    visitor; "left", since its visitor had; "late", at the limit; or "failed".
+    `state` is "running" at first. Afterwards it says why the training ended: "finished", "time" (its minutes were
+    over), "stopped" (by its visitor), "left" (its visitor did), "late" (it reached the limit) or "failed".
     """
 
     def __init__(self, number: int, visitor: str) -> None:
@@ -95,7 +95,7 @@ class LiveTraining:
         command: of a process that does what `ddpm.training.watched` does.
         config: what it trains.
         limit_s: a training is ended after this time.
-        leave_s: it is also ended when its visitor has not asked for this time.
+        leave_s: it is also ended when its visitor has not looked for so long.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from ddpm.ui.server.encoding import png_to_base64
 
 log = logging.getLogger(__name__)
 
-MAX_POINTS = 600  # of a curve; nobody would see more
+MAX_POINTS = 600  # of a curve; more would not be visible
 MAX_STEP = 10**9
 MAX_GRIDS = 24
 MAX_PNG_BYTES = 2**20
