@@ -2,11 +2,11 @@
 
     python app.py [--model DIR_OR_HUB_ID] [--revision SHA] [--host 127.0.0.1] [--port 7860]
 
-Without a model it serves the one that lies in this repository, offline. On a Space, where DDPM_MODEL names the model,
-that one also steps in while the other cannot be had, and the page says so.
+Without --model it serves the model that comes with this repository, offline. On a Space, the variable DDPM_MODEL names
+the model; while that model is unavailable, the Space serves the embedded one and the page says so.
 
-The last tab trains a small model on the CPU while its visitor watches, one at a time and at most three minutes.
-DDPM_LIVE_TRAINING is the number of its optimizer steps; 0 turns it off.
+On the last tab a visitor can train a small model on the CPU and watch: one visitor at a time, for at most three
+minutes. DDPM_LIVE_TRAINING is the number of optimizer steps; 0 turns this off.
 """
 
 from __future__ import annotations
@@ -21,34 +21,41 @@ import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("MPLBACKEND", "agg")  # Gradio asks for the backend at the first event; finding one takes 0.6 s
+os.environ.setdefault("MPLBACKEND", "agg")  # else Gradio looks for a backend at the first event, for 0.6 s
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Flags; where one is left out, the environment of a Space decides. `fallback`: the model is the environment's."""
+    """The flags. Where one is left out, the environment variables of a Space decide.
+
+    Returns:
+        The flags, and `fallback`: whether the model is the environment's, so that the embedded one may replace it.
+    """
     env = os.environ.get
     host = env("GRADIO_SERVER_NAME") or ("0.0.0.0" if env("SPACE_ID") else "127.0.0.1")
-    parser = argparse.ArgumentParser(description="The page of a denoising diffusion model.")
-    parser.add_argument("--model", help="directory or Hub id; default: DDPM_MODEL, or the embedded one")
-    parser.add_argument("--revision", help="commit, branch or tag on the Hub; default: DDPM_REVISION")
+    parser = argparse.ArgumentParser(description="Serve the page of a denoising diffusion model.")
+    parser.add_argument("--model", help="directory or Hub id (default: $DDPM_MODEL, else the embedded model)")
+    parser.add_argument("--revision", help="commit, branch or tag on the Hub (default: $DDPM_REVISION)")
     parser.add_argument("--host", default=host, help=f"address to listen on (default {host})")
-    parser.add_argument("--port", type=int, default=env("GRADIO_SERVER_PORT") or "7860", help="(default 7860)")
+    port = env("GRADIO_SERVER_PORT") or "7860"
+    parser.add_argument("--port", type=int, default=port, help=f"port to listen on (default {port})")
     args = parser.parse_args(argv)
     args.fallback = not args.model and bool(env("DDPM_MODEL"))
-    if args.fallback:  # a model of the command line is another one than DDPM_REVISION is about
+    if args.fallback:  # DDPM_REVISION belongs to DDPM_MODEL, not to a --model
         args.model, args.revision = env("DDPM_MODEL"), args.revision or env("DDPM_REVISION") or None
     if not 1 <= args.port <= 65535:
-        parser.error(f"--port {args.port}: 1 to 65535 is possible")
+        parser.error(f"--port {args.port}: a port from 1 to 65535 is needed")
     if args.revision and not args.model:
-        parser.error(f"--revision {args.revision} says which version of a --model, and none was given")
+        parser.error(f"--revision {args.revision} is the version of a --model, and no --model was given")
     return args
 
 
 def choose(model: str | None, revision: str | None, weights: bool = False):
-    """The checkpoint to serve, its weights still to be read unless they are asked for here.
+    """The checkpoint to serve.
 
+    Args:
+        weights: read the weights now, instead of in the background.
     Raises:
-        ValueError: what is wrong with it, in one line.
+        ValueError: what is wrong with the model, in one line.
     """
     if model is None:
         from ddpm.checkpoint import EMBEDDED, load
@@ -60,25 +67,27 @@ def choose(model: str | None, revision: str | None, weights: bool = False):
 
 
 def trainer():
-    """What trains while visitors watch: the loop of train.py, which nothing below this file may import.
+    """What trains while visitors watch, or None if that is turned off. It runs the loop of train.py.
+
+    Only this file may name train.py, since nothing below `ddpm` may import it.
 
     Raises:
-        ValueError: DDPM_LIVE_TRAINING is no number of steps.
+        ValueError: DDPM_LIVE_TRAINING is not a number of steps.
     """
     from ddpm.ui.server.live import STEPS, LiveTraining, live_config
 
     wanted = os.environ.get("DDPM_LIVE_TRAINING") or str(STEPS)
     if not wanted.isdecimal() or int(wanted) > 100_000:
-        raise ValueError(f"DDPM_LIVE_TRAINING={wanted}: a number of optimizer steps is needed, 0 to 100000")
+        raise ValueError(f"DDPM_LIVE_TRAINING={wanted}: a number of optimizer steps from 0 to 100000 is needed")
     if int(wanted) == 0:
         return None
     return LiveTraining([sys.executable, "-m", "ddpm.training.watched", "train"], live_config(int(wanted)))
 
 
 def share_memory_between_threads() -> None:
-    """Have glibc keep two heaps instead of eight a core: what one of Gradio's 40 threads has freed, others can use."""
+    """Have glibc keep two heaps instead of eight per core, so that Gradio's 40 threads reuse each other's memory."""
     if "MALLOC_ARENA_MAX" not in os.environ:
-        with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        with contextlib.suppress(AttributeError, OSError, TypeError):  # this C library is not glibc
             ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
 
 
@@ -89,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
 
     missing = None
     try:
-        # The page need not wait for the weights, unless they decide which model it is about.
+        # The page appears before the weights are read, unless damaged weights would mean another model.
         checkpoint = choose(args.model, args.revision, weights=args.fallback)
     except Exception as error:
         if not isinstance(error, ValueError) and not args.fallback:
@@ -97,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"app.py: {error}", file=sys.stderr)
         if not args.fallback:
             return 1
-        # A Space that does not start helps nobody; its owner finds the reason in the log.
+        # A Space that does not start is of no use to anybody. Its owner finds the reason in the log.
         checkpoint, missing = choose(None, None), args.model
         print("app.py: serving the embedded model instead", file=sys.stderr)
     from ddpm.ui import page
@@ -109,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"app.py: {error}", file=sys.stderr)
         return 1
     blocks = page.build(service, missing)
-    gc.freeze()  # all this stays
+    gc.freeze()  # what has been imported and built is never garbage
     gc.enable()
     try:
         page.serve(service, blocks, args.host, args.port)
@@ -117,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"app.py: {error}", file=sys.stderr)
         return 1
     except OSError:
-        print(f"app.py: cannot listen on {args.host}:{args.port}; take another --port or --host", file=sys.stderr)
+        print(f"app.py: cannot listen on {args.host}:{args.port}; choose another --port or --host", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -126,5 +135,5 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     share_memory_between_threads()
-    gc.disable()  # looking through what is imported, again and again, takes a tenth of the start
+    gc.disable()  # collections during the imports take a tenth of the start
     sys.exit(main())

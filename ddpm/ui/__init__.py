@@ -1,1 +1,1 @@
-"""The page of the Space. What has a closed form is computed in the browser (static/), the rest in `service`."""
+"""The page of the Space. Whatever has a closed form is computed in the browser, the rest in `server.service`."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Visit, add_record, chromium, desk, make_model, serving, visiting
+from harness import Visit, add_record, chromium, desk, serving, visiting
 from playwright.sync_api import Browser, BrowserContext
+from untrained import make_model
 
 
 @pytest.fixture(scope="session")

@@ -20,16 +20,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, JSHandle, Page, expect, sync_playwright
 
-from ddpm.checkpoint import save
 from ddpm.config import preset
 from ddpm.metrics import to_lines
 from ddpm.ui.server.examples import FIRST_DIGIT, FIRST_NOISE
-from ddpm.unet import build_unet
 
 ROOT = Path(__file__).parents[2]
 FLAGS = [
@@ -69,15 +66,6 @@ def chromium() -> Iterator[Browser]:
         running = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
         yield running
         running.close()
-
-
-def make_model(directory: Path, resolution: int, channels: int, num_steps: int) -> Path:
-    """A model of the right shape that has learnt nothing; its output layer is no longer zero, so it does something."""
-    torch.manual_seed(0)
-    unet = build_unet(resolution, channels, (8, 16))
-    torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
-    save(directory, unet, {"num_train_timesteps": num_steps, "beta_schedule": "linear", "clip_sample": True})
-    return directory
 
 
 def add_record(directory: Path) -> Path:

@@ -1,9 +1,7 @@
-"""Tab "The bound": terms stream in, add up to what `elbo_terms` says, and stop when nobody waits for them."""
+"""Tab "The bound": terms stream in and add up to what `elbo_terms` says."""
 
-import base64
 import re
 
-import numpy as np
 import pytest
 import torch
 from harness import Visit, draw
@@ -11,7 +9,6 @@ from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
 from ddpm.elbo import elbo_terms
-from ddpm.ui.server.service import Service
 
 TOTAL = '#bound [data-object="total"] b'
 STATUS = "#bound .answer"
@@ -158,54 +155,3 @@ def test_a_picture_chosen_in_another_tab_waits_until_this_one_is_in_front(same):
     page.locator("#tab-bound-button").click()
     expect(page.locator(TOTAL)).not_to_have_text(first)
     finished(same)
-
-
-# ---------------------------------------------------------------- the server's part, without a browser
-
-
-@pytest.fixture(scope="module")
-def service(model) -> Service:
-    return Service(load(model))
-
-
-def raw(seed: int = 1, **more) -> dict:
-    pixels = np.random.default_rng(seed).integers(0, 256, 784, np.uint8)
-    return {"x0": base64.b64encode(pixels.tobytes()).decode(), "noise_seed": seed, **more}
-
-
-def test_the_terms_add_up_to_elbo_terms(service, model):
-    request = raw(5)
-    *parts, done = service.readings.read("bound", request)
-    found = service.readings.get(done["key"])
-    truth = of_library(model, list(base64.b64decode(request["x0"])), 5)
-    assert found["total"] == pytest.approx(truth.total.item(), abs=1e-5)
-    assert found["prior"] + sum(found["bits"]) == pytest.approx(truth.total.item(), abs=1e-5)
-    assert np.abs(np.array(found["bits"][1:]) - truth.kl[0].numpy()).max() < 1e-5
-    assert np.abs(np.array(found["mse"]) - truth.eps_mse[0].numpy()).max() < 1e-5
-    streamed = [bit for part in parts for bit in part["bits"]]
-    assert len(streamed) == 1000
-    assert np.allclose(streamed, found["bits"], rtol=1e-3), "what streamed in is the same in short"
-    assert parts[-1]["done"] == 1000
-
-
-def test_a_closed_generator_and_a_new_picture_call_the_model_no_more(service, monkeypatch):
-    calls = []
-    engine = service._engine
-    monkeypatch.setattr(service, "_engine", lambda xt, t: calls.append(1) or engine(xt, t))
-    monkeypatch.setattr("ddpm.ui.server.readings.PROGRESS_S", 0)  # one timestep a call
-    closed = service.readings.read("bound", raw(6))
-    next(closed)
-    closed.close()
-    assert len(calls) == 1
-    superseded = service.readings.read("bound", raw(7, visitor="a", run=1))
-    next(superseded)
-    before = len(calls)
-    service.readings.expect("bound", {"visitor": "a", "run": 2})
-    assert list(superseded) == []
-    assert len(calls) == before
-
-
-def test_a_fault_of_ours_is_said_and_logged(service, monkeypatch, capsys):
-    monkeypatch.setattr(service, "_engine", lambda xt, t: 1 / 0)
-    assert [message["kind"] for message in service.readings.read("bound", raw(9))] == ["failed"]
-    assert "ZeroDivisionError" in capsys.readouterr().err

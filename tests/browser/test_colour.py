@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from gradio_client import Client
-from harness import ROOT, Session, make_model, serving
+from harness import ROOT, Session, serving
 from PIL import Image
 from playwright.sync_api import expect
 from test_mine import DENOISED, MIXTURE, SECOND, choose, denoise, row
 from test_reverse import X0_HAT, XT, grids, rgb, sample, saved
+from untrained import make_model
 
 from ddpm.ui.text import TEXT
 

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from harness import ROOT, free_port, make_model, serving, visiting
+from harness import ROOT, free_port, serving, visiting
 from playwright.sync_api import expect
+from untrained import make_model
 
 import app
 from ddpm import checkpoint

@@ -6,8 +6,9 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import PATIENCE_S, Session, crowd, make_model, serving
+from harness import PATIENCE_S, Session, crowd, serving
 from playwright.sync_api import expect
+from untrained import make_model
 
 from ddpm.ui.text import TEXT
 

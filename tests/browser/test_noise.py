@@ -1,6 +1,5 @@
 """Tab "Predict the noise": one answer of the network for a picture, then all of it in the browser."""
 
-import base64
 import re
 
 import numpy as np
@@ -11,8 +10,7 @@ from harness import Visit, draw
 from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
-from ddpm.ui.server.readings import LIMIT_S, MAX_VISITORS, WALL_LIMIT_S, browser_normal, spread
-from ddpm.ui.server.requests import InputError, PictureRequest
+from ddpm.ui.server.readings import browser_normal
 from ddpm.ui.server.service import Service
 from ddpm.ui.text import TEXT
 
@@ -147,78 +145,3 @@ def test_a_seed_names_the_same_noise_in_the_browser_and_here(same):
     for seed, n in ((7, 784), (8, 5), (2**31 - 1, 300)):
         there = np.array(page.evaluate("([seed, n]) => Array.from(ddpm.normal(seed, n))", [seed, n]))
         assert np.abs(there - browser_normal(seed, n)).max() < 1e-5
-
-
-# ---------------------------------------------------------------- the server's part, without a browser
-
-
-@pytest.fixture(scope="module")
-def service(model) -> Service:
-    return Service(load(model))
-
-
-def raw(seed: int = 1, pixel: int = 9, **more) -> dict:
-    return {"x0": base64.b64encode(bytes([pixel]) * 784).decode(), "noise_seed": seed, **more}
-
-
-@pytest.mark.parametrize("change", [{"x0": None}, {"x0": "!"}, {"x0": "AAAA"}, {"x0": "A" * 10**5}, {"x0": 5}])
-def test_what_is_no_picture_is_refused(change):
-    with pytest.raises(InputError, match="784 bytes"):
-        PictureRequest.check({**raw(), **change}, "predict", (28, 28, 1))
-
-
-def test_a_small_model_is_asked_once(service, monkeypatch):
-    monkeypatch.setattr("ddpm.ui.server.readings.CALL_S", 1000)  # it is small, however slow this machine may be
-    list(service.readings.read("predict", raw()))  # how fast it is is known now
-    sizes = []
-    engine = service._engine
-    monkeypatch.setattr(service, "_engine", lambda xt, t: sizes.append(len(xt)) or engine(xt, t))
-    *_, done = service.readings.read("predict", raw(2, run=3))
-    assert (done["kind"], done["run"]) == ("done", 3)
-    assert sizes == [len(service.readings.timesteps)]
-    found = service.readings.get(done["key"])
-    assert found["t"][0] == 1
-    assert found["t"][-1] == 1000
-    assert len(base64.b64decode(found["data"])) == 2 * 784 * len(found["t"])
-    sizes.clear()
-    assert [message["kind"] for message in service.readings.read("predict", raw(2))] == ["done"]
-    assert sizes == [], "from the store"
-
-
-def test_the_next_picture_of_a_visitor_ends_the_one_before(service, monkeypatch):
-    monkeypatch.setattr("ddpm.ui.server.readings.CALL_S", 0)  # one timestep a call
-    first = service.readings.read("predict", raw(3, visitor="a", run=1))
-    next(first)
-    other = service.readings.read("predict", raw(4, visitor="b", run=1))
-    next(other)
-    service.readings.expect("predict", {"visitor": "a", "run": 2})
-    assert list(first) == []
-    assert next(other)["kind"] == "part", "another visitor's goes on"
-    late = service.readings.read("predict", raw(5, visitor="a", run=1))
-    assert list(late) == [], "one that had waited in the queue is not begun"
-    assert next(service.readings.read("predict", raw(5, visitor="a", run=2)))["kind"] == "part"
-
-
-@pytest.mark.parametrize(
-    "nonsense", [None, [], "x", {}, {"visitor": 5, "run": "x"}, {"visitor": "a" * 10**5, "run": 1}]
-)
-def test_nonsense_about_visitors_does_no_harm(service, nonsense):
-    service.readings.expect("predict", nonsense)
-    for i in range(MAX_VISITORS + 5):
-        service.readings.expect("predict", {"visitor": f"v{i}", "run": 1})
-    assert len(service.readings._newest) == MAX_VISITORS
-
-
-def test_a_reading_that_takes_too_long_is_refused(service, monkeypatch):
-    for limits, key in ((WALL_LIMIT_S, "refused.crowded"), (LIMIT_S, "refused.slow")):
-        monkeypatch.setitem(limits, "predict", -1)
-        *_, last = service.readings.read("predict", raw(6))
-        assert (last["kind"], last["key"]) == ("refused", key)
-
-
-def test_timesteps_reach_from_end_to_end():
-    for num_steps in (2, 40, 1000, 4000):
-        t = spread(num_steps, 64)
-        assert t == sorted(set(t))
-        assert (t[0], t[-1]) == (0, num_steps - 1)
-        assert len(t) <= 64

@@ -130,12 +130,14 @@ def test_a_killed_server_takes_its_training_along(temporary):
     """The real child: it notices while it loads its libraries."""
     script = """
 import sys, time
+import psutil
 from ddpm.ui.server.live import LiveTraining
 training = LiveTraining([sys.executable, "-m", "ddpm.training.watched", "train"])
 training.start("me")
 while not training.look("me", None, 0)["messages"]:
     time.sleep(0.02)
-print(training._run.process.pid, flush=True)
+(child,) = psutil.Process().children()
+print(child.pid, flush=True)
 time.sleep(60)
 """
     env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}

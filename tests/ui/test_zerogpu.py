@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from ddpm.checkpoint import EMBEDDED, load
-from ddpm.ui.server import service as services
 from ddpm.ui.server import zerogpu
+from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.requests import PictureRequest
+from ddpm.ui.server.service import Service
 
 REQUEST = contextvars.ContextVar("request", default=None)  # as the one in which Gradio keeps whose request this is
 
@@ -74,13 +75,13 @@ def test_a_visitors_leases_are_the_visitors_and_few(space, monkeypatch):
     monkeypatch.setattr(module, "SMALL", 0)
     slow = module.compute
     monkeypatch.setattr(module, "compute", lambda *args: (time.sleep(0.3), slow(*args))[1])
-    service = services.Service(load(EMBEDDED))
+    service = Service(load(EMBEDDED))
     try:
         service.draw_example(budget_s=1e9)
         leases.clear()
         REQUEST.set("a visitor")
         request = {"sampler": "ddim", "num_inference_steps": 4, "num_images": 8, "seed": 1, "visitor": "v", "run": 1}
-        assert list(service.runs.sample(request))[-1]["kind"] == "done"
+        assert list(service.samplings.sample(request))[-1]["kind"] == "done"
         assert [(visitor, len(xt)) for visitor, xt, _ in leases] == [("a visitor", 8)] * 4
         leases.clear()
         picture = PictureRequest("predict", bytes(28 * 28), 1)
@@ -91,17 +92,19 @@ def test_a_visitors_leases_are_the_visitors_and_few(space, monkeypatch):
 
 
 def test_a_refused_lease_is_asked_for_again(space, monkeypatch, caplog):
-    monkeypatch.setattr(services, "RETRY_S", 0.01)
-    service, refusals = services.Service(load(EMBEDDED)), []
-    drawn = threading.Event()
+    module, _, _ = space
+    monkeypatch.setattr(module, "SMALL", 0)
+    refusals, drawn, lease = [], threading.Event(), module.compute
 
-    def draw() -> None:
+    def compute(*args):
         if len(refusals) < 2:
             refusals.append(1)
             raise RuntimeError("Space app has reached its GPU limit")
         drawn.set()
+        return lease(*args)
 
-    monkeypatch.setattr(service, "_draw_all", draw)
+    monkeypatch.setattr(module, "compute", compute)
+    service = Service(load(EMBEDDED), limits=Limits(retry_s=0.01))
     try:
         service.start_example()
         assert drawn.wait(60)

@@ -1,4 +1,4 @@
-"""The stored pictures that are on the page before a visitor draws."""
+"""What is on the page before a visitor does anything: the digits of the pads, and the first seeds, steps and t_0."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from pathlib import Path
 import numpy as np
 
 ASSETS = Path(__file__).parents[2] / "assets"
-FIRST_DIGIT = 3  # is on the pads, and what the network says about it is computed before the first visitor asks
-FIRST_NOISE = 7  # the seed of its noise, as in static/ddpm.js
+
+FIRST_DIGIT = 3  # on the pads at first; the server computes what the network says about it before the first visit
+FIRST_NOISE = 7  # seed of the noise that is laid on it, as in static/ddpm.js
 SECOND_DIGIT = 8  # the other end of the first interpolation
-FIRST_DENOISED = 3  # the seed of the first way back
+FIRST_SEED = 0  # of the first trajectory
+FIRST_DENOISED = 3  # seed of the first pictures that are denoised from x_t0
+FIRST_STEPS = 50  # sampling steps of both, if the model has as many timesteps
+
+
+def first_t0(num_steps: int) -> int:
+    """t_0 of a model with `num_steps` timesteps, 1-based: there the first picture is half forgotten."""
+    return max(1, round(0.4 * num_steps))
 
 
 def example_digits(resolution: int) -> np.ndarray:
@@ -18,9 +26,9 @@ def example_digits(resolution: int) -> np.ndarray:
     if resolution == 8:
         from sklearn.datasets import load_digits
 
-        digits = load_digits()
-        first = [int(np.flatnonzero(digits.target == k)[0]) for k in range(10)]
-        return np.round(digits.images[first] * (255 / 16)).astype(np.uint8)
+        pixels, digits = load_digits(return_X_y=True)
+        first = [int(np.flatnonzero(digits == k)[0]) for k in range(10)]
+        return np.round(pixels[first].reshape(10, 8, 8) * (255 / 16)).astype(np.uint8)
     digits28 = np.load(ASSETS / "digits28.npy")
     if resolution == 28:
         return digits28

@@ -1,4 +1,4 @@
-"""What the network says about one picture: its noise at a spread of t (tab 2), every term of the bound (tab 3).
+"""What the network says about one picture: its noise at a spread of t, and every term of the bound.
 
 t is 0-based in `ddpm.elbo` and 1-based in everything that leaves this module.
 """
@@ -6,9 +6,7 @@ t is 0-based in `ddpm.elbo` and 1-based in everything that leaves this module.
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +17,18 @@ from torch import Tensor
 
 from ddpm.elbo import EpsTheta, prior_bits, terms_at
 from ddpm.schedule import NoiseSchedule
-from ddpm.ui.server.requests import InputError, PictureRequest, answered
-from ddpm.ui.server.store import Store, to_base64
+from ddpm.ui.server.encoding import to_base64
+from ddpm.ui.server.limits import Limits
+from ddpm.ui.server.pictures import pixels_to_tensor, to_tensor
+from ddpm.ui.server.requests import PictureRequest, answered
+from ddpm.ui.server.store import Store
+from ddpm.ui.server.visitors import Asked, Visitors
 
-LIMIT_S = {"predict": 60, "bound": 240}  # of the network's own ...
-WALL_LIMIT_S = {"predict": 300, "bound": 900}  # ... and with the waits for others' turns
-PREPARED_S = 60  # what takes longer waits until a visitor asks for it
-CALL_S = 0.5  # a call of the network takes about so long at most: others wait for it, and so does Stop
-PROGRESS_S = 0.15  # ... and where the visitor watches
+PREPARED_S = 60  # a reading that takes longer is not computed before a visitor asks for it
 NUM_TIMESTEPS = 64
 READING_BYTES = 2 * 2**20  # eps_hat of one picture at all its t, at most about this much
-MAX_VISITORS = 512
+
+Message = dict[str, Any]
 
 
 def browser_normal(seed: int, n: int) -> np.ndarray:
@@ -44,8 +43,11 @@ def browser_normal(seed: int, n: int) -> np.ndarray:
 
 
 def spread(num_steps: int, count: int) -> list[int]:
-    """At most `count` timesteps, 0-based, both ends among them: a part evenly, a part in proportion to t, since the
-    error of a network changes fastest at the clean end."""
+    """At most `count` timesteps, 0-based and ascending, the first and the last among them.
+
+    Five in eight are spread evenly. The others lie closer together at small t, where the error of a network changes
+    fastest.
+    """
     even, proportional = count * 5 // 8, count - count * 5 // 8
     t = np.concatenate([np.linspace(1, num_steps, even), np.geomspace(1, num_steps, proportional)])
     return sorted({round(x) - 1 for x in t.tolist()})
@@ -70,8 +72,14 @@ class Prediction:
 
 @dataclass(eq=False)
 class Bound:
-    """Terms of one picture's bound in bits per dimension: `bits` (T,) of t = 1 ... T, the first of which is L_0;
-    `prior` is L_T. `mse` (T,) as `ElboTerms.eps_mse`."""
+    """The terms of one picture's bound, in bits per dimension.
+
+    Args:
+        prior: L_T.
+        bits: (T,) L_{t-1} of t = 1 ... T, the first of which is L_0.
+        mse: (T,) as `ElboTerms.eps_mse`.
+        seconds: it took to compute.
+    """
 
     key: str
     prior: float
@@ -93,13 +101,14 @@ class Bound:
 
 
 class Readings:
-    """Asks the network about pictures, a batch of timesteps at a time.
+    """Has the network read pictures, a batch of timesteps at a time.
 
     Args:
-        eps_theta: predicted noise; calls take turns with those of the rest of the page.
+        eps_theta: predicted noise; its calls take turns with those of the rest of the page.
         shape: (H, W, C) of a picture.
         store: keeps what was computed.
-        whole_batches: every call is as large as memory allows, for a call costs the same whatever it holds.
+        visitors: says whether anybody still waits for a reading.
+        whole_batches: make every call as large as memory allows, since a call costs the same whatever it holds.
     """
 
     def __init__(
@@ -108,19 +117,20 @@ class Readings:
         schedule: NoiseSchedule,
         shape: tuple[int, int, int],
         store: Store,
+        visitors: Visitors,
+        limits: Limits,
         whole_batches: bool = False,
     ) -> None:
         self._eps_theta, self._schedule, self.shape, self._store = eps_theta, schedule, shape, store
+        self._visitors, self._limits = visitors, limits
         pixels, channels = shape[0] * shape[1], shape[2]
         self._max_batch, self._whole_batches = max(1, 2**16 // pixels), whole_batches
-        self._seconds: float | None = None  # of the network for one picture, as measured
+        self._seconds: float | None = None  # that the network takes for one picture, as measured
         count = max(8, min(NUM_TIMESTEPS, READING_BYTES // (2 * pixels * channels)))
         self.timesteps = spread(schedule.num_steps, count)
-        self._newest: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._lock = threading.Lock()
 
     def _batches(self, count: int, seconds: float) -> Iterator[slice]:
-        """0 ... count in pieces that the network does in about `seconds` each."""
+        """0 ... count in slices, each of which takes the network about `seconds`."""
         first = 0
         while first < count:
             size = 4 if self._seconds is None else int(seconds / self._seconds)
@@ -130,7 +140,7 @@ class Readings:
             first = batch.stop
 
     def is_fast(self, kind: str) -> bool:
-        """Whether it is done within PREPARED_S, as far as is known."""
+        """Whether a reading is done within PREPARED_S, as far as is known."""
         count = len(self.timesteps) if kind == "predict" else self._schedule.num_steps
         return (self._seconds or 0) * count < PREPARED_S
 
@@ -139,34 +149,31 @@ class Readings:
         started = time.monotonic()
         predicted = self._eps_theta(xt, t).cpu()
         taken = (time.monotonic() - started) / len(t)
-        # Waiting for others' calls is in it, so it falls at once and rises slowly.
+        # The measured time includes waiting for others' calls, so the estimate falls at once and rises slowly.
         self._seconds = taken if self._seconds is None else min(taken, 1.05 * self._seconds)
         return predicted
 
-    def _image(self, pixels: bytes) -> Tensor:
-        """(1, C, H, W) float32, exactly pixel / 127.5 - 1."""
-        array = np.frombuffer(pixels, np.uint8).reshape(self.shape).astype(np.float64)
-        return torch.from_numpy(array / 127.5 - 1).float().permute(2, 0, 1)[None]
-
     def _noise(self, seed: int) -> Tensor:
         """(1, C, H, W) float32 from N(0, I): the noise that the browser shows for this seed."""
-        noise = browser_normal(seed, math.prod(self.shape)).reshape(self.shape)
-        return torch.from_numpy(noise).permute(2, 0, 1)[None]
+        return to_tensor(browser_normal(seed, math.prod(self.shape)), self.shape)
 
     def noised(self, pixels: bytes, noise_seed: int, t: int) -> Tensor:
         """x_t (1, C, H, W) of a picture, as the browser shows it (Eq. 4); t is 0-based."""
-        return self._schedule.q_sample(self._image(pixels), self._noise(noise_seed), torch.tensor([t]))
+        x0 = pixels_to_tensor(pixels, self.shape)
+        return self._schedule.q_sample(x0, self._noise(noise_seed), torch.tensor([t]))
 
-    def predict(self, request: PictureRequest) -> Iterator[dict[str, Any]]:
-        """eps_hat at every one of `timesteps`, for the same noise: one call of the network unless it is a large one.
+    # ------------------------------------------------------------------------------------------------ what is computed
+
+    def predict(self, request: PictureRequest) -> Iterator[Message]:
+        """eps_hat at each of `timesteps`, for the same noise. A small network is called once.
 
         Yields:
             {"kind": "part", "done", "total"} after each call; after the last one the store holds the `Prediction`.
         """
-        x0, eps = self._image(request.pixels), self._noise(request.noise_seed)
+        x0, eps = pixels_to_tensor(request.pixels, self.shape), self._noise(request.noise_seed)
         t = torch.tensor(self.timesteps)
         eps_hat = torch.empty(len(t), *x0.shape[1:])
-        for part in self._batches(len(t), CALL_S):
+        for part in self._batches(len(t), self._limits.predict_call_s):
             n = part.stop - part.start
             xt = self._schedule.q_sample(x0.expand(n, -1, -1, -1), eps.expand(n, -1, -1, -1), t[part])
             eps_hat[part] = self.eps_hat(xt, t[part])
@@ -175,18 +182,18 @@ class Readings:
         data = eps_hat.permute(0, 2, 3, 1).numpy().astype("<f2").tobytes()
         self._store.put(Prediction(request.key, (t + 1).tolist(), mse.tolist(), data))
 
-    def bound(self, request: PictureRequest) -> Iterator[dict[str, Any]]:
+    def bound(self, request: PictureRequest) -> Iterator[Message]:
         """Every term of the bound, each with noise of its own: what `elbo_terms` gives for a generator of this seed.
 
         Yields:
-            {"kind": "part", "done", "total", "bits", "mse"} after each call of the network, the terms of
-            t = 1 ... done that are new; after the last one the store holds the `Bound`.
+            {"kind": "part", "done", "total", "bits", "mse"} after each call of the network, where `bits` and `mse` are
+            the new terms up to t = `done`; after the last one the store holds the `Bound`.
         """
         started = time.monotonic()
-        x0, T = self._image(request.pixels), self._schedule.num_steps
+        x0, T = pixels_to_tensor(request.pixels, self.shape), self._schedule.num_steps
         generator = torch.Generator().manual_seed(request.noise_seed)
         bits, mse = np.empty(T), np.empty(T)
-        for part in self._batches(T, PROGRESS_S):
+        for part in self._batches(T, self._limits.bound_call_s):
             t = torch.arange(part.start, part.stop)
             eps = torch.cat([torch.randn(x0.shape, generator=generator) for _ in t])
             with torch.no_grad():
@@ -197,74 +204,64 @@ class Readings:
         prior = float(prior_bits(self._schedule, x0))
         self._store.put(Bound(request.key, prior, bits, mse, time.monotonic() - started))
 
-    def _within_limit(self, kind: str, request: PictureRequest) -> Iterator[dict[str, Any]]:
-        began, spent, done = time.monotonic(), 0.0, 0
-        for message in getattr(self, kind)(request):
-            yield message
-            spent, done = spent + (message["done"] - done) * self._seconds, message["done"]
-            if spent > LIMIT_S[kind]:
-                raise InputError("refused.slow", limit=LIMIT_S[kind])
-            if time.monotonic() - began > WALL_LIMIT_S[kind]:
-                raise InputError("refused.crowded", limit=WALL_LIMIT_S[kind])
-
-    def whole(self, request: PictureRequest) -> Prediction | Bound:
-        """What `predict` or `bound`, as the request says, puts into the store; from there if it is known.
+    def _within_limit(self, request: PictureRequest) -> Iterator[Message]:
+        """The messages of `predict` or `bound`, as the request says.
 
         Raises:
-            InputError: it took longer than LIMIT_S or WALL_LIMIT_S.
+            InputError: it takes longer than its `Allowance`.
         """
-        for _ in self._within_limit(request.kind, request) if self._store.get(request.key) is None else ():
-            pass
-        return self._store.get(request.key)
+        if request.kind == "predict":
+            work, allowance = self.predict(request), self._limits.predict
+        else:
+            work, allowance = self.bound(request), self._limits.bound
+        began, spent, done = time.monotonic(), 0.0, 0
+        for message in work:
+            yield message
+            spent, done = spent + (message["done"] - done) * (self._seconds or 0), message["done"]
+            allowance.check(spent, time.monotonic() - began)
 
-    def read(self, kind: str, raw: object) -> Iterator[dict[str, Any]]:
-        """An event of the page: the messages of `predict` or `bound`, then the key of the whole.
+    def get_or_compute_bound(self, request: PictureRequest) -> Bound:
+        """The bound of a picture, from the store if it is there.
 
-        Ends without a word, before the next call of the network, once its visitor waits for a later run (`expect`).
+        Raises:
+            InputError: it takes longer than `Limits.bound`.
+        """
+        if self._store.get(request.key) is None:
+            for _ in self._within_limit(request):
+                pass
+        found = self._store.get(request.key)
+        assert isinstance(found, Bound)
+        return found
+
+    # ----------------------------------------------------------------------------------------- what visitors ask for
+
+    def read(self, kind: str, raw: object) -> Iterator[Message]:
+        """Answer an event of the page with the messages of `predict` or `bound`, then with the key of the reading.
+
+        The messages end, without a last one and before the next call of the network, once the visitor waits for a
+        later request.
 
         Args:
             kind: "predict" or "bound".
-            raw: from the browser: the fields of PictureRequest, `visitor`, and `run`, which is echoed.
+            raw: from the browser: the fields of PictureRequest, and those of `Visitors.expect`, of which `run` is
+                sent back with every message.
         Yields:
             Those messages, then {"kind": "done", "key"}; or {"kind": "refused", "key", "fields"}, or
             {"kind": "failed"} for a fault of ours, which is logged.
         """
-        visitor, run = self.expect(kind, raw)
-        yield from answered(self._read(kind, raw, visitor, run), run)
+        asked = self._visitors.expect(kind, raw)
+        yield from answered(self._read(raw, asked), asked.number)
 
-    def _read(self, kind: str, raw: object, visitor: str, run: int) -> Generator[dict[str, Any], None, None]:
-        request = PictureRequest.check(raw, kind, self.shape)
+    def _read(self, raw: object, asked: Asked) -> Generator[Message, None, None]:
+        request = PictureRequest.check(raw, asked.kind, self.shape)
         if self._store.get(request.key) is None:
-            work = self._within_limit(kind, request)
-            while not self.is_stale(kind, visitor, run) and (message := next(work, None)):
+            work = self._within_limit(request)
+            while not self._visitors.is_stale(asked) and (message := next(work, None)):
                 yield message
-        if not self.is_stale(kind, visitor, run):
+        if not self._visitors.is_stale(asked):
             yield {"kind": "done", "key": request.key}
 
-    def expect(self, kind: str, raw: object) -> tuple[str, int]:
-        """A visitor waits for this run now, and for none before it. Called outside Gradio's queue, where runs may wait
-        behind others': O(1). The oldest visitors are forgotten.
-
-        Args:
-            raw: from the browser: `visitor`, a name that the page made up, and `run`, which counts up.
-        """
-        raw = raw if isinstance(raw, dict) else {}
-        visitor, run = raw.get("visitor"), raw.get("run")
-        visitor = visitor[:40] if isinstance(visitor, str) else ""
-        run = run if isinstance(run, int) and abs(run) < 2**31 else 0  # a larger one, echoed, would break the stream
-        if visitor:
-            with self._lock:
-                self._newest[kind, visitor] = max(run, self._newest.get((kind, visitor), 0))
-                self._newest.move_to_end((kind, visitor))
-                while len(self._newest) > MAX_VISITORS:
-                    self._newest.popitem(last=False)
-        return visitor, run
-
-    def is_stale(self, kind: str, visitor: str, run: int) -> bool:
-        """Whether its visitor waits for a later run."""
-        return self._newest.get((kind, visitor), run) > run
-
     def get(self, key: object) -> dict[str, Any] | None:
-        """What the store holds under the key of a "done" message. Called outside Gradio's queue: only looks up."""
+        """What the store holds under the key of a "done" message. Called outside Gradio's queue: it only looks up."""
         found = self._store.get(key)
         return found.as_json() if isinstance(found, Prediction | Bound) else None

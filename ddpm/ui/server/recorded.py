@@ -1,12 +1,10 @@
-"""How the model on the page was trained, from the files beside it: losses, sample grids, options.
+"""How the model on the page was trained, as the files beside it tell: losses, sample grids, options.
 
-The files may be a stranger's: what is out of bounds or no number is left out, and never an error.
+The files may be a stranger's. Whatever is out of bounds or not a number is left out and never raises an error.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 import math
 import re
@@ -18,10 +16,11 @@ from PIL import Image
 from ddpm.checkpoint import Checkpoint
 from ddpm.config import TrainConfig
 from ddpm.hub import card
+from ddpm.ui.server.encoding import png_to_base64
 
 log = logging.getLogger(__name__)
 
-MAX_POINTS = 600  # of a curve; more would not be seen
+MAX_POINTS = 600  # of a curve; more would not be visible
 MAX_STEP = 10**9
 MAX_GRIDS = 24
 MAX_PNG_BYTES = 2**20
@@ -32,14 +31,14 @@ DECILES = 10
 
 
 def _number(value: object) -> float | None:
-    """A loss that a logarithmic axis can show, to four digits; otherwise None."""
+    """A loss to four digits, or None if a logarithmic axis cannot show it."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1e-9 < value < 1e9:
         return None
     return float(f"{value:.4g}")
 
 
 def _points(rows: list[dict[str, Any]], kind: str, needed: str) -> list[dict[str, Any]]:
-    """Rows of a kind with a loss `needed`, by ascending step."""
+    """Rows of a kind that have the loss `needed`, by ascending step."""
     rows = [r for r in rows if r["kind"] == kind and _number(r.get(needed)) and 0 < r["step"] <= MAX_STEP]
     return sorted({r["step"]: r for r in rows}.values(), key=lambda r: r["step"])
 
@@ -58,8 +57,9 @@ def curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What the page draws of a metrics.jsonl.
 
     Returns:
-        `train`: rows [step, loss, [10 losses by decile of t]], means over neighbours where there are more than
-        MAX_POINTS, as many at each height of a logarithmic axis; `validation`: rows [step, raw, EMA].
+        `train`: rows [step, loss, [10 losses by decile of t]]. More than MAX_POINTS become means over neighbours,
+        spread evenly along a logarithmic axis of steps.
+        `validation`: rows [step, loss of the raw weights, loss of the averaged weights].
     """
     train = _points(rows, "train", "loss")
     if len(train) > MAX_POINTS:
@@ -80,8 +80,9 @@ def curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def options(settings: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any] | None:
-    """Those of a train_config.json that tell one run from another, and `command`, which trains it again. None where
-    there are none that this train.py knows.
+    """The options of a train_config.json that tell one training from another, and the `command` that repeats it.
+
+    None if this train.py does not know the options.
 
     Args:
         trained: what `curves` returns.
@@ -112,7 +113,7 @@ def options(settings: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]
 
 
 class Recorded:
-    """The training of a checkpoint as its files tell it."""
+    """The training of a checkpoint, as its files tell it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._grids: dict[int, str | None] = {}
@@ -129,11 +130,11 @@ class Recorded:
         self._story = {**trained, "grids": steps, "options": settings}
 
     def story(self) -> dict[str, Any]:
-        """Curves, options, and the steps that there are sample grids of."""
+        """Curves, options, and the steps of which there are sample grids."""
         return self._story
 
     def grid(self, step: object) -> str | None:
-        """The sample grid of a step as a PNG of ours in base64; None where it is no picture that can be shown."""
+        """The sample grid of a step, as a PNG that is written here, in base64. None if it cannot be shown."""
         if not isinstance(step, int) or step not in self._story["grids"]:
             return None
         if step not in self._grids:
@@ -150,9 +151,7 @@ class Recorded:
                     raise ValueError(f"{image.size} pixels")
                 shown = image.convert("L" if image.mode in ("1", "L") else "RGB")
             shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
-            png = io.BytesIO()
-            shown.save(png, "PNG")
-            return base64.b64encode(png.getvalue()).decode()
-        except Exception as error:  # Pillow raises a zoo for damaged files
+            return png_to_base64(shown)
+        except Exception as error:  # Pillow raises many classes for damaged files
             log.warning("%s is not shown: %s", path.name, error)
             return None

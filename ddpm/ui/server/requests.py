@@ -1,4 +1,4 @@
-"""What a visitor may ask for: every input is checked here before anything is computed."""
+"""What a visitor may ask for. Every input is checked here before anything is computed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ddpm.sampling import FRESH_NOISE, SAMPLERS
+from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.text import say
 
 MAX_SEED = 2**31 - 1
@@ -24,11 +25,13 @@ MAX_ROW_IMAGES = 8
 
 
 class InputError(ValueError):
-    """An input out of range: names the value and what is accepted, in the visitor's language once it is in the browser.
+    """An input that is out of range. Its message names the value and what is accepted.
+
+    The page shows the message in the visitor's language, which is why key and fields are kept.
 
     Args:
-        key: of `text.TEXT`, one of refused.*.
-        fields: what that string needs; `name` is an argument's name.
+        key: of the texts, one of refused.*.
+        fields: the fields of that text; `name` is an argument's name.
     """
 
     def __init__(self, key: str, **fields: Any) -> None:
@@ -37,47 +40,57 @@ class InputError(ValueError):
         self.key, self.fields = key, fields
 
 
-def answered(work: Generator[dict[str, Any], None, None], run: int | None) -> Iterator[dict[str, Any]]:
-    """The messages of an event, each with the `run` that it answers. What goes wrong becomes the last of them:
-    {"kind": "refused", "key", "fields"}, or {"kind": "failed"} for a fault of ours, which is logged."""
+def answered(work: Generator[dict[str, Any], None, None], number: int) -> Iterator[dict[str, Any]]:
+    """The messages of an event, each with the number of the request that it answers, as `run`.
+
+    If the work fails, the last message says so: {"kind": "refused", "key", "fields"} for an `InputError`, and
+    {"kind": "failed"} for a fault of ours, which is logged.
+    """
     try:
-        with closing(work):  # so that closing this stops the work, too
+        with closing(work):  # so that the work stops, too, when this generator is closed
             for message in work:
-                yield {**message, "run": run}
+                yield {**message, "run": number}
     except InputError as refused:
-        yield {"kind": "refused", "key": refused.key, "fields": refused.fields, "run": run}
+        yield {"kind": "refused", "key": refused.key, "fields": refused.fields, "run": number}
     except Exception:
         traceback.print_exc()
-        yield {"kind": "failed", "run": run}
+        yield {"kind": "failed", "run": number}
 
 
 def _shown(value: object) -> str | None:
-    """A value as a message quotes it, cut to a readable length; None, a field left empty, is put into words later."""
+    """A value as a message quotes it, cut to a readable length. None, an empty field, is put into words later."""
     if value is None:
         return None
-    shown = str(value).encode(errors="replace").decode()  # half a surrogate pair, echoed, would break the stream
+    shown = str(value).encode(errors="replace").decode()  # half a surrogate pair would break the stream
     return shown if len(shown) <= 40 else shown[:37] + "..."
 
 
 def check_real(name: str, value: object, low: float, high: float) -> float:
-    """A finite number in [low, high]. JSON's true is a number to Python, so bool is refused by hand."""
+    """A finite number in [low, high]. To Python, JSON's `true` is a number, so bool is refused separately."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise InputError("refused.real", name=name, value=_shown(value), low=low, high=high)
     return float(value)
 
 
 def check_whole(name: str, value: object, low: int, high: int) -> int:
-    """A whole number in [low, high], written as 50 or 50.0; NaN and infinity fail the comparison."""
-    whole = not isinstance(value, bool) and isinstance(value, (int, float)) and low <= value <= high
-    if not whole or value != math.floor(value):
-        raise InputError("refused.whole", name=name, value=_shown(value), low=low, high=high)
-    return int(value)
+    """A whole number in [low, high], written as 50 or 50.0. NaN and infinity fail the comparison."""
+    if not isinstance(value, bool) and isinstance(value, (int, float)) and low <= value <= high:
+        whole = math.floor(value)
+        if whole == value:
+            return whole
+    raise InputError("refused.whole", name=name, value=_shown(value), low=low, high=high)
 
 
 def check_array(
     name: str, value: object, shape: tuple[int, ...], low: float, high: float, whole: bool = False
 ) -> np.ndarray:
-    """Nested lists of finite numbers in [low, high], of this shape; `whole`: and whole. As float64."""
+    """Nested lists of finite numbers in [low, high], of this shape, as float64.
+
+    Args:
+        whole: the numbers must also be whole.
+    Raises:
+        InputError: another shape, or a number out of range; the error gives its position.
+    """
     numbers = None
     with suppress(ValueError, TypeError, OverflowError, RecursionError):  # rows of different lengths, ...
         numbers = np.array(value)
@@ -103,9 +116,9 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """What determines a trajectory, and so names it: the same request gives the same pictures.
+    """Everything that determines a trajectory: the same request gives the same pictures, so it serves as their key.
 
-    `clip`, `fresh_noise` and `start_t` as in `reverse_process`, but `start_t` is 1-based.
+    `clip`, `fresh_noise` and `start_t` mean what they mean in `reverse_process`, but `start_t` is 1-based.
     """
 
     sampler: str
@@ -119,17 +132,17 @@ class SampleRequest:
 
     @classmethod
     def check(cls, raw: object, num_steps: int, max_images: int) -> SampleRequest:
-        """From whatever the browser sent.
+        """The request in what the browser sent, which may be anything.
 
         Raises:
-            InputError: a value missing or out of range, named with the range.
+            InputError: a value is missing or out of range; the error states the range.
         """
         raw = raw if isinstance(raw, dict) else {}
         sampler = check_choice("sampler", raw.get("sampler"), SAMPLERS)
         clip = raw.get("clip")
         if clip is not None and not isinstance(clip, bool):
             raise InputError("refused.choice", name="clip", value=_shown(clip), choices="true, false")
-        choices = FRESH_NOISE if sampler.startswith("ddpm") else FRESH_NOISE[:1]  # the others add none of this kind
+        choices = FRESH_NOISE if sampler.startswith("ddpm") else FRESH_NOISE[:1]  # other samplers add no such noise
         start_t = check_whole("start_t", raw.get("start_t", num_steps), 1, num_steps)
         return cls(
             sampler=sampler,
@@ -151,7 +164,11 @@ class SampleRequest:
 
 
 def _check_picture(name: str, value: object, shape: tuple[int, int, int]) -> bytes:
-    """The (H, W, C) bytes of a picture that came as base64."""
+    """The (H, W, C) bytes of a picture that came as base64.
+
+    Raises:
+        InputError: it is something else; the error states how many bytes a picture has.
+    """
     needed, pixels = math.prod(shape), None
     if isinstance(value, str) and len(value) <= 4 * -(-needed // 3):
         with suppress(binascii.Error, ValueError):
@@ -162,10 +179,13 @@ def _check_picture(name: str, value: object, shape: tuple[int, int, int]) -> byt
 
 
 def check_rows(raw: object, num_steps: int, max_images: int) -> list[SampleRequest]:
-    """Samplings of the same noise: `rows`, a list of what differs, with one `seed` and `num_images` for all.
+    """Samplings of the same noise.
 
+    Args:
+        raw: from the browser: `rows`, a list of the fields of SampleRequest in which they differ, and one `seed` and
+            `num_images` for all.
     Raises:
-        InputError: a value missing or out of range, named with the range; its field `row` counts from 1.
+        InputError: a value is missing or out of range; the error states the range, and its field `row` counts from 1.
     """
     raw = raw if isinstance(raw, dict) else {}
     rows = raw.get("rows")
@@ -189,7 +209,7 @@ def check_rows(raw: object, num_steps: int, max_images: int) -> list[SampleReque
 
 @dataclass(frozen=True)
 class PictureRequest:
-    """A picture and the seed of its noise, and what is asked about it."""
+    """A picture, the seed of its noise, and what the network is to say about it: "predict", "bound" or "denoise"."""
 
     kind: str
     pixels: bytes
@@ -197,10 +217,10 @@ class PictureRequest:
 
     @classmethod
     def check(cls, raw: object, kind: str, shape: tuple[int, int, int]) -> PictureRequest:
-        """From whatever the browser sent: `x0`, base64 of the (H, W, C) bytes, and `noise_seed`.
+        """The request in what the browser sent: `x0`, base64 of the (H, W, C) bytes, and `noise_seed`.
 
         Raises:
-            InputError: a value missing or out of range, named with the range.
+            InputError: a value is missing or out of range; the error states the range.
         """
         raw = raw if isinstance(raw, dict) else {}
         pixels = _check_picture("x0", raw.get("x0"), shape)
@@ -213,8 +233,11 @@ class PictureRequest:
 
 @dataclass(frozen=True)
 class DenoiseRequest:
-    """A picture, noised to t_0 (1-based) and denoised again as `sampling` says: several times, each with later noise of
-    its own; or, with a second picture, once from each of several points between the two, all with the same noise."""
+    """A picture that is noised to t_0 (1-based) and denoised again as `sampling` says.
+
+    Without a second picture it is denoised several times, each time with fresh noise of its own. With a second one,
+    the sampling starts from several points on the line between the two, all with the same noise.
+    """
 
     picture: PictureRequest
     second: bytes | None
@@ -223,17 +246,17 @@ class DenoiseRequest:
 
     @classmethod
     def check(cls, raw: object, num_steps: int, max_images: int, shape: tuple[int, int, int]) -> DenoiseRequest:
-        """From whatever the browser sent: the fields of PictureRequest and of SampleRequest, `t0`, and `second`: None,
-        or a picture as x0 is.
+        """The request in what the browser sent: the fields of PictureRequest and of SampleRequest, `t0`, and `second`,
+        which is None or a picture in the form of x0.
 
         Raises:
-            InputError: a value missing or out of range, named with the range.
+            InputError: a value is missing or out of range; the error states the range.
         """
         raw = raw if isinstance(raw, dict) else {}
         picture = PictureRequest.check(raw, "denoise", shape)
         second = None if raw.get("second") is None else _check_picture("second", raw["second"], shape)
         t0 = check_whole("t0", raw.get("t0"), 1, num_steps)
-        check_whole("num_images", raw.get("num_images"), 1 if second is None else 2, max_images)  # both ends at least
+        check_whole("num_images", raw.get("num_images"), 1 if second is None else 2, max_images)  # a line has two ends
         return cls(picture, second, t0, SampleRequest.check(raw, t0, max_images))
 
     @property
@@ -250,7 +273,7 @@ class DenoiseRequest:
         return hashlib.sha256(named + (self.second or b"")).hexdigest()[:24]
 
     def as_json(self) -> dict[str, Any]:
-        """As the browser sent it."""
-        x0, second = (pixels and base64.b64encode(pixels).decode() for pixels in (self.picture.pixels, self.second))
+        """The fields as the browser sent them."""
+        x0, second = (pixels and to_base64(pixels) for pixels in (self.picture.pixels, self.second))
         drawn = {"x0": x0, "second": second, "noise_seed": self.picture.noise_seed, "t0": self.t0}
         return {**self.sampling.as_json(), **drawn}

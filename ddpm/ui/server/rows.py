@@ -1,7 +1,7 @@
-"""Rows: samplings of the same noise that are put beside each other. What "Compare" begins with, and the mistakes of
-"What goes wrong", each beside the same run without it.
+"""Rows: samplings of the same noise that are put beside each other.
 
-A row holds the fields of `checks.SampleRequest` in which it differs from the others, in steps of T = 1000.
+Here stand the rows that "Compare" begins with, and the mistakes of "What goes wrong", each beside the same sampling
+without it. A row holds the fields of `requests.SampleRequest` in which it differs from the others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any
 
 Row = dict[str, Any]
 
+REFERENCE_T = 1000  # the rows below are written for a model with so many timesteps
 ROW_IMAGES = 6  # pictures in a row at first
+ROW_SEED = 1  # of their noise at first
 
 COMPARED: tuple[Row, ...] = (
     {"sampler": "ddpm", "num_inference_steps": 250},
@@ -25,11 +27,12 @@ class Fault:
     """One mistake.
 
     Args:
-        right, wrong: the row as it should be, and what the mistake changes in it.
-        code: the line of a sampler as it should be, and with the mistake; {steps} stands for those of `right`, {value}
-            for that of `amount`.
-        amount: field of `wrong` that a slider changes, its lowest and highest value and the step between.
-        plane: what shows the mistake best.
+        right: the row without the mistake.
+        wrong: what the mistake changes in that row.
+        code: the line of a sampler without and with the mistake; {steps} stands for the steps of `right`, {value} for
+            the value of `amount`.
+        amount: the field of `wrong` that a slider changes, its lowest and highest value, and the step between values.
+        plane: the kind of picture that shows the mistake best.
     """
 
     right: Row
@@ -39,7 +42,7 @@ class Fault:
     plane: str = "xt"
 
     def rows(self, num_steps: int) -> list[Row]:
-        """Both rows, for a model of T = num_steps."""
+        """The row without and the row with the mistake, for a model of T = num_steps."""
         return [scaled(self.right, num_steps), scaled({**self.right, **self.wrong}, num_steps)]
 
     def amount_for(self, num_steps: int) -> dict[str, Any] | None:
@@ -48,11 +51,11 @@ class Fault:
             return None
         field, low, high, step = self.amount
         if field == "start_t":
-            low, high, step = (max(1, round(value * num_steps / 1000)) for value in (low, high, step))
+            low, high, step = (_same_share(value, num_steps) for value in (low, high, step))
         return {"field": field, "low": low, "high": min(high, num_steps), "step": step}
 
 
-# Step counts are such that the built-in model shows the mistake clearly and is done within seconds.
+# With these numbers of steps, the built-in model shows each mistake clearly and is done within seconds.
 ANCESTRAL: Row = {"sampler": "ddpm_fixed_small", "num_inference_steps": 50}
 FAULTS: dict[str, Fault] = {
     "no_noise": Fault(ANCESTRAL, {"fresh_noise": "never"}, ("x = mean + sigma[t] * z", "x = mean")),
@@ -83,10 +86,15 @@ FAULTS: dict[str, Fault] = {
 FIRST_FAULT = "no_noise"  # is on the page before the first click
 
 
+def _same_share(t: int, num_steps: int) -> int:
+    """A timestep of REFERENCE_T, 1-based, at the same share of T = num_steps."""
+    return max(1, round(t * num_steps / REFERENCE_T))
+
+
 def scaled(row: Row, num_steps: int) -> Row:
     """A row for a model of T = num_steps: no more steps than there are, `start_t` at the same share of T."""
     row = {**row}
     if "start_t" in row:
-        row["start_t"] = max(1, round(row["start_t"] * num_steps / 1000))
+        row["start_t"] = _same_share(row["start_t"], num_steps)
     row["num_inference_steps"] = min(row["num_inference_steps"], row.get("start_t", num_steps))
     return row

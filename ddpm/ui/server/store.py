@@ -1,16 +1,15 @@
-"""What is on its way to the browser: a trajectory, and the bounded store that keeps what was computed."""
+"""The bounded store of what was computed for visitors, and the largest thing in it: a trajectory."""
 
 from __future__ import annotations
 
-import base64
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 from torch import Tensor
 
+from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.requests import DenoiseRequest, SampleRequest
 
 STORE_BYTES = 96 * 2**20
@@ -18,10 +17,15 @@ STORE_BYTES = 96 * 2**20
 
 @dataclass(eq=False)
 class Trajectory:
-    """Frames of one run, each (3, n, H, W, C) uint8: x_t, x0_hat, eps_hat; `t` (1-based, descending) of each frame.
+    """One sampling: what the browser scrubs through.
 
-    `calls` of the network were made. `seconds` are those of the run's own steps, without waiting for others' turns.
-    `reach` is the largest |x0_hat| of each frame, which its bytes cannot show beyond 1.
+    Args:
+        request: what was sampled.
+        calls: how often the network was called.
+        seconds: spent on the sampling's own steps, without the time in which others had their turn.
+        t: of each frame, 1-based and descending; 0 is the finished sample.
+        reach: the largest |x0_hat| of each frame, since its bytes cannot show more than 1.
+        frames: x_t, x0_hat and eps_hat of each t, (3, n, H, W, C) uint8.
     """
 
     request: SampleRequest | DenoiseRequest
@@ -36,7 +40,7 @@ class Trajectory:
         return self.request.key
 
     def add(self, t: int, frame: bytes, x0_hat: Tensor) -> None:
-        """One more frame."""
+        """Add a frame, and the x0_hat that it shows."""
         self.t.append(t)
         self.frames.append(frame)
         self.reach.append(round(float(x0_hat.abs().max()), 3))
@@ -51,7 +55,11 @@ class Trajectory:
         return self.frames[-1][: len(self.frames[-1]) // 3]
 
     def as_json(self, only_finished: bool = False) -> dict[str, Any]:
-        """All of it as the browser takes it, the frames in one base64 string; or instead of them `finished` alone."""
+        """The trajectory as the browser takes it, its frames in one base64 string.
+
+        Args:
+            only_finished: send `finished` in the place of the frames.
+        """
         return {
             "request": self.request.as_json(),
             "calls": self.calls,
@@ -74,7 +82,7 @@ class Kept(Protocol):
 
 
 class Store:
-    """Finished work by key, the least recently used dropped once they outgrow `max_bytes`. Thread-safe."""
+    """Finished work by its key. Beyond `max_bytes` the store drops what was used least recently. Thread-safe."""
 
     def __init__(self, max_bytes: int = STORE_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -82,7 +90,7 @@ class Store:
         self._lock = threading.Lock()
 
     def put(self, item: Kept) -> None:
-        """Keep it, and drop others for it; one larger than the whole store is kept alone."""
+        """Keep an item, and drop others to make room. An item larger than the whole store is kept alone."""
         with self._lock:
             self._kept[item.key] = item
             self._kept.move_to_end(item.key)
@@ -90,13 +98,9 @@ class Store:
                 self._kept.popitem(last=False)
 
     def get(self, key: object) -> Kept | None:
+        """The item of this key, which may be anything that a browser sent; None if there is none."""
         with self._lock:
             if not isinstance(key, str) or key not in self._kept:
                 return None
             self._kept.move_to_end(key)
             return self._kept[key]
-
-
-def to_base64(data: bytes | np.ndarray) -> str:
-    """The bytes of an array, row by row, as ASCII."""
-    return base64.b64encode(np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data).decode()

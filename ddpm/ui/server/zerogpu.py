@@ -1,17 +1,18 @@
-"""A GPU by the call, which a ZeroGPU Space lends: one function from arrays to arrays. Nothing happens elsewhere.
+"""The GPU that a ZeroGPU Space lends for single calls. On any other machine this module does nothing.
 
-To be imported before torch, whose way to CUDA the Space's package `spaces` takes over.
+A lent call is one function from arrays to arrays. Import this module before torch, since the Space's package `spaces`
+takes over torch's access to CUDA.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 try:
-    import spaces
+    import spaces  # pyright: ignore[reportMissingImports]
 except ImportError:  # everywhere but on a Space
     spaces = None
 
@@ -19,17 +20,18 @@ if TYPE_CHECKING:
     from ddpm.checkpoint import Checkpoint
     from ddpm.engine import Engine
 
-LEASE_S = 10  # at most for one call; short ones are served first
-# Parameters times pixels, which a call's work goes with. A network below needs less than a second an image on two
-# cores, and a lease takes about as long: 35.7 million parameters at 32x32, 0.06 s there, make 4e10.
+LEASE_S = 10  # at most for one call; ZeroGPU serves short leases first
+# Parameters times pixels, to which the work of a call is proportional. A smaller network stays on the CPU: there it
+# takes less than a second for an image on two cores, and a lease takes about as long. For comparison, 35.7 million
+# parameters at 32 x 32 make 4e10 and take 0.06 s.
 SMALL = 5e11
 DEVICE = "cuda"
 
-_network = None  # of the whole process, since a lease runs in a fork of it
+_network: Any = None  # global, since a lease runs in a fork of this process
 
 
 def compute(xt: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """(B, C, H, W) float32 x_t and (B,) int64 t to the network's output, float32; arguments and result are pickled."""
+    """The network's output for (B, C, H, W) float32 x_t and (B,) int64 t. Arguments and result are pickled."""
     import torch
 
     with torch.inference_mode():
@@ -37,7 +39,7 @@ def compute(xt: np.ndarray, t: np.ndarray) -> np.ndarray:
     return output.float().cpu().numpy()
 
 
-if spaces is not None:  # such a Space does not start without a function of this kind, be its model small
+if spaces is not None:  # a ZeroGPU Space does not start without such a function, even if its model is small
     compute = spaces.GPU(duration=LEASE_S)(compute)
 
 
@@ -52,7 +54,7 @@ def leases(checkpoint: Checkpoint) -> bool:
 
 
 def engine(checkpoint: Checkpoint) -> Engine:
-    """The checkpoint's engine: on the GPU where there is one, on a ZeroGPU Space for a large network only."""
+    """The checkpoint's engine, on the GPU if there is one. On a ZeroGPU Space only large networks use it."""
     global _network
     import torch
 
@@ -60,7 +62,8 @@ def engine(checkpoint: Checkpoint) -> Engine:
         return checkpoint.engine("cuda" if torch.cuda.is_available() and not lends() else "cpu")
     from ddpm.engine import Engine
 
-    _network = checkpoint.unet.to(DEVICE)  # now: a lease begins with what is on the device when the Space starts
+    unet: Any = checkpoint.unet
+    _network = unet.to(DEVICE)  # now, since a lease finds on the device what was there when the Space started
     return Engine(
         _network,
         checkpoint.scheduler,

@@ -1,11 +1,12 @@
-"""Tab "The bound": every term of Eq. 5 for one picture, and what is left of it when the weights are dropped."""
+"""Tab "The bound": every term of Eq. 5 for one picture, and what remains of it without the weights."""
 
 from __future__ import annotations
 
 import gradio as gr
 
+from ddpm.ui.panels import reading_panel
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import chart, code_name, pad, reading_panel, switch, t_bar, tex, text, tools, why, words
+from ddpm.ui.tabs.parts import chart, code_name, pad, switch, t_bar, tex, text, tools, why, words
 
 CODE = f"terms = elbo_terms(engine, schedule, {code_name('x0', 'x0')})"
 
@@ -13,7 +14,7 @@ TERMS = ("prior", "kl", "reconstruction", "total")
 
 
 def _term(name: str) -> str:
-    """One term of the sum: its symbol, its value, and its share of the bar under the sum."""
+    """One term of the sum: its symbol, its name and its value."""
     return f"""
 <div class="term" data-object="{name}">
   <span class="name">{tex(name)}{text(f"bound.{name}")}</span><b>&hellip;</b>
@@ -21,7 +22,7 @@ def _term(name: str) -> str:
 
 
 def build(service: Service) -> gr.HTML:
-    """The tab's contents and its event, "bound" with a picture: the terms stream in."""
+    """The tab's contents and its event, "bound" with a picture, to which the terms stream in."""
     size = service.checkpoint.resolution
     terms = [_term(name) for name in TERMS]
     shares = "".join(f'<i class="{name}"></i>' for name in TERMS[:3])

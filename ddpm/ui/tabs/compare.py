@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gradio as gr
 
+from ddpm.ui.panels import rows_panel
 from ddpm.ui.server.requests import MAX_ROW_IMAGES, MAX_ROWS, MIN_ROWS
-from ddpm.ui.server.rows import COMPARED, ROW_IMAGES, scaled
+from ddpm.ui.server.rows import COMPARED, ROW_IMAGES, ROW_SEED, scaled
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import code_name, rows_board, rows_panel, run_controls, sampler_options, text, why, words
+from ddpm.ui.tabs.parts import code_name, rows_board, sampler_options, sampling_controls, step_options, text, why, words
 
 STEP_CHOICES = (2, 3, 5, 10, 20, 50, 100, 250, 500, 1000)
 
@@ -18,9 +19,8 @@ CODE = (
 
 
 def build(service: Service) -> gr.HTML:
-    """The tab's contents and its event, of its own name."""
-    steps = [n for n in STEP_CHOICES if n < service.num_steps] + [service.num_steps]
-    choices = "".join(f"<option>{n}</option>" for n in steps)
+    """The tab's contents and its event, which has the name of the tab."""
+    choices = step_options(STEP_CHOICES, service.num_steps)
     most = min(MAX_ROW_IMAGES, service.max_images)
     head = f"""
 <select name="sampler" data-label="reverse.sampler">{sampler_options()}</select>
@@ -37,7 +37,7 @@ def build(service: Service) -> gr.HTML:
   <div class="stage">
     <form class="controls" novalidate>
       <button type="button" class="add">{text("compare.add")}</button>
-      {run_controls(most, min(ROW_IMAGES, most), 1, "reverse.sample")}
+      {sampling_controls(most, min(ROW_IMAGES, most), ROW_SEED, "reverse.sample")}
     </form>
     <p class="status"></p>
     {rows_board(head, service.num_steps)}

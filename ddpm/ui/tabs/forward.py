@@ -1,4 +1,4 @@
-"""Tab "Forward": q(x_t | x_0), Eq. 4, and other schedules beside. All of it runs in the browser (static/forward.js)."""
+"""Tab "Forward": q(x_t | x_0), Eq. 4, beside other schedules. All of it is computed in the browser (forward.js)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ddpm.schedule import NoiseSchedule
+from ddpm.ui.panels import panel
+from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.examples import FIRST_DIGIT, example_digits
 from ddpm.ui.server.service import Service
-from ddpm.ui.server.store import to_base64
-from ddpm.ui.tabs.parts import chart, code_name, figure, key_line, pad, panel, picture, t_bar, tex, tools, why, words
+from ddpm.ui.tabs.parts import chart, code_name, figure, key_line, pad, picture, t_bar, tex, tools, why, words
 
 CODE = (
     f"{code_name('xt', 'xt')} = schedule.q_sample({code_name('x0', 'x0')}, {code_name('eps', 'eps')}, "
@@ -27,10 +28,11 @@ SCHEDULES = {
     "laplace": {},
     "zero_snr": {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
 }
-"""What diffusers knows, by the name in text.py: options of DDPMScheduler beside `beta_schedule`, the name by default.
-beta_1 and beta_T are its defaults, the paper's. The first that is not the model's own is compared with it at first."""
+"""The schedules of diffusers, by the name that the texts use. The values are options of DDPMScheduler; its
+`beta_schedule` is the name unless an option says otherwise. beta_1 and beta_T are its defaults, those of the paper. At
+first the tab compares the model's own schedule with the first of the others."""
 
-BETA_UNIT = 1e-8  # as in static/forward.js; float32, in which diffusers computes them, is coarser from 0.1 on
+BETA_UNIT = 1e-8  # as in forward.js; diffusers computes betas in float32, which is coarser from 0.1 on
 
 
 def schedule_betas(num_steps: int) -> dict[str, Tensor]:
@@ -42,8 +44,11 @@ def schedule_betas(num_steps: int) -> dict[str, Tensor]:
 
 
 def compared(schedule: NoiseSchedule) -> tuple[str, dict[str, list[int]]]:
-    """The name of a model's own schedule, "own" if diffusers has none for it, and the betas of the others in units of
-    BETA_UNIT as second differences: small numbers, since the curves are smooth, and few bytes once compressed."""
+    """The name of a model's own schedule, "own" if diffusers has no name for it, and the betas of the others.
+
+    The betas are second differences in units of BETA_UNIT: small numbers, since the curves are smooth, so that they
+    take few bytes once compressed.
+    """
     betas = schedule_betas(schedule.num_steps)
     own = [name for name, beta in betas.items() if torch.allclose(beta.double(), schedule.beta, rtol=1e-5, atol=0)]
     whole = {name: np.rint(beta.double().numpy() / BETA_UNIT).astype(int) for name, beta in betas.items()}
@@ -52,7 +57,7 @@ def compared(schedule: NoiseSchedule) -> tuple[str, dict[str, list[int]]]:
 
 
 def _second(names: list[str], size: int) -> str:
-    """The same picture and noise under another schedule, to choose in its caption."""
+    """The same picture and noise under another schedule, which is chosen in the caption."""
     options = "".join(f'<option value="{name}" data-text="schedule.{name}"></option>' for name in names)
     return f"""
 <figure class="picture" data-object="xt_other">
@@ -62,7 +67,7 @@ def _second(names: list[str], size: int) -> str:
 
 
 def build(service: Service) -> gr.HTML:
-    """The tab's contents. A colour model has no digits: its examples are samples of its own, fetched when ready."""
+    """The tab's contents. The examples of a colour model are samples of its own, fetched once they are drawn."""
     size = service.checkpoint.resolution
     own, others = compared(service.checkpoint.schedule)
     html = f"""

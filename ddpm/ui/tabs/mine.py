@@ -1,19 +1,19 @@
-"""Tab "From my picture": x_t0 of a visitor's picture denoised several times, or on the line to a second picture's."""
+"""Tab "From my picture": a visitor's picture, noised to x_t0, is denoised several times, or on the line to another."""
 
 from __future__ import annotations
 
 import gradio as gr
 
-from ddpm.ui.server.examples import FIRST_DENOISED, FIRST_DIGIT, SECOND_DIGIT
-from ddpm.ui.server.service import DENOISE_STEPS, FIRST_T0, Service
+from ddpm.ui.panels import sampling_panel
+from ddpm.ui.server.examples import FIRST_DENOISED, FIRST_DIGIT, FIRST_STEPS, SECOND_DIGIT, first_t0
+from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import (
     caption,
     code_name,
     pad,
     picture,
-    run_controls,
-    run_panel,
     sampler_options,
+    sampling_controls,
     switch,
     t_bar,
     text,
@@ -28,7 +28,7 @@ CODE = f"reverse_process(engine, scheduler, shape, x_start={code_name('xt', 'xt'
 
 
 def _row(of: str, note: str = "") -> str:
-    """Pictures beside each other, each with a number under it; `note` says which."""
+    """Pictures beside each other, each with a number under it; `note` says what the number is."""
     return f"""
 <figure class="row" data-object="{of}" role="group" data-label="mine.{of}.label">
   {caption(of, f"mine.{of}").replace("</figcaption>", note + "</figcaption>")}
@@ -37,7 +37,7 @@ def _row(of: str, note: str = "") -> str:
 
 
 def build(service: Service) -> gr.HTML:
-    """The tab's contents and its event, denoise; what was drawn is fetched by its key."""
+    """The tab's contents and its event, "denoise". The browser fetches the drawn pictures by their key."""
     size = service.checkpoint.resolution
     html = f"""
 <section class="tab mine">
@@ -54,7 +54,7 @@ def build(service: Service) -> gr.HTML:
     {t_bar(1, service.num_steps)}
     <form class="controls" novalidate>
       <label class="wide">{text("reverse.sampler")}<select name="sampler">{sampler_options()}</select></label>
-      {run_controls(service.max_images, service.example_size[0], FIRST_DENOISED, "mine.denoise")}
+      {sampling_controls(service.max_images, service.example_size[0], FIRST_DENOISED, "mine.denoise")}
     </form>
     <div class="progress" aria-hidden="true"><i></i></div>
     <p class="status answer"></p>
@@ -64,6 +64,5 @@ def build(service: Service) -> gr.HTML:
 </section>"""
 
     first, second = (FIRST_DIGIT, SECOND_DIGIT) if service.checkpoint.channels == 1 else (0, 1)
-    t0 = max(1, round(FIRST_T0 * service.num_steps))  # as `Service.denoise_example`
-    options = {"first": first, "second": second, "t0": t0, "steps": DENOISE_STEPS}
-    return run_panel(html, "mine", "denoise", service, service.runs.denoise, [service.finished], **options)
+    options = {"first": first, "second": second, "t0": first_t0(service.num_steps), "steps": FIRST_STEPS}
+    return sampling_panel(html, "mine", "denoise", service, service.samplings.denoise, [service.finished], **options)

@@ -1,9 +1,10 @@
-"""Tab "Predict the noise": eps_theta(x_t, t) beside the truth at a spread of t, and one output read in four ways."""
+"""Tab "Predict the noise": eps_theta(x_t, t) beside the truth at a spread of t, read in four ways."""
 
 from __future__ import annotations
 
 import gradio as gr
 
+from ddpm.ui.panels import reading_panel
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import (
     LEGEND,
@@ -11,7 +12,6 @@ from ddpm.ui.tabs.parts import (
     code_name,
     pad,
     picture,
-    reading_panel,
     switch,
     t_bar,
     tex,
@@ -27,7 +27,7 @@ CODE = f"loss = F.mse_loss(engine({code_name('xt', 'xt')}, t), {code_name('eps',
 
 
 def _row(role: str, size: int) -> str:
-    """A picture whose object depends on the reading: static/noise.js names it."""
+    """A picture of which noise.js says what it shows, since that depends on the reading."""
     legend = LEGEND if role == "difference" else ""
     return f"""
 <figure class="picture" data-role="{role}">
@@ -37,7 +37,7 @@ def _row(role: str, size: int) -> str:
 
 
 def build(service: Service) -> gr.HTML:
-    """The tab's contents and its event, "predict" with a picture: then the browser fetches eps_hat by its key."""
+    """The tab's contents and its event, "predict" with a picture. The browser then fetches eps_hat by its key."""
     size = service.checkpoint.resolution
     html = f"""
 <section class="tab noise">

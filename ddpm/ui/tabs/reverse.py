@@ -1,11 +1,23 @@
-"""Tab "Reverse": Algorithm 2 and its faster relatives, streamed while they run, scrubbed in the browser afterwards."""
+"""Tab "Reverse": Algorithm 2 and faster samplers, streamed while they draw, then scrubbed in the browser."""
 
 from __future__ import annotations
 
 import gradio as gr
 
+from ddpm.ui.panels import sampling_panel
+from ddpm.ui.server.examples import FIRST_SEED, FIRST_STEPS
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import caption, code_name, player, run_controls, run_panel, sampler_options, text, why, words
+from ddpm.ui.tabs.parts import (
+    caption,
+    code_name,
+    player,
+    sampler_options,
+    sampling_controls,
+    step_options,
+    text,
+    why,
+    words,
+)
 
 STEP_CHOICES = (10, 20, 50, 100, 250, 1000)
 
@@ -16,7 +28,7 @@ CODE = (
 
 
 def _plane(of: str) -> str:
-    """One picture per sample, all of one kind."""
+    """The pictures of one kind, one for each sample."""
     return f"""
 <figure class="plane" data-object="{of}" role="group" data-label="reverse.{of}.label">
   {caption(of, f"reverse.{of}")}
@@ -25,10 +37,8 @@ def _plane(of: str) -> str:
 
 
 def build(service: Service) -> gr.HTML:
-    """The tab's contents and its event, sample; a finished trajectory is fetched by its key."""
-    steps = [n for n in STEP_CHOICES if n < service.num_steps] + [service.num_steps]
-    default_steps = 50 if 50 in steps else steps[-1]
-    choices = "".join(f"<option{' selected' if n == default_steps else ''}>{n}</option>" for n in steps)
+    """The tab's contents and its event, "sample". The browser fetches a finished trajectory by its key."""
+    choices = step_options(STEP_CHOICES, service.num_steps, selected=min(FIRST_STEPS, service.num_steps))
     html = f"""
 <section class="tab sampling reverse">
   {words("reverse", "reverse", CODE)}
@@ -38,7 +48,7 @@ def build(service: Service) -> gr.HTML:
       <label class="eta">{text("reverse.eta")}
         <input name="eta" type="number" min="0" max="1" step="0.1" value="0"></label>
       <label>{text("reverse.steps")}<select name="num_inference_steps">{choices}</select></label>
-      {run_controls(service.max_images, service.example_size[0], 0, "reverse.sample")}
+      {sampling_controls(service.max_images, service.example_size[0], FIRST_SEED, "reverse.sample")}
     </form>
     <div class="progress" aria-hidden="true"><i></i></div>
     <p class="status"></p>
@@ -53,4 +63,4 @@ def build(service: Service) -> gr.HTML:
   {why("reverse")}
 </section>"""
 
-    return run_panel(html, "reverse", "sample", service, service.runs.sample, [service.trajectory])
+    return sampling_panel(html, "reverse", "sample", service, service.samplings.sample, [service.trajectory])

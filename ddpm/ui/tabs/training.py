@@ -1,4 +1,4 @@
-"""Tab "Training": how the model on the page was trained, as its files tell it, and a small one trained live."""
+"""Tab "Training": how the model on the page was trained, as its files tell, and a small model that is trained live."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import gradio as gr
 
 from ddpm.config import REFERENCE_VAL_LOSS, preset
 from ddpm.hub.card import command
+from ddpm.ui.panels import panel
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import code_name, panel, switch, text, why, words
+from ddpm.ui.tabs.parts import code_name, switch, text, why, words
 
 CODE = f"for {code_name('progress', 'loss')} in train(config): show({code_name('progress.rows', 'loss')})"
 
 
 def _story(name: str, title: str, controls: str = "") -> str:
-    """One training: its losses, its samples, and a slider over its steps. `ddpm` draws both kinds alike."""
+    """One training, recorded or live: its losses, its samples, and a slider over its steps."""
     return f"""
 <section class="story {name}">
   <header>{text(title, "h3")}{controls}</header>
@@ -40,7 +41,7 @@ def _story(name: str, title: str, controls: str = "") -> str:
 
 
 def build(service: Service) -> gr.HTML:
-    """The tab's contents. It has no events: the browser asks for the record, and while one trains for what is new."""
+    """The tab's contents. It has no events: the browser fetches the record, and during a training whatever is new."""
     recorded, live = service.recorded, service.live
     buttons = f"""
 <button type="button" class="primary go">{text("training.start")}</button>

@@ -1,14 +1,15 @@
-"""Tab "What goes wrong": mistakes of sampling, each beside the same run without it."""
+"""Tab "What goes wrong": mistakes of sampling, each beside the same sampling without it."""
 
 from __future__ import annotations
 
 import gradio as gr
 
+from ddpm.ui.panels import rows_panel
 from ddpm.ui.server.rows import FAULTS, FIRST_FAULT, ROW_IMAGES
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import code_name, rows_board, rows_panel, switch, text, why, words
+from ddpm.ui.tabs.parts import code_name, rows_board, switch, text, why, words
 
-# Of `reverse_process`. z is None at the last step; what else may be wrong is `clip` and the factors of the update.
+# The lines of `reverse_process` in which the mistakes lie: in z, in `clip` and in the factors of the update.
 CODE = (
     f"{code_name('x0_hat', 'x0_hat')} = update.x0_hat({code_name('xt', 'xt')}, eps_hat, clip)<br>"
     f"x_prev = update.x_prev(x0_hat, xt, eps_hat, z, x0_before)"
@@ -16,7 +17,7 @@ CODE = (
 
 
 def build(service: Service) -> gr.HTML:
-    """The tab's contents and its event, of its own name."""
+    """The tab's contents and its event, which has the name of the tab."""
     T = service.num_steps
     html = f"""
 <section class="tab sampling wrong">

@@ -1,0 +1,39 @@
+"""Models that have learnt nothing: of the right shape, and fast to make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddpm.checkpoint import Checkpoint, save
+from ddpm.engine import Engine
+from ddpm.unet import build_unet
+
+
+def make_model(directory: Path, resolution: int, channels: int, num_steps: int) -> Path:
+    """A model directory. The output layer of its network is no longer zero, so it does something."""
+    torch.manual_seed(0)
+    unet = build_unet(resolution, channels, (8, 16))
+    torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
+    save(directory, unet, {"num_train_timesteps": num_steps, "beta_schedule": "linear", "clip_sample": True})
+    return directory
+
+
+class WatchedEngine(Engine):
+    """A checkpoint's engine that calls `watch(xt, t)` before it computes."""
+
+    def __init__(self, checkpoint: Checkpoint, watch: Callable[[Tensor, Tensor], object]) -> None:
+        super().__init__(checkpoint.unet, checkpoint.scheduler)
+        self._watch = watch
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
+        self._watch(xt, t)
+        return super().__call__(xt, t)
+
+
+def watched(watch: Callable[[Tensor, Tensor], object]) -> Callable[[Checkpoint], Engine]:
+    """What `Service` takes as `make_engine`: engines that call `watch(xt, t)` before they compute."""
+    return lambda checkpoint: WatchedEngine(checkpoint, watch)
