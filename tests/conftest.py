@@ -1,8 +1,9 @@
-"""Nothing leaves the machine, nothing is left in the user's cache, torch does not fight over two cores, and which engine
-computes does not depend on how fast this machine is."""
+"""For all tests: nothing leaves the machine, nothing stays in the user's cache, torch computes on one thread, and which
+engine computes does not depend on the speed of the machine. Tests in browser/ and hub/ get markers of these names."""
 
 import math
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,7 +18,7 @@ from ddpm import compiled
 @pytest.fixture(autouse=True, scope="session")
 def _engine():
     torch.set_num_threads(1)
-    compiled.WORTH_S = math.inf  # OpenVINO computes where a test asks for it, not after so many seconds
+    compiled.WORTH_S = math.inf  # OpenVINO computes if a test asks for it, not after some seconds of PyTorch
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,3 +27,11 @@ def data_cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     os.environ["DDPM_CACHE"] = str(folder)
     return folder
+
+
+def pytest_collection_modifyitems(items):
+    """Mark tests by their folder, for `-m "not browser"` and the like."""
+    for folder in ("browser", "hub"):
+        for item in items:
+            if Path(__file__).parent / folder in item.path.parents:
+                item.add_marker(folder)

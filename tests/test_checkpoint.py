@@ -1,20 +1,16 @@
-"""Model directories: the embedded one, damaged ones, strangers' ones; the card and the README."""
+"""Model directories: the embedded one, damaged ones, and strangers' ones."""
 
 import json
-import re
-import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-import yaml
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler
 
 from ddpm import checkpoint, hub
-from ddpm.config import check_network
-from ddpm.hub import card
+from ddpm.model_files import WEIGHTS
 from ddpm.sampling import sample
 from ddpm.unet import build_unet
 
@@ -194,7 +190,7 @@ def test_old_checkpoints_load(tmp_path):
     torch.manual_seed(0)
     unet = build_unet(8, 1, (8, 16), attention_levels=(1,), norm_num_groups=4)
     unet.save_pretrained(tmp_path)
-    weights = tmp_path / checkpoint.WEIGHTS
+    weights = tmp_path / WEIGHTS
     old = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
     tensors = {}
     for name, tensor in safetensors.torch.load_file(weights).items():
@@ -214,199 +210,3 @@ def test_pulling_what_is_not_there():
         hub.pull("nowhere at all")
     with pytest.raises(ValueError, match="'nobody/nothing' cannot be pulled"):
         hub.pull("nobody/nothing")
-
-
-@pytest.mark.parametrize(
-    ("resolution", "channels", "message"),
-    [
-        (28, (8, 8, 8, 8), "28 cannot be halved 3 times: take --resolution 24 or 32, or at most 3 entries"),
-        (2, (8, 8, 8), "2 cannot be halved 2 times: take --resolution 4, or at most 2"),
-        (8, (8, 12), r"\[12\]: not divisible by norm_num_groups 8"),
-    ],
-)
-def test_networks_that_cannot_be_computed(resolution, channels, message):
-    with pytest.raises(ValueError, match=message):
-        check_network(resolution, channels, (), 8)
-    with pytest.raises(ValueError, match=message):
-        build_unet(resolution, 1, channels)
-
-
-def test_an_untrained_network_predicts_no_noise():
-    unet = build_unet(28, 3, (8, 16, 16), attention_levels=(1,))
-    x = torch.randn(2, 3, 28, 28)
-    assert torch.equal(unet(x, torch.tensor([0, 999])).sample, torch.zeros_like(x))
-
-
-# -------------------------------------------------------------------------------------------------------------- the card
-
-MEASURED = {
-    "kind": "evaluation",
-    "step": 14000,
-    "images": 896000,
-    "dataset": "/home/somebody/mnist",
-    "split": "test",
-    "bits_per_dim": 1.23456,
-    "bits_per_dim_se": 0.0123,
-    "prior_bits": 0.0004,
-    "reconstruction_bits": 0.2,
-    "kl_bits_total": 1.03416,
-    "variance_type": "fixed_small",
-    "clip_denoised": True,
-    "num_images": 10000,
-    "val_loss": 0.0217,
-    "command": "python -m ddpm.evaluate runs/mnist --dataset_name /home/somebody/mnist --num_samples 5000",
-}
-SAMPLED = {
-    "frechet_distance": 3.21,
-    "frechet_distance_real": 0.45,
-    "feature_network": "a classifier of this data",
-    "feature_accuracy": 0.991,
-    "num_samples": 5000,
-    "sampler": "ddim",
-    "num_inference_steps": 100,
-}
-
-
-def card_of(*rows, **options):
-    """The embedded model's card, had it been made with these options and measured so."""
-    settings = json.loads((checkpoint.EMBEDDED / "train_config.json").read_text())
-    settings["options"] |= options
-    trained = checkpoint.read_metrics(checkpoint.EMBEDDED / "metrics.jsonl")
-    rows = [row for row in trained if row["kind"] != "evaluation"] + list(rows)
-    return card.model_card(checkpoint.EMBEDDED, settings, rows, 1_428_361)
-
-
-@pytest.mark.parametrize(
-    ("rows", "metrics"),
-    [
-        ([], {"val_loss": 0.021787}),
-        ([{"kind": "evaluation", "step": 1, "images": 64, "val_loss": 9.0}, MEASURED], {"bits_per_dim": 1.23456, "val_loss": 0.0217}),
-        ([MEASURED | {"step": 500}], {"val_loss": 0.021787}),  # of weights that were trained on since
-        ([MEASURED | SAMPLED], {"bits_per_dim": 1.23456, "val_loss": 0.0217, "frechet_distance": 3.21}),
-    ],
-)  # fmt: skip
-def test_the_card_tells_the_hub_what_was_measured_and_only_that(rows, metrics):
-    from huggingface_hub import ModelCard
-
-    text = card_of(*rows, dataset_name="/home/somebody/mnist", hub_model_id="you/ddpm-mnist")
-    data = ModelCard(text).data
-    assert {result.metric_type: result.metric_value for result in data.eval_results} == metrics
-    assert {result.dataset_type for result in data.eval_results} == {"ylecun/mnist"}
-    assert (data.model_name, data.license, data.datasets) == ("ddpm-mnist", "apache-2.0", ["ylecun/mnist"])
-    assert ModelCard(f"---\n{data}\n---\n").data.to_dict() == data.to_dict()
-    assert "/home/" not in text
-    assert "None" not in text
-    assert "TODO" not in text
-    for command in (
-        "accelerate launch train.py --preset mnist",
-        "python app.py --model you/ddpm-mnist",
-        'from_pretrained("you/ddpm-mnist")',
-        "python -m ddpm.evaluate",
-    ):
-        assert command in text
-    for picture in re.findall(r"\]\(([^)]+\.png)\)", text):
-        assert (checkpoint.EMBEDDED / picture).is_file()
-
-
-def test_the_cards_commands_are_understood_and_train_the_same():
-    from ddpm.config import TrainConfig, parse
-
-    options = {"learning_rate": 1e-3, "block_out_channels": [16, 32], "attention_levels": [1], "random_flip": True}
-    text = card_of(**options)
-    words = re.search(r"accelerate launch train.py (.*)", text)[1].split()
-    config = parse(words)
-    for name, value in options.items():
-        assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value)
-    everything = TrainConfig().to_json().keys()
-    shown = {name for name in everything if f"| `{name}` |" in text}
-    assert everything - shown == set("output_dir resume_from_checkpoint num_cpu_threads report_to push_to_hub hub_model_id hub_private_repo".split())  # fmt: skip
-
-
-def test_the_cards_commands_say_how_many_processes_and_quote():
-    from ddpm.config import PRESETS
-
-    options = PRESETS["mnist"] | {"dataset_name": "data/my faces", "image_column": "it's"}
-    on_gpus = card.command(options, "mnist", {"processes": 8, "device": "cuda:0"})
-    assert on_gpus.startswith("accelerate launch --num_processes 8 train.py --preset mnist ")
-    assert shlex.split(on_gpus)[-4:] == ["--dataset_name", "data/my faces", "--image_column", "it's"]
-    on_cpus = card.command(options, "mnist", {"processes": 2, "device": "cpu"})
-    assert on_cpus.startswith("ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 train.py --preset mnist ")
-
-
-def test_whether_data_are_public_is_what_training_noted_down(model):
-    """And not whether there is such a folder where the card is written."""
-    settings = json.loads((checkpoint.EMBEDDED / "train_config.json").read_text())
-    settings["data"] |= {"fingerprint": 64 * "0"}
-    settings["options"] |= {"dataset_name": "data/faces"}
-    for source, shown in (("folder", False), ("hub", True)):
-        settings["data"]["source"] = source
-        (model / "train_config.json").write_text(json.dumps(settings))
-        card.write(model)
-        assert ("hf.co/datasets/data/faces" in (model / "README.md").read_text()) == shown
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda m: (m / "README.md").write_bytes(b"caf\xe9"),
-        lambda m: (m / "train_config.json").write_text("{}"),
-        lambda m: (m / "metrics.jsonl").write_bytes(b"\xff"),
-        lambda m: (m / "README.md").mkdir() or (m / "README.md/x").write_text(""),
-    ],
-)
-def test_a_card_that_cannot_be_written_stops_nothing(model, spoil, caplog):
-    shutil.copy(checkpoint.EMBEDDED / "train_config.json", model)
-    spoil(model)
-    card.write(model)
-    assert "README.md stays as it is" in caplog.text
-
-
-def test_a_card_that_somebody_made_their_own_stays(model):
-    shutil.copy(checkpoint.EMBEDDED / "train_config.json", model)
-    card.write(model)
-    assert 'from_pretrained("model")' in (model / "README.md").read_text(), "no path of this machine"
-    card.write(model, "you/them")
-    text = (model / "README.md").read_text()
-    assert 'from_pretrained("you/them")' in text
-    assert f"{sum(p.numel() for p in checkpoint.load(model).unet.parameters()) / 1e6:.2f} M parameters" in text
-    own = text.replace(card.MARK, "").replace("plain", "splendid")
-    (model / "README.md").write_text(own)
-    card.write(model, "you/others")
-    assert (model / "README.md").read_text() == own
-
-
-# ------------------------------------------------------------------------------------------------------------ the README
-
-SPACE_KEYS = set(
-    "title emoji colorFrom colorTo sdk python_version sdk_version suggested_hardware app_file base_path fullWidth header "
-    "short_description models datasets tags thumbnail pinned hf_oauth disable_embedding startup_duration_timeout "
-    "custom_headers preload_from_hub license".split()
-)
-
-
-def front_matter(path):
-    return yaml.safe_load(re.match(r"---\n(.*?)\n---\n", path.read_text(encoding="utf-8"), re.DOTALL)[1])
-
-
-def test_the_space_can_start_from_the_front_matter():
-    front = front_matter(ROOT / "README.md")
-    assert set(front) <= SPACE_KEYS
-    assert (front["sdk"], front["app_file"], front["license"]) == ("gradio", "app.py", "apache-2.0")
-    assert f"gradio[mcp]=={front['sdk_version']}" in (ROOT / "requirements.txt").read_text()
-    assert len(front["short_description"]) <= 60
-    assert front["colorFrom"] in "red yellow green blue indigo purple pink gray".split()
-
-
-def test_everything_the_readmes_link_to_exists():
-    for readme in (ROOT / "README.md", checkpoint.EMBEDDED / "README.md"):
-        for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)[^)\s]*\)", readme.read_text(encoding="utf-8")):
-            assert (readme.parent / target).exists(), f"{readme}: {target}"
-
-
-def test_the_card_of_the_embedded_checkpoint_is_valid():
-    from huggingface_hub import ModelCard
-
-    card = ModelCard.load(checkpoint.EMBEDDED / "README.md")
-    assert card.data.library_name == "diffusers"
-    assert card.data.license == "apache-2.0"
-    assert card.data.datasets == ["ylecun/mnist"]

@@ -25,14 +25,14 @@ import numpy as np
 import torch
 
 from ddpm import data, plots
-from ddpm.checkpoint import EMBEDDED, WEIGHTS, load
+from ddpm.checkpoint import EMBEDDED, load
 from ddpm.evaluate import quality
+from ddpm.model_files import WEIGHTS
 from ddpm.sampling import sample
 from ddpm.threads import physical_cores
 
 STEPS = (10, 20, 50, 100)
-SAMPLERS = ("ddim", "dpm_solver++", "ddpm")
-NAMES = {"ddim": "DDIM", "dpm_solver++": "DPM-Solver++", "ddpm": "ancestral"}
+TITLES = {"ddim": "DDIM", "dpm_solver++": "DPM-Solver++", "ddpm": "ancestral"}
 BLOCK = 100  # samples of a row before the next row gets as many
 TIMED = 8  # pictures of a timed run
 
@@ -70,17 +70,12 @@ def seconds(model, rows: list[tuple[str, int]], rounds: int) -> dict[tuple[str, 
 
 def save_picture(samples: dict[tuple[str, int], np.ndarray], columns: int, path: Path) -> None:
     """The first samples of each row, one row below the other."""
-    figure = plots._figure(0.62 * columns + 1.6, 0.66 * len(samples) + 0.1)
-    for r, ((sampler, steps), pictures) in enumerate(samples.items()):
-        for c in range(columns):
-            axes = figure.add_subplot(len(samples), columns, r * columns + c + 1)
-            axes.imshow(pictures[c].transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            if c == 0:
-                label = f"{NAMES[sampler]}, {steps}"
-                axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
-    plots._save_figure(figure, path)
+    figure = plots.new_figure(0.62 * columns + 1.6, 0.66 * len(samples) + 0.1)
+    axes = plots.tiles(figure, [list(pictures[:columns].transpose(0, 2, 3, 1)) for pictures in samples.values()])
+    for row, (sampler, steps) in zip(axes, samples, strict=True):
+        label = f"{TITLES[sampler]}, {steps}"
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+    plots.save_figure(figure, path)
 
 
 def main() -> None:
@@ -101,7 +96,7 @@ def main() -> None:
     weights = hashlib.sha256((Path(args.model) / "unet" / WEIGHTS).read_bytes()).hexdigest()
     args.folder /= f"{weights[:12]}-seed-{args.seed}"  # samples of another model are no part of this table
     args.folder.mkdir(parents=True, exist_ok=True)
-    rows = [*((s, n) for s in SAMPLERS for n in STEPS), ("ddpm", model.schedule.num_steps)]
+    rows = [*((s, n) for s in TITLES for n in STEPS), ("ddpm", model.schedule.num_steps)]
     if args.rows:
         rows = [(sampler, int(steps)) for sampler, steps in (row.rsplit("-", 1) for row in args.rows)]
     for block in range(BLOCK, args.num_samples + BLOCK, BLOCK):
@@ -125,7 +120,7 @@ def main() -> None:
     print(f"| sampler | steps | Fréchet distance | seconds for {TIMED} pictures |\n|---|---|---|---|")
     for line in table:
         spent = "" if line["seconds"] is None else f"{line['seconds']:.2f}"
-        print(f"| {NAMES[line['sampler']]} | {line['steps']} | {line['frechet_distance']:.1f} | {spent} |")
+        print(f"| {TITLES[line['sampler']]} | {line['steps']} | {line['frechet_distance']:.1f} | {spent} |")
     if args.picture:
         save_picture(samples, 10, args.picture)
 

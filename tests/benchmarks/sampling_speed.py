@@ -23,7 +23,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -34,7 +34,9 @@ from diffusers import DDPMPipeline
 from torch import nn
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint, load
+from ddpm.compiled import Compiled
 from ddpm.engine import Engine
+from ddpm.openvino_backend import Key, OpenVINO, Request
 from ddpm.sampling import generators, reverse_process, sample
 from ddpm.threads import physical_cores
 
@@ -141,44 +143,52 @@ def measure(model: Checkpoint, engines: dict[str, Engine], batch: int, rounds: i
         )
 
 
-class Watched:
-    """A request of OpenVINO, and how long it or another of its batch was computing."""
+class Watched(OpenVINO):
+    """OpenVINO, and the seconds in which at least one of its requests was computing."""
 
-    running, began, seconds = 0, 0.0, 0.0
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__(unet)
+        self.running, self.began, self.seconds = 0, 0.0, 0.0
 
-    def __init__(self, request) -> None:
-        self.request, self.xt, self.t, self.out = request, request.xt, request.t, request.out
+    def compile(self, model, key: Key) -> Sequence[Request]:
+        requests = super().compile(model, key)
+        for request in requests:
+            self.watch(request)
+        return requests
 
-    def start(self) -> None:
-        if not Watched.running:
-            Watched.began = time.perf_counter()
-        Watched.running += 1
-        self.request.start()
+    def watch(self, request: Request) -> None:
+        start, wait = request.start, request.wait
 
-    def wait(self) -> None:
-        self.request.wait()
-        Watched.running -= 1
-        if not Watched.running:
-            Watched.seconds += time.perf_counter() - Watched.began
+        def watched_start() -> None:
+            if not self.running:
+                self.began = time.perf_counter()
+            self.running += 1
+            start()
+
+        def watched_wait() -> None:
+            wait()
+            self.running -= 1
+            if not self.running:
+                self.seconds += time.perf_counter() - self.began
+
+        request.start, request.wait = watched_start, watched_wait
 
 
-def profile(model: Checkpoint, engine: Engine, batch: int, rounds: int, steps: int) -> None:
+def profile(model: Checkpoint, batch: int, rounds: int, steps: int) -> None:
     """The share of a step in which no network computes: the loop's, and what the engine does around the requests."""
     shape = (batch, model.channels, model.resolution, model.resolution)
+    watched = Watched(model.unet)
+    engine = Engine(model.unet, model.scheduler, network=Compiled(model.unet, watched))
     engine.prepare(batch, wait=True)
-    fast = engine._network
-    networks = fast._networks
-    fast._networks = {key: [Watched(request) for request in requests] for key, requests in networks.items()}
     shares, whole = [], []
     for index in range(rounds + 1):
-        Watched.seconds, began = 0.0, time.perf_counter()
+        watched.seconds, began = 0.0, time.perf_counter()
         for _ in itertools.islice(reverse_process(engine, model.scheduler, shape), steps):
             pass
         seconds = time.perf_counter() - began
         if index:
-            shares.append(1 - Watched.seconds / seconds)
+            shares.append(1 - watched.seconds / seconds)
             whole.append(1000 * seconds / steps)
-    fast._networks = networks
     print(f"  batch {batch}: {statistics.median(whole):.2f} ms a step, of which {statistics.median(shares):.1%}")
 
 
@@ -226,7 +236,7 @@ def main() -> None:
         if "OpenVINO" in engines:
             print("\na step of ours, and the share of it in which no network computes")
             for batch in args.batches:
-                profile(model, engines["OpenVINO"], batch, args.rounds, stretch(batch))
+                profile(model, batch, args.rounds, stretch(batch))
         if args.full:
             print("\nall steps")
             for batch in (1, 4):
