@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-# diffusers exports its names lazily, which type checkers do not see.
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel  # pyright: ignore[reportPrivateImportUsage]
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors import SafetensorError
 
 from ddpm.compiled import Compiled

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
-from diffusers import UNet2DModel  # pyright: ignore[reportPrivateImportUsage] - diffusers exports its names lazily
+from diffusers import UNet2DModel
 from torch import Tensor
 
 from ddpm.errors import first_line

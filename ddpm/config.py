@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddpm.flags import flattened, grouped, need_option, parse_flags, usage_errors
+from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS, PredictionType, VarianceType
 
 
 def changeable(default: Any) -> Any:
@@ -30,7 +31,8 @@ def check_common(options: Any) -> None:
         need(getattr(options, name) >= 0, name, "0 or more")
     need(options.seed < 2**63, "seed", "less than 2**63")
     need(options.channels in (None, 1, 3), "channels", "1 or 3")
-    need(options.resolution is None or 1 <= options.resolution <= 1024, "resolution", "1 to 1024 pixels")
+    fits = options.resolution is None or 1 <= options.resolution <= MAX_RESOLUTION
+    need(fits, "resolution", f"1 to {MAX_RESOLUTION} pixels")
 
 
 def check_network(
@@ -127,11 +129,11 @@ class DiffusionOptions:
     # linear: from 1e-4 to 0.02 as in the paper; squaredcos_cap_v2: the cosine schedule.
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     # What the network predicts: the noise epsilon, the image x_0 (sample), or v.
-    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    prediction_type: PredictionType = "epsilon"
     # simple: every t counts the same (Eq. 14); kl: the weights of the bound (Eq. 12), for comparison.
     loss_weighting: Literal["simple", "kl"] = "simple"
     # Variance of a sampling step: beta-tilde (fixed_small) or beta (fixed_large).
-    variance_type: Literal["fixed_small", "fixed_large"] = "fixed_small"
+    variance_type: VarianceType = "fixed_small"
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ class TrainConfig(
             "loss_weighting",
             "simple, or --prediction_type epsilon,",
         )
-        need(24 <= self.num_train_timesteps <= 10_000, "num_train_timesteps", "24 to 10000")
+        need(24 <= self.num_train_timesteps <= MAX_TIMESTEPS, "num_train_timesteps", f"24 to {MAX_TIMESTEPS}")
         need(self.sample_steps <= self.num_train_timesteps, "sample_steps", f"at most {self.num_train_timesteps}")
 
     @property

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-# diffusers exports its names lazily, which type checkers do not see.
-from diffusers import DDPMScheduler, UNet2DModel  # pyright: ignore[reportPrivateImportUsage]
+from diffusers import DDPMScheduler, UNet2DModel
 
 from ddpm.errors import first_line
 from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS, PREDICTION_TYPES, VARIANCE_TYPES

@@ -25,7 +25,7 @@ from typing import TypeGuard
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel  # pyright: ignore[reportPrivateImportUsage] - diffusers exports its names lazily
+from diffusers import UNet2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
@@ -243,7 +243,7 @@ class OpenVINO:
         # The filter stays: filters belong to the process, and removing one is not safe beside other threads.
         warnings.filterwarnings(
             "ignore",
-            category=torch.jit.TracerWarning,  # pyright: ignore[reportPrivateImportUsage] - missing in its __all__
+            category=torch.jit.TracerWarning,  # pyright: ignore  torch leaves it out of __all__
         )
         with torch.no_grad():
             return openvino.convert_model(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler  # pyright: ignore[reportPrivateImportUsage] - diffusers exports its names lazily
+from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ddpm.names import SAMPLERS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusers import UNet2DModel  # pyright: ignore[reportPrivateImportUsage] - diffusers exports its names lazily
+from diffusers import UNet2DModel
 from torch import nn
 
 from ddpm.config import check_network

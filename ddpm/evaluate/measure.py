@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from ddpm import hub
 from ddpm.checkpoint import Checkpoint
+from ddpm.config import OutputOptions
 from ddpm.errors import first_line
 from ddpm.evaluate import report
 from ddpm.evaluate.bound import measure_bound
@@ -25,7 +26,7 @@ from ddpm.validation import Validation
 
 log = logging.getLogger("evaluate")
 
-NUM_VALIDATION = 1024  # triples behind val_loss, as in train.py by default
+NUM_VALIDATION = OutputOptions.num_validation_images  # triples behind val_loss, as in train.py by default
 
 
 def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import tyro  # light: --help and wrong usage are answered before torch is loaded
 
 from ddpm.config import check_common
 from ddpm.flags import flattened, grouped, need_option, parse_flags, usage_errors
+from ddpm.names import Sampler, VarianceType
 
 PROG = "python -m ddpm.evaluate"
 
@@ -59,7 +60,7 @@ class BoundOptions:
     # Estimate the sum over t from this many timesteps per image. 0: sum all of them.
     timesteps: int = 0
     # Variance of p(x_{t-1} | x_t). Default: that of the model.
-    variance_type: Literal["fixed_small", "fixed_large"] | None = None
+    variance_type: VarianceType | None = None
     # Clip the network's x_0 to [-1, 1].
     clip_denoised: bool = True
 
@@ -71,7 +72,7 @@ class SampleOptions:
     # Number of samples to draw and compare. 0: none.
     num_samples: int = 0
     # ddpm: ancestral sampling with the model's own variance.
-    sampler: Literal["ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++"] = "ddpm"
+    sampler: Sampler = "ddpm"
     # Steps of the sampler. Default: all timesteps.
     num_inference_steps: int | None = None
     # Features for the Fréchet distance: a classifier trained here on the labels, or Inception.

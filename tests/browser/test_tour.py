@@ -82,7 +82,11 @@ def test_a_link_draws_what_it_was_copied_from(visit):
     for tab, settings, said in (
         ("reverse", {"sampler": "ddim", "steps": "20", "images": "2", "seed": "98"}, "DDIM, 20 steps, seed 98"),
         ("reverse", {"images": "8", "seed": "0"}, "Stored example"),
-        ("compare", {"rows": "ddim:10,ddpm:7", "images": "2", "seed": "98"}, "2 rows start from the same noise, seed 98"),
+        (
+            "compare",
+            {"rows": "ddim:10,ddpm:7", "images": "2", "seed": "98"},
+            "2 rows start from the same noise, seed 98",
+        ),
         ("wrong", {"fault": "short_T", "amount": "500", "seed": "98"}, "Both rows start from the same noise, seed 98"),
         ("wrong", {"fault": "no_noise", "seed": "1"}, "Stored example"),
         ("mine", {"sampler": "ddim", "images": "2", "seed": "98"}, "2 pictures from t₀ = 400"),
