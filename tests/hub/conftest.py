@@ -1,10 +1,9 @@
-"""A Hub on loopback, clients that talk to it, and models to push and pull. All tests here have the marker `hub`."""
+"""A Hub on loopback, clients that talk to it, and models to push and pull."""
 
 import json
 import re
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +13,6 @@ from tiny import in_process
 
 from ddpm import checkpoint
 from ddpm.unet import build_unet
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker("hub")
 
 
 @pytest.fixture(scope="session")

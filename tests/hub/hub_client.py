@@ -114,10 +114,14 @@ def pusher(directory, steps, pause_s, **args):
     return {"meanwhile": meanwhile, "done": pushes.finish(step), "steps": step}
 
 
-def finish(directory, repo_id, step, command, temporary_folder=None):
-    """A last push, by another command than ours, and with another folder for temporary files."""
+def finish(directory, repo_id, step, command, temporary_folder=None, full_disk=False):
+    """A last push, by another command than ours, with another folder for temporary files, or with a full disk."""
     pushes = Pusher(Path(directory), repo_id, command=command)
-    with mock.patch.object(tempfile, "tempdir", temporary_folder or tempfile.gettempdir()):
+    full = mock.Mock(side_effect=OSError(28, "No space left on device"))
+    with (
+        mock.patch.object(tempfile, "tempdir", temporary_folder or tempfile.gettempdir()),
+        mock.patch.object(tempfile, "TemporaryFile", full) if full_disk else contextlib.nullcontext(),
+    ):
         return pushes.finish(step)
 
 

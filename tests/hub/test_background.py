@@ -94,6 +94,9 @@ def test_what_a_push_says_is_understood(lfs, hub, model, name):
     answer = lfs.ask("finish", temporary_folder=str(model / "missing"), **args)
     assert answer["value"] is False
     assert "No such file or directory" in answer["said"]
+    answer = lfs.ask("finish", full_disk=True, **args)
+    assert answer["value"] is False
+    assert "No space left on device" in answer["said"]
 
 
 def test_processes_push_once(clients, hub, tmp_path):

@@ -8,7 +8,7 @@ import gradio
 import pytest
 
 from ddpm.ui.page import STYLES
-from ddpm.ui.tabs.parts import UI, read_static
+from ddpm.ui.panels import UI, read_static
 
 WIDTHS = {"1080", "980", "640", "641"}
 GRADIO = "static/gradio.css"

@@ -9,7 +9,7 @@ import numpy as np
 ASSETS = Path(__file__).parents[2] / "assets"
 
 FIRST_DIGIT = 3  # on the pads at first; the server computes what the network says about it before the first visit
-FIRST_NOISE = 7  # seed of the noise that is laid on it, as in static/ddpm.js
+FIRST_NOISE = 7  # seed of the noise that is laid on it, as in static/shared.js
 SECOND_DIGIT = 8  # the other end of the first interpolation
 FIRST_SEED = 0  # of the first trajectory
 FIRST_DENOISED = 3  # seed of the first pictures that are denoised from x_t0

@@ -32,7 +32,7 @@ Message = dict[str, Any]
 
 
 def browser_normal(seed: int, n: int) -> np.ndarray:
-    """`ddpm.normal(seed, n)` of static/ddpm.js: n float32 from N(0, 1), so that a seed names the noise in both."""
+    """`ddpm.normal(seed, n)` of static/pictures.js: n float32 from N(0, 1), so that a seed names the noise in both."""
     with np.errstate(over="ignore"):
         state = np.uint32(seed) + np.arange(1, 2 * -(-n // 2) + 1, dtype=np.uint32) * np.uint32(0x6D2B79F5)
         z = (state ^ state >> 15) * (state | np.uint32(1))
