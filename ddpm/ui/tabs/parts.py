@@ -1,6 +1,6 @@
 """Pieces of HTML that every tab is made of, so that the same thing looks the same everywhere.
 
-They carry keys of the texts and equations in data attributes, and static/language.js fills in the words, again whenever the
+They carry keys of the texts and equations in data attributes; static/language.js fills in the words, again whenever the
 language changes. They hold keys instead of TeX because Gradio evaluates HTML as a JavaScript template string, in which
 no backslash, backtick or dollar brace may stand.
 """
