@@ -7,7 +7,7 @@ import pytest
 from harness import Visit, serious
 from playwright.sync_api import Page, expect
 
-from ddpm.ui.tabs.parts import read_static
+from ddpm.ui.panels import read_static
 from ddpm.ui.text import TEXT
 
 # A tab's settings, none of them what the page begins with, and a script that reads them off its controls.
