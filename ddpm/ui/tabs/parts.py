@@ -201,7 +201,7 @@ def sampling_controls(most: int, images: int, seed: int, go: str) -> str:
 
 
 def chart(name: str, symbol: str = "") -> str:
-    """A curve against t with a mark that moves (`ddpm.curve`), or the frame of another small plot."""
+    """A curve against t with a mark that moves (`ddpm.tChart`), or the frame of another small plot."""
     return f"""
 <figure class="chart" data-chart="{name}">
   <figcaption>{tex(symbol) if symbol else ""}{text(f"chart.{name}")}{figure("now", "output")}</figcaption>

@@ -108,7 +108,7 @@ function nameLines(section, view, reference) {
   const entries = names.map((name) => {
     const entry = document.createElement("span");
     const swatch = document.createElement("i");
-    swatch.className = name.replace("_", "-");
+    swatch.className = name;
     const words = document.createElement("span");
     const key = `training.key.${name === "line" ? "smooth" : name}`;
     ddpm.setText(words, key, { steps: count(props.live?.full_steps ?? 0), loss: reference });
