@@ -47,7 +47,7 @@ def test_the_sum_on_the_page_is_that_of_elbo_terms(same, model):
         ("prior", truth.prior),
     ):
         assert term(same, name) == pytest.approx(value.item(), abs=6e-5, rel=0.05 if name == "prior" else 0), name
-    assert float(page.locator(STATUS).inner_text().split("make")[1].split()[0]) == pytest.approx(
+    assert float(page.locator(STATUS).inner_text().split("add up to")[1].split()[0]) == pytest.approx(
         truth.total.item(), abs=6e-5
     )
     same.move("bound", 300)

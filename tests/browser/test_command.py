@@ -92,7 +92,7 @@ def test_a_space_starts_while_the_hub_is_down_and_says_so(browser, tmp_path):
         notice = page.locator(".page-header .notice")
         expect(notice).to_be_visible()
         expect(notice).to_have_text(
-            "somebody/their-model cannot be had at the moment; this page shows the embedded model instead."
+            "somebody/their-model is currently unavailable; this page shows the embedded model instead."
         )
         expect(page.locator(".page-header .chip")).to_contain_text("embedded")
         page.locator('[data-language="zh"]').click()

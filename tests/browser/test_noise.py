@@ -111,7 +111,7 @@ def test_new_noise_is_asked_about(same):
     before = same.pixels(TARGET)
     said = same.listen("#noise .answer")
     page.locator("#noise .renoise").click()
-    same.heard(said, "Asking")
+    same.heard(said, "Computing the predictions")
     answered(same)
     assert same.pixels(TARGET) != before
 
