@@ -85,10 +85,10 @@ def _draw(subject: Subject, accelerator: Accelerator, bar) -> tuple[np.ndarray, 
     """(N, C, H, W) uint8 samples of all processes, and the seconds that this process took for its share."""
     config, model = subject.config, subject.model
     eps_theta = _Counted(model.engine(accelerator.device), bar)
-    mine = share(config.num_samples, accelerator.process_index, accelerator.num_processes)
+    part = share(config.num_samples, accelerator.process_index, accelerator.num_processes)
     began, drawn = time.perf_counter(), []
-    for start in mine[:: config.batch_size]:
-        shape = (min(config.batch_size, mine.stop - start), *subject.images.train.shape[1:])
+    for start in part[:: config.batch_size]:
+        shape = (min(config.batch_size, part.stop - start), *subject.images.train.shape[1:])
         x0 = sample(
             eps_theta,
             model.scheduler,

@@ -83,8 +83,8 @@ def test_one_at_a_time_and_stop_leaves_nothing(training, temporary):
     until(lambda: not any(map(alive, first["pids"])))
     assert training.look("me", None, 0)["state"] == "stopped"
     assert training.start("you") == {"started": True}, "the next one follows at once"
-    assert training.look("you", None, 0)["mine"]
-    assert not training.look("me", None, 0)["mine"]
+    assert training.look("you", None, 0)["own"]
+    assert not training.look("me", None, 0)["own"]
     training.close()
     assert list(temporary.iterdir()) == []
     assert training.start("me") == {"started": False}

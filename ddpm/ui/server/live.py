@@ -147,8 +147,8 @@ class LiveTraining:
         training = self._current
         if training is None:
             return {}
-        mine = training.visitor == visitor_name(visitor)
-        if mine:
+        own = training.visitor == visitor_name(visitor)
+        if own:
             training.seen = time.monotonic()
         first = since if number == training.number and isinstance(since, int) and since >= 0 else 0
         # The state is read before the messages, so that an end is not told before what led to it.
@@ -158,7 +158,7 @@ class LiveTraining:
             "run": training.number,
             "since": first + len(messages),
             "state": state,
-            "mine": mine,
+            "own": own,
             "seconds": round(seconds, 1),
             "messages": messages,
         }

@@ -103,7 +103,7 @@ function drawShares(ts, complete, simple) {
     valueAt: (t) => (complete ? solid[t - 1] : Number.NaN),
     second: complete ? (t) => dashed[t - 1] : null,
     ts: complete ? ts : [],
-    show: (t) => (complete ? `${Math.round(100 * solid[t - 1])} %` : "\u2026"),
+    show: (t) => (complete ? `${Math.round(100 * solid[t - 1])}%` : "\u2026"),
     low: 0,
     high: 1,
   });

@@ -299,16 +299,16 @@ const [go, stop] = [".go", ".stop"].map((name) => liveSection.querySelector(name
 const ENDS = ["finished", "time", "stopped", "late", "left"]; // of a training; any other is a failure
 
 // What the line says at the end of a training.
-function endKey({ state, mine }) {
-  if (!mine && state !== "finished" && state !== "time") return "training.watching.ended";
+function endKey({ state, own }) {
+  if (!own && state !== "finished" && state !== "time") return "training.watching.ended";
   return ENDS.includes(state) ? `training.${state}` : "training.failed";
 }
 
 // What the line says while one goes on: [key, fields].
-function goingOn({ mine }, row, speed) {
+function goingOn({ own }, row, speed) {
   const step = row[0];
   const ending = step + plan.rows >= plan.steps && step < plan.steps;
-  const key = ending ? "training.ending" : mine ? "training.running" : "training.watching.running";
+  const key = ending ? "training.ending" : own ? "training.running" : "training.watching.running";
   const figures = { loss: loss(row[1]), speed: speed ? count(Math.round(speed)) : "\u2026" };
   return [key, () => ({ step: count(step), steps: count(plan.steps), ...figures })];
 }
@@ -394,7 +394,7 @@ function setUpLive() {
       if (!current()) return; // stopped meanwhile
     }
     const fresh = found.messages.slice(Math.max(0, since - (found.since - found.messages.length)));
-    own = found.mine;
+    own = found.own;
     since = found.since;
     for (const message of fresh) await takeMessage(message, live);
     if (!current()) return;

@@ -103,7 +103,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "schedule.laplace": ("Laplace", "拉普拉斯"),
     "schedule.laplace.see": (
         "Laplace: $\\beta_t$ is smallest in the middle, so most steps are spent where signal and noise are about "
-        "equal. As diffusers implements it, 3 % of the signal ($\\bar\\alpha_T$) is left at the end.",
+        "equal. As diffusers implements it, 3% of the signal ($\\bar\\alpha_T$) is left at the end.",
         "拉普拉斯：$\\beta_t$ 在中间最小，因此大部分步数花在信号与噪声大致相当的地方。按 diffusers 的实现，"
         "最后还剩 3% 的信号（$\\bar\\alpha_T$）。",
     ),
