@@ -382,7 +382,7 @@ def parse(argv: list[str]) -> TrainConfig:
         first.add_argument(flag, nargs="?")  # whether a value is missing is for parse_flags to say
     given, _ = first.parse_known_args(argv)
     with usage_errors("train.py"):
-        base = read_config(Path(given.config)) if given.config else preset(given.preset or "digits")
+        base = preset(given.preset or "digits") if given.config is None else read_config(Path(given.config))
         options = flattened(parse_flags(argv, grouped(TrainFlags, base), "train.py"))
         options.pop("config")
         config = TrainConfig(**options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, TypeVar, get_type_hints
@@ -37,7 +38,7 @@ def usage_errors(prog: str) -> Iterator[None]:
 
 
 def grouped(kind: type[T], options: Any) -> T:
-    """Deal the attributes of a flat dataclass into groups.
+    """Distribute the attributes of a flat dataclass over its groups.
 
     Args:
         kind: dataclass of groups. An option that `options` lacks gets its default.
@@ -61,11 +62,14 @@ def parse_flags(argv: list[str], defaults: T, prog: str) -> T:
         ValueError: in one line which word is wrong, and what would be right.
     """
     import tyro
-    from tyro import _errors  # tyro's only way to learn what was wrong; requirements.txt pins tyro for its sake
 
+    try:
+        from tyro import _errors  # tyro has no public way to learn what was wrong
+    except ImportError:  # another version of tyro: it prints its own message and exits with status 2
+        return tyro.cli(type(defaults), args=argv, prog=prog, default=defaults, config=(tyro.conf.OmitArgPrefixes,))
     names = list(flattened(defaults))
 
-    def reject(event: _errors.ParseErrorEvent) -> None:
+    def reject(event: Any) -> None:
         if isinstance(event, _errors.UnrecognizedArgs):
             raise ValueError(_unknown(event.tokens, names))
         argument = getattr(event, "argument", None)
@@ -75,12 +79,23 @@ def parse_flags(argv: list[str], defaults: T, prog: str) -> T:
         if isinstance(event, _errors.InvalidChoice):
             raise ValueError(f"{flag} {event.value!r}: one of {', '.join(event.choices)} is needed")
         if isinstance(event, _errors.BadValue):
-            raise ValueError(f"{flag}: a value is needed, {argument.lowered.metavar}")
+            raise ValueError(f"{flag}: a value is needed, {_accepted(argument)}")
         if isinstance(event, _errors.InstantiationFailure):
-            raise ValueError(f"{flag}: {event.message} (expected {argument.lowered.metavar})")
+            raise ValueError(f"{flag}: {_reason(event.message)} (expected {_accepted(argument)})")
 
     with _errors.on_parse_error(reject):
         return tyro.cli(type(defaults), args=argv, prog=prog, default=defaults, config=(tyro.conf.OmitArgPrefixes,))
+
+
+def _accepted(argument: Any) -> str:
+    """The kind of value that an option takes, as `--help` shows it: "INT" for `int | None`."""
+    return str(argument.lowered.metavar).removeprefix("{None}|")
+
+
+def _reason(message: str) -> str:
+    """Why a word is no value of an option, in one line: of `int | None`, tyro lists every type that it tried."""
+    tried = re.search(r"could be instantiated from \[(.+?)\]", message)
+    return f"{tried[1]} is not valid" if tried else message.splitlines()[0]
 
 
 def _unknown(words: list[str], names: list[str]) -> str:

@@ -106,7 +106,7 @@ def push(
     check_complete(directory, directory)
     repo_id = repo_id or directory.resolve().name
     with contextlib.ExitStack() as stack:
-        stack.enter_context(Deadline.after(limit_s or limits.push_s))
+        stack.enter_context(Deadline.after(limits.push_s if limit_s is None else limit_s))
         try:
             api = client(writing=True)
             repo_id = _find_or_create(api, repo_id, private)
