@@ -63,10 +63,13 @@ def parse_flags(argv: list[str], defaults: T, prog: str) -> T:
     """
     import tyro
 
+    # Both `--max_train_steps` and `--max-train-steps` are understood; `--help` shows the former, as the READMEs do.
+    options: dict[str, Any] = {"args": argv, "prog": prog, "default": defaults, "use_underscores": True}
+    options["config"] = (tyro.conf.OmitArgPrefixes,)
     try:
         from tyro import _errors  # tyro has no public way to learn what was wrong
     except ImportError:  # another version of tyro: it prints its own message and exits with status 2
-        return tyro.cli(type(defaults), args=argv, prog=prog, default=defaults, config=(tyro.conf.OmitArgPrefixes,))
+        return tyro.cli(type(defaults), **options)
     names = list(flattened(defaults))
 
     def reject(event: Any) -> None:
@@ -84,7 +87,7 @@ def parse_flags(argv: list[str], defaults: T, prog: str) -> T:
             raise ValueError(f"{flag}: {_reason(event.message)} (expected {_accepted(argument)})")
 
     with _errors.on_parse_error(reject):
-        return tyro.cli(type(defaults), args=argv, prog=prog, default=defaults, config=(tyro.conf.OmitArgPrefixes,))
+        return tyro.cli(type(defaults), **options)
 
 
 def _accepted(argument: Any) -> str:
@@ -93,9 +96,12 @@ def _accepted(argument: Any) -> str:
 
 
 def _reason(message: str) -> str:
-    """Why a word is no value of an option, in one line: of `int | None`, tyro lists every type that it tried."""
-    tried = re.search(r"could be instantiated from \[(.+?)\]", message)
-    return f"{tried[1]} is not valid" if tried else message.splitlines()[0]
+    """Why a word is no value of an option, in one line.
+
+    Python's and tyro's messages quote the word; of `int | None`, tyro adds a line for every type that it tried.
+    """
+    quoted = re.search(r"'.*?'", message)
+    return f"{quoted[0]} is not valid" if quoted else message.splitlines()[0]
 
 
 def _unknown(words: list[str], names: list[str]) -> str:

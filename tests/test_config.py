@@ -40,7 +40,7 @@ def test_a_saved_config_brings_the_options_back(tmp_path):
     ("flags", "message"),
     [
         ("--learning_rat 1", "unknown option --learning_rat; did you mean --learning_rate?"),
-        ("--learning_rate fast", "--learning_rate: .*'fast' .expected FLOAT"),
+        ("--learning_rate fast", "--learning_rate: 'fast' is not valid .expected FLOAT"),
         ("--seed", "--seed: a value is needed, INT"),
         ("--channels none", "--channels: 'none' is not valid .expected INT"),
         ("--config", "--config: a value is needed, PATH"),
@@ -82,7 +82,7 @@ def test_help_shows_every_option_and_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for field in dataclasses.fields(TrainConfig):
-        assert f"--{field.name.replace('_', '-')}" in done.stdout
+        assert f"--{field.name}" in done.stdout
     for group in dataclasses.fields(TrainFlags):
         assert f"{group.name} options" in done.stdout
 
