@@ -20,8 +20,8 @@ PAIRS: dict[str, tuple[str, str]] = {
         "$\\hat x_0$ multiplied by $\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$. Pixels out of range cannot be right, "
         "so clipping only removes errors. A network with small errors works without clipping; an early checkpoint or "
         "guided sampling does not.||Why no noise at the last step? No later step could remove it. The small variance "
-        "hides this mistake, because $\\tilde\\beta_1=0$.||Why must $T$ be long? Sampling starts from pure noise, but in "
-        "training, $x_t$ at this $t$ always contained some signal $\\sqrt{\\bar\\alpha_t}\\,x_0$. So the network "
+        "hides this mistake, because $\\tilde\\beta_1=0$.||Why must $T$ be long? Sampling starts from pure noise, but "
+        "in training, $x_t$ at this $t$ always contained some signal $\\sqrt{\\bar\\alpha_t}\\,x_0$. So the network "
         "finds a signal in noise that has none.",
         "为什么需要新噪声？$p(x_{t-1}|x_t)$ 是一个分布，只取均值的话，$t-1$ 处的方差就太小。"
         "网络在那里看到的噪声比它预期的少，便把 $x_{t-1}$ 当成更平滑的图像，"
