@@ -21,14 +21,14 @@ import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("MPLBACKEND", "agg")  # else Gradio looks for a backend at the first event, for 0.6 s
+os.environ.setdefault("MPLBACKEND", "agg")  # else Gradio's first event takes 0.6 s to find a backend
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The flags. Where one is left out, the environment variables of a Space decide.
+    """Parse the flags. The environment variables of a Space replace a flag that is left out.
 
     Returns:
-        The flags, and `fallback`: whether the model is the environment's, so that the embedded one may replace it.
+        The flags, and `fallback`: whether the environment names the model. If so, the embedded model may replace it.
     """
     env = os.environ.get
     host = env("GRADIO_SERVER_NAME") or ("0.0.0.0" if env("SPACE_ID") else "127.0.0.1")
@@ -45,17 +45,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if not 1 <= args.port <= 65535:
         parser.error(f"--port {args.port}: a port from 1 to 65535 is needed")
     if args.revision and not args.model:
-        parser.error(f"--revision {args.revision} is the version of a --model, and no --model was given")
+        parser.error(f"--revision {args.revision} needs a --model, and none was given")
     return args
 
 
 def choose(model: str | None, revision: str | None, weights: bool = False):
-    """The checkpoint to serve.
+    """Open the checkpoint to serve.
 
     Args:
-        weights: read the weights now, instead of in the background.
+        weights: whether to read the weights now instead of in the background.
     Raises:
-        ValueError: what is wrong with the model, in one line.
+        ValueError: the model cannot be served; the message is one line.
     """
     if model is None:
         from ddpm.checkpoint import EMBEDDED, load
@@ -67,9 +67,9 @@ def choose(model: str | None, revision: str | None, weights: bool = False):
 
 
 def trainer():
-    """What trains while visitors watch, or None if that is turned off. It runs the loop of train.py.
+    """The live training, which runs the loop of train.py, or None if it is turned off.
 
-    Only this file may name train.py, since nothing below `ddpm` may import it.
+    Only this file may name train.py, since no module of `ddpm` may import it.
 
     Raises:
         ValueError: DDPM_LIVE_TRAINING is not a number of steps.
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
 
     missing = None
     try:
-        # The page appears before the weights are read, unless damaged weights would mean another model.
+        # The page appears before the weights are read, unless the embedded model is to replace damaged weights.
         checkpoint = choose(args.model, args.revision, weights=args.fallback)
     except Exception as error:
         if not isinstance(error, ValueError) and not args.fallback:
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"app.py: {error}", file=sys.stderr)
         if not args.fallback:
             return 1
-        # A Space that does not start is of no use to anybody. Its owner finds the reason in the log.
+        # A Space that does not start is of no use to anybody. The log tells its owner the reason.
         checkpoint, missing = choose(None, None), args.model
         print("app.py: serving the embedded model instead", file=sys.stderr)
     from ddpm.ui import page
@@ -135,5 +135,5 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     share_memory_between_threads()
-    gc.disable()  # collections during the imports take a tenth of the start
+    gc.disable()  # garbage collections during the imports take a tenth of the start-up time
     sys.exit(main())

@@ -3,7 +3,7 @@
     accelerate launch train.py                     scikit-learn's digits, a few minutes on a laptop
     accelerate launch train.py --preset mnist      see --help for every option
 
-Read `train` from top to bottom: it is a generator that the command line below consumes, and anyone else may.
+Read `train` from top to bottom. It is a generator: the command line below consumes it, and other programs can, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from ddpm.config import TrainConfig, parse
 
 if __name__ == "__main__":
-    CONFIG = parse(sys.argv[1:])  # before torch is loaded: --help and wrong usage answer at once
+    CONFIG = parse(sys.argv[1:])  # before torch is loaded, so that --help and usage errors appear at once
 
 import math
 import time
@@ -40,15 +40,15 @@ def train(
     build: Callable[..., nn.Module] = build_unet,
     accelerator: Accelerator | None = None,
 ) -> Iterator[Progress]:
-    """Train, writing `config.directory` as the README describes it, and yield after every optimizer step.
+    """Train, fill `config.directory` with the files that the README lists, and yield after every optimizer step.
 
     Args:
-        should_stop: polled between steps; once true, the state is saved and training ends.
-        build: makes the network from what `build_unet` takes; another architecture is a diffusers ModelMixin too.
-        accelerator: as `make_accelerator` makes it, which is the default.
+        should_stop: is called between steps; once it returns true, the state is saved and training ends.
+        build: makes the network, a diffusers ModelMixin, from the arguments of `build_unet`.
+        accelerator: None calls `make_accelerator`.
     Raises:
-        ValueError: options or data that cannot be trained with, in one line.
-        NonFiniteError: loss or gradient is NaN or infinite; the states saved so far are good.
+        ValueError: training is impossible with these options or images; the message is one line.
+        NonFiniteError: the loss or the gradient is NaN or infinite; the states that are saved already are good.
     """
     deadline = time.monotonic() + 60 * (config.max_train_minutes or math.inf)
     accelerator = accelerator or make_accelerator(config)
@@ -78,7 +78,7 @@ def train(
                 with accelerator.autocast():
                     eps_hat = model(xt, t).sample
                 error = F.mse_loss(eps_hat.float(), target(x0, eps, t), reduction="none")
-                loss = error.mean(dim=(1, 2, 3))  # of each image
+                loss = error.mean(dim=(1, 2, 3))  # (B,), one for each image
                 accelerator.backward((weights[t] * loss).mean())  # Eq. 14: L_simple, where every weight is 1
                 learner.clip_gradients()
                 optimizer.step()
@@ -96,9 +96,9 @@ def train(
 
 
 def main(config: TrainConfig) -> int:
-    """The command line: a progress bar over `train`, signals, exit status as the README lists them."""
+    """Consume `train` with a progress bar, react to signals, and return the exit status that the README lists."""
     return terminal.run(config, train)
 
 
 if __name__ == "__main__":
-    sys.exit(main(CONFIG))  # pyright: ignore[reportPossiblyUnbound]  by the first lines
+    sys.exit(main(CONFIG))  # pyright: ignore[reportPossiblyUnbound]  set in the first lines

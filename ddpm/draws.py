@@ -5,7 +5,8 @@ A slot is the position of a micro-batch in the global batch, so one process with
 processes with one each.
 
 The generator is Philox, whose output is a function of a key and a counter. The key is (seed, purpose), the upper half
-of the counter is (step, slot), and the lower half counts the draws. (torch's CPU generator keeps 32 bits of its seed.)
+of the counter is (step, slot), and the lower half counts the draws. (torch's CPU generator would keep only 32 bits of
+the seed.)
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ BIN = 1 / 255  # half the distance between two neighbouring pixel values in [-1,
 class ElboTerms:
     """The terms of the bound of B images, float64 on the CPU. All but `eps_mse` are in bits per dimension.
 
-    Their sum is an upper bound on the number of bits that a value of a pixel takes when the model encodes the image.
+    `prior`, `kl` and `reconstruction` add up to an upper bound on the bits per pixel value (a dimension) with which the
+    model encodes the image.
 
     Attributes:
         prior: (B,) L_T.
@@ -51,7 +52,7 @@ def gaussian_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor
 
 
 def _normal_cdf(z: Tensor) -> Tensor:
-    """The authors' approximation, which is within 2e-4 of the exact one; so our figures compare with published ones."""
+    """The authors' approximation, within 2e-4 of the exact function, so that our figures match published ones."""
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
 
 
@@ -60,7 +61,7 @@ def discretized_gaussian_log_likelihood(x0: Tensor, mean: Tensor, log_var: Tenso
 
     Args:
         x0: exactly pixel / 127.5 - 1. The bins of -1 and 1 reach to infinity.
-        mean, log_var: of the shape of x0, or broadcast to it.
+        mean, log_var: of the shape of x0, or of one that broadcasts to it.
     """
     scale = (-0.5 * log_var).exp()
     upper = _normal_cdf((x0 - mean + BIN) * scale)
@@ -109,7 +110,7 @@ def terms_at(
 
 
 def _device(eps_theta: EpsTheta, x0: Tensor) -> torch.device:
-    """Where the terms are computed: on the network's device, or on the CPU if that is an Apple GPU, without float64."""
+    """Where the terms are computed: on the network's device, or on the CPU for an Apple GPU, which lacks float64."""
     device = torch.device(getattr(eps_theta, "device", x0.device))
     return torch.device("cpu") if device.type == "mps" else device
 
@@ -132,20 +133,20 @@ def elbo_terms(
         eps_theta: the predicted noise, see `EpsTheta`.
         schedule: the betas, and the variance of the reverse process.
         x0: (B, C, H, W) float in [-1, 1], exactly pixel / 127.5 - 1.
-        noise: (T, B, C, H, W), the eps used at each t, so that a result can be reproduced; None: drawn here.
+        noise: (T, B, C, H, W), the eps at each t, given to reproduce a result; None: it is drawn here.
         clip_denoised: clip the network's x_0 to [-1, 1], as sampling does.
         generator: draws the noise if `noise` is None; on the CPU.
         batch_size: the largest number of images in one call of the network. Beside what the call needs, memory holds
             the results and the noise of `batch_size` images or of one timestep of all images, whichever is more.
         on_batch: is called after each call of the network with the number of its images.
     Raises:
-        ValueError: the bound is not defined for a shape, type or value.
+        ValueError: `x0` or `noise` has a wrong shape, type or range.
     """
     T = schedule.num_steps
     if x0.ndim != 4 or not len(x0) or not x0.is_floating_point():
         raise ValueError(f"x0 is {x0.dtype} of shape {tuple(x0.shape)}: float of shape (B, C, H, W) is needed")
     if not bool((x0.abs() <= 1).all()):
-        raise ValueError(f"x0 reaches from {x0.min():g} to {x0.max():g}: [-1, 1] is needed")
+        raise ValueError(f"x0 ranges from {x0.min():g} to {x0.max():g}: [-1, 1] is needed")
     if noise is not None and tuple(noise.shape) != (T, *x0.shape):
         raise ValueError(f"noise has shape {tuple(noise.shape)}: {(T, *x0.shape)} is needed")
     device = _device(eps_theta, x0)
@@ -194,8 +195,9 @@ def elbo_estimate(
     probability, and each term is divided by its probability. The network is evaluated at count + 1 timesteps.
 
     Args:
-        x0: (C, H, W), as in `elbo_terms`; clip_denoised and batch_size likewise.
-        draw: draws the timesteps and the noise.
+        x0: (C, H, W), otherwise as in `elbo_terms`.
+        clip_denoised, batch_size: as in `elbo_terms`.
+        draw: the generator of the timesteps and the noise.
     Returns:
         The terms with B = 1, where `kl` and `eps_mse` (and so `total`) are NaN at timesteps that were not drawn; and
         (1,) float64, an unbiased estimate of the sum of all KL terms in bits per dimension.

@@ -61,7 +61,7 @@ class Layout:
             if pickles:
                 raise ValueError(
                     f"no {layout.weights}, only {', '.join(pickles[:3])}: pickled weights can run code, so they are "
-                    "not read; they need converting to safetensors by somebody who trusts them"
+                    "not read; somebody who trusts them must convert them to safetensors"
                 )
             raise ValueError(f"no {layout.weights}; other formats are not read")
         return layout
@@ -100,7 +100,7 @@ def read_configs(directory: Path, layout: Layout, where: str) -> tuple[dict[str,
 
 
 def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where: str) -> UNet2DModel:
-    """Refuse a network that cannot be built, and a file of weights that cannot belong to it, before weights are loaded.
+    """Reject a network that cannot be built, and a file of weights that cannot belong to it, before weights are loaded.
 
     Args:
         unet_config: as `read_configs` returns it.
@@ -152,7 +152,7 @@ def _shown(value: object) -> str:
 
 
 def _check_index(index: dict[str, Any], where: str) -> None:
-    """Refuse pipelines of other kinds, and pipelines that bring code of their own. Raises ValueError."""
+    """Reject pipelines of other kinds, and pipelines that bring code of their own. Raises ValueError."""
     kind = index.get("_class_name")
     if kind not in PIPELINES:
         own = ", with code of its own, which is never run" if isinstance(kind, list) else ""
@@ -203,7 +203,7 @@ def is_whole(value: object, low: int, high: int) -> bool:
 
 
 def _check_network(unet: Settings) -> None:
-    """Refuse networks that this project cannot compute with, and those too large to build on this machine.
+    """Reject networks that this project cannot compute with, and those too large to build on this machine.
 
     The limits are far above any real network. Without them, only counting the parameters of a made-up one could exhaust
     the memory.
@@ -227,7 +227,7 @@ def _check_network(unet: Settings) -> None:
 
 
 def _check_scheduler(scheduler: Settings) -> None:
-    """Refuse schedulers whose steps this project does not compute."""
+    """Reject schedulers whose steps this project does not compute."""
     scheduler.need_class("scheduler", "DDPMScheduler")
     scheduler.need_whole("num_train_timesteps", 2, MAX_TIMESTEPS, 1000, f"2 to {MAX_TIMESTEPS}")
     scheduler.need_one_of("prediction_type", PREDICTION_TYPES, "epsilon")
@@ -242,7 +242,7 @@ def _check_scheduler(scheduler: Settings) -> None:
 
 
 def _check_embedding(unet: Settings, num_train_timesteps: int) -> None:
-    """Refuse a network with a learned embedding for each timestep that has fewer of them than the scheduler."""
+    """Reject a network with a learned embedding for each timestep that has fewer of them than the scheduler."""
     if unet.values.get("time_embedding_type") == "learned":
         accepted = f"{num_train_timesteps} to {MAX_TIMESTEPS}"
         unet.need_whole("num_train_timesteps", num_train_timesteps, MAX_TIMESTEPS, None, accepted, " of the network")

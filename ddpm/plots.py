@@ -242,7 +242,10 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _smooth(values: list[float], share: float = 0.05) -> np.ndarray:
-    """A centred running mean. Its window is a share of the steps so far, so on a logarithmic axis its width is even."""
+    """A centred running mean.
+
+    Its window is a share of the steps so far, so it looks equally wide along a logarithmic axis.
+    """
     sums = np.cumsum([0.0, *values])
     middle = np.arange(len(values))
     half = np.minimum((middle * share).astype(int), len(values) - 1 - middle)

@@ -1,4 +1,4 @@
-"""Processes that work together: device, precision, threads, who does what, and agreement between them."""
+"""Processes that work together: their device, precision and threads, and how they share work and agree."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         raise ValueError(f"{accelerator.distributed_type.value}: only plain data parallelism is supported")
     if accelerator.gradient_accumulation_steps != config.gradient_accumulation_steps:
         raise ValueError(
-            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={accelerator.gradient_accumulation_steps} in the environment; "
-            f"unset it, --gradient_accumulation_steps {config.gradient_accumulation_steps} decides"
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={accelerator.gradient_accumulation_steps} is in the environment; "
+            f"unset it, because --gradient_accumulation_steps {config.gradient_accumulation_steps} decides"
         )
     settle(accelerator, config.num_cpu_threads, "train.py")
     return accelerator
@@ -49,8 +49,8 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
     """Set threads and matrix precision, and check that the processes know of each other.
 
     Args:
-        num_cpu_threads: of each process; 0: the physical cores, divided among the processes of this machine.
-        program: what the message names after `torchrun`.
+        num_cpu_threads: the threads of each process; 0 divides the physical cores among the processes of this machine.
+        program: the script that the message names after `torchrun`.
     Raises:
         ValueError: the processes do not know of each other.
     """
@@ -61,7 +61,7 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
             f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 {program}"
         )
     if accelerator.device.type == "cpu":
-        # `accelerate launch` leaves one thread on a CPU (OMP_NUM_THREADS=1), which uses half of two cores or less.
+        # `accelerate launch` sets OMP_NUM_THREADS=1 on a CPU, which would leave all cores but one idle.
         local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(num_cpu_threads or max(1, physical_cores() // local_processes))
     else:
@@ -69,7 +69,7 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """The layout of a network in memory while it trains: a GPU's matrix units read channels last."""
+    """The memory layout of a network during training: channels last on a GPU, whose matrix units read that layout."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
@@ -81,7 +81,7 @@ def plain_logging() -> None:
 
 
 def share(count: int, rank: int, world: int) -> range:
-    """Which of `count` images this process samples: one contiguous part, so that the parts of all join in order."""
+    """Which of `count` images this process samples: a contiguous part, so that all parts join in order."""
     size = -(-count // world)
     return range(min(rank * size, count), min((rank + 1) * size, count))
 
@@ -89,7 +89,8 @@ def share(count: int, rank: int, world: int) -> range:
 def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:
     """Call `work` in the main process and return its result in every process.
 
-    What `work` raises is raised in every process, so that none waits in vain; in the others it is a ValueError.
+    If `work` raises, every process raises, so that none waits forever: the main process raises the same exception, the
+    others a ValueError with its message.
     """
     if accelerator.num_processes == 1:
         return work()
@@ -109,8 +110,10 @@ def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:
 
 
 def agree(accelerator: Accelerator, wish: str | None, step: int) -> str | None:
-    """One wish for all processes, "interrupted" before "time". GPUs exchange their wishes at every tenth step only,
-    because the exchange waits for the device."""
+    """The same reason to stop in all processes, or None to go on; "interrupted" takes precedence over "time".
+
+    Processes on GPUs exchange their wishes only at every tenth step, because the exchange waits for the device.
+    """
     if accelerator.num_processes == 1:
         return wish
     if accelerator.device.type != "cpu" and step % 10:

@@ -28,9 +28,9 @@ Shape = tuple[int, int, int, int]
 Array = Tensor | np.ndarray
 
 FRESH_NOISE = ("until_last", "never", "always")
-"""When noise is added: line 3 of Algorithm 2, z ~ N(0, I) if t > 1, else 0; and the two ways to get it wrong."""
+""""until_last" is line 3 of Algorithm 2, z ~ N(0, I) if t > 1, else 0; the other two are mistakes."""
 
-AHEAD = 2**14  # numbers of fresh noise that are drawn at a time
+AHEAD = 2**14  # how many numbers of fresh noise are drawn at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +106,15 @@ def updates(
 ) -> list[Update]:
     """The steps of a sampler over a respaced schedule: what diffusers' schedulers compute, in a quarter of their time.
 
-    For ancestral sampling and DDIM the results are equal to the last bit, since the same operations on float32 come in
-    the same order: over a thousand steps a network can turn a tiny difference into a visible one.
+    For ancestral sampling and DDIM the results are equal to the last bit, since the same float32 operations are done in
+    the same order. Over a thousand steps a network could turn a tiny difference into a visible one.
 
     Args:
         sampler: one of SAMPLERS.
-        alpha_bar: (steps,) float32, alpha-bar at each timestep, in the order of sampling; clean data follow the last.
+        alpha_bar: (steps,) float32, alpha-bar at each timestep, in the order of sampling. After the last step it is 1.
         variance_type: the variance that "ddpm" uses, see `NoiseSchedule`.
         eta: used by "ddim", see `reverse_process`.
-        fresh_noise: used by "ddpm...", see `reverse_process`.
+        fresh_noise: used by ancestral sampling ("ddpm..."), see `reverse_process`.
     Raises:
         ValueError: unknown sampler.
     """
@@ -170,7 +170,7 @@ def _fresh_noise(shape: Shape, streams: list[torch.Generator], steps: list[Updat
     """The noise z of each step; None where a step adds none.
 
     For small images the noise of several steps is drawn at a time: a call of the network empties the processor's
-    caches, so that a single draw between two calls would take as long as ten.
+    caches, so that a single draw between two calls would take as long as ten draws in a row.
     """
     ahead, drawn = max(1, AHEAD // math.prod(shape)), deque()
     missing = sum(step.noise != 0 for step in steps)
@@ -185,7 +185,7 @@ def _fresh_noise(shape: Shape, streams: list[torch.Generator], steps: list[Updat
 
 
 def _check_options(sampler: str, eta: float, fresh_noise: str, start_t: int, num_timesteps: int) -> None:
-    """Refuse options of `reverse_process` that are out of range.
+    """Reject options of `reverse_process` that are out of range.
 
     Raises:
         ValueError: names the option, its value and what is accepted.
@@ -235,9 +235,9 @@ def reverse_process(
             ("ddpm..."): "never" leaves sigma_t z out of every step, so that x_{t-1} is the mean of p(x_{t-1} | x_t);
             "always" also adds sigma_1 z to the finished sample, which changes nothing with the small variance, since
             beta-tilde_1 is 0.
-        x_start: (B, C, H, W), the x_t to start from; None: N(0, I), which has the distribution of x_T only.
+        x_start: (B, C, H, W), the x_t to start from; None: a draw from N(0, I), which is right for x_T only.
         start_t: the first timestep, 0-based; None: T - 1.
-        device: where x_t lives; None: on `eps_theta.device`, or on the CPU if it has no such attribute.
+        device: the device of x_t; None: on `eps_theta.device`, or on the CPU if it has no such attribute.
     Raises:
         ValueError: an argument is out of range; the message names it.
     """
@@ -250,7 +250,7 @@ def reverse_process(
     steps = updates(sampler, alpha_bar, base.config["variance_type"], eta, fresh_noise)
     clip = bool(base.config["clip_sample"]) if clip is None else clip
     streams = generators(seed, shape[0], first_image)
-    if same_noise:  # one generator per image all the same, since each is used up on its own
+    if same_noise:  # still one generator per image, since each draw advances its generator
         streams = [generators(seed, 1, first_image)[0] for _ in range(shape[0])]
 
     x = x_start if x_start is not None else normal(shape, streams)
@@ -264,7 +264,7 @@ def reverse_process(
         if cancelled():
             return
         output = eps_theta(x, at[index]).to(x.dtype)
-        z = next(fresh)  # after the call: a GPU computes meanwhile
+        z = next(fresh)  # drawn after the call, while a GPU still computes
         z = None if z is None else _bare(z.to(device))
         eps_hat = _bare(output)
         x0_hat = update.x0_hat(xt, eps_hat, clip)
@@ -280,7 +280,7 @@ def _bare(images: Tensor) -> Array:
 
 
 def _tensor(images: Array) -> Tensor:
-    """The tensor that `_bare` was given, or a tensor in its place."""
+    """The images as a tensor again; the reverse of `_bare`."""
     return torch.from_numpy(images) if isinstance(images, np.ndarray) else images
 
 

@@ -31,7 +31,7 @@ class NoiseSchedule:
         variance_type: the variance sigma_t^2 of the reverse process (section 3.2): "fixed_small" is beta-tilde_t,
             "fixed_large" is beta_t.
     Raises:
-        ValueError: `beta` or `variance_type` is something else.
+        ValueError: `beta` or `variance_type` is not as described.
     """
 
     beta: Tensor
@@ -42,7 +42,7 @@ class NoiseSchedule:
         if beta.ndim != 1 or len(beta) < 2:
             raise ValueError(f"beta has shape {tuple(beta.shape)}: a vector of at least 2 variances is needed")
         if not bool(((beta > 0) & (beta < 1)).all()):
-            raise ValueError(f"beta reaches from {beta.min():g} to {beta.max():g}: each must lie in (0, 1)")
+            raise ValueError(f"beta ranges from {beta.min():g} to {beta.max():g}: each must lie in (0, 1)")
         if self.variance_type not in VARIANCE_TYPES:
             raise ValueError(f"variance_type {self.variance_type!r}: one of {', '.join(VARIANCE_TYPES)} is needed")
         object.__setattr__(self, "beta", beta)
@@ -100,8 +100,8 @@ class NoiseSchedule:
     def kl_weight(self) -> Tensor:
         """(T,) w_t = beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha_bar_t)), in nats.
 
-        L_{t-1} is w_t |eps - eps_theta|^2 up to a constant (Eq. 12); L_simple drops w_t (Eq. 14). At index 0 the value
-        is what L_0 would have as a KL term, which it is not.
+        L_{t-1} is w_t |eps - eps_theta|^2 up to a constant (Eq. 12); L_simple drops w_t (Eq. 14). At index 0 stands
+        the weight that L_0 would have if it were a KL term.
         """
         return self.beta**2 / (2 * self.model_log_variance.exp() * self.alpha * (1 - self.alpha_bar))
 

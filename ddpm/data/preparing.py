@@ -237,7 +237,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
 
 
 def _check_counts(options: DataOptions, decoder: _Decoder, num_train: int, num_eval: int) -> None:
-    """Refuse a dataset with too few images.
+    """Reject a dataset with too few images.
 
     Raises:
         ValueError: there is no image to train on, or none to hold out.

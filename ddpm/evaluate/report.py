@@ -29,7 +29,7 @@ NOT_RECORDED = ("kl_bits", "eps_mse", "kl_weight_bits", "model", "revision", "de
 
 
 def check_writable(subject: Subject) -> None:
-    """Reject, before minutes of work, what could not be written after it.
+    """Before minutes of work, reject a report that could not be written.
 
     Raises:
         ValueError: the report cannot be written, or the figures cannot be recorded.
@@ -42,7 +42,7 @@ def check_writable(subject: Subject) -> None:
         return
     directory, model = Path(config.model), subject.model
     if not (directory.is_dir() and model.config and any(row["kind"] == "validation" for row in model.metrics)):
-        raise ValueError(f"--record: {directory} is no directory of a run that has validated its model")
+        raise ValueError(f"--record: {directory} is not the directory of a training that has validated its model")
     if not subject.trained_on_these:
         raise ValueError(
             f"--record: {directory} was not trained on {config.dataset_name}, and its card is about its own dataset"

@@ -75,7 +75,7 @@ def _load_cached(name: str, revision: str | None, where: str, what: Trouble, wei
 
     folder = None if what.refused else _find_cached(name, revision, where)
     if folder is None:
-        raise ValueError(f"{where} cannot be pulled: {what.reason}; and there is no directory of this name here")
+        raise ValueError(f"{where} cannot be pulled: {what.reason}, and there is no local directory of this name")
     log.warning("%s: %s; using the copy in the cache, commit %s", name, what.reason, folder.name)
     return dataclasses.replace(load(folder, name, folder.name, weights), offline=True)
 

@@ -215,7 +215,7 @@ def _status(chain: list[BaseException]) -> tuple[int | None, float | None]:
     for error in chain:
         if (response := getattr(error, "response", None)) is not None:
             return response.status_code, requested_wait(response.headers)
-        if found := re.search(r"HTTP status \w+ error \((\d{3})", str(error)):  # the only form in which Xet tells it
+        if found := re.search(r"HTTP status \w+ error \((\d{3})", str(error)):  # all that Xet reports
             return int(found[1]), None
     return None, None
 

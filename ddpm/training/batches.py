@@ -25,7 +25,7 @@ class Batches:
     Attributes:
         slots: micro-batches of an optimizer step, over all processes.
         global_size: images of an optimizer step.
-        timesteps: (global_size,) int64 t of the step that was asked for last, in the order of slots.
+        timesteps: (global_size,) int64 t of the step that `of` was last called with, in the order of slots.
     Raises:
         ValueError: there are fewer training images than an optimizer step takes.
     """
@@ -58,12 +58,12 @@ class Batches:
             x0 = self._images(step, slot)
             t = torch.from_numpy(self.timesteps[slot * self.size : (slot + 1) * self.size])
             eps = draws.noise(config.seed, step, slot, x0.shape, self.device)
-            if config.dropout:  # torch draws it while the network computes
+            if config.dropout:  # torch draws the dropout masks while the network computes
                 torch.manual_seed(draws.torch_seed(config.seed, Purpose.DROPOUT, step, slot))
-            yield x0, t.to(self.device, non_blocking=True), eps  # to wait here would cost every step
+            yield x0, t.to(self.device, non_blocking=True), eps  # waiting here would slow every step
 
     def _images(self, step: int, slot: int) -> Tensor:
-        """x_0 of a slot, mirrored where that is drawn."""
+        """x_0 of a slot. With `random_flip`, about half of the images are mirrored."""
         first = step * self.global_size + slot * self.size
         index = draws.image_indices(self.config.seed, self.num_images, first, self.size)
         x0 = data.to_float(data.take(self.pixels, index), self.device)

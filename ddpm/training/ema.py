@@ -1,4 +1,4 @@
-"""Averaged weights (the paper's EMA of 0.9999), with a memory measured in images."""
+"""Averaged weights (the paper's EMA with decay 0.9999). Their half-life is measured in images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Ema(AveragedModel):
 
     def __init__(self, unet: nn.Module, half_life, global_batch: int, device) -> None:
         super().__init__(unet, device=device)
-        assert not list(unet.buffers()), "running statistics are not averaged here: take a network without buffers"
+        assert not list(unet.buffers()), "running statistics are not averaged: use a network without buffers"
         self.half_life, self.global_batch = half_life, global_batch
         # The count lives on the CPU, where reading it does not wait for the device.
         self.n_averaged = self.n_averaged.cpu()
@@ -28,7 +28,7 @@ class Ema(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Add the weights of `model`, the network that is averaged, after an optimizer step."""
+        """Include the present weights of `model`, the network that is averaged, after an optimizer step."""
         averaged, current = self._pairs
         if current[0].data_ptr() != next(model.parameters()).data_ptr():  # the network has moved to its device since
             current = self._pairs[1] = [p.detach() for p in model.parameters()]
@@ -39,10 +39,11 @@ class Ema(AveragedModel):
 
 
 def make_ema(unet: nn.Module, half_life_images: int, ramp_up: float, global_batch: int, device) -> Ema | None:
-    """An average in which a weight's share halves every `half_life_images` images.
+    """An average in which the influence of old weights halves every `half_life_images` images.
 
     Early in a run the half-life is shorter: the share `ramp_up` of the images seen so far, so that a run of a few
-    minutes has good averages too (Karras et al. 2022). With `half_life_images` 0 there is no average, and None returns.
+    minutes has good averages, too (Karras et al. 2022). If `half_life_images` is 0, there is no average and the result
+    is None.
 
     The averaged network is `.module`. Call `.update_parameters(unet)` once per optimizer step of `global_batch` images.
     """

@@ -35,8 +35,8 @@ class RunFolder:
     """Writes everything that a run leaves behind. Only the main process has one, and only one run at a time.
 
     Args:
-        network: what made the network, for train_config.json.
-        resumed: the state that the run continues from; what is newer in the folder is removed. None for a fresh start.
+        network: the arguments of `build_unet`, for train_config.json.
+        resumed: the state that the run continues from, or None for a fresh start. Later states and samples are removed.
     Attributes:
         saved_step: the step whose state was saved last, or None.
     Raises:
@@ -77,23 +77,23 @@ class RunFolder:
         if others:
             raise ValueError(
                 f"--output_dir {self.path} holds other files ({', '.join(others[:3])}); "
-                "give a new folder, or one of a run"
+                "give a new folder, or the folder of an earlier run"
             )
 
     def _remove_newer_than(self, step: int) -> None:
-        """States and pictures of a course that this run does not continue."""
+        """Remove states and pictures later than the step that this run resumes from."""
         state.forget_after(self.path / "checkpoints", step)
         for picture in (self.path / "samples").glob("step-*.png"):
             if int(picture.stem.removeprefix("step-")) > step:
                 picture.unlink()
 
     def add(self, row: dict[str, Any]) -> None:
-        """A row of metrics.jsonl."""
+        """Add a row to metrics.jsonl."""
         with _disk_may_be_full("metrics.jsonl"):
             self.metrics.append(row)
 
     def save(self, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], unet: Any) -> None:
-        """The training state, then the DDPMPipeline of `unet` and its card."""
+        """Save the training state, then the DDPMPipeline of `unet` and its card."""
         with _disk_may_be_full(f"Step {step}"):
             meta = {"options": self.config.to_json(), "fingerprint": self.images.fingerprint} | meta
             state.save(self.path / "checkpoints", state.State(tensors, meta), self.config.checkpoints_total_limit)
@@ -102,7 +102,7 @@ class RunFolder:
             card.write(self.path)
 
     def save_samples(self, step: int, grid: Image.Image) -> None:
-        """samples/step-....png, and training.png with the rows so far."""
+        """Save samples/step-....png, and training.png with the rows so far."""
         with _disk_may_be_full("the samples"):
             plots.save_image(grid, self.path / f"samples/step-{step:06d}.png")
             if self.config.plots:
@@ -111,14 +111,14 @@ class RunFolder:
                 )
 
     def _reference_val_loss(self) -> float | None:
-        """The held-out loss that the preset's own run ended with, where this run is alike."""
+        """The held-out loss that the preset reaches, if this run has its network, length and data; otherwise None."""
         usual, same = preset(self.config.preset), "block_out_channels layers_per_block attention_levels max_train_steps"
         if any(getattr(usual, name) != getattr(self.config, name) for name in same.split()):
             return None
         return reference_val_loss(self.config.preset, self.images.fingerprint)
 
     def save_strip(self, unet: Any) -> None:
-        """strip.png: one trajectory of ancestral sampling in all T steps."""
+        """Save strip.png: two images, sampled by ancestral sampling in all T steps."""
         if not self.config.plots:
             return
         shape = (2, self.images.channels, self.images.resolution, self.images.resolution)
@@ -130,11 +130,11 @@ class RunFolder:
 
 @contextlib.contextmanager
 def _disk_may_be_full(what: str) -> Iterator[None]:
-    """A full disk costs what was being written, and not the run: a warning says so."""
+    """If the disk is full, log a warning and let the run continue."""
     try:
         yield
     except OSError as error:
-        log.warning("%s could not be saved (%s); training goes on, earlier states are intact", what, error)
+        log.warning("%s could not be saved (%s); training continues, and earlier states are intact", what, error)
 
 
 def _kept_rows(resumed: state.State | None) -> tuple[int, dict[str, int]]:

@@ -19,24 +19,24 @@ from ddpm.training.ema import make_ema
 from ddpm.training.recipe import learning_rate, make_scheduler
 from ddpm.training.window import NonFiniteError
 
-MAX_SKIPPED = 50  # optimizer steps in a row that fp16 may lose; a scaler that starts too high needs about 16
+MAX_SKIPPED = 50  # optimizer steps in a row that may overflow in fp16; a scaler that starts too high causes about 16
 
 
 class Learner:
-    """A network, its averaged weights and its optimizer, and what of them a training state keeps.
+    """A network, its averaged weights and its optimizer, and how a training state saves and restores them.
 
     Args:
-        network: what `build` takes.
+        network: the arguments of `build`.
         global_batch: images of an optimizer step.
         build: makes the network, a diffusers ModelMixin.
     Attributes:
-        model: what the loop calls: the network as Accelerate has prepared it.
-        unet: the same network without what is wrapped around it. Its weights are the ones that are saved.
+        model: the network as Accelerate has prepared it, which the loop calls.
+        unet: the same network without the wrappers of Accelerate and torch.compile. Its weights are saved.
         optimizer: AdamW, as Accelerate has prepared it.
         scheduler: the DDPMScheduler of the training.
         step: optimizer steps done.
-        skipped: how many of them fp16 has lost. They advance neither the learning rate nor the average.
-        skipped_in_a_row: the same since the last step that counted.
+        skipped: how many of them overflowed in fp16. They advance neither the learning rate nor the average.
+        skipped_in_a_row: how many overflowed since the last step that did not.
         grad_norm: () the norm of the last step's gradient, before clipping.
     """
 
@@ -78,12 +78,12 @@ class Learner:
             group["lr"] = learning_rate(self.config, step - self.skipped)
 
     def clip_gradients(self) -> None:
-        """Scale the gradient to `max_grad_norm` at most, once it is that of all micro-batches."""
+        """Scale the gradient down to a norm of at most `max_grad_norm`, once it includes all micro-batches."""
         if self.accelerator.sync_gradients:
             self.grad_norm = self.accelerator.clip_grad_norm_(self._parameters, self.config.max_grad_norm)
 
     def average(self) -> None:
-        """The end of an optimizer step: the new weights enter the average.
+        """Count an optimizer step, and include the new weights in the average unless the step overflowed in fp16.
 
         Raises:
             NonFiniteError: the gradients of MAX_SKIPPED steps in a row overflowed in fp16.
@@ -94,14 +94,15 @@ class Learner:
             if self.ema:
                 self.ema.update_parameters(self.unet)
             return
-        self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1  # fp16 lowers its scale
+        # The gradients overflowed in fp16: the scaler lowers its scale.
+        self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
         if self.skipped_in_a_row == MAX_SKIPPED:
             raise NonFiniteError(f"{MAX_SKIPPED} steps in a row overflowed in fp16, up to step {self.step}")
 
     # ------------------------------------------------------------------------------------------------ weights and state
 
     def raw_weights(self) -> nn.Module:
-        """The network as the optimizer left it, in float32, to measure it."""
+        """A copy of the network in float32 with its present weights, not averaged."""
         self._raw.load_state_dict(self.unet.state_dict())
         return self._raw
 
@@ -110,19 +111,19 @@ class Learner:
         return self.ema.module if self.ema else self.raw_weights()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors of a training state, as `restore` takes them up."""
+        """The tensors of a training state, which `restore` reads."""
         tensors = state.flatten("unet", self.unet.state_dict())
         tensors |= state.flatten("optimizer", state.optimizer_tensors(self.optimizer.optimizer))
         tensors |= state.flatten("ema", self.ema.state_dict()) if self.ema else {}
         return tensors
 
     def meta(self) -> dict[str, Any]:
-        """What of a training state is no tensor."""
+        """The part of a training state that is JSON."""
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
         return {"step": self.step, "skipped": self.skipped, "scaler": scaler}
 
     def restore(self, saved: state.State) -> None:
-        """Go on from a training state."""
+        """Continue from a training state."""
         self.unet.load_state_dict(saved.part("unet"))
         state.load_optimizer(self.optimizer.optimizer, saved.part("optimizer"))
         if self.ema:
@@ -132,7 +133,9 @@ class Learner:
         self.step, self.skipped = saved.meta["step"], saved.meta["skipped"]
 
     def close(self) -> None:
-        """Let go of the network before the process group ends: if the model of DistributedDataParallel is the last to
-        hold the group, it waits for Gloo's thread with Python's lock in hand, and that thread for the lock (torch 2.13,
-        in several of our runs)."""
+        """Release the network before the process group ends.
+
+        If the model of DistributedDataParallel holds the group last, its destructor waits for Gloo's thread while it
+        holds the GIL, and that thread waits for the GIL: a deadlock (seen with torch 2.13).
+        """
         self.model, self.optimizer = self.accelerator.free_memory(self.model, self.optimizer)

@@ -1,5 +1,5 @@
-"""What a configuration asks of the training, as functions of it: the data, the network, the noise schedule, the target,
-the weights of the loss and the learning rate."""
+"""Functions that turn options into the parts of a training: data options, network, schedule, target, loss weights and
+learning rate."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ddpm.data import DataOptions, Images
 from ddpm.schedule import NoiseSchedule
 
 Target = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(x_0, eps, t) to what the network is to predict, all images (B, C, H, W) float32 and t (B,) int64, 0-based."""
+"""(x_0, eps, t) -> target of the network; images are (B, C, H, W) float32, t is (B,) int64, 0-based."""
 
 
 def data_options(config: TrainConfig) -> DataOptions:
-    """Which images, and in what form."""
+    """Which images to train on, and in what form."""
     return DataOptions(**{field.name: getattr(config, field.name) for field in fields(DataOptions)})
 
 
 def network_options(config: TrainConfig, images: Images) -> dict[str, Any]:
-    """What `ddpm.unet.build_unet` takes."""
+    """The arguments of `ddpm.unet.build_unet`."""
     names = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "dropout")
     shape = {"resolution": images.resolution, "channels": images.channels}
     return shape | {name: getattr(config, name) for name in names}
 
 
 def make_scheduler(config: TrainConfig) -> DDPMScheduler:
-    """The noise schedule of the training. Linear betas are scaled by 1000 / T: alpha_bar_T is near 0 for any T."""
+    """The noise schedule of the training. Betas are scaled by 1000 / T, so that alpha_bar_T is near 0 for any T."""
     scale = 1.0 if config.beta_schedule == "squaredcos_cap_v2" else 1000 / config.num_train_timesteps
     return DDPMScheduler(
         num_train_timesteps=config.num_train_timesteps,
@@ -42,7 +42,7 @@ def make_scheduler(config: TrainConfig) -> DDPMScheduler:
         beta_schedule=config.beta_schedule,
         prediction_type=config.prediction_type,
         variance_type=config.variance_type,
-        timestep_spacing="trailing",  # for those who sample with few steps: "leading" would start at t = 980
+        timestep_spacing="trailing",  # for sampling with few steps, which "leading" would start at t = 980
     )
 
 
@@ -57,7 +57,7 @@ def target_of(config: TrainConfig, scheduler: Any) -> Target:
 
 
 def loss_weights(config: TrainConfig, scheduler: Any, device: torch.device) -> Tensor:
-    """(T,) float32 factors of the loss by timestep, 1 on average: all 1 for L_simple (Eq. 14), the bound's for "kl"."""
+    """(T,) float32 weights of the loss by timestep, 1 on average: 1 for L_simple (Eq. 14), w_t of Eq. 12 for "kl"."""
     if config.loss_weighting == "simple":
         return torch.ones(config.num_train_timesteps, device=device)
     weight = NoiseSchedule.from_scheduler(scheduler).kl_weight  # at t = 0 the weight that L_0 would have as a KL term

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 class Progress:
     """What `train` yields after every optimizer step.
 
-    step: optimizer steps done. rows: what is new in metrics.jsonl. stopped: why the training ends, if it does.
+    step: optimizer steps done. rows: the rows just added to metrics.jsonl. stopped: why the training ends, or None.
     saved_step: in the main process, the step whose state was saved last.
     """
 
@@ -47,13 +47,13 @@ class Progress:
 
 
 class Recorder:
-    """Watches the optimizer steps and does what is due after each; the processes share the work.
+    """Does what is due after each optimizer step; the processes share the work.
 
     Args:
-        network: what made the network, for train_config.json.
+        network: the arguments of `build_unet`, for train_config.json.
         saved: the state that the run continues from, or None.
         should_stop: whether somebody asked this process to stop.
-        deadline: of `max_train_minutes`, as time.monotonic() counts.
+        deadline: when `max_train_minutes` are over, by the clock of time.monotonic().
     Raises:
         ValueError: the folder of the run cannot be used.
     """
@@ -83,18 +83,18 @@ class Recorder:
             self.folder = RunFolder(config, accelerator, learner.scheduler, images, network, saved)
             _say_how_it_begins(config, learner, images, batches.global_size)
             trackers.start(accelerator, config)
-        self._began, self._busy_s, self._timed_from = 0.0, 0.0, learner.step  # of images_per_second
+        self._began, self._busy_s, self._timed_from = 0.0, 0.0, learner.step  # for images_per_second
         self._loss_was_high = False
 
     def start_clock(self) -> None:
-        """An optimizer step begins: images_per_second counts the time from here to `record`."""
+        """Mark the beginning of an optimizer step: images_per_second counts the time from here to `record`."""
         self._began = time.monotonic()
 
     def record(self, losses: list[Tensor]) -> Progress:
-        """The end of an optimizer step. The state is saved last of all: it says that everything before it was done.
+        """Do what is due after an optimizer step. The state is saved last: once it exists, all before it is done.
 
         Args:
-            losses: (B,) of each of this process's micro-batches, by image.
+            losses: for each of this process's micro-batches, the (B,) losses of its images.
         Raises:
             NonFiniteError: a loss or a gradient is NaN or infinite.
         """
@@ -119,7 +119,7 @@ class Recorder:
         return Progress(done, tuple(rows), stopped, self.folder.saved_step if self.folder else None)
 
     def _why_stop(self, done: int) -> str | None:
-        """ "finished", "time", "interrupted", or None: the same in all processes."""
+        """Why training stops here: "finished", "time", "interrupted" or None, the same in all processes."""
         if done == self.config.max_train_steps:
             return "finished"
         wish = "interrupted" if self.should_stop() else "time" if time.monotonic() > self.deadline else None
@@ -171,7 +171,7 @@ class Recorder:
         return row
 
     def _save(self, done: int) -> None:
-        self.window.fold()  # in every process; what is not finite is never saved
+        self.window.fold()  # in every process; it raises if a loss is not finite, so such a state is never saved
         if self.folder:
             tensors = self.learner.tensors() | flatten("window", self.window.tensors())
             meta = self.learner.meta() | {"slots": self.batches.slots, "device": self.accelerator.device.type}
@@ -179,7 +179,7 @@ class Recorder:
 
 
 def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, global_batch: int) -> None:
-    """Log what is trained on, and warn of settings that train, but hardly what was meant."""
+    """Log the data and the first step, and warn about settings that are probably a mistake."""
     for note in images.notes:
         log.info("%s", note)
     size = f"{images.resolution}x{images.resolution}x{images.channels}"
@@ -197,7 +197,7 @@ def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, gl
     expected = usual.learning_rate * (global_batch / usual.train_batch_size) ** 0.5
     if not expected / 5 <= config.learning_rate <= expected * 5:
         log.warning(
-            "--learning_rate %g is far from %.2g, the preset's for %d images a step (square-root rule)",
+            "--learning_rate %g is far from %.2g, the preset's rate scaled to %d images per step (square-root rule)",
             config.learning_rate,
             expected,
             global_batch,

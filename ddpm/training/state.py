@@ -1,8 +1,8 @@
-"""Training states on disk: saved atomically, checked when they are read, and the one that a run continues from.
+"""Training states on disk: saved atomically, checked when they are read, and chosen when a run continues.
 
 A state is a folder `checkpoints/step-000500/` of tensors (in safetensors: weights, averaged weights, optimizer moments,
-the unfinished logging window) and `state.json` (step, settings, checksum). Draws have no state (see ddpm/draws.py), and
-under data parallelism every process holds the same weights, so one process saves for all.
+the unfinished logging window) and `state.json` (step, settings, checksum). Random draws have no state (see
+ddpm/draws.py), and under data parallelism every process holds the same weights, so one process saves for all.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def load(folder: Path) -> State:
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: not a training state ({error})") from None
     if hashlib.sha256(data).hexdigest() != meta.get("sha256"):
-        raise ValueError(f"{folder}: damaged, its checksum does not fit")
+        raise ValueError(f"{folder}: damaged, its checksum does not match")
     return State(safetensors.torch.load(data), meta)
 
 
@@ -191,7 +191,7 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
         )
     if saved.meta["device"] != device_type:
         log.warning(
-            "The run was on %s before. Each kind of device draws its own noise, so the run continues differently",
+            "The run was on %s before. Each kind of device draws its own noise, so the result will differ",
             saved.meta["device"],
         )
     if saved.meta["fingerprint"] != fingerprint:
@@ -200,7 +200,7 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
         differing.append(f"processes x gradient_accumulation_steps ({saved.meta['slots']}, now {slots})")
     if differing:
         raise ValueError(
-            f"{config.directory} was started with other settings: {', '.join(differing)}. Give those, another "
+            f"{config.directory} was started with other settings: {', '.join(differing)}. Give the old ones, another "
             "--output_dir, or --resume_from_checkpoint none to start afresh there"
         )
     return saved

@@ -1,4 +1,4 @@
-"""The training on a terminal: progress bar, signals, pushes to the Hub, and the exit status."""
+"""Training from a terminal: progress bar, signals, pushes to the Hub, and the exit status."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Train = Callable[[TrainConfig, Callable[[], bool]], Iterator[Progress]]
 class StopRequest:
     """Whether somebody asked this process to stop: by SIGINT, by SIGTERM, or by ending `accelerate launch`.
 
-    A signal ends the process at once while there is nothing to save (`may_wait` is false), and when it comes again.
+    A signal ends the process at once if there is nothing to save yet (`may_wait` is false) or if it is the second one.
     """
 
     def __init__(self) -> None:
         self.may_wait = False
         self._signals: list[int] = []
-        # `accelerate launch` does not hand a signal on: its end shows as another parent of this process.
+        # `accelerate launch` does not forward signals; when it ends, this process gets another parent.
         self._launcher = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
@@ -50,12 +50,12 @@ class StopRequest:
 
     @property
     def exit_status(self) -> int:
-        """What a process that stopped for this returns."""
+        """The exit status of a process that stopped because somebody asked."""
         return 128 + (self._signals[0] if self._signals else signal.SIGTERM)
 
 
 def run(config: TrainConfig, train: Train) -> int:
-    """Consume `train` to its end; returns the exit status that the README lists."""
+    """Consume `train` to its end, and return the exit status that the README lists."""
     plain_logging()
     is_main = os.environ.get("RANK", "0") == "0"
     stop, progress, pusher, whole = StopRequest(), None, None, False
@@ -97,8 +97,8 @@ def _bar(config: TrainConfig, is_main: bool) -> tqdm:
 
 
 def _show(bar: tqdm, progress: Progress) -> None:
-    """The step that was done, and what its rows say."""
-    if not bar.n:  # a resumed run did not take its earlier steps just now
+    """Show the step that was done and the losses in its rows."""
+    if not bar.n:  # the steps before a resumed run do not count for the speed
         bar.initial = bar.n = progress.step - 1
     bar.update(progress.step - bar.n)
     for row in progress.rows:
@@ -110,13 +110,13 @@ def _show(bar: tqdm, progress: Progress) -> None:
 
 def _say_interrupted(progress: Progress) -> None:
     if progress.saved_step == progress.step:
-        log.info("Stopped at step %d, state saved; the same command goes on from there", progress.step)
+        log.info("Stopped at step %d, state saved; the same command continues from there", progress.step)
     else:
         log.warning("Stopped at step %d, but the last state saved is of step %s", progress.step, progress.saved_step)
 
 
 def _failed(error: Any, status: int, say: bool) -> int:
-    """One line on stderr for what a user can cause and mend."""
+    """Print one line on stderr for an error that the user can fix, and return the exit status."""
     if say:
         print(f"train.py: error: {error}", file=sys.stderr)
     return status

@@ -30,7 +30,7 @@ def log_row(accelerator: Accelerator, row: dict[str, Any]) -> None:
 def log_samples(accelerator: Accelerator, grid: Image.Image, step: int) -> None:
     """A grid of samples."""
     for tracker in accelerator.trackers:
-        if tracker.name == "trackio":  # which has no log_images
+        if tracker.name == "trackio":  # trackio has no log_images
             import trackio
 
             tracker.log({"samples": trackio.Image(grid.convert("RGB"))}, step=step)

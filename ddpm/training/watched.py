@@ -1,10 +1,10 @@
-"""The loop of train.py in a process of its own, for a page that watches: every row and sample grid is a line of JSON.
+"""The loop of train.py in a process of its own, which reports every row and sample grid to the page as a line of JSON.
 
     python -m ddpm.training.watched MODULE
 
-MODULE holds the loop, `train(config)`. The first line of stdin says what to train. When stdin ends, whoever watched is
-gone, and this process ends too. Training has a process of its own because it sets threads, seeds and Accelerate's state
-for the whole process, and because a process can be ended at any moment, with all its memory.
+MODULE holds the loop, `train(config)`. The first line of stdin says what to train. When stdin ends, the parent process
+is gone, and this process ends, too. Training has a process of its own because it sets threads, seeds and Accelerate's
+state for the whole process, and because a process can be ended at any moment, with all its memory.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ LIBRARIES = ("torch", "diffusers", "accelerate")
 
 
 def tell(out, kind: str, **fields: Any) -> None:
-    """Write one line. Raises BrokenPipeError when nobody reads any more."""
+    """Write one line of JSON. Raises BrokenPipeError when nobody reads any more."""
     out.write(json.dumps({"kind": kind, **fields}) + "\n")
     out.flush()
 
 
 def end_with_parent(folder: Path) -> None:
-    """Wait for the end of stdin, which comes however the parent ended, and end this process at once."""
+    """Wait for the end of stdin, which comes in whatever way the parent ends, and then end this process at once."""
     while os.read(0, 4096):
         pass
     shutil.rmtree(folder, ignore_errors=True)
@@ -39,10 +39,10 @@ def end_with_parent(folder: Path) -> None:
 
 
 def watch(module: str, order: dict[str, Any], out) -> None:
-    """Train, and write what happens, line by line.
+    """Train, and write a line for everything that happens.
 
     Args:
-        order: `options` of TrainConfig, all of them, and `folder` for its output_dir.
+        order: `options`, all those of TrainConfig, and `folder`, which will hold the folder of the run.
         out: text file for {"kind": "loading", "what"}, the rows of metrics.jsonl, {"kind": "grid", "step", "png"} with
             the sample grid as base64, and {"kind": "end", "stopped"}.
     """
@@ -65,12 +65,12 @@ def watch(module: str, order: dict[str, Any], out) -> None:
 
 
 def main(module: str) -> int:
-    out = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115  kept to the end
+    out = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115  open until the process ends
     os.dup2(2, 1)  # what libraries print goes to stderr
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         order = json.loads(stdin.readline())
     folder = Path(order["folder"])
-    os.nice(5)  # the page comes first
+    os.nice(5)  # the page's own work comes first
     signal.alarm(math.ceil(order["limit_s"]))  # the last resort, should everything else hang
     threading.Thread(target=end_with_parent, args=(folder,), daemon=True).start()
     try:

@@ -1,4 +1,4 @@
-"""The losses of the optimizer steps since the last row of metrics.jsonl, and what a row says of them."""
+"""The losses of the optimizer steps since the last row of metrics.jsonl, and the figures of a row."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LossWindow:
         """Bring the values that still wait on the device to the host. Every process must call it after the same step.
 
         Raises:
-            NonFiniteError: naming the step and the timesteps (1-based) of the worst images.
+            NonFiniteError: the message names the step and the timesteps (1-based) of the worst images.
         """
         if not self.waiting:
             return
@@ -84,7 +84,7 @@ class LossWindow:
     def means(self, clear: bool = True) -> dict[str, Any]:
         """`loss`, `loss_by_decile` of t, and `grad_norm`, averaged over the window.
 
-        A value is None where nothing was measured: no image had a t of that decile, or fp16 lost every step.
+        A value is None where nothing was measured: no image had a t of that decile, or every step overflowed in fp16.
 
         Args:
             clear: begin a new window afterwards.

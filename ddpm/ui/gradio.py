@@ -1,6 +1,6 @@
 """Everything on the Python side that touches Gradio's insides. static/ has the same for the browser's side.
 
-What stands here relies on undocumented names and habits of Gradio, or works around its defects. The test
+The code here relies on undocumented names and habits of Gradio, or works around its defects. The test
 tests/ui/test_gradio_python.py checks each of them, and says which one a newer Gradio has moved. `import gradio` is
 absolute here as everywhere, so it means Gradio and not this module.
 """

@@ -342,7 +342,7 @@ def test_models_and_data_that_do_not_fit_are_one_line(tmp_path):
         num_samples=4,
     )
     refused(
-        "--record: .* is no directory of a run that has validated its model",
+        "--record: .* is not the directory of a training that has validated its model",
         tmp_path / "plain",
         dataset_name="digits",
         num_images=2,

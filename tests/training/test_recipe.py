@@ -221,7 +221,7 @@ def test_linear_betas_reach_noise_for_any_number_of_timesteps():
         ({"num_train_timesteps": 200, "beta_schedule": "linear"}, None),
         (
             {"learning_rate": 0.1, "max_train_steps": 1},
-            r"--learning_rate 0.1 is far from 0.001, the preset's for 16 images",
+            r"--learning_rate 0.1 is far from 0.001, the preset's rate scaled to 16 images",
         ),
         (
             {"learning_rate": 1e-9, "max_train_steps": 205, "lr_schedule": "constant", "block_out_channels": (8,)},

@@ -86,8 +86,8 @@ def write_half(folder):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (flip_a_bit, "damaged, its checksum does not fit"),
-        (write_half, "damaged, its checksum does not fit"),
+        (flip_a_bit, "damaged, its checksum does not match"),
+        (write_half, "damaged, its checksum does not match"),
         (lambda folder: (folder / state.META).write_text('{"step": 8, "opt'), "not a training state"),
         (lambda folder: (folder / state.META).unlink(), "not a training state"),
         (lambda folder: folder.rename(folder.with_name(f".tmp-{folder.name}")), None),  # a crash before the rename

@@ -165,7 +165,7 @@ def test_a_run_cut_off_by_a_signal_goes_on_as_if_it_had_not_been(tmp_path, uncut
         kill(process)
     if processes == 1 and number != signal.SIGKILL:
         assert process.returncode == 128 + number
-        assert "the same command goes on from there" in error
+        assert "the same command continues from there" in error
     reached = state.load_latest(tmp_path / "cut/checkpoints").meta["step"]
     options["max_train_steps"] = (reached // 50 + 1) * 50  # mostly 50, so that one run serves all cases
     done = launch(*command(tmp_path / "cut", **options), processes=processes)

@@ -101,7 +101,7 @@ class Bound:
 
 
 class Readings:
-    """Has the network read pictures, a batch of timesteps at a time.
+    """Runs the network on visitors' pictures, a batch of timesteps at a time.
 
     Args:
         eps_theta: predicted noise; its calls take turns with those of the rest of the page.

@@ -1,4 +1,5 @@
-"""Tab "From my picture": a visitor's picture, noised to x_t0, is denoised several times, or on the line to another."""
+"""Tab "From my picture": a visitor's picture, noised to x_t0, is denoised several times,
+or several blends with a second picture are denoised."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ PAIRS: dict[str, tuple[str, str]] = {
         "Why does DDIM keep the picture? Without fresh noise, $x_T$ determines the whole path (it solves an ordinary "
         "differential equation), and fewer steps only follow the path more coarsely. With fresh noise, $x_T$ decides "
         "little, and the noise drawn on the way decides the rest.||Why is DPM-Solver++ good with 10 steps? It is a "
-        "method of second order: it also uses the guess of the previous step, and so follows the bends of the path, "
-        "while DDIM goes straight.||What is counted? A network call is one evaluation for all pictures of a row; the "
-        "calls take nearly all of the time. The seconds count the row’s own steps on the server, without the wait for "
-        "other visitors and without the transfer of the frames. The RMS difference compares finished pictures, with "
-        "pixels from −1 to 1.",
+        "method of second order: it also uses the guess of the previous step, and so follows the curve of the path, "
+        "while each DDIM step is straight.||What is counted? A network call is one evaluation for all pictures of a "
+        "row; the calls take nearly all of the time. The seconds count the row’s own steps on the server, without the "
+        "wait for other visitors and without the transfer of the frames. The RMS difference compares finished "
+        "pictures, with pixels from −1 to 1.",
         "为什么 DDIM 能保持图像？不加新噪声时，$x_T$ 决定整条路径（它是常微分方程的解），步数少只是走得更粗略。"
         "加入新噪声时，$x_T$ 决定的很少，其余由途中抽取的噪声决定。||为什么 DPM-Solver++ 用 10 步就很好？"
-        "它是二阶方法：还利用上一步的猜测，能顺着路径转弯，而 DDIM 只走直线。||统计的是什么？"
+        "它是二阶方法：还利用上一步的猜测，因此能贴合路径的弯曲，而 DDIM 的每一步都是直线。||统计的是什么？"
         "一次网络调用是对一行全部图像的一次计算，这些调用几乎占去所有时间。"
         "秒数只计这一行自己的步骤在服务器上所用的时间，不含等待其他访客，也不含传输。差异是两行最终图像之差的均方根，"
         "像素取值从 −1 到 1。",
