@@ -6,7 +6,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "reverse.question": ("How does noise become a picture?", "噪声怎样变回图像？"),
     "reverse.body": (
         "Sampling starts from pure noise $x_T$. At every step the network predicts the noise $\\hat\\epsilon$ in "
-        "$x_t$, which implies a guess $\\hat x_0$ of the finished picture; one small step in that direction gives "
+        "$x_t$, which implies a guess $\\hat x_0$ of the finished picture; one small step towards it gives "
         "$x_{t-1}$. The formula is that of DDPM; the other samplers take other steps from the same $\\hat\\epsilon$.",
         "采样从纯噪声 $x_T$ 出发。每一步网络预测 $x_t$ 中的噪声 $\\hat\\epsilon$，"
         "由此得到对最终图像的猜测 $\\hat x_0$；朝这个方向走一小步，就得到 $x_{t-1}$。这是 DDPM 的公式；"
