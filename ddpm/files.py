@@ -30,6 +30,18 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file, and return once it is on the disk, where a power failure does not undo it.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; half a file may be left.
+    """
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def claim(directory: Path) -> BaseFileLock:
     """Lock the folder of a run. The lock is held until it is dropped or the process ends, for whatever reason.
 

@@ -69,8 +69,9 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """The memory layout of a network during training: channels last on a GPU, whose matrix units read that layout."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    """The memory layout of a network during training: channels last on a GPU, whose matrix units read that layout;
+    elsewhere the layout that the network was built with."""
+    return torch.channels_last if device.type == "cuda" else torch.preserve_format
 
 
 def plain_logging() -> None:

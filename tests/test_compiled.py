@@ -209,13 +209,14 @@ def test_engine_is_the_same_function_with_it(unet, prediction_type):
 
 
 class Slow(OpenVINO):
-    """Compiles nothing before it may."""
+    """Compiles nothing before it may, and notes what it is asked for."""
 
     def __init__(self, unet):
         super().__init__(unet)
-        self.begun, self.may_go = threading.Event(), threading.Event()
+        self.keys, self.begun, self.may_go = [], threading.Event(), threading.Event()
 
     def requests(self, key):
+        self.keys.append(key)
         self.begun.set()
         assert self.may_go.wait(60)
         return super().requests(key)
@@ -227,7 +228,9 @@ def test_nothing_waits_for_it(unet):
     patient, slow = Slow(unet), Slow(unet)
     fast = Compiled(unet, patient, worth_s=60)
     assert torch.equal(fast(xt, t), expected(unet, xt, t))
-    assert not patient.begun.wait(0.2), "converted for the sake of one call"
+    patient.may_go.set()
+    fast.prepare(1, wait=True)  # sizes are compiled one after another: one begun before would be noted before
+    assert [images for images, _ in patient.keys] == [1], "converted for the sake of one call"
     fast = Compiled(unet, slow, worth_s=0)
     assert torch.equal(fast(xt, t), expected(unet, xt, t))
     assert slow.begun.wait(60)

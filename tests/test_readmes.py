@@ -1,10 +1,13 @@
-"""What the READMEs promise about the project: links, the map of the code, and a main README that is short."""
+"""What the READMEs promise about the project: links, the map of the code, a main README that is short, and the
+measurements that the page's tour quotes from them."""
 
 import ast
 import re
 from pathlib import Path
 
 import pytest
+
+from ddpm.ui.text import tour
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "ddpm/README.md", "tests/README.md", "tests/benchmarks/README.md", ".github/CONTRIBUTING.md")
@@ -78,3 +81,38 @@ def test_the_table_of_modules_is_complete():
         if not path.name.startswith("__")
     }
     assert named == there, f"missing in the table: {sorted(there - named)}; not there: {sorted(named - there)}"
+
+
+# Every measurement that the tour quotes, and the line of a README where it stands, by the start of the line.
+QUOTED = {
+    "0.0218": ("README.md", "| embedded MNIST model"),
+    "14,000": ("README.md", "| embedded MNIST model"),
+    "1.633": ("README.md", "| embedded MNIST model"),
+    "10,000": ("README.md", "| embedded MNIST model"),
+    "0.763": ("ddpm/README.md", "| the bound splits into KL terms"),
+    "0.870": ("ddpm/README.md", "| the bound splits into KL terms"),
+    "0.00003": ("ddpm/README.md", "| the bound splits into KL terms"),
+    "0.0259": ("ddpm/README.md", "| the loss falls over training"),
+    "1,000": ("ddpm/README.md", "| the loss falls over training"),
+    "0.0224": ("ddpm/README.md", "| the loss falls over training"),
+    "6,000": ("ddpm/README.md", "| the loss falls over training"),
+    "112": ("ddpm/README.md", "| minimising the KL leaves the MSE"),
+    "6.9": ("ddpm/README.md", "| x_0 |"),
+    "0.59": ("ddpm/README.md", "| epsilon (L_simple) |"),
+    "22": ("ddpm/README.md", "| epsilon (L_simple) |"),
+    "128": ("ddpm/README.md", "| epsilon, weights of the bound |"),
+}
+# The loss of predicting no noise and the first stop; the second stop; the size of the digits; the steps of a task.
+NO_MEASUREMENTS = {"1", "2", "8", "10"}
+
+
+@pytest.mark.parametrize("language", [0, 1], ids=["en", "zh"])
+def test_the_tour_quotes_the_measurements_of_the_readmes(language):
+    prose = " ".join(re.sub(r"\$[^$]*\$", "", pair[language]) for pair in tour.PAIRS.values())
+    figures = set(re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", prose)) - NO_MEASUREMENTS
+    assert figures == set(QUOTED)
+    for figure, (name, start) in QUOTED.items():
+        (line,) = (line for line in read(name).splitlines() if line.startswith(start))
+        decimals = len(figure.partition(".")[2])
+        there = [float(n.replace(",", "")) for n in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e-\d+)?", line)]
+        assert float(figure.replace(",", "")) in [round(n, decimals) for n in there], f"{figure} is not in {line}"

@@ -11,6 +11,7 @@ from ddpm.config import preset
 from ddpm.metrics import read_metrics
 from ddpm.processes import make_accelerator
 from ddpm.training import state
+from ddpm.unet import build_unet
 
 TINY = {
     "block_out_channels": (8, 16),
@@ -43,15 +44,18 @@ def command(output_dir, **options) -> list[str]:
     return words
 
 
-def in_process(output_dir, should_stop=lambda step: False, prepare=lambda accelerator: None, **options):
-    """Consume the generator here; returns the last Progress. `prepare` may change the Accelerator first."""
+def in_process(
+    output_dir, should_stop=lambda step: False, prepare=lambda accelerator: None, build=build_unet, **options
+):
+    """Consume the generator here; returns the last Progress. `prepare` may change the Accelerator first, and `build`
+    makes the network."""
     AcceleratorState._reset_state(reset_partial_state=True)
     config = preset("digits", output_dir=output_dir, **(TINY | options))
     seen = []
     accelerator = make_accelerator(config)
     prepare(accelerator)
     stop = lambda: should_stop(seen[-1].step + 1 if seen else 1)  # noqa: E731
-    for progress in trainer.train(config, stop, accelerator=accelerator):
+    for progress in trainer.train(config, stop, build, accelerator):
         seen.append(progress)
     return seen[-1]
 

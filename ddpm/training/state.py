@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ddpm import files
 from ddpm.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -81,9 +82,9 @@ def save(root: Path, state: State, keep: int) -> Path:
     try:
         temporary.mkdir()
         data = safetensors.torch.save(state.tensors)
-        _write(temporary / TENSORS, data)
+        files.write_synced(temporary / TENSORS, data)
         meta = {**state.meta, "sha256": hashlib.sha256(data).hexdigest()}
-        _write(temporary / META, json.dumps(meta, indent=1).encode())
+        files.write_synced(temporary / META, json.dumps(meta, indent=1).encode())
         if folder.exists():  # the same step again: rename does not replace a folder that holds files
             aside = root / f".tmp-old-{folder.name}"
             shutil.rmtree(aside, ignore_errors=True)
@@ -96,13 +97,6 @@ def save(root: Path, state: State, keep: int) -> Path:
     for old in _folders(root)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from untrained import make_model
 import app
 from ddpm import checkpoint
 from ddpm.ui import page as pages
+from ddpm.ui.server.service import Service
 
 
 def run(*flags: str) -> subprocess.CompletedProcess:
@@ -100,12 +101,22 @@ def test_a_space_starts_while_the_hub_is_down_and_says_so(browser, tmp_path):
     assert "model 'somebody/their-model' at 'main' cannot be pulled: the Hub cannot be reached" in log.read_text()
 
 
+def header(model: checkpoint.Checkpoint) -> str:
+    """The HTML at the head of a model's page."""
+    service = Service(model)
+    try:
+        components = pages.build(service).get_config_file()["components"]
+    finally:
+        service.close()
+    return next(c["props"]["html_template"] for c in components if c["props"].get("elem_id") == "header")
+
+
 def test_a_model_off_the_hub_is_shown_with_its_commit_and_a_cached_one_with_a_notice(tmp_path):
     model = checkpoint.load(make_model(tmp_path / "model", 8, 1, 20))
     pulled = dataclasses.replace(model, name="you/`${digits}", revision="0123456789abcdef" * 2 + "01234567")
-    html = pages._header(pulled, pages._notice(pulled, None)).html_template
+    html = header(pulled)
     assert ">0123456</span>" in html
     assert "notice" not in html
     assert "`" not in html
     cached = dataclasses.replace(pulled, offline=True)
-    assert 'data-text="notice.cached"' in pages._header(cached, pages._notice(cached, None)).html_template
+    assert 'data-text="notice.cached"' in header(cached)

@@ -34,7 +34,7 @@ def clients(server, tmp_path_factory):
     yield start
     for client in started.values():
         client.process.stdin.close()
-        client.process.wait(20)
+        client.process.wait(60)
         assert TOKEN not in "".join(client.said), "the token was said"
 
 

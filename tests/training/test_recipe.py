@@ -17,9 +17,10 @@ import train as trainer
 from ddpm import checkpoint, data, draws
 from ddpm.config import preset
 from ddpm.metrics import read_metrics
-from ddpm.training import learner, state
+from ddpm.training import state
 from ddpm.training.recipe import learning_rate, make_scheduler
 from ddpm.training.window import NonFiniteError
+from ddpm.unet import build_unet
 
 
 def test_without_ema_the_raw_weights_are_used(tmp_path):
@@ -62,12 +63,15 @@ def test_compiled_weights_keep_their_names(tmp_path, monkeypatch):
 
 def test_a_network_in_a_gpus_memory_format_resumes_to_the_bit(tmp_path, monkeypatch):
     """What a GPU trains with: channels last, and images that are tensors of the device already."""
-    monkeypatch.setattr(learner, "memory_format", lambda device: torch.channels_last)
+
+    def build(*args, **options):
+        return build_unet(*args, **options).to(memory_format=torch.channels_last)
+
     monkeypatch.setattr(data, "resident", lambda pixels, device: torch.from_numpy(np.array(pixels)))
     options = {"max_train_steps": 6, "checkpointing_steps": 3, "lr_schedule": "constant"}
-    in_process(tmp_path / "whole", **options)
-    in_process(tmp_path / "parts", **options | {"max_train_steps": 3})
-    in_process(tmp_path / "parts", **options)
+    in_process(tmp_path / "whole", build=build, **options)
+    in_process(tmp_path / "parts", build=build, **options | {"max_train_steps": 3})
+    in_process(tmp_path / "parts", build=build, **options)
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     monkeypatch.undo()

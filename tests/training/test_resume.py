@@ -8,7 +8,7 @@ import torch
 from diffusers import DDPMPipeline
 from tiny import assert_same_run, in_process, weights
 
-from ddpm import checkpoint
+from ddpm import checkpoint, files
 from ddpm.metrics import read_metrics
 from ddpm.training import state
 
@@ -115,7 +115,7 @@ def test_starting_afresh(tmp_path, whole):
 
 
 def test_a_full_disk_costs_the_save_not_the_run(tmp_path, monkeypatch, caplog, whole):
-    real, calls = state._write, []
+    real, calls = files.write_synced, []
 
     def full(path, data):
         calls.append(path)
@@ -124,7 +124,7 @@ def test_a_full_disk_costs_the_save_not_the_run(tmp_path, monkeypatch, caplog, w
             raise OSError(28, "No space left on device")
         real(path, data)
 
-    monkeypatch.setattr(state, "_write", full)
+    monkeypatch.setattr(files, "write_synced", full)
     assert in_process(tmp_path / "run").stopped == "finished"
     assert "Step 6 could not be saved ([Errno 28] No space left on device)" in caplog.text
     assert not list((tmp_path / "run/checkpoints").glob(".tmp*"))

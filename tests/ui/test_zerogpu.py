@@ -1,11 +1,11 @@
 """A GPU by the call: what a ZeroGPU Space asks of the code, with a stand-in for its package."""
 
+import contextlib
 import contextvars
 import importlib
 import sys
 import threading
 import time
-import types
 
 import numpy as np
 import pytest
@@ -20,30 +20,56 @@ from ddpm.ui.server.service import Service
 REQUEST = contextvars.ContextVar("request", default=None)  # as the one in which Gradio keeps whose request this is
 
 
-@pytest.fixture
-def space(monkeypatch):
-    """The module as it is on such a Space; leases are counted."""
-    leases, wrapped = [], []
+class Spaces:
+    """Stands in for the Space's package `spaces`.
 
-    def gpu(duration):
+    Attributes:
+        wrapped: names of the functions that asked for a GPU.
+        leases: the visitor and the arguments of every lease.
+        grant: called at every lease; it may take its time, or refuse by an exception.
+    """
+
+    def __init__(self):
+        self.wrapped, self.leases, self.grant = [], [], lambda: None
+
+    def GPU(self, duration):  # noqa: N802 - the package's name
         def decorate(function):
-            wrapped.append(function.__name__)
+            self.wrapped.append(function.__name__)
 
             def lease(*args):
-                leases.append((REQUEST.get(), *args))
+                self.grant()
+                self.leases.append((REQUEST.get(), *args))
                 return function(*args)
 
             return lease
 
         return decorate
 
-    monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=gpu))
+
+@pytest.fixture
+def spaces(monkeypatch):
+    """`zerogpu` is what it is on such a Space. It looks for the package when it is imported, so it is imported again."""
+    package = Spaces()
+    monkeypatch.setitem(sys.modules, "spaces", package)
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    module = importlib.reload(zerogpu)
-    monkeypatch.setattr(module, "DEVICE", "cpu")
-    yield module, wrapped, leases
+    importlib.reload(zerogpu)
+    yield package
     monkeypatch.undo()
     importlib.reload(zerogpu)
+
+
+def every_network():
+    """Even the embedded one, and on the CPU, since this machine has no GPU to lend."""
+    return zerogpu.Terms(smallest=0, device="cpu")
+
+
+@contextlib.contextmanager
+def serving(limits=None):
+    service = Service(load(EMBEDDED), limits=limits, terms=every_network())
+    try:
+        yield service
+    finally:
+        service.close()
 
 
 def ask():
@@ -51,71 +77,55 @@ def ask():
     return torch.randn(3, 1, 28, 28, generator=draw), torch.tensor([0, 500, 999])
 
 
-def test_small_networks_stay_on_the_cpu(space):
-    module, wrapped, leases = space
-    assert wrapped == ["compute"]
-    module.engine(load(EMBEDDED))(*ask())
-    assert not leases
+def test_small_networks_stay_on_the_cpu(spaces):
+    assert spaces.wrapped == ["compute"]
+    zerogpu.engine(load(EMBEDDED), zerogpu.Terms())(*ask())
+    assert not spaces.leases
 
 
-def test_large_networks_are_computed_by_one_function_of_arrays(space, monkeypatch):
-    module, _, leases = space
-    monkeypatch.setattr(module, "SMALL", 0)
+def test_large_networks_are_computed_by_one_function_of_arrays(spaces):
     checkpoint = load(EMBEDDED)
-    eps_hat = module.engine(checkpoint)(*ask())
+    eps_hat = zerogpu.engine(checkpoint, every_network())(*ask())
     assert torch.equal(eps_hat, checkpoint.engine()(*ask()))
-    ((_, xt, t),) = leases
+    ((_, xt, t),) = spaces.leases
     assert type(xt) is type(t) is np.ndarray
     assert (xt.dtype, t.dtype, xt.shape) == (np.float32, np.int64, (3, 1, 28, 28))
 
 
-def test_a_visitors_leases_are_the_visitors_and_few(space, monkeypatch):
+def test_a_visitors_leases_are_the_visitors_and_few(spaces):
     """A lease takes about a second and is counted against somebody: one for each step, however many pictures."""
-    module, _, leases = space
-    monkeypatch.setattr(module, "SMALL", 0)
-    slow = module.compute
-    monkeypatch.setattr(module, "compute", lambda *args: (time.sleep(0.3), slow(*args))[1])
-    service = Service(load(EMBEDDED))
-    try:
+    spaces.grant = lambda: time.sleep(0.3)
+    with serving() as service:
         service.draw_example(budget_s=1e9)
-        leases.clear()
+        spaces.leases.clear()
         REQUEST.set("a visitor")
         request = {"sampler": "ddim", "num_inference_steps": 4, "num_images": 8, "seed": 1, "visitor": "v", "run": 1}
         assert list(service.samplings.sample(request))[-1]["kind"] == "done"
-        assert [(visitor, len(xt)) for visitor, xt, _ in leases] == [("a visitor", 8)] * 4
-        leases.clear()
+        assert [(visitor, len(xt)) for visitor, xt, _ in spaces.leases] == [("a visitor", 8)] * 4
+        spaces.leases.clear()
         picture = PictureRequest("predict", bytes(28 * 28), 1)
         assert list(service.readings.predict(picture))
-        assert [visitor for visitor, *_ in leases] == ["a visitor"]
-    finally:
-        service.close()
+        assert [visitor for visitor, *_ in spaces.leases] == ["a visitor"]
 
 
-def test_a_refused_lease_is_asked_for_again(space, monkeypatch, caplog):
-    module, _, _ = space
-    monkeypatch.setattr(module, "SMALL", 0)
-    refusals, drawn, lease = [], threading.Event(), module.compute
+def test_a_refused_lease_is_asked_for_again(spaces, caplog):
+    refusals, drawn = [], threading.Event()
 
-    def compute(*args):
+    def grant():
         if len(refusals) < 2:
             refusals.append(1)
             raise RuntimeError("Space app has reached its GPU limit")
         drawn.set()
-        return lease(*args)
 
-    monkeypatch.setattr(module, "compute", compute)
-    service = Service(load(EMBEDDED), limits=Limits(retry_s=0.01))
-    try:
+    spaces.grant = grant
+    with serving(Limits(retry_s=0.01)) as service:
         service.start_example()
         assert drawn.wait(60)
         assert [m.split(": ")[1] for m in caplog.messages] == ["Space app has reached its GPU limit"] * 2
-    finally:
-        service.close()
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
     assert "spaces" not in sys.modules
-    monkeypatch.setattr(zerogpu, "SMALL", 0)
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     checkpoint = load(EMBEDDED)
-    assert torch.equal(zerogpu.engine(checkpoint)(*ask()), checkpoint.engine()(*ask()))
+    assert torch.equal(zerogpu.engine(checkpoint, every_network())(*ask()), checkpoint.engine()(*ask()))

@@ -54,6 +54,7 @@ class Service:
         live: trains while visitors watch; None if this server does not train.
         make_engine: makes the engine of the checkpoint, once its weights are read. By default it is `zerogpu.engine`.
         limits: how long requests may take.
+        terms: which networks use the GPU that a ZeroGPU Space lends.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Service:
         live: LiveTraining | None = None,
         make_engine: Callable[[Checkpoint], Engine] | None = None,
         limits: Limits | None = None,
+        terms: zerogpu.Terms | None = None,
     ) -> None:
         torch.set_num_threads(physical_cores())
         self.checkpoint = checkpoint
@@ -72,14 +74,15 @@ class Service:
         # All model calls share one thread: the examples and visitors' samplings take turns step by step, and there is
         # one OpenMP team. Gradio resumes a generator in any of 40 threads, and their teams would compete for the cores.
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        make_engine = make_engine or zerogpu.engine
+        terms = terms or zerogpu.Terms()
+        make_engine = make_engine or (lambda made: zerogpu.engine(made, terms))
         self._loading = self._model_thread.submit(lambda: make_engine(checkpoint.with_weights()))  # before any call
         if zerogpu.lends():
             self.wait_for_model()  # a lease finds on the device what was there when the page was launched
         store = Store()
         shape = (checkpoint.resolution, checkpoint.resolution, checkpoint.channels)
         # A lease costs the same whatever it computes, so its work is not cut into several calls.
-        self._leases = zerogpu.leases(checkpoint)
+        self._leases = zerogpu.leases(checkpoint, terms)
         self.readings = Readings(
             self._eps_theta, checkpoint.schedule, shape, store, self.visitors, self.limits, whole_batches=self._leases
         )

@@ -7,6 +7,7 @@ takes over torch's access to CUDA.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,13 +22,25 @@ if TYPE_CHECKING:
     from ddpm.engine import Engine
 
 LEASE_S = 10  # at most for one call; ZeroGPU serves short leases first
-# Parameters times pixels, to which the work of a call is proportional. A smaller network stays on the CPU: there it
-# takes less than a second for an image on two cores, and a lease takes about as long. For comparison, 35.7 million
-# parameters at 32 x 32 make 4e10 and take 0.06 s.
-SMALL = 5e11
-DEVICE = "cuda"
 
-_network: Any = None  # global, since a lease runs in a fork of this process
+# Global, since a lease runs in a fork of this process.
+_network: Any = None
+_device = ""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Which networks use the lent GPU. Tests replace single values.
+
+    Attributes:
+        smallest: parameters times pixels, to which the work of a call is proportional. A smaller network stays on the
+            CPU: there it takes less than a second for an image on two cores, and a lease takes about as long. For
+            comparison, 35.7 million parameters at 32 x 32 make 4e10 and take 0.06 s.
+        device: what torch calls the lent GPU.
+    """
+
+    smallest: float = 5e11
+    device: str = "cuda"
 
 
 def compute(xt: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -35,7 +48,7 @@ def compute(xt: np.ndarray, t: np.ndarray) -> np.ndarray:
     import torch
 
     with torch.inference_mode():
-        output = _network(torch.from_numpy(xt).to(DEVICE), torch.from_numpy(t).to(DEVICE)).sample
+        output = _network(torch.from_numpy(xt).to(_device), torch.from_numpy(t).to(_device)).sample
     return output.float().cpu().numpy()
 
 
@@ -48,22 +61,23 @@ def lends() -> bool:
     return spaces is not None and os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
 
 
-def leases(checkpoint: Checkpoint) -> bool:
+def leases(checkpoint: Checkpoint, terms: Terms) -> bool:
     """Whether every call of this model's network is a lease."""
-    return lends() and checkpoint.num_parameters * checkpoint.resolution**2 >= SMALL
+    return lends() and checkpoint.num_parameters * checkpoint.resolution**2 >= terms.smallest
 
 
-def engine(checkpoint: Checkpoint) -> Engine:
+def engine(checkpoint: Checkpoint, terms: Terms) -> Engine:
     """The checkpoint's engine, on the GPU if there is one. On a ZeroGPU Space only large networks use it."""
-    global _network
+    global _network, _device
     import torch
 
-    if not leases(checkpoint):
+    if not leases(checkpoint, terms):
         return checkpoint.engine("cuda" if torch.cuda.is_available() and not lends() else "cpu")
     from ddpm.engine import Engine
 
     unet: Any = checkpoint.unet
-    _network = unet.to(DEVICE)  # now, since a lease finds on the device what was there when the Space started
+    _device = terms.device
+    _network = unet.to(_device)  # now, since a lease finds on the device what was there when the Space started
     return Engine(
         _network,
         checkpoint.scheduler,
