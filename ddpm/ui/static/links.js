@@ -17,8 +17,7 @@
 //     returns [key, fields] of a refusal, e.g. ["refused.whole", { low: 0, high: 9 }], with {name} and {value} filled in
 //     here; `own`, if there is one, says whether it is a picture of the visitor's, which is in no link.
 (() => {
-  const { shared, say } = ddpm;
-  const MAX_SEED = 2 ** 31 - 1; // as the server has it
+  const { page, shared, say } = ddpm;
 
   // ---------------------------------------------------------------- settings
 
@@ -77,7 +76,7 @@
         expected = value; // the examples are still to come
       },
     },
-    noise: number(0, MAX_SEED, true, () => shared.get("noise"), setShared("noise")),
+    noise: number(0, page.max_seed, true, () => shared.get("noise"), setShared("noise")),
   });
 
   // ---------------------------------------------------------------- what there is to say, in the header

@@ -221,8 +221,8 @@
     }
 
     function start(message) {
+      if (ddpm.isLost()) return line.tell("answer.lost"); // no request begins, so the tab stays as it is
       shows = false;
-      if (ddpm.isLost()) return lost("lost");
       setRunning(true);
       line.tell("reverse.starting");
       life.start(message);

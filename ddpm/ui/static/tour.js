@@ -2,17 +2,19 @@
 // one thing to try. It stores nothing: after a reload it starts again.
 // Needs gradio.js, language.js, schedule.js, shared.js, links.js. Gives tour.
 (() => {
+  const T0 = ddpm.page.t0_share; // where the tab "From my picture" begins
+
   // Words: tour.<name>.title, .body, .try in text.py, where {t} is `aim`. Settings are those of links; `t` and `aim` are
   // shares of T, since models differ in it. A stop whose tab is not on the page is left out.
   const STOPS = [
-    { name: "forward", tab: "forward", target: ".stage", t: 0.1, aim: 0.4 },
+    { name: "forward", tab: "forward", target: ".stage", t: 0.1, aim: T0 },
     { name: "loss", tab: "noise", target: ".views", t: 0.5, aim: 0.1, settings: { reading: "eps" } },
     { name: "target", tab: "noise", target: ".reading", t: 0.3, aim: 0.9, settings: { reading: "x0" } },
     { name: "bound", tab: "bound", target: ".sum", settings: { loss: "true" } },
     { name: "weights", tab: "bound", target: '[data-chart="terms"]', settings: { loss: "simple" } },
     { name: "reverse", tab: "reverse", target: ".planes", t: 0.9 },
     { name: "compare", tab: "compare", target: ".stage" },
-    { name: "mine", tab: "mine", target: ".stage", t: 0.4 },
+    { name: "mine", tab: "mine", target: ".stage", t: T0 },
     { name: "wrong", tab: "wrong", target: ".stage" },
     { name: "training", tab: "training", target: ".stage" },
   ];

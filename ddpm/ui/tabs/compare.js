@@ -31,7 +31,7 @@ const rows = ddpm.rows(element, {
   },
   done() {
     const fields = { n: rows.heads().length, seed: rows.found(0).request.seed }; // rows may come and go later
-    rows.run.tell("compare.done", () => fields);
+    rows.drawing.tell("compare.done", () => fields);
   },
 });
 
@@ -48,10 +48,10 @@ function mark(i) {
 // Once rows were changed or added, the line says so instead of what it said of the rows before.
 function tellChanged() {
   touched = true;
-  if (rows.run.active()) return;
+  if (rows.drawing.active()) return;
   const waiting = rows.heads().filter((row, i) => !rows.found(i) || row.classList.contains("stale")).length;
-  if (waiting) rows.run.tell("compare.changed", () => ({ n: waiting }));
-  else rows.run.tell("compare.done", () => ({ n: rows.heads().length, seed: rows.found(0).request.seed }));
+  if (waiting) rows.drawing.tell("compare.changed", () => ({ n: waiting }));
+  else rows.drawing.tell("compare.done", () => ({ n: rows.heads().length, seed: rows.found(0).request.seed }));
 }
 
 function fill(row, { sampler, num_inference_steps: steps, eta = 0 }) {
@@ -101,14 +101,14 @@ $(".add").addEventListener("click", () => {
 const asked = () => ({ ...shared(), rows: rows.heads().map(read) });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!rows.run.active()) rows.start(asked());
+  if (!rows.drawing.active()) rows.start(asked());
 });
 form.addEventListener("input", () => {
   rows.heads().forEach((_, i) => mark(i));
   tellChanged();
 });
 
-watch("value", () => rows.run.hear(props.value));
+watch("value", () => rows.drawing.hear(props.value));
 
 // In a link a row is sampler:steps, or ddim:steps:eta.
 function coded({ sampler, num_inference_steps: steps, eta }) {
@@ -148,7 +148,7 @@ const first = JSON.stringify(asked()); // what the stored example is of
 const { num_images: images, seed } = form.elements;
 ddpm.linkable("compare", { rows: rowsInLink, images, seed }, (named) => {
   touched = JSON.stringify(asked()) !== first;
-  if (touched && !rows.run.active()) rows.start(asked());
+  if (touched && !rows.drawing.active()) rows.start(asked());
   if ("t" in named) rows.keepT();
 });
 
@@ -161,5 +161,5 @@ rows
   .showExample(server.example, takeExample, () => !touched)
   .then((there) => {
     const n = rows.heads().length;
-    if (there) rows.run.tell("compare.example", () => ({ n }));
+    if (there) rows.drawing.tell("compare.example", () => ({ n }));
   });

@@ -120,7 +120,7 @@ function markChanged() {
   const changed = Boolean(result) && Object.keys(now).some((name) => now[name] !== result.request[name]);
   if (changed === row("denoised").classList.contains("changed")) return;
   row("denoised").classList.toggle("changed", changed);
-  if (!run.active()) tellResult();
+  if (!drawing.active()) tellResult();
 }
 
 function summary({ request, n, seconds }) {
@@ -131,22 +131,22 @@ function summary({ request, n, seconds }) {
 function tellResult() {
   const result = results[kind];
   status.dataset.state = result?.seconds === undefined ? "" : "done";
-  if (!result) return run.tell("mine.drawing");
-  if (row("denoised").classList.contains("changed")) return run.tell("mine.changed");
+  if (!result) return drawing.tell("mine.drawing");
+  if (row("denoised").classList.contains("changed")) return drawing.tell("mine.changed");
   const { request, step } = result;
   if (result.seconds === undefined) {
-    return run.tell("mine.stopped", () => ({ step, steps: request.num_inference_steps }));
+    return drawing.tell("mine.stopped", () => ({ step, steps: request.num_inference_steps }));
   }
-  run.tell(result.example ? "mine.example" : "mine.done", () => ({ summary: summary(result) }));
+  drawing.tell(result.example ? "mine.example" : "mine.done", () => ({ summary: summary(result) }));
 }
 
 const unpack = (found, example = false) => ({ ...found, example, pictures: ddpm.bytesOf(found.data) });
 
 // ---- denoising
 
-let live = null; // the result of the current request as far as it has come
+let partial = null; // the result of the current request as far as it has come
 
-const run = ddpm.sampling(element, {
+const drawing = ddpm.sampling(element, {
   send: (message) => trigger("denoise", message),
   expect: server.expect,
   busy: kinds.disable,
@@ -164,10 +164,10 @@ const chosenInForm = () => ({
 });
 
 function denoise() {
-  if (run.active()) return;
+  if (drawing.active()) return;
   const asked = wanted();
-  live = { request: { ...asked, ...chosenInForm(), num_inference_steps: Math.min(props.steps, asked.t0) } };
-  run.start(live.request);
+  partial = { request: { ...asked, ...chosenInForm(), num_inference_steps: Math.min(props.steps, asked.t0) } };
+  drawing.start(partial.request);
 }
 
 form.addEventListener("submit", (event) => {
@@ -176,21 +176,21 @@ form.addEventListener("submit", (event) => {
 });
 
 function takeFrame(message) {
-  live.n = message.n;
-  live.step = message.step;
-  live.pictures = ddpm.bytesOf(message.data); // x_t of all pictures comes first in it
+  partial.n = message.n;
+  partial.step = message.step;
+  partial.pictures = ddpm.bytesOf(message.data); // x_t of all pictures comes first in it
   const before = results[kind];
-  results[kind] = live;
+  results[kind] = partial;
   drawResult();
-  if (before?.n !== live.n) redraw();
-  run.progress(message.share);
-  run.note("reverse.running", () => ({ step: message.step, steps: message.steps }));
+  if (before?.n !== partial.n) redraw();
+  drawing.progress(message.share);
+  drawing.note("reverse.running", () => ({ step: message.step, steps: message.steps }));
 }
 
 async function finish(message) {
   const found = await server.finished(message.key).catch(() => null);
-  if (run.number() !== message.run) return;
-  run.end(found ? null : "reverse.failed");
+  if (drawing.number() !== message.run) return;
+  drawing.end(found ? null : "reverse.failed");
   if (!found) return;
   results[kind] = unpack(found);
   redraw();
@@ -198,7 +198,7 @@ async function finish(message) {
   tellResult();
 }
 
-watch("value", () => run.hear(props.value));
+watch("value", () => drawing.hear(props.value));
 
 // ---- controls
 
@@ -237,13 +237,13 @@ let moved = false;
 function goToExample() {
   if (moved || !results[kind] || !front.shown) return;
   moved = true;
-  if (run.number() === 0 && shared.get("t") === ddpm.firstT) shared.set("t", results[kind].request.t0);
+  if (drawing.number() === 0 && shared.get("t") === ddpm.firstT) shared.set("t", results[kind].request.t0);
 }
 
 async function showExample(of) {
   const ask = async () => {
     const found = await server.finished(of);
-    return run.active() && kind === of ? null : found; // a visitor's own result comes
+    return drawing.active() && kind === of ? null : found; // a visitor's own result comes
   };
   const found = await ddpm.untilDrawn(ask, () => !results[of]);
   if (!found) return;
@@ -251,7 +251,7 @@ async function showExample(of) {
   goToExample();
   redraw();
   drawResult();
-  if (!run.active()) tellResult();
+  if (!drawing.active()) tellResult();
 }
 
 // ---- the beginning

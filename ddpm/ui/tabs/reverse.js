@@ -168,7 +168,7 @@ function showFrame(frame) {
 
 // Another tab has moved t.
 function follow(t) {
-  if (run.active()) return;
+  if (drawing.active()) return;
   player.pause();
   showFrame(nearestFrame(t));
 }
@@ -179,7 +179,7 @@ function setShown(next) {
   at = Math.min(at, Math.max(0, shown.t.length - 1));
   bar.setMarks(shown.t.length ? shown.t : null);
   if (rebuilt) buildGrids(shown.n);
-  saving.enable(!run.active() && shown.t.length > 1);
+  saving.enable(!drawing.active() && shown.t.length > 1);
 }
 
 const player = ddpm.player(element, {
@@ -192,9 +192,9 @@ const saving = ddpm.saving(element, { shown: () => shown, at: () => at, columns 
 // ---- sampling
 
 const number = (name) => ddpm.trajectory.numberOf(form.elements[name]);
-let live = null; // what the current request has brought so far
+let partial = null; // what the current request has brought so far
 
-const run = ddpm.sampling(element, {
+const drawing = ddpm.sampling(element, {
   send: (message) => trigger("sample", message),
   expect: server.expect,
   busy: (on) => saving.enable(!on && shown.t.length > 1),
@@ -203,10 +203,10 @@ const run = ddpm.sampling(element, {
     else if (message.kind === "done") finish(message);
   },
   stopped() {
-    const { step, steps } = live;
+    const { step, steps } = partial;
     setShown(shown); // the slider's marks
-    run.tell("reverse.stopped", () => ({ step, steps }));
-    if (!live.linked) share(shown.t[at]);
+    drawing.tell("reverse.stopped", () => ({ step, steps }));
+    if (!partial.linked) share(shown.t[at]);
     drawStrip();
   },
 });
@@ -221,10 +221,10 @@ const asked = () => ({
 
 // `linked`: a link has set t, and there it stays.
 function sample(linked = false) {
-  if (run.active()) return;
+  if (drawing.active()) return;
   player.pause();
-  live = { request: asked(), n: 0, t: [], frames: [], step: 0, steps: 0, linked };
-  run.start(live.request);
+  partial = { request: asked(), n: 0, t: [], frames: [], step: 0, steps: 0, linked };
+  drawing.start(partial.request);
 }
 
 form.addEventListener("submit", (event) => {
@@ -233,15 +233,15 @@ form.addEventListener("submit", (event) => {
 });
 
 function takeFrame(message) {
-  if (!live.t.length) setShown({ request: live.request, n: message.n, t: live.t, frames: live.frames });
-  live.t.push(message.t);
-  live.frames.push(ddpm.bytesOf(message.data));
-  live.step = message.step;
-  live.steps = message.steps;
-  showFrame(live.t.length - 1); // t itself is moved at the end
+  if (!partial.t.length) setShown({ request: partial.request, n: message.n, t: partial.t, frames: partial.frames });
+  partial.t.push(message.t);
+  partial.frames.push(ddpm.bytesOf(message.data));
+  partial.step = message.step;
+  partial.steps = message.steps;
+  showFrame(partial.t.length - 1); // t itself is moved at the end
   drawStrip();
-  run.progress(message.share);
-  run.note("reverse.running", () => ({ step: live.step, steps: live.steps }));
+  drawing.progress(message.share);
+  drawing.note("reverse.running", () => ({ step: partial.step, steps: partial.steps }));
 }
 
 function summary({ request, seconds }) {
@@ -252,18 +252,18 @@ function summary({ request, seconds }) {
 
 async function finish(message) {
   const found = await server.trajectory(message.key).catch(() => null);
-  if (run.number() !== message.run) return;
-  if (!found) return run.end("reverse.failed");
-  const replay = live.t.length < 2 && !live.linked; // it was in the store: nothing has been seen moving yet
-  run.end("reverse.done", () => ({ summary: summary(found) }));
+  if (drawing.number() !== message.run) return;
+  if (!found) return drawing.end("reverse.failed");
+  const replay = partial.t.length < 2 && !partial.linked; // it was in the store: nothing has been seen moving yet
+  drawing.end("reverse.done", () => ({ summary: summary(found) }));
   setShown(unpack(found));
-  if (live.linked) showFrame(nearestFrame(ddpm.shared.get("t")));
+  if (partial.linked) showFrame(nearestFrame(ddpm.shared.get("t")));
   else goTo(0);
   drawStrip();
   if (replay && !ddpm.calm()) player.play();
 }
 
-watch("value", () => run.hear(props.value));
+watch("value", () => drawing.hear(props.value));
 
 // ---- before the first click: noise at once, then the stored example
 
@@ -279,12 +279,12 @@ function showNoise() {
 }
 
 async function showExample() {
-  run.tell("reverse.drawing");
+  drawing.tell("reverse.drawing");
   const ask = () => server.trajectory("example");
-  const found = await ddpm.untilDrawn(ask, () => run.number() === 0);
+  const found = await ddpm.untilDrawn(ask, () => drawing.number() === 0);
   if (!found) return; // a visitor's own pictures are on screen
   setShown(unpack(found));
-  run.tell("reverse.example", () => ({ summary: summary(found) }));
+  drawing.tell("reverse.example", () => ({ summary: summary(found) }));
   showFrame(nearestFrame(ddpm.shared.get("t")));
   drawStrip();
 }

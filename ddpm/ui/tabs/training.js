@@ -152,53 +152,77 @@ async function imageOf(png) {
 
 // ---- one training: its curves, its samples, and a slider over its steps
 
-// onMove(atEnd): a visitor has moved the slider.
+// What is known of one training: losses, see curvesOf, and `grids`, see showSamples.
+function newRecord() {
+  const record = {
+    train: [],
+    validation: [],
+    grids: new Map(),
+    // grids: the steps with samples, which follow one by one.
+    set({ train, validation, grids }) {
+      Object.assign(record, { train, validation, grids: new Map(grids.map((step) => [step, null])) });
+    },
+    // A row of either kind.
+    add({ row, held }) {
+      if (row) record.train.push(row);
+      if (held) record.validation.push(held);
+    },
+    // Resolves once it is there; a picture that cannot be read is left out.
+    async addGrid(step, png) {
+      const image = await imageOf(png);
+      if (image) record.grids.set(step, image);
+      else record.grids.delete(step);
+    },
+    last: () => ({ row: record.train.at(-1), held: record.validation.at(-1) }),
+    // The steps that the slider can stop at: those with samples, or all rows if hardly any samples were kept.
+    stops() {
+      if (record.grids.size > 1) return [...record.grids.keys()].sort((a, b) => a - b);
+      return record.train.map(([step]) => step);
+    },
+  };
+  return record;
+}
+
+// Brings the section of one training to life. onMove(atEnd): a visitor has moved the slider.
 function story(section, { reference = null, last = null, onMove = () => {} } = {}) {
   const find = (selector) => section.querySelector(selector);
   const slider = find("input");
   const views = ddpm.switchOf(find(".switch"));
   const chart = lossChart(section, { reference, last, press });
-  const record = { train: [], validation: [] }; // see curvesOf
-  let grids = new Map(); // see showSamples
+  const record = newRecord();
   let view = "all";
-  let at = 0; // the stop on screen
-
-  // Where the slider can be: the steps with samples, or all rows where hardly any were kept.
-  function stops() {
-    if (grids.size > 1) return [...grids.keys()].sort((a, b) => a - b);
-    return record.train.map(([step]) => step);
-  }
+  let at = 0; // index of the stop on screen
 
   function draw() {
     chart.draw(record, view);
     show();
   }
 
-  // The stop on screen: slider, mark, figures, samples.
+  // Shows the stop `at`: slider, mark, figures, samples.
   function show() {
-    const all = stops();
-    at = Math.max(0, Math.min(at, all.length - 1));
-    const step = all[at] ?? 0;
-    slider.max = Math.max(0, all.length - 1);
-    slider.disabled = all.length < 2;
+    const stops = record.stops();
+    at = Math.max(0, Math.min(at, stops.length - 1));
+    const step = stops[at] ?? 0;
+    slider.max = Math.max(0, stops.length - 1);
+    slider.disabled = stops.length < 2;
     slider.value = at;
     slider.setAttribute("aria-valuetext", ddpm.say("training.at", { step: count(step) }));
     const there = chart.move(step, view);
     const figure = there === undefined ? "" : ddpm.say("training.now", { step: count(step), loss: loss(there) });
     ddpm.write(find(".now"), figure);
-    showSamples(section, grids, step);
+    showSamples(section, record.grids, step);
   }
 
   function moveTo(index) {
     at = index;
-    onMove(at === stops().length - 1);
+    onMove(at === record.stops().length - 1);
     show();
   }
 
   function press(share) {
     const away = (step) => Math.abs(chart.shareOf(step) - share);
-    const all = stops();
-    if (all.length) moveTo(all.reduce((best, step, i) => (away(step) < away(all[best]) ? i : best), 0));
+    const stops = record.stops();
+    if (stops.length) moveTo(stops.reduce((best, step, i) => (away(step) < away(stops[best]) ? i : best), 0));
   }
 
   function translate() {
@@ -217,24 +241,15 @@ function story(section, { reference = null, last = null, onMove = () => {} } = {
     translate,
     draw,
     toEnd() {
-      at = stops().length - 1;
+      at = record.stops().length - 1;
     },
-    set({ train, validation, grids: steps }) {
-      Object.assign(record, { train, validation });
-      grids = new Map(steps.map((step) => [step, null]));
+    set(next) {
+      record.set(next);
       draw();
     },
-    add({ row, held }) {
-      if (row) record.train.push(row);
-      if (held) record.validation.push(held);
-    },
-    // Resolves once it is there; a picture that cannot be read is left out.
-    async addGrid(step, png) {
-      const image = await imageOf(png);
-      if (image) grids.set(step, image);
-      else grids.delete(step);
-    },
-    last: () => ({ row: record.train.at(-1), held: record.validation.at(-1) }),
+    add: record.add,
+    addGrid: record.addGrid,
+    last: record.last,
   };
 }
 
@@ -345,13 +360,9 @@ function figuresOf({ row, held }) {
 
 const idle = () => ({ steps: count(plan.steps), seconds: plan.seconds });
 
-function setUpLive() {
+// The curves and samples of the live training. The newest samples are on screen until a visitor moves away from them.
+function liveStory() {
   let following = true; // the newest samples are on screen
-  let running = false;
-  let own = false; // the visitor has started it
-  let run = 0; // the server's number of the training on screen
-  let since = 0; // how many of its messages have come
-  let speed = null;
   let noise = null; // the picture before the first step
   const live = story(liveSection, {
     reference: plan.full_loss,
@@ -360,7 +371,6 @@ function setUpLive() {
       following = on;
     },
   });
-  const news = ddpm.polling({ look: () => server.look({ visitor, run, since }), take, lost: fail });
 
   async function reset() {
     following = true;
@@ -370,14 +380,30 @@ function setUpLive() {
     live.draw();
   }
 
+  function toNewest() {
+    if (following) live.toEnd();
+  }
+
+  return { ...live, reset, toNewest };
+}
+
+// Shows in `live` what the server trains. Returns {state, setRunning(on), follow(), which begins it, leave(), which ends
+// it, fail()}; `state`: whether a training is running, and whether the visitor has started it (`own`).
+function followServer(live) {
+  const state = { running: false, own: false };
+  let number = 0; // the server's number of the training on screen
+  let since = 0; // how many of its messages have come
+  let speed = null; // pictures per second
+  const news = ddpm.polling({ look: () => server.look({ visitor, run: number, since }), take, lost: fail });
+
   function setRunning(on) {
-    running = on;
-    showRunning(on, own);
+    state.running = on;
+    showRunning(on, state.own);
   }
 
   function follow() {
     setRunning(true);
-    [run, since] = [-1, 0]; // whatever the server trains is new here
+    [number, since] = [-1, 0]; // whatever the server trains is new here
     news.start();
   }
 
@@ -388,55 +414,63 @@ function setUpLive() {
 
   async function take(found, current) {
     if (!found.run) return;
-    if (found.run !== run) {
-      [run, since, speed] = [found.run, 0, null];
-      await reset();
+    if (found.run !== number) {
+      [number, since, speed] = [found.run, 0, null];
+      await live.reset();
       if (!current()) return; // stopped meanwhile
     }
     const fresh = found.messages.slice(Math.max(0, since - (found.since - found.messages.length)));
-    own = found.own;
+    state.own = found.own;
     since = found.since;
     for (const message of fresh) await takeMessage(message, live);
     if (!current()) return;
     speed = fresh.findLast(isLoss)?.images_per_second ?? speed;
-    if (following) live.toEnd();
+    live.toNewest();
     if (fresh.length) live.draw();
     setRunning(found.state === "running");
     const { row } = live.last();
-    if (running) return row && status.note(...goingOn(found, row, speed));
+    if (state.running) return row && status.note(...goingOn(found, row, speed));
     news.stop();
     const [key, seconds] = [endKey(found), Math.round(found.seconds)];
     status.tell(key, () => ({ ...figuresOf(live.last()), seconds }), key === "training.failed");
   }
 
+  return { state, setRunning, follow, fail, leave: news.stop };
+}
+
+function setUpLive() {
+  const live = liveStory();
+  const { state, setRunning, follow, fail, leave } = followServer(live);
+
   go.addEventListener("click", async () => {
-    own = true;
+    state.own = true;
     setRunning(true);
     status.tell("training.starting");
     const answer = await server.start(visitor).catch(() => null);
-    if (!running) return answer?.started && server.stop(visitor); // stopped before it began
+    if (!state.running) return answer?.started && server.stop(visitor); // stopped before it began
     if (!answer) return fail();
-    own = answer.started;
-    if (!own) status.tell("training.busy");
+    state.own = answer.started;
+    if (!state.own) status.tell("training.busy");
     follow();
   });
 
   stop.addEventListener("click", () => {
-    news.stop();
+    leave();
     server.stop(visitor).catch(() => {});
     setRunning(false);
     if (live.last().row) status.tell("training.stopped", () => figuresOf(live.last()));
     else status.tell("training.idle", idle);
   });
-  window.addEventListener("pagehide", () => running && own && server.stop(visitor).catch(() => {}));
+  window.addEventListener("pagehide", () => state.running && state.own && server.stop(visitor).catch(() => {}));
 
   setCommand(liveSection, plan.command);
   status.tell("training.idle", idle);
   ddpm.onLanguage(live.translate);
-  reset()
+  live
+    .reset()
     .then(() => server.look({ visitor }))
     .then((found) => {
-      if (found?.state === "running" && !running) follow(); // somebody else's, to watch
+      if (found?.state === "running" && !state.running) follow(); // somebody else's, to watch
     })
     .catch(() => {}); // there is nothing to watch
 }

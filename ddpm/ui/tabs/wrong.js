@@ -33,7 +33,7 @@ const rows = ddpm.rows(element, {
     rows.heads()[i].classList.remove("stale");
     write();
   },
-  done: () => rows.run.tell("wrong.done", () => ({ seed })),
+  done: () => rows.drawing.tell("wrong.done", () => ({ seed })),
   // Where there is something to see: the first guesses, or the finished pictures.
   end: () => (faults[chosen].plane === "x0_hat" ? ddpm.T : 0),
 });
@@ -46,7 +46,7 @@ function fade() {
   write();
 }
 
-function run() {
+function sample() {
   clearTimeout(resting);
   fade();
   rows.start(asked());
@@ -91,20 +91,20 @@ function choose(fault) {
 
 switcher.onChoose((fault) => {
   choose(fault);
-  run();
+  sample();
 });
 slider.addEventListener("input", write);
 slider.addEventListener("change", () => {
   fade();
   clearTimeout(resting);
-  resting = setTimeout(run, REST_MS);
+  resting = setTimeout(sample, REST_MS);
 });
 $(".go").addEventListener("click", () => {
   seed++;
-  run();
+  sample();
 });
 
-watch("value", () => rows.run.hear(props.value));
+watch("value", () => rows.drawing.hear(props.value));
 
 ddpm.translate(element);
 rows.add();
@@ -143,13 +143,13 @@ const amountInLink = {
     });
   },
 };
-const seedInLink = { read: () => String(seed), apply: (value) => takeWhole(value, 0, 2 ** 31 - 1, setSeed) };
+const seedInLink = { read: () => String(seed), apply: (value) => takeWhole(value, 0, ddpm.page.max_seed, setSeed) };
 ddpm.linkable("wrong", { fault: faultInLink, amount: amountInLink, seed: seedInLink }, (named) => {
-  if (JSON.stringify(asked()) !== first) run();
+  if (JSON.stringify(asked()) !== first) sample();
   if ("t" in named) rows.keepT();
 });
 rows
   .showExample(server.example, () => {})
   .then((there) => {
-    if (there) rows.run.tell("wrong.example");
+    if (there) rows.drawing.tell("wrong.example");
   });
