@@ -23,8 +23,7 @@
     return Math.sqrt(sum / x.length);
   }
 
-  // What there is to say of a row: once complete its cost, how far it lies from the first row, and at `frame` how far its
-  // guesses reach; before that, how it goes on.
+  // Figures of a row. When complete: cost, distance from row 1, reach of the guesses at `frame`; before: progress.
   function figuresOf(row, firstRow, frame, guesses) {
     if (!row.found) return row.step ? [say("reverse.running", row)] : [];
     const { calls, seconds, reach } = row.found;
@@ -37,7 +36,8 @@
     return parts;
   }
 
-  // Draws row i, whose element is `head`, at its frame closest to t. `plane`: index of KINDS; name: of the row.
+  // Draws row i, whose element is `head`, at its frame closest to t.
+  //   plane: index of KINDS; name: of the row.
   function drawRow(head, shown, i, { t, plane, name }) {
     const row = shown[i];
     const frame = nearestFrame(row.t, t);
@@ -75,14 +75,14 @@
     return { index: () => KINDS.indexOf(shown), show };
   }
 
-  // Rows, the switch between their planes, the slider and the player.
-  //   name(i): of row i, in words; changed(i): what row i shows is new; held(): another tab must not move t now.
+  // Brings the rows, the switch between their planes, the slider and the player to life.
+  //   name(i): the name of row i; changed(i): row i shows other pictures; held(): another tab must not move t now.
   function board(element, { name, changed, held }) {
     const $ = (selector) => element.querySelector(selector);
     const list = $(".rows");
     const template = $("template").content.firstElementChild;
     const heads = () => [...list.children];
-    const shown = []; // of each row: {n, t, frames, found: what came with them, once complete}
+    const shown = []; // of each row {n, t, frames}, and once it is complete `found`: what the server sent with them
     let here = ddpm.T; // t of all rows; each shows its nearest frame
     let ts = []; // the t at which some row has a frame, descending
 
@@ -103,7 +103,7 @@
     }
     const plane = planeOf(element, draw);
 
-    // The t closest to one that has a frame.
+    // The closest t at which a row has a frame.
     const nearest = (t) => (ts.length ? ts[nearestFrame(ts, t)] : t);
 
     function show(t) {
@@ -158,14 +158,14 @@
 
   // ---------------------------------------------------------------- drawing them on the server
 
-  // A frame as it comes while the server draws.
+  // Adds a frame that came while the server draws.
   function addFrame(row, { t, data, step, steps }) {
     row.t.push(t);
     row.frames.push(ddpm.bytesOf(data));
     Object.assign(row, { step, steps });
   }
 
-  // The same noise in every row, before there are pictures.
+  // Shows the same noise in every row, before there are pictures.
   function paintNoise(head) {
     [...head.querySelectorAll("canvas")].forEach((canvas, k) => ddpm.paint(canvas, ddpm.normal(k + 1, count)));
   }
@@ -265,8 +265,8 @@
     }
 
     // Before the first click: noise at once, then the rows that the server draws by itself.
-    //   keys(): the server function that names them; took(i, found): shows the settings of row i; wanted(): whether the
-    //   example is still wanted.
+    //   keys(): the server function that names them; took(i, found): shows it in row i; wanted(): whether the example
+    //   is still wanted.
     // Returns whether they are there now.
     async function showExample(keys, took, wanted = () => true) {
       drawing.tell("reverse.drawing");

@@ -1,6 +1,6 @@
-// Tab "Compare": rows of the same noise, each through its own sampler and step count.
-// Scope: element, props (`first`: the rows at first; `least`, `most`: how many there may be), server, trigger, watch (see
-// gr.HTML). Event: 'compare' with the rows.
+// Tab "Compare": rows that begin with the same noise, each with its own sampler and number of steps.
+// Scope: element, props (`first`: the rows at first; `least`, `most`: how many there may be), server, trigger, watch
+// (see gr.HTML). Event: 'compare' with the rows.
 const $ = (selector) => element.querySelector(selector);
 const form = $(".controls");
 const { numberOf } = ddpm.trajectory;
@@ -30,7 +30,7 @@ const rows = ddpm.rows(element, {
     for (const row of rows.heads()) row.querySelector(".remove").disabled = on || rows.heads().length <= props.least;
   },
   done() {
-    const fields = { n: rows.heads().length, seed: rows.found(0).request.seed }; // rows may come and go later
+    const fields = { n: rows.heads().length, seed: rows.found(0).request.seed }; // rows may change later
     rows.drawing.tell("compare.done", () => fields);
   },
 });
@@ -45,7 +45,7 @@ function mark(i) {
   row.classList.toggle("stale", Boolean(stale));
 }
 
-// Once rows were changed or added, the line says so instead of what it said of the rows before.
+// Tells how many rows were changed or added since they were sampled.
 function tellChanged() {
   touched = true;
   if (rows.drawing.active()) return;
@@ -141,10 +141,10 @@ const rowsInLink = {
 
 // ---- the beginning
 
-let touched = false; // a visitor or a link has set rows or form, which the stored example would set otherwise
+let touched = false; // a visitor or a link has set rows or form, so the stored example must not set them
 ddpm.translate(element);
 for (const settings of props.first) add(settings);
-const first = JSON.stringify(asked()); // what the stored example is of
+const first = JSON.stringify(asked()); // the settings of the stored example
 const { num_images: images, seed } = form.elements;
 ddpm.linkable("compare", { rows: rowsInLink, images, seed }, (named) => {
   touched = JSON.stringify(asked()) !== first;

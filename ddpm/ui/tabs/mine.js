@@ -1,6 +1,7 @@
-// Tab "From my picture": the picture, its noise and blends are computed here as t_0 moves; what the network makes of
-// them streams in. Scope: element, props (`first`, `second`: which examples the stored results are of; `t0`: from where;
-// `steps`: of the way back, at most), server, trigger, watch (see gr.HTML). Event: 'denoise' with what is to be denoised.
+// Tab "From my picture": noisy pictures and blends are computed here as t_0 moves; the denoised pictures stream in.
+// Scope: element, props (`first`, `second`: the examples that the stored results were made from; `t0`: where these
+// begin; `steps`: sampling steps, at most), server, trigger, watch (see gr.HTML). Event: 'denoise' with the form's
+// values and the pictures.
 const $ = (selector) => element.querySelector(selector);
 const { shared, count } = ddpm;
 const form = $(".controls");
@@ -16,10 +17,10 @@ const front = ddpm.front(element, (on) => {
 
 let kind = "several"; // or "between"
 let chosen = null; // bytes of the second picture
-let index = props.second; // which example it is, null for none; until there are examples, which it will be
-const second = () => chosen ?? shared.get("picture"); // until there are examples
+let index = props.second; // which example it is or, before the examples come, will be; null for none
+const second = () => chosen ?? shared.get("picture"); // the first picture stands in until the examples come
 let eps = null;
-// Of each kind, what its lowest row shows: {request, n, pictures}, later with {seconds}.
+// What the lowest row of each kind shows: {request, n, pictures}, and once complete {seconds}.
 const results = { several: null, between: null };
 
 // ---- what needs no server
@@ -36,13 +37,13 @@ function noised(bytes) {
   return Float32Array.from(bytes, (v, k) => signal * (v / 127.5 - 1) + spread * eps[k]);
 }
 
-const codes = new WeakMap(); // of each picture, which never changes
+const codes = new WeakMap(); // by picture; the bytes of a picture never change
 function codeOf(bytes) {
   if (!codes.has(bytes)) codes.set(bytes, ddpm.base64Of(bytes));
   return codes.get(bytes);
 }
 
-// What a click on Denoise would send; a result of something else is faded.
+// What a click on Denoise would send; a result of anything else is faded.
 const wanted = () => ({
   x0: codeOf(shared.get("picture")),
   second: kind === "between" ? codeOf(second()) : null,
@@ -50,7 +51,7 @@ const wanted = () => ({
   t0: shared.get("t"),
 });
 
-// The n cells of a row, each with a canvas and a line below it.
+// Returns the n cells of a row, each with a canvas and a line below it, which it makes if there are not so many.
 function buildRow(name, n) {
   const grid = row(name).querySelector(".grid");
   if (grid.children.length === n) return grid.children;
@@ -91,7 +92,7 @@ function redrawBlends() {
 
 // ---- results
 
-// Of result i from what was noised: root of the mean squared difference, in levels of 0 to 255.
+// How far picture i of a result is from the picture before the noise: root mean square, in levels of 0 to 255.
 function distance({ request, pictures, n }, i) {
   const first = ddpm.bytesOf(request.x0);
   const from = request.second ? blend(first, ddpm.bytesOf(request.second), share(i, n)) : first;
@@ -144,7 +145,7 @@ const unpack = (found, example = false) => ({ ...found, example, pictures: ddpm.
 
 // ---- denoising
 
-let partial = null; // the result of the current request as far as it has come
+let partial = null; // what has come for the current request so far
 
 const drawing = ddpm.sampling(element, {
   send: (message) => trigger("denoise", message),
@@ -178,7 +179,7 @@ form.addEventListener("submit", (event) => {
 function takeFrame(message) {
   partial.n = message.n;
   partial.step = message.step;
-  partial.pictures = ddpm.bytesOf(message.data); // x_t of all pictures comes first in it
+  partial.pictures = ddpm.bytesOf(message.data); // it begins with x_t of all pictures
   const before = results[kind];
   results[kind] = partial;
   drawResult();
@@ -230,9 +231,9 @@ function describe() {
 }
 const describeSoon = ddpm.afterRest(describe);
 
-// ---- before the first click: what the server has denoised of the first picture
+// ---- before the first click: what the server has denoised by itself
 
-// To the t where the example begins, once, in front of a visitor who has moved it nowhere yet.
+// Moves t to where the example begins: once, while the visitor looks at the tab and has not moved t.
 let moved = false;
 function goToExample() {
   if (moved || !results[kind] || !front.shown) return;
@@ -243,7 +244,7 @@ function goToExample() {
 async function showExample(of) {
   const ask = async () => {
     const found = await server.finished(of);
-    return drawing.active() && kind === of ? null : found; // a visitor's own result comes
+    return drawing.active() && kind === of ? null : found; // null: the visitor's own result is on its way
   };
   const found = await ddpm.untilDrawn(ask, () => !results[of]);
   if (!found) return;
@@ -265,7 +266,7 @@ shared.on("noise", (seed) => {
 shared.on("picture", redraw);
 shared.on("examples", (bytes) => {
   if (bytes && !chosen) chooseSecond(Math.min(index, bytes.length / count - 1));
-  if (bytes) setTimeout(drawLinked); // once the first of them is on the pad
+  if (bytes) setTimeout(drawLinked); // later, since the first example must be on the pad
 });
 shared.on("t", (t) => {
   bar.show(t);
@@ -275,11 +276,11 @@ shared.on("t", (t) => {
 describe();
 kinds.choose(kind);
 const { sampler, num_images: images, seed } = form.elements;
-const first = JSON.stringify(chosenInForm()); // what the stored results are of
+const first = JSON.stringify(chosenInForm()); // the settings of the stored results
 
 // ---- links
 
-// What a link asks for is drawn, if it is something else than the stored results; from examples, if there are some.
+// Draws what a link asks for unless the stored results show it. This waits for the examples.
 let linked = null; // settings that the link named
 function drawLinked() {
   if (!linked || !shared.get("examples")) return;
@@ -298,7 +299,7 @@ const secondInLink = {
   read: () => (kind === "between" ? index : null),
   own: () => kind === "between" && index === null,
   apply(value) {
-    const last = shared.get("examples") ? shared.get("examples").length / count - 1 : 99; // they are still to come
+    const last = shared.get("examples") ? shared.get("examples").length / count - 1 : 99; // they have not come yet
     if (!/^\d{1,2}$/.test(value) || +value > last) return ["refused.whole", { low: 0, high: last }];
     chooseSecond(+value);
   },

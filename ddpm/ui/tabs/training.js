@@ -1,5 +1,5 @@
 // Tab "Training": the record of the model on the page, and a small training while it runs, drawn by the same code.
-// Scope: element, props (`live`: what will be trained; none where it is turned off), server (see gr.HTML).
+// Scope: element, props (`live`: the settings of the small training; null if it is turned off), server (see gr.HTML).
 const $ = (selector) => element.querySelector(selector);
 const count = (n) => n.toLocaleString("en");
 const loss = (v) => v.toPrecision(3);
@@ -10,9 +10,10 @@ const DECILES = 10;
 const VALIDATION = { val: 1, ema: 2 }; // the place of each curve in a validation row
 const curveNames = ["zero", "full", "raw", "line", "val", "ema", "dots val", "dots ema"];
 const decileNames = Array.from({ length: DECILES }, (_, i) => `decile of-${i}`);
-const shade = (i) => `color-mix(in srgb, var(--accent) ${100 - (100 * i) / (DECILES - 1)}%, var(--point))`; // clean to noise
+// The deciles' colours, from clean to noise.
+const shade = (i) => `color-mix(in srgb, var(--accent) ${100 - (100 * i) / (DECILES - 1)}%, var(--point))`;
 
-// Running mean; its window is a share of the rows so far, so it is as wide at either end of a logarithmic axis.
+// Running mean. Its window is a share of the rows so far, so that it looks equally wide along a logarithmic axis.
 function smooth(values, share = 0.05) {
   const sums = [0];
   for (const v of values) sums.push(sums.at(-1) + v);
@@ -38,12 +39,13 @@ function curvesOf({ train, validation }, view) {
   return { raw, line: smoothed(raw), val: held(VALIDATION.val), ema: held(VALIDATION.ema) };
 }
 
-// The scales of both axes: {start, end} of the steps, {low, high} of the losses, and where x and y lie between them.
-//   reference: a loss that must be on the chart, too; last: the final step, if it is known.
+// The scales of both axes: {start, end} of the steps, {low, high} of the losses, and the functions x(step) and y(loss),
+// which give the place on the chart.
+//   reference: another loss that must be on the chart; last: the final step, if it is known.
 function scalesOf({ train, validation }, curves, reference, last) {
   const end = Math.max(last ?? 0, train.at(-1)?.[0] ?? 1, validation.at(-1)?.[0] ?? 1, 10);
   const start = last ? 1 : Math.max(1, Math.min(train[0]?.[0] ?? 1, validation[0]?.[0] ?? end));
-  let [low, high] = [1, 1]; // the loss of a network that says zero
+  let [low, high] = [1, 1]; // the loss of a network that always returns zero
   const fit = (v) => {
     low = Math.min(low, v);
     high = Math.max(high, v);
@@ -56,9 +58,9 @@ function scalesOf({ train, validation }, curves, reference, last) {
   return { start, end, low, high, x, y: ddpm.logarithmic(low, high) };
 }
 
-// Brings the chart of a training to life. press(share): the pointer is at a share of its width.
+// Brings the chart of a training to life. press(share): the pointer is pressed at this share of the width.
 // Returns draw(record, view); move(step, view), which moves the mark there and returns the smoothed loss, undefined
-// before the first; and shareOf(step), of the width.
+// before the first; and shareOf(step), the place of a step as a share of the width.
 function lossChart(section, { reference, last, press }) {
   const frame = ddpm.chart(section.querySelector(".plot"), { curves: [...curveNames, ...decileNames], press });
   const steps = section.querySelector(".steps");
@@ -102,7 +104,7 @@ function lossChart(section, { reference, last, press }) {
   return { draw, move, shareOf: (step) => scales.x(step) };
 }
 
-// What the lines of a view stand for.
+// Writes the key of a view: what each line stands for.
 function nameLines(section, view, reference) {
   const names = view === "by_t" ? ["by_t"] : ["raw", "line", "val", "ema", ...(reference ? ["full"] : [])];
   const entries = names.map((name) => {
@@ -122,8 +124,8 @@ function nameLines(section, view, reference) {
 
 // ---- the samples of one training
 
-// The samples that were there at a step: the latest before it, else the first. `grids`: step -> Image, or null while it
-// is on its way.
+// Shows the samples of a step: the latest up to it, or else the first. `grids`: step -> Image, or null while it is on
+// its way.
 function showSamples(section, grids, step) {
   const find = (selector) => section.querySelector(selector);
   const drawn = [...grids.keys()].filter((s) => grids.get(s)).sort((a, b) => a - b);
@@ -139,7 +141,7 @@ function showSamples(section, grids, step) {
   canvas.setAttribute("aria-label", ddpm.say(`${key}.label`, { step: count(nearest) }));
 }
 
-// A PNG as an Image, null if it cannot be read.
+// A PNG (base64) as an Image, null if the browser cannot read it.
 async function imageOf(png) {
   if (!png) return null;
   const image = new Image();
@@ -270,7 +272,7 @@ function setCommand(section, command) {
 // ---- this model
 
 const recordedSection = $(".recorded");
-let atEnd = true; // of the record: the last samples are on screen
+let atEnd = true; // the last samples are on screen
 const recorded = story(recordedSection, {
   onMove(on) {
     atEnd = on;
@@ -311,15 +313,15 @@ const { visitor } = ddpm;
 const plan = props.live;
 const status = ddpm.line(liveSection.querySelector(".facts"));
 const [go, stop] = [".go", ".stop"].map((name) => liveSection.querySelector(name));
-const ENDS = ["finished", "time", "stopped", "late", "left"]; // of a training; any other is a failure
+const ENDS = ["finished", "time", "stopped", "late", "left"]; // of a training; any other end is a failure
 
-// What the line says at the end of a training.
+// The text of the line at the end of a training.
 function endKey({ state, own }) {
   if (!own && state !== "finished" && state !== "time") return "training.watching.ended";
   return ENDS.includes(state) ? `training.${state}` : "training.failed";
 }
 
-// What the line says while one goes on: [key, fields].
+// The text of the line while a training is running: [key, fields].
 function goingOn({ own }, row, speed) {
   const step = row[0];
   const ending = step + plan.rows >= plan.steps && step < plan.steps;
@@ -328,7 +330,7 @@ function goingOn({ own }, row, speed) {
   return [key, () => ({ step: count(step), steps: count(plan.steps), ...figures })];
 }
 
-// Adds a message of the training to what is on screen.
+// Adds a message of the training to `live`, or tells it in the line.
 async function takeMessage(message, live) {
   const { kind, step } = message;
   if (kind === "loading") {
@@ -341,7 +343,7 @@ async function takeMessage(message, live) {
 
 const isLoss = (message) => message.kind === "train" && message.loss > 0;
 
-// Who has started a training can stop it; everybody else waits for its end.
+// The visitor who has started a training can stop it; everybody else waits for its end.
 function showRunning(on, own) {
   const swap = () => {
     go.hidden = on && own;
@@ -387,8 +389,8 @@ function liveStory() {
   return { ...live, reset, toNewest };
 }
 
-// Shows in `live` what the server trains. Returns {state, setRunning(on), follow(), which begins it, leave(), which ends
-// it, fail()}; `state`: whether a training is running, and whether the visitor has started it (`own`).
+// Shows in `live` what the server trains. Returns {state, setRunning(on), follow(), which begins it, leave(), which
+// ends it, fail()}; `state`: whether a training is running, and whether the visitor has started it (`own`).
 function followServer(live) {
   const state = { running: false, own: false };
   let number = 0; // the server's number of the training on screen
@@ -403,7 +405,7 @@ function followServer(live) {
 
   function follow() {
     setRunning(true);
-    [number, since] = [-1, 0]; // whatever the server trains is new here
+    [number, since] = [-1, 0]; // all messages of the server's training are new here
     news.start();
   }
 
@@ -417,7 +419,7 @@ function followServer(live) {
     if (found.run !== number) {
       [number, since, speed] = [found.run, 0, null];
       await live.reset();
-      if (!current()) return; // stopped meanwhile
+      if (!current()) return; // the visitor has stopped it meanwhile
     }
     const fresh = found.messages.slice(Math.max(0, since - (found.since - found.messages.length)));
     state.own = found.own;
@@ -447,7 +449,7 @@ function setUpLive() {
     setRunning(true);
     status.tell("training.starting");
     const answer = await server.start(visitor).catch(() => null);
-    if (!state.running) return answer?.started && server.stop(visitor); // stopped before it began
+    if (!state.running) return answer?.started && server.stop(visitor); // the visitor has stopped it before it began
     if (!answer) return fail();
     state.own = answer.started;
     if (!state.own) status.tell("training.busy");
@@ -470,7 +472,7 @@ function setUpLive() {
     .reset()
     .then(() => server.look({ visitor }))
     .then((found) => {
-      if (found?.state === "running" && !state.running) follow(); // somebody else's, to watch
+      if (found?.state === "running" && !state.running) follow(); // another visitor's training, to watch
     })
     .catch(() => {}); // there is nothing to watch
 }
