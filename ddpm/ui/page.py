@@ -15,7 +15,8 @@ from ddpm.checkpoint import EMBEDDED, Checkpoint
 from ddpm.ui import api
 from ddpm.ui.gradio import FONT, katex_files, launch_options
 from ddpm.ui.panels import panel, read_static
-from ddpm.ui.server.examples import FIRST_NOISE
+from ddpm.ui.server.examples import FIRST_NOISE, T0_SHARE
+from ddpm.ui.server.requests import MAX_SEED
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs import bound, compare, forward, mine, noise, reverse, training, wrong
 from ddpm.ui.tabs.parts import text
@@ -60,6 +61,8 @@ def _head(checkpoint: Checkpoint) -> str:
         "resolution": checkpoint.resolution,
         "channels": checkpoint.channels,
         "noise": FIRST_NOISE,
+        "max_seed": MAX_SEED,
+        "t0_share": T0_SHARE,
         "model": checkpoint.name,
     }
     safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--

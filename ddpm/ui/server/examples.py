@@ -9,16 +9,17 @@ import numpy as np
 ASSETS = Path(__file__).parents[2] / "assets"
 
 FIRST_DIGIT = 3  # on the pads at first; the server computes what the network says about it before the first visit
-FIRST_NOISE = 7  # seed of the noise that is laid on it, as in static/shared.js
+FIRST_NOISE = 7  # seed of the noise that is added to it
 SECOND_DIGIT = 8  # the other end of the first interpolation
 FIRST_SEED = 0  # of the first trajectory
 FIRST_DENOISED = 3  # seed of the first pictures that are denoised from x_t0
+T0_SHARE = 0.4  # the first t_0 as a share of T: there the first picture is half forgotten
 FIRST_STEPS = 50  # sampling steps of both, if the model has as many timesteps
 
 
 def first_t0(num_steps: int) -> int:
-    """t_0 of a model with `num_steps` timesteps, 1-based: there the first picture is half forgotten."""
-    return max(1, round(0.4 * num_steps))
+    """t_0 of a model with `num_steps` timesteps, 1-based."""
+    return max(1, round(T0_SHARE * num_steps))
 
 
 def example_digits(resolution: int) -> np.ndarray:

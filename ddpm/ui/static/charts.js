@@ -8,7 +8,7 @@
 
   const within = (share) => Math.max(0, Math.min(1, share));
 
-  // A scale says where a value lies along an axis: 0 at `low`, 1 at `high`.
+  // A scale maps a value to its place along an axis: 0 at `low`, 1 at `high`.
   function linear(low, high) {
     return (value) => (value - low) / (high - low || 1);
   }
@@ -18,7 +18,7 @@
     return (value) => place(Math.log10(value));
   }
 
-  // 1, 2 and 5 of each decade between two numbers; only 1 where there are more than two decades.
+  // The numbers 1, 2 and 5 of each decade between two numbers; only the 1 where there are more than two decades.
   function roundNumbers(low, high) {
     const found = [];
     const digits = high / low > 150 ? [1] : [1, 2, 5];
@@ -35,7 +35,7 @@
 
   const SVG = "http://www.w3.org/2000/svg";
 
-  // Adds a picture with a path for each class, stretched to the plot. Strokes keep their width (see the style sheet).
+  // Adds an SVG with a path for each class, stretched to the plot. Its strokes keep their width, see charts.css.
   function addPaths(plot, classes) {
     const picture = document.createElementNS(SVG, "svg");
     picture.setAttribute("viewBox", `0 0 ${SIZE} ${SIZE}`);
@@ -61,7 +61,7 @@
       [1, y],
     ]);
 
-  // Labels along an axis: `side` is "top" or "left", each label {text, share, name: its class}.
+  // Puts labels along an axis: `side` is "top" or "left", each label {text, share, name: its class}.
   function tickLabels(axis, side, labels) {
     const spans = labels.map(({ text, share, name = "" }) => {
       const span = document.createElement("span");
@@ -97,8 +97,8 @@
   // Brings a .plot to life.
   //   curves: classes of its paths, the one at the back first; marks: classes of its marks;
   //   press(share): the pointer is pressed at this share of the width.
-  // In what it returns, coordinates are shares of the plot. Nothing is laid out anew where only a mark moves: marks are
-  // moved by transforms, in units of the plot (it is a size container).
+  // The functions that it returns take coordinates as shares of the plot. Marks are moved by transforms in units of the
+  // plot, which is a size container, so the browser need not lay out the page anew.
   function chart(plot, { curves, marks = ["mark"], press }) {
     const paths = addPaths(plot, ["grid", ...curves]);
     const ticks = addElement(plot, "div", "ticks");
@@ -116,10 +116,10 @@
         const corners = [points.at(-1), points[0]].map((point) => point && [point[0], ground]);
         setPath(name, points.length ? `${pathOf([...points, ...corners])}Z` : "");
       },
-      // Round line ends make a dot of a short line.
+      // With round ends, a very short line is a dot.
       dots: (name, points) => setPath(name, points.map((point) => `${pathOf([point])}h0.01`).join("")),
       level: (name, y) => setPath(name, y === null ? "" : levelOf(y)),
-      // Horizontal lines at `heights` and labels {text, y} at some of them; one near the top lies below its line.
+      // Horizontal lines at `heights`, and labels {text, y} at some of them; a label near the top lies below its line.
       grid(heights, labels) {
         setPath("grid", heights.map(levelOf).join(""));
         const ticksOf = ({ text, y }) => ({ text, share: 1 - y, name: y > 0.9 ? "below" : "" });
@@ -147,7 +147,8 @@
   const decades = (value) => Math.log10(Math.max(value, 1e-30));
   const same = (value) => value;
 
-  // The limits that values leave open, in decades on a logarithmic scale, which has one decade at least.
+  // [low, high] of an axis; values give a limit that is undefined. A logarithmic axis counts in decades and has at
+  // least one.
   function limits(values, low, high, scale) {
     const bottom = low === undefined ? values.reduce((a, b) => Math.min(a, b), Infinity) : scale(low);
     const top = high === undefined ? values.reduce((a, b) => Math.max(a, b), -Infinity) : scale(high);
@@ -155,7 +156,7 @@
     return [bottom - lacking / 2, top + lacking / 2];
   }
 
-  // The whole decades between two, and labels for them that leave room for a curve which begins at the top.
+  // Draws lines at the whole decades, at most about `most`; labels leave room for a curve that begins at the top.
   function drawDecades(frame, [low, high], y, most) {
     const every = Math.ceil((high - low) / most) || 1;
     const found = [];
@@ -173,12 +174,12 @@
     });
   }
 
-  // Brings the chart of a figure (parts.chart) to life: t runs across, a mark follows it, and pressing moves it.
-  // Returns draw(options), which gives or changes what is drawn:
-  //   valueAt(t), at each of `ts` (ascending; by default spread over 1 to T); show(t): the figure at the mark;
+  // Brings the chart of a figure (parts.chart) to life: t runs from left to right, a mark follows it, a press moves it.
+  // Returns draw(options):
+  //   valueAt(t), drawn at each of `ts` (ascending; by default spread over 1 to T); show(t): the figure at the mark;
   //   low, high: limits; log: whether the scale is logarithmic, with lines at decades;
   //   second(t): the values of a second curve, thin and dashed; showSecond(t): its figure; it then has a mark, too.
-  // draw returns the height of a value, 0 to 1.
+  // draw returns a function that maps a value to its height, 0 to 1.
   function tChart(figure) {
     const plot = figure.querySelector(".plot");
     const curves = ["zero", "area", "other", "line"];
@@ -189,7 +190,7 @@
     const secondNow = document.createElement("span");
     now.append("", secondNow); // `write` writes into the first node
 
-    let first = null; // {place(t), the height of the mark; text(t), the figure}
+    let first = null; // {place(t): the height of the mark; text(t): the figure}
     let other = null; // the same of the second curve
     const here = front(figure, () => follow(shared.get("t")));
     function follow(t) {
@@ -244,7 +245,7 @@
     });
   }
 
-  // Histogram of numbers over the density of N(0, 1). Returns the function that draws it from numbers.
+  // Brings a histogram behind the density of N(0, 1) to life. Returns the function that draws it from numbers.
   function histogram(figure) {
     const paths = addPaths(figure.querySelector(".plot"), ["area", "bell"]);
     paths.get("bell").setAttribute("d", pathOf(bell()));

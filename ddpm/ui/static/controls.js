@@ -1,5 +1,5 @@
-// Small controls that several tabs have: a switch between a few choices (parts.switch), copying, and the focus of a
-// button that gives way to another.
+// Small controls that several tabs have: a switch between a few choices (parts.switch), copying, and the focus when one
+// button replaces another.
 // Needs nothing. Gives switchOf, copy, keepFocus.
 (() => {
   const switches = new WeakMap(); // element -> what switchOf returns for it

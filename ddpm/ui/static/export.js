@@ -1,4 +1,4 @@
-// Saving what a trajectory shows, as files made in the browser.
+// Saves the pictures of a trajectory as files, which the browser makes.
 // Needs language.js, shared.js, gif.js. Gives saving.
 (() => {
   const { resolution: size, channels, model } = ddpm.page;
@@ -6,13 +6,13 @@
   const WHITE = 0xffffff; // the paper
   const GAP = 1; // between pictures, in their pixels
   const MARGIN = 4; // around a grid
-  const GRID_WIDTH = 480; // of a grid once enlarged, about
+  const GRID_WIDTH = 480; // of an enlarged grid, about
   const MAX_SCALE = 8;
   const ALL_MS = 4000; // one way through a trajectory, as the page plays it
   const END_MS = 1500; // the pause at the end
 
-  // Grids of pictures beside each other on white: {width, height, colours (0xRRGGBB), scale (to a size worth looking
-  // at)}. grids: each the (n, H, W, C) bytes of its pictures.
+  // Grids of pictures beside each other on white: {width, height, colours (0xRRGGBB), scale (by which to enlarge it)}.
+  //   grids: each the (n, H, W, C) bytes of its pictures.
   function sheet(grids, n, columns) {
     const cell = size + GAP;
     const wide = columns * cell - GAP + MARGIN;
@@ -69,7 +69,7 @@
       ddpm.setText(gifButton.firstElementChild, fields ? "reverse.save_gif.stop" : "reverse.save_gif", fields);
     }
 
-    // Every frame from the noise to the picture, x_t beside x0_hat.
+    // Saves every frame from the noise to the picture, x_t beside x0_hat.
     async function saveGif() {
       const source = shown();
       const last = source.t.length - 1;
@@ -82,11 +82,11 @@
         file ??= ddpm.gif(width, height, scale);
         file.add(colours, Math.round((frame === last ? END_MS : Math.max(20, ALL_MS / last)) / 10));
         label({ done: frame + 1, total: last + 1 });
-        await new Promise((resolve) => setTimeout(resolve)); // the page stays alive
+        await new Promise((resolve) => setTimeout(resolve)); // so that the page stays responsive
         if (making !== token) return;
       }
       stop();
-      const end = source.t[last] ? `_to-t-${source.t[last]}` : ""; // of a sampling that was stopped
+      const end = source.t[last] ? `_to-t-${source.t[last]}` : ""; // if the sampling was stopped
       save(new Blob([file.done()], { type: "image/gif" }), `${stem(source.request)}${end}.gif`);
     }
 

@@ -5,9 +5,9 @@
   const CLEAR = 256; // codes below are colours
   const END = 257;
   const MAX_CODES = 4096;
-  const SAMPLE = 4096; // pixels that a palette is made from, where a picture has more than 256 colours
+  const SAMPLE = 4096; // about so many pixels make the palette of a picture with more than 256 colours
 
-  // Bytes that grow.
+  // A growing array of bytes.
   function writer() {
     let bytes = new Uint8Array(1 << 16);
     let length = 0;
@@ -34,8 +34,8 @@
     };
   }
 
-  // LZW as GIF has it: codes of 9 to 12 bits, low bits first; the table starts anew when it is full.
-  const follower = new Int16Array(MAX_CODES * 256); // of a code and a colour: the code of both together, or 0
+  // LZW as in GIF: codes of 9 to 12 bits, low bits first; the table starts anew when it is full.
+  const follower = new Int16Array(MAX_CODES * 256); // at 256 * code + colour: the code of both together, or 0
   function compress(indices) {
     const out = writer();
     let [size, next, held, bits] = [9, END + 1, 0, 0];
@@ -67,7 +67,8 @@
       code = indices[i];
     }
     put(code);
-    // The reader's table is one code behind: where this one grew to the last code of a size, the reader expects one bit more.
+    // The reader's table is one code behind: where this one grew to the last code of a size, the reader expects one
+    // more bit.
     if (next === 1 << size && size < 12) size++;
     put(END);
     if (bits) out.byte(held & 255);
@@ -101,8 +102,8 @@
     return boxes.map(({ box }) => (mean(box, 0) << 16) | (mean(box, 1) << 8) | mean(box, 2));
   }
 
-  // A palette and each pixel's place in it: exact where 256 colours are enough, as they are for gray. Otherwise the
-  // nearest of a palette for this picture, in which white, the paper, stays white.
+  // {palette, indices: of each pixel's colour in it}. Up to 256 colours, as gray pictures have, stay exact. Others
+  // become the nearest colour of a palette for this picture, in which white, the paper, stays white.
   function quantise(colours) {
     const unique = new Set(colours);
     let palette = [...unique];
@@ -132,14 +133,15 @@
 
   // ---- the file
 
-  // width, height: of every picture; scale: each pixel becomes a square of so many.
-  // Returns {add(colours, hundredths of a second), done(), the bytes}. It repeats for ever.
+  // An animation that repeats for ever.
+  //   width, height: of every picture; scale: each pixel becomes a square of scale x scale pixels.
+  // Returns {add(colours, duration in hundredths of a second), done(), which returns the bytes}.
   function gif(width, height, scale = 1) {
     const out = writer();
     out.bytes(new TextEncoder().encode("GIF89a"));
     out.short(width * scale);
     out.short(height * scale);
-    out.bytes([0x70, 0, 0]); // 8 bits a channel, no palette for all
+    out.bytes([0x70, 0, 0]); // 8 bits per channel, no common palette
     out.bytes([0x21, 0xff, 11, ...new TextEncoder().encode("NETSCAPE2.0"), 3, 1, 0, 0, 0]);
 
     function enlarged(indices) {

@@ -1,20 +1,22 @@
-// Everything in the browser that touches Gradio's insides: the requests of its client, its copy of KaTeX, its theme, its
-// tabs, its parameters in the address. A newer Gradio may move any of them; tests/browser/test_gradio.py says which.
+// Everything in the browser that relies on Gradio's internals: the requests of its client, its copy of KaTeX, its
+// theme, its tabs, its parameters in the address. A newer Gradio may change any of them; tests/browser/test_gradio.py
+// finds out.
 // Needs `ddpm.page` (page.py).
 // Gives onLoss, isLost; katex; dark, onTheme, toggleTheme; tabs, inFront, bringToFront, untilTabs; container,
 // isGradioParameter, keepTheme.
 (() => {
   // ---------------------------------------------------------------- the requests of Gradio's client
 
-  // When the queue is full or the connection is lost, the client shows an English message in a corner, and tells nothing
-  // to the tab that waits for an answer. Therefore its requests are watched.
+  // When the queue is full or the connection is lost, the client shows an English message in a corner, but does not
+  // tell the tab that waits for an answer. Therefore this code watches the client's requests.
   const JOIN = "/queue/join"; // sends an event
   const LISTEN = "/queue/data"; // the stream of all answers
   const lossListeners = [];
-  let lost = false; // for good: the client sends nothing any more, and reloads the page once the server is back
+  let lost = false; // for good: the client sends nothing more, and reloads the page once the server is back
 
-  // Calls listener(why, run) when an event will not be answered: the one that carried `sender`, the number returned
-  // here, and `run`. `why` is "busy" (the queue is full), "failed" or "lost" (the connection, then for all runs).
+  // Returns a number, which the caller's events carry as `sender`. Calls listener(why, run) when the server will not
+  // answer the event with this sender and this `run`: `why` is "busy" (the queue is full) or "failed". If the
+  // connection is lost, it calls listener("lost"), for all events.
   const onLoss = (listener) => lossListeners.push(listener) - 1;
 
   function loseAll(error) {
@@ -23,7 +25,7 @@
     for (const listener of lossListeners) listener("lost");
   }
 
-  // The stream of answers. It may end only after it has announced that.
+  // The same response, whose stream of answers is watched. It may end only after it has announced its end.
   function watched(response) {
     const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
     let tail = "";
@@ -45,13 +47,13 @@
     return new Response(stream, response);
   }
 
-  // An event got no place in the queue.
+  // Tells the sender of an event that it got no place in the queue.
   function tellSender(status, options) {
     try {
       const sent = JSON.parse(options.body).event_data;
       lossListeners[sent.sender]?.(status === 503 ? "busy" : "failed", sent.run);
     } catch {
-      // It was not one of ours.
+      // The event was not one of this page.
     }
   }
 
@@ -120,7 +122,7 @@
       .click();
   }
 
-  // Arrow keys move along the tabs, as everywhere; Gradio itself heeds Tab and Enter only.
+  // Arrow keys move along the tabs, as on other pages; Gradio itself handles only Tab and Enter.
   document.addEventListener("keydown", (event) => {
     const visible = tabButtons().filter((button) => button.offsetParent);
     const at = visible.indexOf(event.target);
@@ -154,7 +156,8 @@
     inFront,
     untilTabs,
     bringToFront,
-    container: () => document.querySelector(".gradio-container"), // where Gradio's font and the styles of KaTeX hold
+    // Gradio's font and the styles of KaTeX apply only in it.
+    container: () => document.querySelector(".gradio-container"),
     isGradioParameter: (name) => PARAMETERS.includes(name),
     keepTheme,
   });

@@ -1,4 +1,4 @@
-// The header: title, language, theme, links, the start of the tour, and the line that speaks for all tabs.
+// The header: title, language, theme, links, the start of the tour, and a line for messages that belong to no tab.
 // Scope: element, trigger (see gr.HTML). Gives ddpm.notify.
 const languages = ddpm.switchOf(element.querySelector(".language"), "language");
 languages.onChoose((language) => {
@@ -12,7 +12,7 @@ element
   .addEventListener("click", () => ddpm.copyLink(element.querySelector(".link-field")));
 element.querySelector(".tour-start").addEventListener("click", () => ddpm.tour.start());
 
-// Shows what `write` returns, in the language of the moment, for a while.
+// ddpm.notify(next) shows the text that next() returns, for a while, and again when the language changes.
 const CLEAR_MS = 20_000;
 const status = element.querySelector(".page-status");
 let write = () => "";

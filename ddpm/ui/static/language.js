@@ -10,14 +10,14 @@
 
   // ---------------------------------------------------------------- text
 
-  // The string of a key, with {name} replaced by fields.name. The function keeps "$&" in a value as it is.
+  // The text of a key, with {name} replaced by fields.name. A replacement function keeps "$&" in a value as it is.
   function say(key, fields = {}) {
     let string = page.text[language][key] ?? key;
     for (const [name, value] of Object.entries(fields)) string = string.replaceAll(`{${name}}`, () => value);
     return string;
   }
 
-  const DOLLAR = "\ue000"; // stands for a dollar sign that begins no TeX
+  const DOLLAR = "\ue000"; // stands for a literal dollar sign
   const TEX_AND_PUNCTUATION = /(\$[^$]*\$[.,;:?!)\u3002\uff0c\uff1b\uff1a\uff1f\uff09]*)/;
 
   // Text in which $...$ is TeX, as a list of nodes. A symbol and the punctuation after it stay on one line.
@@ -35,7 +35,7 @@
     });
   }
 
-  // Fills an element with the text of a key. A dollar sign in a field, such as the name of a file, begins no TeX.
+  // Fills an element with the text of a key. A dollar sign in a field, such as a file's name, is literal.
   function setText(element, key, fields = {}) {
     const plain = Object.entries(fields).map(([name, value]) => [name, String(value).replaceAll("$", DOLLAR)]);
     element.replaceChildren(...nodes(say(key, Object.fromEntries(plain))));
@@ -49,7 +49,7 @@
     });
   }
 
-  // Fills every element below `element` that names a key. Called when a tab comes to life and at each switch.
+  // Fills every element below `element` that names a key. Called for each new tab and when the language changes.
   function translate(element) {
     for (const el of element.querySelectorAll("[data-text]")) setText(el, el.dataset.text, el.dataset);
     for (const el of element.querySelectorAll("[data-label]")) {
@@ -65,7 +65,7 @@
   // ---------------------------------------------------------------- TeX
 
   let katex = null;
-  const unrendered = new Map(); // elements whose TeX came before KaTeX was there
+  const unrendered = new Map(); // element -> TeX that waits until KaTeX is loaded
   ddpm.katex.then((loaded) => {
     katex = loaded;
     for (const [element, tex] of unrendered) renderTex(element, tex);
@@ -74,7 +74,7 @@
 
   function renderTex(element, tex) {
     if (!katex) return unrendered.set(element, tex);
-    // \htmlData ties a symbol to its picture. The equations are our own strings, so it can be trusted.
+    // \htmlData links a symbol to its picture. The equations are strings of this page, so KaTeX may trust it.
     const trust = (context) => context.command === "\\htmlData";
     katex.render(tex, element, { trust, strict: false, throwOnError: false });
   }

@@ -1,24 +1,23 @@
-// Links that open a tab with its settings: ?tab=reverse&sampler=ddim&steps=20&seed=7&t=312. Values are checked here, in
-// the browser; one that cannot be used is named in the header and left out.
-// Needs gradio.js, language.js, schedule.js, shared.js, controls.js, picker.js; the header, for what there is to say.
+// Links that open a tab with its settings: ?tab=reverse&sampler=ddim&steps=20&seed=7&t=312. The browser checks the
+// values here; the header names each that cannot be used, and the page ignores it.
+// Needs gradio.js, language.js, schedule.js, shared.js, controls.js, picker.js; the header, for messages.
 // Gives linkable, openTab, openAddress, copyLink, refuseSetting.
 //
 // A tab needs one call in its script, once its controls are there; opening and copying links follow from it:
 //
 //   ddpm.linkable("reverse", { sampler: form.elements.sampler, steps: form.elements.num_inference_steps }, ready);
 //
-// It says which name in the address stands for which setting. `ready(named)`, if given, is called once all settings of
-// an address are made, with what it named, to draw what they ask for. The names `tab`, `lang`, `tour`, `t`, `example`
-// and `noise` are taken. A setting is
-//   - a select, a number or range input: what it accepts is what it says itself (options; min, max, step). It gets the
-//     events "input" and "change", as from a visitor. While it is hidden, it is in no link;
+// It maps names in the address to settings. `ready(named)`, if given, is called once all settings of an address are
+// made, with the settings that the address names, to draw what they ask for. The names `tab`, `lang`, `tour`, `t`,
+// `example` and `noise` are taken. A setting is
+//   - a select, a number or range input: it accepts what its options, or min, max and step, allow. It gets the events
+//     "input" and "change", as from a visitor. While it is hidden, no link contains it;
 //   - a .switch of parts.switch: one of its buttons is pressed;
-//   - anything else as { read(), apply(string), own() }: `read` gives its value, null for none; `apply` takes it, or
-//     returns [key, fields] of a refusal, e.g. ["refused.whole", { low: 0, high: 9 }], with {name} and {value} filled in
-//     here; `own`, if there is one, says whether it is a picture of the visitor's, which is in no link.
+//   - anything else as { read(), apply(string), own() }: `read` returns its value, null for none; `apply` takes a
+//     value, or returns [key, fields] of a refusal, e.g. ["refused.whole", { low: 0, high: 9 }]; {name} and {value} are
+//     filled in here; `own`, if there is one, tells whether it is the visitor's own picture, which no link contains.
 (() => {
-  const { shared, say } = ddpm;
-  const MAX_SEED = 2 ** 31 - 1; // as the server has it
+  const { page, shared, say } = ddpm;
 
   // ---------------------------------------------------------------- settings
 
@@ -62,27 +61,27 @@
   const bySettings = (controls) =>
     new Map(Object.entries(controls).map(([name, control]) => [name, settingOf(control)]));
 
-  // What all tabs share. The picture is in a link as long as it is one of the examples.
+  // The settings that all tabs share. A link contains the picture only if it is one of the examples.
   const tabHas = (selector) => document.querySelector(`#${ddpm.inFront()} ${selector}`);
   const numExamples = () => (shared.get("examples")?.length ?? 0) / ddpm.count;
   const setShared = (name) => (value) => shared.set(name, value);
   const common = bySettings({
-    // A tab that shows finished pictures reaches its end by itself: a link to it has no t.
+    // A tab ends at the finished pictures by itself, so a link to finished pictures has no t.
     t: number(1, ddpm.T, true, () => (tabHas(".t-bar input")?.value === "0" ? null : shared.get("t")), setShared("t")),
     example: {
       read: () => ddpm.example.get(),
       own: () => ddpm.example.own() && Boolean(tabHas(".pad")),
       apply(value) {
         if (numExamples()) return number(0, numExamples() - 1, true, ddpm.example.get, ddpm.example.set).apply(value);
-        expected = value; // the examples are still to come
+        expected = value; // the examples have not come yet
       },
     },
-    noise: number(0, MAX_SEED, true, () => shared.get("noise"), setShared("noise")),
+    noise: number(0, page.max_seed, true, () => shared.get("noise"), setShared("noise")),
   });
 
-  // ---------------------------------------------------------------- what there is to say, in the header
+  // ---------------------------------------------------------------- messages in the header
 
-  const refusals = []; // functions, since they are said in the language of the moment
+  const refusals = []; // functions, since the language may change
   const tell = (key, fields = () => ({})) => ddpm.notify(() => say(key, fields()));
 
   function refuse(name, value, [key, fields]) {
@@ -121,8 +120,8 @@
     return new Promise((go) => waiting.set(tab, [...(waiting.get(tab) ?? []), go]));
   }
 
-  // Brings a tab to the front and sets it: `settings` by their names in the address, all strings. Done when it is there.
-  // `draws`: it then draws what they ask for.
+  // Brings a tab to the front and applies `settings`, strings by their names in the address. Returns when it is done.
+  //   draws: the tab then draws what they ask for.
   async function openTab(tab, settings = {}, draws = false) {
     await ddpm.untilTabs();
     if (!ddpm.tabs().includes(tab)) return refuse("tab", tab, ["refused.choice", { choices: ddpm.tabs().join(", ") }]);
@@ -139,14 +138,14 @@
 
   // ---------------------------------------------------------------- the address
 
-  // Parameters that set nothing in a tab.
+  // Whether a parameter of the address is no setting of a tab.
   const isOther = (name) => ddpm.isGradioParameter(name) || /^(lang|tab|tour|utm_.*|_.*)$/.test(name);
 
   function openAddress() {
     const query = new URLSearchParams(location.search);
     const settings = Object.fromEntries([...query].filter(([name]) => !isOther(name)));
     if (query.has("tab")) return openTab(query.get("tab"), settings, true);
-    // An address of ours without a tab: a name that is not known in it may be anyone's.
+    // Without a tab, an unknown parameter may be meant for others, so it is no error.
     const known = Object.entries(settings).filter(([name]) => common.has(name));
     for (const [name, value] of known) set(name, value, common.get(name));
   }
@@ -167,8 +166,8 @@
     return url.href;
   }
 
-  // Copies the address, and puts it where the browser shows it. `field`: an input that holds it where the clipboard is
-  // not to be had; it stays on screen if the visitor must copy by hand.
+  // Copies the address, and puts it into the browser's address bar.
+  //   field: an input that holds it where there is no clipboard; it stays on screen if the visitor must copy by hand.
   async function copyLink(field) {
     const link = address();
     history.replaceState(null, "", link);
@@ -178,7 +177,7 @@
     const copied = await ddpm.copy(link, () => {
       field.hidden = false;
       field.value = link;
-      field.select(); // which also moves the focus there
+      field.select(); // this also moves the focus there
     });
     if (!copied) return tell("link.by_hand");
     if (!field.hidden) {

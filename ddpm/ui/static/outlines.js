@@ -1,5 +1,5 @@
-// Symbols, names in the code and pictures point at each other. Hovering or focusing a symbol or a name outlines the
-// picture that it stands for. A picture outlines its symbols, but not itself: that would be in the way of drawing.
+// A symbol or a name in the code, hovered or focused, outlines the picture that it stands for. A picture outlines its
+// symbols, but not itself, since that would disturb drawing on it.
 // Needs nothing and gives nothing.
 (() => {
   function point(event, on) {

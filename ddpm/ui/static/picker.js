@@ -1,14 +1,14 @@
-// The picture that the tabs look at, and its noise: drawn on the pad, chosen or uploaded in any tab, shown in all.
+// The picture that the tabs show, and its noise: drawn on the pad, chosen or uploaded in any tab, the same in all.
 // Needs language.js, shared.js, pictures.js. Gives picker, setExamples, choosePicture, example.
 (() => {
   const { shared, count, newCanvas } = ddpm;
   const { resolution: size, channels } = ddpm.page;
-  const FINE = 10; // strokes go to a finer canvas and are averaged down, so a line has soft edges like a scanned digit's
+  const FINE = 10; // strokes are averaged down from a finer canvas, which gives them soft edges like a scanned digit's
 
-  let example = null; // index of the stored example on the pads: the first stroke starts on an empty sheet
-  let choices = 0; // of a picture so far: another may be chosen while a file is still being read
-  let touched = false; // a visitor has chosen a picture, so examples that arrive late leave it alone
-  const choosing = new Set(); // one listener for each picker: another example is shown
+  let example = null; // index of the example on the pads, null for none; -1: the ball stands in for one
+  let choices = 0; // how many pictures were chosen so far: another may be chosen while a file is still being read
+  let touched = false; // a visitor has chosen a picture, so late examples do not replace it
+  const choosing = new Set(); // listeners, one for each picker: another picture is on the pads
 
   function setPicture(bytes, { index = null, settled = true } = {}) {
     example = index;
@@ -20,7 +20,8 @@
 
   const exampleAt = (k) => shared.get("examples").subarray(k * count, (k + 1) * count);
 
-  // Which example is shown; null if the picture is a visitor's own, or stands in for examples that are still to come.
+  // get(): which example is shown, null for the visitor's own picture, or while there are no examples yet; own():
+  // whether it is the visitor's own.
   const shownExample = {
     get: () => (example >= 0 ? example : null),
     at: exampleAt,
@@ -28,13 +29,13 @@
     set: (k) => choosePicture(exampleAt(k), k),
   };
 
-  // A picture that a visitor has chosen; `index`: which example it is, null for none.
+  // Shows a picture that the visitor has chosen. `index`: which example it is, null for none.
   function choosePicture(bytes, index) {
     touched = true;
     setPicture(bytes, { index });
   }
 
-  // The first picture: one of the examples, unless a visitor has drawn something meanwhile.
+  // Takes the examples, and shows one of them unless the visitor has drawn something meanwhile.
   function setExamples(bytes, first) {
     shared.set("examples", bytes);
     if (!touched) setPicture(exampleAt(first), { index: first });
@@ -76,7 +77,7 @@
     return sum / (4 * size);
   }
 
-  // Dark ink on bright paper, where the model's own pictures are bright on dark.
+  // Whether a picture is dark ink on bright paper, while the model's own pictures are bright on dark.
   function isInk(bytes) {
     if (channels !== 1 || !shared.get("examples") || edge(exampleAt(0)) > 64) return false;
     return edge(bytes) > 128 && bytes.reduce((a, b) => a + b, 0) / count < edge(bytes) - 5;
@@ -93,8 +94,8 @@
     return pixelsOf(context);
   }
 
-  // Shows the picture in a file. The browser decodes it: nothing is sent anywhere.
-  //   say(remark): [key, the file's name], what there is to say about it.
+  // Shows the picture in a file. The browser decodes it and sends it nowhere.
+  //   say(remark): shows a remark about it, [key, the file's name].
   async function showFile(file, say) {
     const token = ++choices;
     try {
@@ -109,10 +110,10 @@
     }
   }
 
-  // The tools that take a file: the button and the pad, on which it may be dropped.
+  // Brings the tools that take a file to life: the button, and the pad, on which a file may be dropped.
   function takeFiles(element) {
     const status = element.querySelector(".picker-status");
-    let remark = null; // there to be read until there is another picture
+    let remark = null; // stays until there is another picture
 
     function say(next) {
       remark = next;
@@ -183,7 +184,7 @@
       pen.fillRect(0, 0, side, side);
     }
 
-    // From one place to another, both in shares of the sheet.
+    // Draws from one place to another, both in shares of the sheet.
     function stroke(from, to) {
       pen.strokeStyle = "#fff";
       pen.lineCap = pen.lineJoin = "round";
@@ -215,7 +216,7 @@
       return bytes;
     }
 
-    // A picture from elsewhere, so that strokes can go over it.
+    // Copies a picture to the sheet, so that strokes can go over it.
     function lay(picture) {
       pen.imageSmoothingEnabled = false;
       pen.drawImage(picture, 0, 0, side, side);
@@ -247,7 +248,7 @@
     pad.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       pad.setPointerCapture(event.pointerId);
-      if (example !== null && channels === 1) sheet.wipe();
+      if (example !== null && channels === 1) sheet.wipe(); // a new digit begins on an empty sheet
       last = place(event);
       sheet.stroke(last, last);
       take(false);

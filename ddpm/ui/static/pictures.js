@@ -11,8 +11,8 @@
 
   // ---------------------------------------------------------------- painting
 
-  // Noise is blue below zero and orange above: every common colour blindness leaves the two apart. Zero is the colour
-  // of the page's paper.
+  // Noise is blue below zero and orange above: people with any common colour blindness can tell these two apart. Zero
+  // has the background colour of the page.
   const STOPS = {
     light: [
       [9, 70, 140],
@@ -30,7 +30,7 @@
     ],
   };
 
-  // 256 colours, three numbers each, between five stops.
+  // 256 colours, three numbers each, interpolated between five stops.
   function colourTable(stops) {
     return Uint8ClampedArray.from({ length: 256 * 3 }, (_, i) => {
       const place = (Math.floor(i / 3) / 255) * (stops.length - 1);
@@ -52,7 +52,7 @@
     return found;
   }
 
-  // Bytes 0 to 255 as gray or RGB.
+  // Paints bytes 0 to 255 as gray or RGB.
   function paintBytes(canvas, bytes) {
     const { context, image } = target(canvas);
     for (let i = 0, p = 0; i < bytes.length; i += channels, p += 4) {
@@ -63,7 +63,8 @@
     context.putImageData(image, 0, 0);
   }
 
-  // Bytes 0 to 255, which stand for -3 to 3. Of colour noise the mean over channels is shown, scaled to unit variance.
+  // Paints bytes 0 to 255, which stand for -3 to 3. Colour noise is shown as the mean over channels, scaled to unit
+  // variance.
   function paintNoiseBytes(canvas, bytes) {
     const { context, image } = target(canvas);
     const table = tables[ddpm.dark() ? "dark" : "light"];
@@ -78,7 +79,7 @@
     context.putImageData(image, 0, 0);
   }
 
-  // The same from floats: pixels in [-1, 1], noise in units of its standard deviation. The array rounds and clips.
+  // The same for floats: pixels in [-1, 1], noise in units of its standard deviation. `scratch` rounds and clips.
   const scratch = new Uint8ClampedArray(count);
   function scaled(x, shift, factor) {
     for (let i = 0; i < count; i++) scratch[i] = (x[i] + shift) * factor;
@@ -102,7 +103,7 @@
     return bytes;
   }
 
-  // Every number that IEEE half precision has, by its 16 bits. NaN and infinity are not needed.
+  // Every number of IEEE half precision, by its 16 bits. NaN and infinity are not needed.
   const halves = Float32Array.from({ length: 65536 }, (_, bits) => {
     const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
     return exponent ? sign * (1 + fraction / 1024) * 2 ** (exponent - 15) : sign * fraction * 2 ** -24;

@@ -7,7 +7,7 @@
   const RIGHT = icon("M4 2.5v11l9-5.5z");
   const PAUSE = icon("M4 3h3v10H4zM9 3h3v10H9z");
 
-  // Plays frames from the noise to the picture (way 1), as p does, or back (way -1), as q does, while the tab is in front.
+  // Plays frames while the tab is in front: from the noise to the picture, as p does (way 1), or back, as q does (-1).
   //   frames(): how many there are; at(): index of the one on screen; goTo(index).
   function player(element, { frames, at, goTo }) {
     const find = (selector) => element.querySelector(selector);
@@ -73,10 +73,10 @@
     return { play, pause };
   }
 
-  // Returns share(t), for a tab that moves t itself. In front it moves the t of all tabs. Behind another tab, where a
-  // request may end, it moves alone, and the others follow once it is in front again, unless the visitor has moved t
-  // since.
-  //   follow(t): another tab has moved it.
+  // Returns share(t), for a tab that moves t itself. While the tab is in front, this moves the t of all tabs. A request
+  // may end while the tab is not in front; then the other tabs follow once it is in front again, unless the visitor has
+  // moved t since.
+  //   follow(t): another tab has moved t.
   function sharing(element, follow) {
     let sharing = false;
     let kept = null; // the t to share once the tab is in front

@@ -1,26 +1,26 @@
-// The life of a request to the server: sent, queued, answered in parts, done; or refused, lost, stopped, too late. The
-// tabs only say what they send and what they do with what comes.
+// The life of a request to the server: sent, queued, answered in parts, done; or refused, lost, stopped, too late. Each
+// tab only defines what it sends and how it shows the answer.
 // Needs gradio.js, shared.js, pictures.js, controls.js, status.js.
-// Gives reading (a tab that asks about the picture), sampling (a tab with a form that draws pictures), polling (a tab that
-// looks again and again), untilDrawn (what the server draws by itself).
+// Gives reading (a tab that asks about the picture), sampling (a tab with a form that draws pictures), polling (a tab
+// that polls the server), untilDrawn (waits for what the server draws by itself), visitor (the name of this page).
 (() => {
   const { shared } = ddpm;
-  const QUEUE_MS = 30 * 60_000; // many visitors may wait in front, of whom nothing is heard
-  const SILENCE_MS = 200_000; // once it is its turn: the server is never silent for so long unless it is lost
-  const WAITING_MS = 1500; // without an answer until the tab says that it waits
-  const LATE_MS = 5000; // a request under way may be lost; the next waits no longer for its answer
+  const QUEUE_MS = 30 * 60_000; // the queue may be long, and sends nothing while a request waits
+  const SILENCE_MS = 200_000; // once its turn has come: a server that is silent for so long is lost
+  const WAITING_MS = 1500; // after so long without an answer, the tab says that it waits
+  const LATE_MS = 5000; // a request under way may be lost, so the next one waits no longer for its answer
 
-  // The server knows a page by this name. Nobody can guess it, so nobody can end the requests of another.
+  // The server knows this page by this name. Nobody can guess it, so no other page can end its requests.
   const visitor = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
 
   // ---------------------------------------------------------------- one request at a time counts
 
-  // Returns send(message), for requests that take one place in the queue together: while one is under way, the latest
-  // of the others waits. answered(run): the request of this number is answered or lost; wanted(message): whether a
-  // message that has waited is still to be sent.
+  // Keeps the requests of a tab to one place in the queue: while one is under way, only the latest of the others waits.
+  //   wanted(message): whether a message that has waited is still to be sent.
+  // Returns send(message), and answered(run), to call when the request of this number is answered or lost.
   function oneAtATime(trigger, wanted) {
-    let underWay = null; // the number of what was sent and is not answered
-    let next = null; // what to send then
+    let underWay = null; // the number of the request that is sent and not answered
+    let next = null; // the message that waits
     let late = 0;
 
     function send(message) {
@@ -45,12 +45,13 @@
   }
 
   // The requests of a tab, of which only the latest counts.
-  //   send(message): triggers the tab's event. expect(message): the server function that ends the earlier requests
-  //   before their next call of the network, wherever they are (Gradio's way to cancel needs an id that a request gets
-  //   only after a while). waiting(): nothing has been heard yet. lost(why): no answer will come: "busy", "failed" or
-  //   "lost". single: a request takes no second place in the queue, see oneAtATime.
+  //   send(message): triggers the tab's event.
+  //   expect(message): the server function that ends the earlier requests before their next call of the network, even
+  //   in the queue. (To cancel a request, Gradio needs an id that the request gets only after a while.)
+  //   waiting(): no answer has come for a while. lost(why): no answer will come: "busy", "failed" or "lost".
+  //   single: the tab takes only one place in the queue, see oneAtATime.
   function requests({ send, expect, waiting = () => {}, lost, single = false }) {
-    let number = 0; // of the latest request, sent as `run`; it counts up when a request ends, too
+    let number = 0; // of the latest request, sent as `run`; the end of a request raises it, too
     let active = false;
     const timers = {};
     const queue = oneAtATime(send, (message) => active && message.run === number);
@@ -58,7 +59,7 @@
       clearTimeout(timers[name]);
       timers[name] = setTimeout(action, ms);
     };
-    const tellServer = () => expect({ visitor, run: number }).catch(() => {}); // it saves work, no more
+    const tellServer = () => expect({ visitor, run: number }).catch(() => {}); // only saves work; a failure is harmless
     const sender = ddpm.onLoss((why, run) => {
       if (run !== undefined) queue.answered(run);
       if (!active || (run ?? number) !== number) return;
@@ -66,7 +67,7 @@
       lost(why);
     });
 
-    // A new request, sent after `pause` milliseconds unless another takes its place.
+    // Begins a request, which is sent after `pause` milliseconds unless another takes its place.
     function start(message, pause = 0) {
       const earlier = active;
       finish();
@@ -80,7 +81,7 @@
       else go();
     }
 
-    // Whether a message belongs to the request that counts.
+    // Takes note of a message, and returns whether it belongs to the latest request.
     function hear(message) {
       if (message) queue.answered(message.run);
       if (!active || message?.run !== number) return false;
@@ -89,14 +90,14 @@
       return true;
     }
 
-    // The end of a request: what is still on its way belongs to nobody.
+    // Ends the request: answers still on their way are ignored.
     function finish() {
       number++;
       active = false;
       for (const timer of Object.values(timers)) clearTimeout(timer);
     }
 
-    // The same before it was done.
+    // Ends the request early and tells the server.
     function stop() {
       finish();
       tellServer();
@@ -112,17 +113,18 @@
 
   // ---------------------------------------------------------------- a tab that asks about the picture
 
-  const PAUSE_MS = 120; // strokes that follow each other are one picture
-  const RETRY_MS = 4000; // until a server that was busy is asked again
+  const PAUSE_MS = 120; // strokes in quick succession make one picture, and one request
+  const RETRY_MS = 4000; // after which a busy server is asked again
 
-  // The tab asks at every new picture, while it is in front.
-  //   send, expect, waiting: see `requests`; fetch(key): the server function that hands out what "done" names;
-  //   start(), part(message), done(what was fetched): what the tab shows; ended(): no answer will come.
+  // While the tab is in front, it sends every new picture.
+  //   send, expect, waiting: see `requests`; fetch(key): the server function that returns what "done" names;
+  //   start(), part(message), done(what was fetched): show a request, a part of its answer, all of it; ended(): no
+  //   answer will come.
   function reading(element, { send, expect, fetch, start, part = () => {}, waiting, done, ended = () => {} }) {
     const status = element.querySelector(".answer");
     const { tell, note, refuse } = ddpm.line(status);
     const here = ddpm.front(element, (shown) => shown && watching && ask());
-    let asked = null; // the picture and the seed of its noise that the answer is about
+    let asked = null; // {bytes, seed}: the picture and the noise that the latest request was about
     let retry = 0;
     let watching = false;
     const life = requests({ send, expect, waiting, lost });
@@ -130,7 +132,7 @@
     function ask({ again = false } = {}) {
       const next = { bytes: shared.get("settled"), seed: shared.get("noise") };
       if (!next.bytes || (!again && asked?.bytes === next.bytes && asked.seed === next.seed)) return;
-      if (!here.shown) return forget(); // it asks when it comes to the front
+      if (!here.shown) return forget(); // it sends the picture when it comes to the front
       if (ddpm.isLost()) return lost("lost");
       clearTimeout(retry);
       asked = next;
@@ -154,7 +156,7 @@
       status.dataset.state = "done";
     }
 
-    // The end without an answer. The picture is asked about again at the next occasion.
+    // The end without an answer. The next change, or a return to the tab, sends the picture again.
     function conclude() {
       asked = null;
       if (status.dataset.state !== "asked") return;
@@ -169,7 +171,7 @@
       if (why === "busy") retry = setTimeout(ask, RETRY_MS * (0.75 + Math.random() / 2));
     }
 
-    // A visitor wants no answer.
+    // The visitor does not want the answer.
     function stop() {
       if (status.dataset.state !== "asked") return;
       status.dataset.state = "";
@@ -182,7 +184,7 @@
       asked = null;
     }
 
-    // From now on. A tab that is not in front asks when it comes there.
+    // Sends pictures from now on. A tab that is not in front does so when it comes there.
     function watch() {
       watching = true;
       shared.on("settled", () => ask());
@@ -195,14 +197,14 @@
   // ---------------------------------------------------------------- a tab with a form that draws pictures
 
   // Brings .go, .stop, .new-seed, .status and .progress to life.
-  //   send, expect: see `requests`; busy(on): what else changes while a request is on; take(message): what it brings;
-  //   stopped(): it ended before it was done, with something to show.
+  //   send, expect: see `requests`; busy(on): a request begins or ends; take(message): shows a part of its answer;
+  //   stopped(): it has ended early, with something to show.
   function sampling(element, { send, expect, busy = () => {}, take, stopped }) {
     const $ = (selector) => element.querySelector(selector);
     const [go, stop, form] = [".go", ".stop", ".controls"].map($);
     const line = ddpm.line($(".status:not(.picker-status)"));
     const life = requests({ send, expect, waiting: () => line.tell("reverse.waiting"), lost, single: true });
-    let shows = false; // the request has brought something to show
+    let shows = false; // some pictures of the request have come
 
     const progress = (share) => {
       $(".progress i").style.width = `${100 * share}%`;
@@ -221,14 +223,14 @@
     }
 
     function start(message) {
+      if (ddpm.isLost()) return line.tell("answer.lost"); // no request begins, so the tab stays as it is
       shows = false;
-      if (ddpm.isLost()) return lost("lost");
       setRunning(true);
       line.tell("reverse.starting");
       life.start(message);
     }
 
-    // The end of a request, with the key of what there is to say.
+    // Ends the request. `key`: the text to show afterwards.
     function end(key = null, fields) {
       life.finish();
       setRunning(false);
@@ -261,7 +263,7 @@
       life.stop();
       endEarly();
     });
-    // A refusal is about what was in the fields: it goes once they are changed.
+    // A refusal is about the contents of the fields: it disappears once they change.
     form.addEventListener("input", () => line.refused() && line.tell(null));
     $(".new-seed")?.addEventListener("click", () => {
       form.elements.seed.value = Math.floor(Math.random() * 100000);
@@ -271,15 +273,15 @@
     return { tell: line.tell, note: line.note, start, end, hear, progress, active: life.active, number: life.number };
   }
 
-  // ---------------------------------------------------------------- a tab that looks again and again
+  // ---------------------------------------------------------------- a tab that polls the server
 
   const POLL_MS = 300;
-  const MISSES = 40; // looks in a row that may fail before the server counts as lost
+  const MISSES = 40; // failed looks in a row after which the server counts as lost
 
-  // look(): the server function that says what is new; take(news, current): shows it, where current() says whether the
-  // polling was not ended or begun anew meanwhile; lost(): the server does not answer any more.
+  //   look(): asks the server what is new; take(news, current): shows it; current() is false once the polling was
+  //   ended or begun anew meanwhile; lost(): the server does not answer any more.
   function polling({ look, take, lost }) {
-    let number = 0; // of the latest start; answers to earlier ones belong to nobody
+    let number = 0; // of the latest start; answers to earlier ones are ignored
     let timer = 0;
 
     function start() {
@@ -309,8 +311,8 @@
 
   // ---------------------------------------------------------------- what the server draws by itself
 
-  // What ask() finds, once it finds something; null once nobody wants it. A slow model takes minutes, so the page asks for
-  // as long, ever less often.
+  // Calls ask() until it finds something, and returns that; null once wanted() is false. A slow model draws for
+  // minutes, so the pauses grow.
   async function untilDrawn(ask, wanted = () => true) {
     for (let pause = 700; ; pause = Math.min(1.02 * pause, 10_000)) {
       const found = await ask().catch(() => null);

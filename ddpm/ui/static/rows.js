@@ -23,8 +23,7 @@
     return Math.sqrt(sum / x.length);
   }
 
-  // What there is to say of a row: once complete its cost, how far it lies from the first row, and at `frame` how far its
-  // guesses reach; before that, how it goes on.
+  // Figures of a row. When complete: cost, distance from row 1, reach of the guesses at `frame`; before: progress.
   function figuresOf(row, firstRow, frame, guesses) {
     if (!row.found) return row.step ? [say("reverse.running", row)] : [];
     const { calls, seconds, reach } = row.found;
@@ -37,7 +36,8 @@
     return parts;
   }
 
-  // Draws row i, whose element is `head`, at its frame closest to t. `plane`: index of KINDS; name: of the row.
+  // Draws row i, whose element is `head`, at its frame closest to t.
+  //   plane: index of KINDS; name: of the row.
   function drawRow(head, shown, i, { t, plane, name }) {
     const row = shown[i];
     const frame = nearestFrame(row.t, t);
@@ -75,14 +75,14 @@
     return { index: () => KINDS.indexOf(shown), show };
   }
 
-  // Rows, the switch between their planes, the slider and the player.
-  //   name(i): of row i, in words; changed(i): what row i shows is new; held(): another tab must not move t now.
+  // Brings the rows, the switch between their planes, the slider and the player to life.
+  //   name(i): the name of row i; changed(i): row i shows other pictures; held(): another tab must not move t now.
   function board(element, { name, changed, held }) {
     const $ = (selector) => element.querySelector(selector);
     const list = $(".rows");
     const template = $("template").content.firstElementChild;
     const heads = () => [...list.children];
-    const shown = []; // of each row: {n, t, frames, found: what came with them, once complete}
+    const shown = []; // of each row {n, t, frames}, and once it is complete `found`: what the server sent with them
     let here = ddpm.T; // t of all rows; each shows its nearest frame
     let ts = []; // the t at which some row has a frame, descending
 
@@ -103,7 +103,7 @@
     }
     const plane = planeOf(element, draw);
 
-    // The t closest to one that has a frame.
+    // The closest t at which a row has a frame.
     const nearest = (t) => (ts.length ? ts[nearestFrame(ts, t)] : t);
 
     function show(t) {
@@ -158,101 +158,125 @@
 
   // ---------------------------------------------------------------- drawing them on the server
 
-  // A frame as it comes while the server draws.
+  // Adds a frame that came while the server draws.
   function addFrame(row, { t, data, step, steps }) {
     row.t.push(t);
     row.frames.push(ddpm.bytesOf(data));
     Object.assign(row, { step, steps });
   }
 
-  // The same noise in every row, before there are pictures.
+  // Shows the same noise in every row, before there are pictures.
   function paintNoise(head) {
     [...head.querySelectorAll("canvas")].forEach((canvas, k) => ddpm.paint(canvas, ddpm.normal(k + 1, count)));
   }
 
-  // Brings the rows of a tab to life.
-  //   fetch(key): the server function that hands out a trajectory; send(message), expect: see ddpm.sampling;
-  //   name, changed: see `board`; busy(on): a sampling is on; done(): it is over, and all rows are there; end(): the t to
-  //   go to then.
-  function rows(element, { fetch, send, expect, name, changed = () => {}, busy, done, end = () => 0 }) {
-    const { t, ...onScreen } = board(element, { name, changed, held: () => run.active() });
-    const { shown, set, draw, heads } = onScreen;
-    let live = new Set(); // rows that the current sampling has sent frames of
-    let waiting = []; // complete rows that are being fetched
-    let linked = false; // a link has set t: it stays there, whatever is drawn
+  // The request of a tab, whose frames and finished rows go to the board. Returns drawing, see ddpm.sampling, and
+  // start(message).
+  //   fetch, send, expect, busy: see `rows`; finished(): all rows are there; stopped(): some rows are unfinished.
+  function rowDrawing(element, { shown, set, draw, t }, { fetch, send, expect, busy, finished, stopped }) {
+    let begun = new Set(); // the rows of which the current request has sent frames
+    let fetching = []; // promises of its finished rows
 
     function takeFrame(message) {
       const i = message.row;
-      if (!live.has(i)) {
-        live.add(i);
+      if (!begun.has(i)) {
+        begun.add(i);
         set(i, { n: message.n, t: [], frames: [] });
       }
       addFrame(shown[i], message);
-      t.show(message.t); // frames come in the order of t, which itself is moved at the end
-      run.progress(message.share);
-      run.note("rows.running", () => ({ t: message.t }));
+      t.show(message.t); // the other tabs follow at the end
+      drawing.progress(message.share);
+      drawing.note("rows.running", () => ({ t: message.t }));
     }
 
-    async function takeRow({ row, key, run: number }) {
+    // Resolves to whether the row could be fetched.
+    async function takeRow({ row, key, run }) {
       const found = await fetch(key).catch(() => null);
-      if (!found || run.number() !== number) return Boolean(found);
+      if (!found || drawing.number() !== run) return Boolean(found);
       set(row, { ...unpack(found), found });
       draw();
       return true;
     }
 
-    async function finish({ run: number }) {
-      const complete = (await Promise.all(waiting)).every(Boolean);
-      if (run.number() !== number) return;
-      if (!complete) return run.end("reverse.failed");
-      run.end();
-      if (linked) keepT();
-      else t.goTo(end());
-      done();
+    async function finish({ run }) {
+      const complete = (await Promise.all(fetching)).every(Boolean);
+      if (drawing.number() !== run) return;
+      if (!complete) return drawing.end("reverse.failed");
+      drawing.end();
+      finished();
     }
 
-    const run = ddpm.sampling(element, {
+    const drawing = ddpm.sampling(element, {
       send,
       expect,
       busy,
       take(message) {
         if (message.kind === "frame") takeFrame(message);
-        else if (message.kind === "row") waiting.push(takeRow(message));
+        else if (message.kind === "row") fetching.push(takeRow(message));
         else finish(message);
       },
       stopped() {
-        for (const i of live) set(i, shown[i]); // the slider's marks
-        run.tell("rows.stopped");
-        if (!linked) t.shareNow();
+        for (const i of begun) set(i, shown[i]); // the slider's marks
+        drawing.tell("rows.stopped");
+        stopped();
         draw();
       },
     });
 
     function start(message) {
-      linked = false;
       t.pause();
-      live = new Set();
-      waiting = [];
-      run.start(message);
+      begun = new Set();
+      fetching = [];
+      drawing.start(message);
     }
+
+    return { drawing, start };
+  }
+
+  // Brings the rows of a tab to life.
+  //   fetch(key): the server function that returns a trajectory; send(message), expect: see ddpm.sampling;
+  //   name, changed: see `board`; busy(on): a request begins or ends; done(): all rows are there; end(): the t to go to
+  //   then.
+  function rows(element, { fetch, send, expect, name, changed = () => {}, busy, done, end = () => 0 }) {
+    const { t, ...onScreen } = board(element, { name, changed, held: () => drawing.active() });
+    const { shown, set, draw, heads } = onScreen;
+    let linked = false; // a link has set t: it stays there, whatever is drawn
+
+    const { drawing, start } = rowDrawing(
+      element,
+      { shown, set, draw, t },
+      {
+        fetch,
+        send,
+        expect,
+        busy,
+        finished() {
+          if (linked) keepT();
+          else t.goTo(end());
+          done();
+        },
+        stopped: () => linked || t.shareNow(),
+      },
+    );
 
     function keepT() {
       linked = true;
       if (shown.some((row) => row.t.length)) t.show(t.nearest(ddpm.shared.get("t")));
     }
 
-    // Before the first click: noise at once, then the rows that were drawn in advance.
-    //   keys(): the server function that names them; took(i, found): into row i; wanted(): whether they still are.
+    // Before the first click: noise at once, then the rows that the server draws by itself.
+    //   keys(): the server function that names them; took(i, found): shows it in row i; wanted(): whether the example
+    //   is still wanted.
     // Returns whether they are there now.
     async function showExample(keys, took, wanted = () => true) {
-      run.tell("reverse.drawing");
+      drawing.tell("reverse.drawing");
       draw();
       heads().forEach(paintNoise);
       const ask = async () => {
         const drawn = await Promise.all(((await keys()) ?? []).map((key) => fetch(key)));
         return drawn.length && drawn.every(Boolean) && drawn;
       };
-      const found = await ddpm.untilDrawn(ask, () => run.number() === 0 && wanted());
+      const found = await ddpm.untilDrawn(ask, () => drawing.number() === 0 && wanted());
       if (found?.length !== shown.length) return false; // a visitor's own rows are on screen
       found.forEach((trajectory, i) => {
         took(i, trajectory);
@@ -262,7 +286,17 @@
       return true;
     }
 
-    return { ...onScreen, start, keepT, showExample, run, found: (i) => shown[i].found };
+    return {
+      ...onScreen,
+      start(message) {
+        linked = false;
+        start(message);
+      },
+      keepT,
+      showExample,
+      drawing,
+      found: (i) => shown[i].found,
+    };
   }
 
   ddpm.rows = rows;

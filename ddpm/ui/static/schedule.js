@@ -1,7 +1,8 @@
-// The tables of the model's noise schedule and of others, and numbers as text.
+// Tables of noise schedules, the model's and others, and the formats of numbers.
 // Needs `ddpm.page`. Gives scheduleOf, own, T, beta, alphaBar, firstT; format.
 (() => {
-  // beta[0] is the paper's beta_1. The index of the other tables is the paper's t; index 0 is clean data.
+  // {beta, alphaBar, snrDb (decibels)} of a schedule. beta[0] is the paper's beta_1; the index of the other tables is
+  // the paper's t, and index 0 is clean data.
   function scheduleOf(betas) {
     const beta = Float64Array.from(betas);
     const alphaBar = new Float64Array(beta.length + 1).fill(1);
@@ -15,7 +16,7 @@
 
   // ---------------------------------------------------------------- numbers as text
 
-  const SUPERSCRIPT = { "-": "\u207b", 1: "\u00b9", 2: "\u00b2", 3: "\u00b3" }; // the other digits lie side by side
+  const SUPERSCRIPT = { "-": "\u207b", 1: "\u00b9", 2: "\u00b2", 3: "\u00b3" }; // the others follow U+2070 in order
   const superscript = (digit) => SUPERSCRIPT[digit] ?? String.fromCodePoint(0x2070 + Number(digit));
   const minus = (string) => string.replace("-", "\u2212");
 
@@ -42,6 +43,6 @@
     power,
   };
 
-  const firstT = Math.max(1, Math.round(0.3 * T)); // what the slider is at when the page opens
+  const firstT = Math.max(1, Math.round(0.3 * T)); // where the slider stands when the page opens
   Object.assign(ddpm, { scheduleOf, own, T, beta, alphaBar, firstT, format });
 })();

@@ -1,4 +1,4 @@
-// What the tabs share: the values that one tab sets and another shows, which tab is in front, and when work is done.
+// What the tabs share: values that one tab sets and another shows, which tab is in front, and postponed work.
 // Needs schedule.js (firstT). Gives count, shared; front; soon, afterRest, write, calm.
 (() => {
   const { page, firstT } = ddpm;
@@ -6,8 +6,9 @@
 
   // ---------------------------------------------------------------- shared values
 
-  // `t` (1 to T); `picture`, its bytes while it is being drawn; `settled`, the same once the pen is up; `noise`, the seed
-  // of its noise; `examples`, the bytes of all. A new picture is a new array.
+  // `t` (1 to T); `picture`, its bytes, also while the visitor draws; `settled`, the same, but only once the pen is up;
+  // `noise`, the seed of its noise; `examples`, the bytes of all examples, null before they come. A new picture is a
+  // new array.
   const values = { t: firstT, picture: new Uint8ClampedArray(count), settled: null, noise: page.noise, examples: null };
   const listeners = [];
   const shared = {
@@ -25,8 +26,8 @@
 
   // ---------------------------------------------------------------- which tab is in front
 
-  // Returns {shown: whether the tab of an element is in front} and calls changed(shown) when that changes. The other
-  // tabs need not draw, and must not move what the visitor is looking at.
+  // Returns {shown: whether the tab of an element is in front} and calls changed(shown) when that changes. A tab that
+  // is not in front need not draw, and must not move what the visitor is looking at.
   const fronts = new WeakMap(); // tab -> {shown, listeners}
   function front(element, changed = () => {}) {
     const tab = element.closest(".tab") ?? element.querySelector(".tab");
@@ -36,7 +37,7 @@
     return known;
   }
 
-  // A hidden tab has no size. The observer is told before anything of a tab that comes to the front is painted.
+  // A hidden tab has no size. A ResizeObserver is called before the browser paints a tab that comes to the front.
   function watchFront(tab) {
     const made = { shown: tab.offsetParent !== null, listeners: [] };
     new ResizeObserver(() => {
@@ -48,9 +49,9 @@
     return made;
   }
 
-  // ---------------------------------------------------------------- when work is done
+  // ---------------------------------------------------------------- postponed work
 
-  // Returns a function to call at every move of a slider: `work` is done once, in the frame after that of the pictures.
+  // Returns a function to call at every move of a slider: `work` is done once, after the frame that shows the pictures.
   function soon(work) {
     let coming = false;
     return () => {
@@ -74,7 +75,7 @@
     };
   }
 
-  // Text that changes at every move, into the node that is there: a new one would cost the browser a layout object.
+  // Writes text that changes at every move into the text node that is there: a new node would cost the browser more.
   function write(element, text) {
     if (element.firstChild) element.firstChild.data = text;
     else element.append(text);

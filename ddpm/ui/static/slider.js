@@ -14,8 +14,8 @@
   }
 
   // Brings a .t-bar to life. onInput(t): a visitor has moved it.
-  // Returns input; show(t); nearest(t), the mark closest to t; setMarks(ts), which restricts it to some t, such as the
-  // frames of a trajectory, or frees it (null).
+  // Returns input; show(t); nearest(t), the mark closest to t; setMarks(ts), which restricts the slider to some t, such
+  // as those of a trajectory's frames; null lifts the restriction.
   function tBar(element, onInput = (t) => shared.set("t", t)) {
     const find = (selector) => element.querySelector(selector);
     const input = find("input");
@@ -36,7 +36,7 @@
       return marks ? marks.reduce((best, mark) => (Math.abs(mark - t) < Math.abs(best - t) ? mark : best)) : t;
     }
 
-    // Arrow keys go from mark to mark. The browser's own step of 1 would stay on the same one.
+    // Arrow keys go from mark to mark. The browser's own step of 1 would stay at the same mark.
     function step(event) {
       const direction = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
       if (!marks || !direction) return;

@@ -1,10 +1,10 @@
-// The line of a tab that says how its question to the server fares, and what screen readers are told of it.
+// The status line of a tab: progress of its request, also for screen readers.
 // Needs language.js. Gives line.
 (() => {
-  const REPEAT_MS = 20_000; // between two announcements of how a request goes on
+  const REPEAT_MS = 20_000; // between two announcements of the progress of a request
   const CLEAR_MS = 5000;
 
-  // One element announces all lines: a start, an end, and rarely what is between, since a line may change many times a
+  // One element announces all lines: starts, ends, and now and then the progress, since a line may change many times a
   // second.
   const announcer = document.createElement("div");
   announcer.className = "announcer";
@@ -14,8 +14,10 @@
   else document.addEventListener("DOMContentLoaded", settle);
   let clearing = 0;
 
-  // The line in the element `status`. Fields of a text come from functions, so that it can be said again in another
-  // language. tell: a start or an end; note: how it goes on; refuse: why the server refuses a request.
+  // Brings the line in the element `status` to life. Returns
+  //   tell(key, fields, refused), for a start or an end; fields(): of the text, called again in another language;
+  //   note(key, fields), for progress; refuse(message), for the server's reason to refuse a request;
+  //   refused(): whether it shows a refusal.
   function line(status) {
     let write = () => {};
     let announced = 0;
@@ -27,7 +29,7 @@
     }
 
     function announce() {
-      if (!status.offsetParent) return; // it belongs to another tab
+      if (!status.offsetParent) return; // the line is in a tab that is not in front
       announced = performance.now();
       announcer.replaceChildren(...[...status.childNodes].map((node) => node.cloneNode(true)));
       clearTimeout(clearing);

@@ -1,22 +1,25 @@
-// The tour: a panel at the foot of the page that opens one tab after the other, outlines what it speaks of and asks for
+// The tour: a panel at the foot of the page that opens one tab after the other, outlines what it explains and suggests
 // one thing to try. It stores nothing: after a reload it starts again.
 // Needs gradio.js, language.js, schedule.js, shared.js, links.js. Gives tour.
 (() => {
-  // Words: tour.<name>.title, .body, .try in text.py, where {t} is `aim`. Settings are those of links; `t` and `aim` are
-  // shares of T, since models differ in it. A stop whose tab is not on the page is left out.
+  const T0 = ddpm.page.t0_share; // where the tab "From my picture" begins
+
+  // The texts of a stop are tour.<name>.title, .body and .try of ddpm/ui/text, where {t} is the step of `aim`.
+  // `settings` are those of links. `t` and `aim` are shares of T, since models differ in T. A stop whose tab is not on
+  // the page is left out.
   const STOPS = [
-    { name: "forward", tab: "forward", target: ".stage", t: 0.1, aim: 0.4 },
+    { name: "forward", tab: "forward", target: ".stage", t: 0.1, aim: T0 },
     { name: "loss", tab: "noise", target: ".views", t: 0.5, aim: 0.1, settings: { reading: "eps" } },
     { name: "target", tab: "noise", target: ".reading", t: 0.3, aim: 0.9, settings: { reading: "x0" } },
     { name: "bound", tab: "bound", target: ".sum", settings: { loss: "true" } },
     { name: "weights", tab: "bound", target: '[data-chart="terms"]', settings: { loss: "simple" } },
     { name: "reverse", tab: "reverse", target: ".planes", t: 0.9 },
     { name: "compare", tab: "compare", target: ".stage" },
-    { name: "mine", tab: "mine", target: ".stage", t: 0.4 },
+    { name: "mine", tab: "mine", target: ".stage", t: T0 },
     { name: "wrong", tab: "wrong", target: ".stage" },
     { name: "training", tab: "training", target: ".stage" },
   ];
-  const PATIENCE_MS = 5000; // for what a stop speaks of to be on screen
+  const PATIENCE_MS = 5000; // to wait until the element of a stop is on screen
   const root = document.documentElement;
 
   let stops = [];
@@ -27,7 +30,7 @@
   function build() {
     panel = document.createElement("div");
     panel.className = "tour";
-    panel.role = "dialog"; // not modal: what it speaks of is to be used
+    panel.role = "dialog"; // not modal: visitors use the page beside it
     panel.setAttribute("aria-labelledby", "tour-title");
     panel.innerHTML = `
       <div class="tour-text" role="group" aria-labelledby="tour-title" aria-live="polite" tabindex="0">
@@ -76,7 +79,7 @@
     outlined?.classList.add("toured");
   }
 
-  // What a stop speaks of, once it is on screen; failing that its whole tab.
+  // The element that a stop explains, or its whole tab if that does not appear.
   async function find({ tab, target }) {
     const shown = () => [...document.querySelectorAll(`#${tab} ${target}`)].find((element) => element.offsetParent);
     for (const start = performance.now(); !shown() && performance.now() - start < PATIENCE_MS; ) {
@@ -85,7 +88,7 @@
     return shown() ?? document.getElementById(tab);
   }
 
-  // Into the middle of what panel and sticky slider leave free; its beginning there, if it is larger.
+  // Scrolls it to the middle of the area that panel and sticky slider leave free, or its top there if it is taller.
   function scrollTo(element) {
     const slider = tabOf(stops[at])?.querySelector(".player, .t-bar");
     const sticks = slider && getComputedStyle(slider).position === "sticky" && !element.contains(slider);
@@ -104,7 +107,7 @@
       panel.querySelector(".tour-next").focus();
     await ddpm.openTab(tab, { ...settings, ...(t && { t: String(stepOf(t)) }) });
     const element = await find(stops[next]);
-    if (at !== next) return; // moved on meanwhile
+    if (at !== next) return; // the visitor has gone to another stop meanwhile
     outline(element);
     if (element) requestAnimationFrame(() => requestAnimationFrame(() => at === next && scrollTo(element)));
   }
@@ -128,7 +131,7 @@
     if (inside) document.querySelector(".page-header .tour-start").focus();
   }
 
-  // ?tour=1 begins it, ?tour=4 at the fourth stop.
+  // ?tour=1 starts the tour, ?tour=4 starts it at the fourth stop.
   function startFromAddress() {
     const value = new URLSearchParams(location.search).get("tour");
     if (value === null) return;

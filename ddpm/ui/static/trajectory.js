@@ -30,7 +30,7 @@
     return best;
   }
 
-  // What a number field says, null for nothing.
+  // The value of a number field, null if it is empty.
   const numberOf = (field) => (field.value.trim() === "" ? null : Number(field.value));
 
   // "DDIM, η = 0.5"

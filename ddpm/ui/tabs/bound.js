@@ -1,4 +1,4 @@
-// Tab "The bound": the terms of one picture stream in from t = 1 to T; the switch and the charts are done here.
+// Tab "The bound": the terms of one picture stream in from t = 1 to T; charts and sum are drawn here.
 // Scope: element, props (`weights`: w_t), server, trigger, watch (see gr.HTML). Event: 'bound' with a picture.
 const $ = (selector) => element.querySelector(selector);
 const { shared, T } = ddpm;
@@ -10,13 +10,13 @@ const draw = Object.fromEntries(names.map((name) => [name, ddpm.tChart(figures[n
 const bar = ddpm.tBar($(".t-bar"));
 const losses = ddpm.switchOf($(".switch"));
 
-// Bits per dimension and squared error of t = 1..T, the first of which is L_0; NaN where there is none yet.
+// Bits per dimension and squared error of t = 1..T, where t = 1 is L_0; NaN for terms that have not come yet.
 let bits = new Float64Array(T).fill(Number.NaN);
 let mse = new Float64Array(T).fill(Number.NaN);
-let prior = null; // L_T, once all are there
+let prior = null; // L_T, which comes with the complete answer
 let loss = "true"; // or "simple"
 
-// Of the numbers that are there, from index `first` on.
+// The sum of the numbers that have come, from index `first` on.
 function sum(numbers, first = 0) {
   let total = 0;
   for (let i = first; i < numbers.length; i++) if (!Number.isNaN(numbers[i])) total += numbers[i];
@@ -30,33 +30,33 @@ const every = Math.ceil(T / MOST_POINTS);
 const text = (v) => (v >= 0 ? significant(v) : "\u2026");
 const isComplete = () => !bits.some(Number.isNaN);
 
-// The t whose terms are there, thinned out where they are many.
+// The t whose terms have come, thinned out if they are many.
 function knownTs() {
   const ts = [];
   for (let t = 1; t <= T; t++) if (!Number.isNaN(bits[t - 1])) ts.push(t);
   return ts.length <= MOST_POINTS ? ts : ts.filter((t) => t === 1 || t === T || t % every === 0);
 }
 
-// L_simple distributes the same sum in proportion to the squared errors, as if every weight were the same: this one.
+// The weight, the same for every t, with which the squared errors add up to the same sum. L_simple uses equal weights.
 const level = () => sum(bits, 1) / sum(mse, 1);
 
 function drawTerms(ts, complete, simple) {
   const flat = level();
   const term = (t) => bits[t - 1];
-  const dealt = (t) => (t === 1 ? Number.NaN : mse[t - 1] * flat);
+  const flatTerm = (t) => (t === 1 ? Number.NaN : mse[t - 1] * flat);
   let [lowest, highest] = [1, 1e-9];
   for (let t = 1; t <= T; t++) {
-    for (const value of [term(t), dealt(t)]) {
+    for (const value of [term(t), flatTerm(t)]) {
       if (!(value > 0)) continue;
       lowest = Math.min(lowest, value);
       highest = Math.max(highest, value);
     }
   }
   const place = draw.terms({
-    valueAt: simple ? dealt : term,
-    second: complete ? (simple ? term : dealt) : null,
+    valueAt: simple ? flatTerm : term,
+    second: complete ? (simple ? term : flatTerm) : null,
     ts: simple ? ts.filter((t) => t > 1) : ts,
-    show: (t) => (simple ? text(dealt(t)) : `${text(term(t))} ${ddpm.say("unit.bits")}`),
+    show: (t) => (simple ? text(flatTerm(t)) : `${text(term(t))} ${ddpm.say("unit.bits")}`),
     log: true,
     low: Math.max(lowest, 1e-9),
     high: 2 * highest,
@@ -72,7 +72,7 @@ function drawTerms(ts, complete, simple) {
 }
 
 function drawWeights(complete, simple) {
-  const flatWeight = level() * Math.LN2; // w_t counts nats
+  const flatWeight = level() * Math.LN2; // w_t is in nats
   const flat = () => flatWeight;
   const weight = (t) => (t === 1 ? Number.NaN : w[t - 1]);
   const ts = Array.from({ length: T - 1 }, (_, i) => i + 2);
@@ -86,7 +86,7 @@ function drawWeights(complete, simple) {
   });
 }
 
-// What share of the bound lies at or below each t.
+// The share of the sum that lies at or below each t.
 function runningShare(terms) {
   const total = sum(terms, 1);
   let running = 0;
@@ -159,7 +159,7 @@ function setLoss(next) {
 }
 losses.onChoose(setLoss);
 
-// The two terms at the ends that are no KL between two steps.
+// Marks for the two terms at the ends, which are no KL divergences between two steps.
 for (const name of ["reconstruction", "prior"]) {
   const dot = document.createElement("span");
   dot.className = `end ${name}`;

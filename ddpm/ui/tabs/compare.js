@@ -1,6 +1,6 @@
-// Tab "Compare": rows of the same noise, each through its own sampler and step count.
-// Scope: element, props (`first`: the rows at first; `least`, `most`: how many there may be), server, trigger, watch (see
-// gr.HTML). Event: 'compare' with the rows.
+// Tab "Compare": rows that begin with the same noise, each with its own sampler and number of steps.
+// Scope: element, props (`first`: the rows at first; `least`, `most`: how many there may be), server, trigger, watch
+// (see gr.HTML). Event: 'compare' with the rows.
 const $ = (selector) => element.querySelector(selector);
 const form = $(".controls");
 const { numberOf } = ddpm.trajectory;
@@ -30,8 +30,8 @@ const rows = ddpm.rows(element, {
     for (const row of rows.heads()) row.querySelector(".remove").disabled = on || rows.heads().length <= props.least;
   },
   done() {
-    const fields = { n: rows.heads().length, seed: rows.found(0).request.seed }; // rows may come and go later
-    rows.run.tell("compare.done", () => fields);
+    const fields = { n: rows.heads().length, seed: rows.found(0).request.seed }; // rows may change later
+    rows.drawing.tell("compare.done", () => fields);
   },
 });
 
@@ -45,13 +45,13 @@ function mark(i) {
   row.classList.toggle("stale", Boolean(stale));
 }
 
-// Once rows were changed or added, the line says so instead of what it said of the rows before.
+// Tells how many rows were changed or added since they were sampled.
 function tellChanged() {
   touched = true;
-  if (rows.run.active()) return;
+  if (rows.drawing.active()) return;
   const waiting = rows.heads().filter((row, i) => !rows.found(i) || row.classList.contains("stale")).length;
-  if (waiting) rows.run.tell("compare.changed", () => ({ n: waiting }));
-  else rows.run.tell("compare.done", () => ({ n: rows.heads().length, seed: rows.found(0).request.seed }));
+  if (waiting) rows.drawing.tell("compare.changed", () => ({ n: waiting }));
+  else rows.drawing.tell("compare.done", () => ({ n: rows.heads().length, seed: rows.found(0).request.seed }));
 }
 
 function fill(row, { sampler, num_inference_steps: steps, eta = 0 }) {
@@ -101,14 +101,14 @@ $(".add").addEventListener("click", () => {
 const asked = () => ({ ...shared(), rows: rows.heads().map(read) });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!rows.run.active()) rows.start(asked());
+  if (!rows.drawing.active()) rows.start(asked());
 });
 form.addEventListener("input", () => {
   rows.heads().forEach((_, i) => mark(i));
   tellChanged();
 });
 
-watch("value", () => rows.run.hear(props.value));
+watch("value", () => rows.drawing.hear(props.value));
 
 // In a link a row is sampler:steps, or ddim:steps:eta.
 function coded({ sampler, num_inference_steps: steps, eta }) {
@@ -141,14 +141,14 @@ const rowsInLink = {
 
 // ---- the beginning
 
-let touched = false; // a visitor or a link has set rows or form, which the stored example would set otherwise
+let touched = false; // a visitor or a link has set rows or form, so the stored example must not set them
 ddpm.translate(element);
 for (const settings of props.first) add(settings);
-const first = JSON.stringify(asked()); // what the stored example is of
+const first = JSON.stringify(asked()); // the settings of the stored example
 const { num_images: images, seed } = form.elements;
 ddpm.linkable("compare", { rows: rowsInLink, images, seed }, (named) => {
   touched = JSON.stringify(asked()) !== first;
-  if (touched && !rows.run.active()) rows.start(asked());
+  if (touched && !rows.drawing.active()) rows.start(asked());
   if ("t" in named) rows.keepT();
 });
 
@@ -161,5 +161,5 @@ rows
   .showExample(server.example, takeExample, () => !touched)
   .then((there) => {
     const n = rows.heads().length;
-    if (there) rows.run.tell("compare.example", () => ({ n }));
+    if (there) rows.drawing.tell("compare.example", () => ({ n }));
   });

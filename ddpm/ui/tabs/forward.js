@@ -1,6 +1,7 @@
-// Tab "Forward": x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, Eq. 4, at every move of t.
-// Scope: element, props (`examples`: base64 or null; `first`: which of them is on the pad; `own`: name of the model's
-// schedule; `schedules`: name -> betas of others, second differences in BETA_UNIT), server (see gr.HTML).
+// Tab "Forward": x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, Eq. 4, computed at every move of t.
+// Scope: element, props (`examples`: base64 or null; `first`: the example on the pad at first; `own`: name of the
+// model's schedule; `schedules`: name -> second differences of the betas of others, in BETA_UNIT), server (see
+// gr.HTML).
 const $ = (selector) => element.querySelector(selector);
 const canvases = {
   eps: $('[data-object="eps"] canvas'),
@@ -20,7 +21,7 @@ const drawHistogram = ddpm.histogram($('[data-chart="histogram"]'));
 const drawHistogramSoon = ddpm.soon(() => drawHistogram(xt)); // one frame after the pictures
 const bar = ddpm.tBar($(".t-bar"));
 
-// x_t under a schedule, painted; `xt` holds it until the next. Returns the two weights.
+// Computes x_t under a schedule into `xt` and paints it. Returns the weights of picture and noise.
 function blend({ alphaBar }, canvas) {
   const t = ddpm.shared.get("t");
   const [signal, spread] = [Math.sqrt(alphaBar[t]), Math.sqrt(1 - alphaBar[t])];
@@ -53,7 +54,7 @@ const plots = Object.fromEntries(
   ["alpha_bar", "beta", "snr"].map((name) => [name, ddpm.tChart($(`[data-chart="${name}"]`))]),
 );
 
-// Where signal and noise are equal, and how many steps have almost no signal left.
+// Figures of a schedule: where signal and noise are equal, and how many steps have almost no signal left.
 function figuresOf(name, { snrDb }) {
   const even = snrDb.findIndex((db) => db <= 0);
   const late = snrDb.reduce((n, db) => n + (db < -20), 0);
@@ -62,13 +63,13 @@ function figuresOf(name, { snrDb }) {
 
 function tellSchedules() {
   ddpm.setText($(".own-says"), "forward.own", figuresOf(props.own, ddpm.own));
-  const [own, its] = [ddpm.own, other].map(({ snrDb }) => snrDb.findIndex((db) => db <= 0) >>> 0); // "never" comes last
+  const [own, its] = [ddpm.own, other].map(({ snrDb }) => snrDb.findIndex((db) => db <= 0) >>> 0); // -1, never, is last
   const verdict = its > own ? "forward.longer" : its < own ? "forward.shorter" : "forward.alike";
   ddpm.setText($(".other-says"), verdict, figuresOf(choice.value, other));
   ddpm.setText($(".see"), `schedule.${choice.value}.see`);
 }
 
-// A schedule is sent as the second differences of its betas.
+// The betas of a schedule, which is sent as their second differences.
 function betasOf(changes) {
   let slope = 0;
   let value = 0;
@@ -90,7 +91,7 @@ function compare() {
   });
   plots.alpha_bar(both((s, t) => s.alphaBar[t], ddpm.format.alphaBar, { low: 0, high: 1 }));
   const [most, others] = [ddpm.own, other].map(({ beta }) => Math.max(...beta));
-  const high = Math.max(most, Math.min(others, 2 * most)); // the cosine's last steps are far above all others
+  const high = Math.max(most, Math.min(others, 2 * most)); // the cosine schedule's last steps are far above the rest
   plots.beta(both((s, t) => s.beta[t - 1], ddpm.format.beta, { low: 0, high }));
   const ends = [...ddpm.own.snrDb.slice(1), ...other.snrDb.slice(1)].filter(Number.isFinite);
   const decibels = { low: Math.min(...ends), high: Math.max(...ends) };

@@ -1,6 +1,7 @@
-// Tab "From my picture": the picture, its noise and blends are computed here as t_0 moves; what the network makes of
-// them streams in. Scope: element, props (`first`, `second`: which examples the stored results are of; `t0`: from where;
-// `steps`: of the way back, at most), server, trigger, watch (see gr.HTML). Event: 'denoise' with what is to be denoised.
+// Tab "From my picture": noisy pictures and blends are computed here as t_0 moves; the denoised pictures stream in.
+// Scope: element, props (`first`, `second`: the examples that the stored results were made from; `t0`: where these
+// begin; `steps`: sampling steps, at most), server, trigger, watch (see gr.HTML). Event: 'denoise' with the form's
+// values and the pictures.
 const $ = (selector) => element.querySelector(selector);
 const { shared, count } = ddpm;
 const form = $(".controls");
@@ -16,10 +17,10 @@ const front = ddpm.front(element, (on) => {
 
 let kind = "several"; // or "between"
 let chosen = null; // bytes of the second picture
-let index = props.second; // which example it is, null for none; until there are examples, which it will be
-const second = () => chosen ?? shared.get("picture"); // until there are examples
+let index = props.second; // which example it is or, before the examples come, will be; null for none
+const second = () => chosen ?? shared.get("picture"); // the first picture stands in until the examples come
 let eps = null;
-// Of each kind, what its lowest row shows: {request, n, pictures}, later with {seconds}.
+// What the lowest row of each kind shows: {request, n, pictures}, and once complete {seconds}.
 const results = { several: null, between: null };
 
 // ---- what needs no server
@@ -36,13 +37,13 @@ function noised(bytes) {
   return Float32Array.from(bytes, (v, k) => signal * (v / 127.5 - 1) + spread * eps[k]);
 }
 
-const codes = new WeakMap(); // of each picture, which never changes
+const codes = new WeakMap(); // by picture; the bytes of a picture never change
 function codeOf(bytes) {
   if (!codes.has(bytes)) codes.set(bytes, ddpm.base64Of(bytes));
   return codes.get(bytes);
 }
 
-// What a click on Denoise would send; a result of something else is faded.
+// What a click on Denoise would send; a result of anything else is faded.
 const wanted = () => ({
   x0: codeOf(shared.get("picture")),
   second: kind === "between" ? codeOf(second()) : null,
@@ -50,7 +51,7 @@ const wanted = () => ({
   t0: shared.get("t"),
 });
 
-// The n cells of a row, each with a canvas and a line below it.
+// Returns the n cells of a row, each with a canvas and a line below it, which it makes if there are not so many.
 function buildRow(name, n) {
   const grid = row(name).querySelector(".grid");
   if (grid.children.length === n) return grid.children;
@@ -91,7 +92,7 @@ function redrawBlends() {
 
 // ---- results
 
-// Of result i from what was noised: root of the mean squared difference, in levels of 0 to 255.
+// How far picture i of a result is from the picture before the noise: root mean square, in levels of 0 to 255.
 function distance({ request, pictures, n }, i) {
   const first = ddpm.bytesOf(request.x0);
   const from = request.second ? blend(first, ddpm.bytesOf(request.second), share(i, n)) : first;
@@ -120,7 +121,7 @@ function markChanged() {
   const changed = Boolean(result) && Object.keys(now).some((name) => now[name] !== result.request[name]);
   if (changed === row("denoised").classList.contains("changed")) return;
   row("denoised").classList.toggle("changed", changed);
-  if (!run.active()) tellResult();
+  if (!drawing.active()) tellResult();
 }
 
 function summary({ request, n, seconds }) {
@@ -131,22 +132,22 @@ function summary({ request, n, seconds }) {
 function tellResult() {
   const result = results[kind];
   status.dataset.state = result?.seconds === undefined ? "" : "done";
-  if (!result) return run.tell("mine.drawing");
-  if (row("denoised").classList.contains("changed")) return run.tell("mine.changed");
+  if (!result) return drawing.tell("mine.drawing");
+  if (row("denoised").classList.contains("changed")) return drawing.tell("mine.changed");
   const { request, step } = result;
   if (result.seconds === undefined) {
-    return run.tell("mine.stopped", () => ({ step, steps: request.num_inference_steps }));
+    return drawing.tell("mine.stopped", () => ({ step, steps: request.num_inference_steps }));
   }
-  run.tell(result.example ? "mine.example" : "mine.done", () => ({ summary: summary(result) }));
+  drawing.tell(result.example ? "mine.example" : "mine.done", () => ({ summary: summary(result) }));
 }
 
 const unpack = (found, example = false) => ({ ...found, example, pictures: ddpm.bytesOf(found.data) });
 
 // ---- denoising
 
-let live = null; // the result of the current request as far as it has come
+let partial = null; // what has come for the current request so far
 
-const run = ddpm.sampling(element, {
+const drawing = ddpm.sampling(element, {
   send: (message) => trigger("denoise", message),
   expect: server.expect,
   busy: kinds.disable,
@@ -164,10 +165,10 @@ const chosenInForm = () => ({
 });
 
 function denoise() {
-  if (run.active()) return;
+  if (drawing.active()) return;
   const asked = wanted();
-  live = { request: { ...asked, ...chosenInForm(), num_inference_steps: Math.min(props.steps, asked.t0) } };
-  run.start(live.request);
+  partial = { request: { ...asked, ...chosenInForm(), num_inference_steps: Math.min(props.steps, asked.t0) } };
+  drawing.start(partial.request);
 }
 
 form.addEventListener("submit", (event) => {
@@ -176,21 +177,21 @@ form.addEventListener("submit", (event) => {
 });
 
 function takeFrame(message) {
-  live.n = message.n;
-  live.step = message.step;
-  live.pictures = ddpm.bytesOf(message.data); // x_t of all pictures comes first in it
+  partial.n = message.n;
+  partial.step = message.step;
+  partial.pictures = ddpm.bytesOf(message.data); // it begins with x_t of all pictures
   const before = results[kind];
-  results[kind] = live;
+  results[kind] = partial;
   drawResult();
-  if (before?.n !== live.n) redraw();
-  run.progress(message.share);
-  run.note("reverse.running", () => ({ step: message.step, steps: message.steps }));
+  if (before?.n !== partial.n) redraw();
+  drawing.progress(message.share);
+  drawing.note("reverse.running", () => ({ step: message.step, steps: message.steps }));
 }
 
 async function finish(message) {
   const found = await server.finished(message.key).catch(() => null);
-  if (run.number() !== message.run) return;
-  run.end(found ? null : "reverse.failed");
+  if (drawing.number() !== message.run) return;
+  drawing.end(found ? null : "reverse.failed");
   if (!found) return;
   results[kind] = unpack(found);
   redraw();
@@ -198,7 +199,7 @@ async function finish(message) {
   tellResult();
 }
 
-watch("value", () => run.hear(props.value));
+watch("value", () => drawing.hear(props.value));
 
 // ---- controls
 
@@ -230,20 +231,20 @@ function describe() {
 }
 const describeSoon = ddpm.afterRest(describe);
 
-// ---- before the first click: what the server has denoised of the first picture
+// ---- before the first click: what the server has denoised by itself
 
-// To the t where the example begins, once, in front of a visitor who has moved it nowhere yet.
+// Moves t to where the example begins: once, while the visitor looks at the tab and has not moved t.
 let moved = false;
 function goToExample() {
   if (moved || !results[kind] || !front.shown) return;
   moved = true;
-  if (run.number() === 0 && shared.get("t") === ddpm.firstT) shared.set("t", results[kind].request.t0);
+  if (drawing.number() === 0 && shared.get("t") === ddpm.firstT) shared.set("t", results[kind].request.t0);
 }
 
 async function showExample(of) {
   const ask = async () => {
     const found = await server.finished(of);
-    return run.active() && kind === of ? null : found; // a visitor's own result comes
+    return drawing.active() && kind === of ? null : found; // null: the visitor's own result is on its way
   };
   const found = await ddpm.untilDrawn(ask, () => !results[of]);
   if (!found) return;
@@ -251,7 +252,7 @@ async function showExample(of) {
   goToExample();
   redraw();
   drawResult();
-  if (!run.active()) tellResult();
+  if (!drawing.active()) tellResult();
 }
 
 // ---- the beginning
@@ -265,7 +266,7 @@ shared.on("noise", (seed) => {
 shared.on("picture", redraw);
 shared.on("examples", (bytes) => {
   if (bytes && !chosen) chooseSecond(Math.min(index, bytes.length / count - 1));
-  if (bytes) setTimeout(drawLinked); // once the first of them is on the pad
+  if (bytes) setTimeout(drawLinked); // later, since the first example must be on the pad
 });
 shared.on("t", (t) => {
   bar.show(t);
@@ -275,11 +276,11 @@ shared.on("t", (t) => {
 describe();
 kinds.choose(kind);
 const { sampler, num_images: images, seed } = form.elements;
-const first = JSON.stringify(chosenInForm()); // what the stored results are of
+const first = JSON.stringify(chosenInForm()); // the settings of the stored results
 
 // ---- links
 
-// What a link asks for is drawn, if it is something else than the stored results; from examples, if there are some.
+// Draws what a link asks for unless the stored results show it. This waits for the examples.
 let linked = null; // settings that the link named
 function drawLinked() {
   if (!linked || !shared.get("examples")) return;
@@ -298,7 +299,7 @@ const secondInLink = {
   read: () => (kind === "between" ? index : null),
   own: () => kind === "between" && index === null,
   apply(value) {
-    const last = shared.get("examples") ? shared.get("examples").length / count - 1 : 99; // they are still to come
+    const last = shared.get("examples") ? shared.get("examples").length / count - 1 : 99; // they have not come yet
     if (!/^\d{1,2}$/.test(value) || +value > last) return ["refused.whole", { low: 0, high: last }];
     chooseSecond(+value);
   },

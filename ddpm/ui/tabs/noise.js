@@ -1,4 +1,4 @@
-// Tab "Predict the noise": eps_hat of one picture at all t comes in one answer; the rest is algebra, done here.
+// Tab "Predict the noise": one answer brings eps_hat of a picture at all t; the rest is algebra, done here.
 // Scope: element, props (`timesteps`: the t for which the network answers), server, trigger, watch (see gr.HTML).
 const $ = (selector) => element.querySelector(selector);
 const { shared, count } = ddpm;
@@ -9,12 +9,12 @@ const roles = ["target", "prediction", "difference"];
 
 const [x0, xt, x0Hat] = Array.from({ length: 3 }, () => new Float32Array(count));
 let eps = null;
-let answer = null; // {mse: of each t, epsHat: Float32Array of all, one after another}
-let fresh = false; // the answer is that of the picture on the pad
+let answer = null; // {mse: of each t; epsHat: Float32Array, one noise map for each t}
+let fresh = false; // the answer is about the picture on the pad
 let reading = "eps";
 
-// The four readings of one output. With s = sqrt(alpha_bar), n = sqrt(1 - alpha_bar): `of` gives the quantity from x_t,
-// noise and the x_0 that follows from it; an error d in eps is an error `error` * d in it.
+// The four readings of one output. With s = sqrt(alpha_bar), n = sqrt(1 - alpha_bar): `of` computes the quantity from
+// x_t, the noise, and the x_0 that follows from both; an error d of eps becomes an error of `error` * d.
 const READINGS = {
   eps: { kind: "noise", of: (c, x, e) => e, error: () => 1 },
   x0: { kind: "picture", of: (c, x, e, x0) => x0, error: (c) => c.n / c.s },
@@ -31,7 +31,7 @@ const constants = (t) => {
 const bar = ddpm.tBar($(".t-bar"), (t) => shared.set("t", bar.nearest(t)));
 bar.setMarks(ts);
 const drawErrors = ddpm.tChart($('[data-chart="mse"]'));
-const now = () => bar.nearest(shared.get("t")); // all pictures are of one t, for which the network has answered
+const now = () => bar.nearest(shared.get("t")); // all pictures have the same t, one that the network answers for
 const errorAt = (t) => answer.mse[ts.indexOf(bar.nearest(t))] * READINGS[reading].error(constants(bar.nearest(t))) ** 2;
 
 const front = ddpm.front(element, (on) => {
@@ -52,10 +52,10 @@ function redraw() {
   const paint = kind === "noise" ? ddpm.paintNoise : ddpm.paint;
   paint(canvas('[data-role="target"]'), buffers.target);
   $(".noise").classList.toggle("waiting", !fresh);
-  if (answer && fresh) redrawAnswer(ts.indexOf(t) * count, c, of, paint); // else the last one stays, faded
+  if (answer && fresh) redrawAnswer(ts.indexOf(t) * count, c, of, paint); // otherwise the last one stays, faded
 }
 
-// The pictures of what the network said; `at`: where its answer for this t begins.
+// Paints the answer of the network; `at`: the index in epsHat where its answer for this t begins.
 function redrawAnswer(at, c, of, paint) {
   for (let i = 0; i < count; i++) {
     const epsHat = answer.epsHat[at + i];
@@ -75,7 +75,7 @@ function redrawErrors() {
 
 // ---- words
 
-// The three pictures below are those of the reading: their symbols, their look, and what a screen reader says.
+// Gives the three pictures of the lower row the symbols and the look of the reading.
 function nameRow() {
   const symbols = { target: reading, prediction: `${reading}_hat`, difference: `${reading}_difference` };
   for (const role of roles) {

@@ -1,4 +1,4 @@
-// Tab "Reverse": frames stream in while the server samples; afterwards the whole trajectory is here and t scrubs it.
+// Tab "Reverse": frames stream in while the server samples; afterwards the slider of t moves along the trajectory.
 // Scope: element, props, server, trigger, watch (see gr.HTML). Event: 'sample' with the form's values.
 const $ = (selector) => element.querySelector(selector);
 const { resolution: size } = ddpm.page;
@@ -11,8 +11,7 @@ const bar = ddpm.tBar($(".t-bar"), (t) => {
   goTo(t);
 });
 
-// What is on screen: pictures per frame, t of each frame (descending, 0 = finished), the frames' bytes; `request`: what
-// they were drawn for.
+// The trajectory on screen, see trajectory.js; `request`: the settings that it was drawn with.
 let shown = { n: 0, t: [], frames: [] };
 let at = 0; // index of the frame on screen
 let picked = 0; // the picture that the strip follows
@@ -27,7 +26,7 @@ const here = ddpm.front(element, (on) => {
 
 // ---- the three planes
 
-// 8 pictures lie in 4 columns, 9 in 3, 16 in 4: whole rows where possible, never wider than 4.
+// Columns for n pictures: 8 lie in 4 columns, 9 in 3, 16 in 4. All rows are full where possible.
 function columns(n) {
   if (n <= 3) return n;
   return [4, 3, 2].find((c) => n % c === 0 && n / c <= 4) ?? Math.ceil(Math.sqrt(n));
@@ -83,11 +82,11 @@ function drawFrame() {
 
 // ---- the strip: one picture along the way, x_t over x0_hat, clean end left
 
-const narrow = window.matchMedia("(max-width: 640px)"); // a phone has room for fewer columns; the style sheet agrees
+const narrow = window.matchMedia("(max-width: 640px)"); // a phone, as in base.css: room for fewer columns
 const strip = $(".strip-rows");
 const stripMark = Object.assign(document.createElement("i"), { className: "here" });
-let stripT = []; // the t that each column is for
-let marked = -1; // column of the frame on screen
+let stripT = []; // t of each column
+let marked = -1; // index of the column that is marked
 const columnsOf = () => strip.querySelectorAll("button");
 
 function newColumn(t) {
@@ -111,7 +110,7 @@ function buildStrip() {
   marked = -1;
 }
 
-// The last t that the trajectory has come to, as far as it is here.
+// The lowest t of the frames that have come so far.
 const reached = () => shown.t.at(-1) ?? ddpm.T;
 
 function drawColumn(column, j) {
@@ -168,7 +167,7 @@ function showFrame(frame) {
 
 // Another tab has moved t.
 function follow(t) {
-  if (run.active()) return;
+  if (drawing.active()) return;
   player.pause();
   showFrame(nearestFrame(t));
 }
@@ -179,7 +178,7 @@ function setShown(next) {
   at = Math.min(at, Math.max(0, shown.t.length - 1));
   bar.setMarks(shown.t.length ? shown.t : null);
   if (rebuilt) buildGrids(shown.n);
-  saving.enable(!run.active() && shown.t.length > 1);
+  saving.enable(!drawing.active() && shown.t.length > 1);
 }
 
 const player = ddpm.player(element, {
@@ -192,9 +191,9 @@ const saving = ddpm.saving(element, { shown: () => shown, at: () => at, columns 
 // ---- sampling
 
 const number = (name) => ddpm.trajectory.numberOf(form.elements[name]);
-let live = null; // what the current request has brought so far
+let partial = null; // what has come for the current request so far
 
-const run = ddpm.sampling(element, {
+const drawing = ddpm.sampling(element, {
   send: (message) => trigger("sample", message),
   expect: server.expect,
   busy: (on) => saving.enable(!on && shown.t.length > 1),
@@ -203,10 +202,10 @@ const run = ddpm.sampling(element, {
     else if (message.kind === "done") finish(message);
   },
   stopped() {
-    const { step, steps } = live;
+    const { step, steps } = partial;
     setShown(shown); // the slider's marks
-    run.tell("reverse.stopped", () => ({ step, steps }));
-    if (!live.linked) share(shown.t[at]);
+    drawing.tell("reverse.stopped", () => ({ step, steps }));
+    if (!partial.linked) share(shown.t[at]);
     drawStrip();
   },
 });
@@ -219,12 +218,12 @@ const asked = () => ({
   eta: form.elements.sampler.value === "ddim" ? number("eta") : 0,
 });
 
-// `linked`: a link has set t, and there it stays.
+// `linked`: a link has set t, and t stays there.
 function sample(linked = false) {
-  if (run.active()) return;
+  if (drawing.active()) return;
   player.pause();
-  live = { request: asked(), n: 0, t: [], frames: [], step: 0, steps: 0, linked };
-  run.start(live.request);
+  partial = { request: asked(), n: 0, t: [], frames: [], step: 0, steps: 0, linked };
+  drawing.start(partial.request);
 }
 
 form.addEventListener("submit", (event) => {
@@ -233,15 +232,15 @@ form.addEventListener("submit", (event) => {
 });
 
 function takeFrame(message) {
-  if (!live.t.length) setShown({ request: live.request, n: message.n, t: live.t, frames: live.frames });
-  live.t.push(message.t);
-  live.frames.push(ddpm.bytesOf(message.data));
-  live.step = message.step;
-  live.steps = message.steps;
-  showFrame(live.t.length - 1); // t itself is moved at the end
+  if (!partial.t.length) setShown({ request: partial.request, n: message.n, t: partial.t, frames: partial.frames });
+  partial.t.push(message.t);
+  partial.frames.push(ddpm.bytesOf(message.data));
+  partial.step = message.step;
+  partial.steps = message.steps;
+  showFrame(partial.t.length - 1); // the t of all tabs moves at the end
   drawStrip();
-  run.progress(message.share);
-  run.note("reverse.running", () => ({ step: live.step, steps: live.steps }));
+  drawing.progress(message.share);
+  drawing.note("reverse.running", () => ({ step: partial.step, steps: partial.steps }));
 }
 
 function summary({ request, seconds }) {
@@ -252,18 +251,18 @@ function summary({ request, seconds }) {
 
 async function finish(message) {
   const found = await server.trajectory(message.key).catch(() => null);
-  if (run.number() !== message.run) return;
-  if (!found) return run.end("reverse.failed");
-  const replay = live.t.length < 2 && !live.linked; // it was in the store: nothing has been seen moving yet
-  run.end("reverse.done", () => ({ summary: summary(found) }));
+  if (drawing.number() !== message.run) return;
+  if (!found) return drawing.end("reverse.failed");
+  const replay = partial.t.length < 2 && !partial.linked; // it was stored on the server, so no frames have streamed in
+  drawing.end("reverse.done", () => ({ summary: summary(found) }));
   setShown(unpack(found));
-  if (live.linked) showFrame(nearestFrame(ddpm.shared.get("t")));
+  if (partial.linked) showFrame(nearestFrame(ddpm.shared.get("t")));
   else goTo(0);
   drawStrip();
   if (replay && !ddpm.calm()) player.play();
 }
 
-watch("value", () => run.hear(props.value));
+watch("value", () => drawing.hear(props.value));
 
 // ---- before the first click: noise at once, then the stored example
 
@@ -279,12 +278,12 @@ function showNoise() {
 }
 
 async function showExample() {
-  run.tell("reverse.drawing");
+  drawing.tell("reverse.drawing");
   const ask = () => server.trajectory("example");
-  const found = await ddpm.untilDrawn(ask, () => run.number() === 0);
+  const found = await ddpm.untilDrawn(ask, () => drawing.number() === 0);
   if (!found) return; // a visitor's own pictures are on screen
   setShown(unpack(found));
-  run.tell("reverse.example", () => ({ summary: summary(found) }));
+  drawing.tell("reverse.example", () => ({ summary: summary(found) }));
   showFrame(nearestFrame(ddpm.shared.get("t")));
   drawStrip();
 }

@@ -1,5 +1,5 @@
 // Tab "Training": the record of the model on the page, and a small training while it runs, drawn by the same code.
-// Scope: element, props (`live`: what will be trained; none where it is turned off), server (see gr.HTML).
+// Scope: element, props (`live`: the settings of the small training; null if it is turned off), server (see gr.HTML).
 const $ = (selector) => element.querySelector(selector);
 const count = (n) => n.toLocaleString("en");
 const loss = (v) => v.toPrecision(3);
@@ -10,9 +10,10 @@ const DECILES = 10;
 const VALIDATION = { val: 1, ema: 2 }; // the place of each curve in a validation row
 const curveNames = ["zero", "full", "raw", "line", "val", "ema", "dots val", "dots ema"];
 const decileNames = Array.from({ length: DECILES }, (_, i) => `decile of-${i}`);
-const shade = (i) => `color-mix(in srgb, var(--accent) ${100 - (100 * i) / (DECILES - 1)}%, var(--point))`; // clean to noise
+// The deciles' colours, from clean to noise.
+const shade = (i) => `color-mix(in srgb, var(--accent) ${100 - (100 * i) / (DECILES - 1)}%, var(--point))`;
 
-// Running mean; its window is a share of the rows so far, so it is as wide at either end of a logarithmic axis.
+// Running mean. Its window is a share of the rows so far, so that it looks equally wide along a logarithmic axis.
 function smooth(values, share = 0.05) {
   const sums = [0];
   for (const v of values) sums.push(sums.at(-1) + v);
@@ -38,12 +39,13 @@ function curvesOf({ train, validation }, view) {
   return { raw, line: smoothed(raw), val: held(VALIDATION.val), ema: held(VALIDATION.ema) };
 }
 
-// The scales of both axes: {start, end} of the steps, {low, high} of the losses, and where x and y lie between them.
-//   reference: a loss that must be on the chart, too; last: the final step, if it is known.
+// The scales of both axes: {start, end} of the steps, {low, high} of the losses, and the functions x(step) and y(loss),
+// which give the place on the chart.
+//   reference: another loss that must be on the chart; last: the final step, if it is known.
 function scalesOf({ train, validation }, curves, reference, last) {
   const end = Math.max(last ?? 0, train.at(-1)?.[0] ?? 1, validation.at(-1)?.[0] ?? 1, 10);
   const start = last ? 1 : Math.max(1, Math.min(train[0]?.[0] ?? 1, validation[0]?.[0] ?? end));
-  let [low, high] = [1, 1]; // the loss of a network that says zero
+  let [low, high] = [1, 1]; // the loss of a network that always returns zero
   const fit = (v) => {
     low = Math.min(low, v);
     high = Math.max(high, v);
@@ -56,9 +58,9 @@ function scalesOf({ train, validation }, curves, reference, last) {
   return { start, end, low, high, x, y: ddpm.logarithmic(low, high) };
 }
 
-// Brings the chart of a training to life. press(share): the pointer is at a share of its width.
+// Brings the chart of a training to life. press(share): the pointer is pressed at this share of the width.
 // Returns draw(record, view); move(step, view), which moves the mark there and returns the smoothed loss, undefined
-// before the first; and shareOf(step), of the width.
+// before the first; and shareOf(step), the place of a step as a share of the width.
 function lossChart(section, { reference, last, press }) {
   const frame = ddpm.chart(section.querySelector(".plot"), { curves: [...curveNames, ...decileNames], press });
   const steps = section.querySelector(".steps");
@@ -102,7 +104,7 @@ function lossChart(section, { reference, last, press }) {
   return { draw, move, shareOf: (step) => scales.x(step) };
 }
 
-// What the lines of a view stand for.
+// Writes the key of a view: what each line stands for.
 function nameLines(section, view, reference) {
   const names = view === "by_t" ? ["by_t"] : ["raw", "line", "val", "ema", ...(reference ? ["full"] : [])];
   const entries = names.map((name) => {
@@ -122,8 +124,8 @@ function nameLines(section, view, reference) {
 
 // ---- the samples of one training
 
-// The samples that were there at a step: the latest before it, else the first. `grids`: step -> Image, or null while it
-// is on its way.
+// Shows the samples of a step: the latest up to it, or else the first. `grids`: step -> Image, or null while it is on
+// its way.
 function showSamples(section, grids, step) {
   const find = (selector) => section.querySelector(selector);
   const drawn = [...grids.keys()].filter((s) => grids.get(s)).sort((a, b) => a - b);
@@ -139,7 +141,7 @@ function showSamples(section, grids, step) {
   canvas.setAttribute("aria-label", ddpm.say(`${key}.label`, { step: count(nearest) }));
 }
 
-// A PNG as an Image, null if it cannot be read.
+// A PNG (base64) as an Image, null if the browser cannot read it.
 async function imageOf(png) {
   if (!png) return null;
   const image = new Image();
@@ -152,53 +154,77 @@ async function imageOf(png) {
 
 // ---- one training: its curves, its samples, and a slider over its steps
 
-// onMove(atEnd): a visitor has moved the slider.
+// What is known of one training: losses, see curvesOf, and `grids`, see showSamples.
+function newRecord() {
+  const record = {
+    train: [],
+    validation: [],
+    grids: new Map(),
+    // grids: the steps with samples, which follow one by one.
+    set({ train, validation, grids }) {
+      Object.assign(record, { train, validation, grids: new Map(grids.map((step) => [step, null])) });
+    },
+    // A row of either kind.
+    add({ row, held }) {
+      if (row) record.train.push(row);
+      if (held) record.validation.push(held);
+    },
+    // Resolves once it is there; a picture that cannot be read is left out.
+    async addGrid(step, png) {
+      const image = await imageOf(png);
+      if (image) record.grids.set(step, image);
+      else record.grids.delete(step);
+    },
+    last: () => ({ row: record.train.at(-1), held: record.validation.at(-1) }),
+    // The steps that the slider can stop at: those with samples, or all rows if hardly any samples were kept.
+    stops() {
+      if (record.grids.size > 1) return [...record.grids.keys()].sort((a, b) => a - b);
+      return record.train.map(([step]) => step);
+    },
+  };
+  return record;
+}
+
+// Brings the section of one training to life. onMove(atEnd): a visitor has moved the slider.
 function story(section, { reference = null, last = null, onMove = () => {} } = {}) {
   const find = (selector) => section.querySelector(selector);
   const slider = find("input");
   const views = ddpm.switchOf(find(".switch"));
   const chart = lossChart(section, { reference, last, press });
-  const record = { train: [], validation: [] }; // see curvesOf
-  let grids = new Map(); // see showSamples
+  const record = newRecord();
   let view = "all";
-  let at = 0; // the stop on screen
-
-  // Where the slider can be: the steps with samples, or all rows where hardly any were kept.
-  function stops() {
-    if (grids.size > 1) return [...grids.keys()].sort((a, b) => a - b);
-    return record.train.map(([step]) => step);
-  }
+  let at = 0; // index of the stop on screen
 
   function draw() {
     chart.draw(record, view);
     show();
   }
 
-  // The stop on screen: slider, mark, figures, samples.
+  // Shows the stop `at`: slider, mark, figures, samples.
   function show() {
-    const all = stops();
-    at = Math.max(0, Math.min(at, all.length - 1));
-    const step = all[at] ?? 0;
-    slider.max = Math.max(0, all.length - 1);
-    slider.disabled = all.length < 2;
+    const stops = record.stops();
+    at = Math.max(0, Math.min(at, stops.length - 1));
+    const step = stops[at] ?? 0;
+    slider.max = Math.max(0, stops.length - 1);
+    slider.disabled = stops.length < 2;
     slider.value = at;
     slider.setAttribute("aria-valuetext", ddpm.say("training.at", { step: count(step) }));
     const there = chart.move(step, view);
     const figure = there === undefined ? "" : ddpm.say("training.now", { step: count(step), loss: loss(there) });
     ddpm.write(find(".now"), figure);
-    showSamples(section, grids, step);
+    showSamples(section, record.grids, step);
   }
 
   function moveTo(index) {
     at = index;
-    onMove(at === stops().length - 1);
+    onMove(at === record.stops().length - 1);
     show();
   }
 
   function press(share) {
     const away = (step) => Math.abs(chart.shareOf(step) - share);
-    const all = stops();
-    if (all.length) moveTo(all.reduce((best, step, i) => (away(step) < away(all[best]) ? i : best), 0));
+    const stops = record.stops();
+    if (stops.length) moveTo(stops.reduce((best, step, i) => (away(step) < away(stops[best]) ? i : best), 0));
   }
 
   function translate() {
@@ -217,24 +243,15 @@ function story(section, { reference = null, last = null, onMove = () => {} } = {
     translate,
     draw,
     toEnd() {
-      at = stops().length - 1;
+      at = record.stops().length - 1;
     },
-    set({ train, validation, grids: steps }) {
-      Object.assign(record, { train, validation });
-      grids = new Map(steps.map((step) => [step, null]));
+    set(next) {
+      record.set(next);
       draw();
     },
-    add({ row, held }) {
-      if (row) record.train.push(row);
-      if (held) record.validation.push(held);
-    },
-    // Resolves once it is there; a picture that cannot be read is left out.
-    async addGrid(step, png) {
-      const image = await imageOf(png);
-      if (image) grids.set(step, image);
-      else grids.delete(step);
-    },
-    last: () => ({ row: record.train.at(-1), held: record.validation.at(-1) }),
+    add: record.add,
+    addGrid: record.addGrid,
+    last: record.last,
   };
 }
 
@@ -255,7 +272,7 @@ function setCommand(section, command) {
 // ---- this model
 
 const recordedSection = $(".recorded");
-let atEnd = true; // of the record: the last samples are on screen
+let atEnd = true; // the last samples are on screen
 const recorded = story(recordedSection, {
   onMove(on) {
     atEnd = on;
@@ -296,15 +313,15 @@ const { visitor } = ddpm;
 const plan = props.live;
 const status = ddpm.line(liveSection.querySelector(".facts"));
 const [go, stop] = [".go", ".stop"].map((name) => liveSection.querySelector(name));
-const ENDS = ["finished", "time", "stopped", "late", "left"]; // of a training; any other is a failure
+const ENDS = ["finished", "time", "stopped", "late", "left"]; // of a training; any other end is a failure
 
-// What the line says at the end of a training.
+// The text of the line at the end of a training.
 function endKey({ state, own }) {
   if (!own && state !== "finished" && state !== "time") return "training.watching.ended";
   return ENDS.includes(state) ? `training.${state}` : "training.failed";
 }
 
-// What the line says while one goes on: [key, fields].
+// The text of the line while a training is running: [key, fields].
 function goingOn({ own }, row, speed) {
   const step = row[0];
   const ending = step + plan.rows >= plan.steps && step < plan.steps;
@@ -313,7 +330,7 @@ function goingOn({ own }, row, speed) {
   return [key, () => ({ step: count(step), steps: count(plan.steps), ...figures })];
 }
 
-// Adds a message of the training to what is on screen.
+// Adds a message of the training to `live`, or tells it in the line.
 async function takeMessage(message, live) {
   const { kind, step } = message;
   if (kind === "loading") {
@@ -326,7 +343,7 @@ async function takeMessage(message, live) {
 
 const isLoss = (message) => message.kind === "train" && message.loss > 0;
 
-// Who has started a training can stop it; everybody else waits for its end.
+// The visitor who has started a training can stop it; everybody else waits for its end.
 function showRunning(on, own) {
   const swap = () => {
     go.hidden = on && own;
@@ -345,13 +362,9 @@ function figuresOf({ row, held }) {
 
 const idle = () => ({ steps: count(plan.steps), seconds: plan.seconds });
 
-function setUpLive() {
+// The curves and samples of the live training. The newest samples are on screen until a visitor moves away from them.
+function liveStory() {
   let following = true; // the newest samples are on screen
-  let running = false;
-  let own = false; // the visitor has started it
-  let run = 0; // the server's number of the training on screen
-  let since = 0; // how many of its messages have come
-  let speed = null;
   let noise = null; // the picture before the first step
   const live = story(liveSection, {
     reference: plan.full_loss,
@@ -360,7 +373,6 @@ function setUpLive() {
       following = on;
     },
   });
-  const news = ddpm.polling({ look: () => server.look({ visitor, run, since }), take, lost: fail });
 
   async function reset() {
     following = true;
@@ -370,14 +382,30 @@ function setUpLive() {
     live.draw();
   }
 
+  function toNewest() {
+    if (following) live.toEnd();
+  }
+
+  return { ...live, reset, toNewest };
+}
+
+// Shows in `live` what the server trains. Returns {state, setRunning(on), follow(), which begins it, leave(), which
+// ends it, fail()}; `state`: whether a training is running, and whether the visitor has started it (`own`).
+function followServer(live) {
+  const state = { running: false, own: false };
+  let number = 0; // the server's number of the training on screen
+  let since = 0; // how many of its messages have come
+  let speed = null; // pictures per second
+  const news = ddpm.polling({ look: () => server.look({ visitor, run: number, since }), take, lost: fail });
+
   function setRunning(on) {
-    running = on;
-    showRunning(on, own);
+    state.running = on;
+    showRunning(on, state.own);
   }
 
   function follow() {
     setRunning(true);
-    [run, since] = [-1, 0]; // whatever the server trains is new here
+    [number, since] = [-1, 0]; // all messages of the server's training are new here
     news.start();
   }
 
@@ -388,55 +416,63 @@ function setUpLive() {
 
   async function take(found, current) {
     if (!found.run) return;
-    if (found.run !== run) {
-      [run, since, speed] = [found.run, 0, null];
-      await reset();
-      if (!current()) return; // stopped meanwhile
+    if (found.run !== number) {
+      [number, since, speed] = [found.run, 0, null];
+      await live.reset();
+      if (!current()) return; // the visitor has stopped it meanwhile
     }
     const fresh = found.messages.slice(Math.max(0, since - (found.since - found.messages.length)));
-    own = found.own;
+    state.own = found.own;
     since = found.since;
     for (const message of fresh) await takeMessage(message, live);
     if (!current()) return;
     speed = fresh.findLast(isLoss)?.images_per_second ?? speed;
-    if (following) live.toEnd();
+    live.toNewest();
     if (fresh.length) live.draw();
     setRunning(found.state === "running");
     const { row } = live.last();
-    if (running) return row && status.note(...goingOn(found, row, speed));
+    if (state.running) return row && status.note(...goingOn(found, row, speed));
     news.stop();
     const [key, seconds] = [endKey(found), Math.round(found.seconds)];
     status.tell(key, () => ({ ...figuresOf(live.last()), seconds }), key === "training.failed");
   }
 
+  return { state, setRunning, follow, fail, leave: news.stop };
+}
+
+function setUpLive() {
+  const live = liveStory();
+  const { state, setRunning, follow, fail, leave } = followServer(live);
+
   go.addEventListener("click", async () => {
-    own = true;
+    state.own = true;
     setRunning(true);
     status.tell("training.starting");
     const answer = await server.start(visitor).catch(() => null);
-    if (!running) return answer?.started && server.stop(visitor); // stopped before it began
+    if (!state.running) return answer?.started && server.stop(visitor); // the visitor has stopped it before it began
     if (!answer) return fail();
-    own = answer.started;
-    if (!own) status.tell("training.busy");
+    state.own = answer.started;
+    if (!state.own) status.tell("training.busy");
     follow();
   });
 
   stop.addEventListener("click", () => {
-    news.stop();
+    leave();
     server.stop(visitor).catch(() => {});
     setRunning(false);
     if (live.last().row) status.tell("training.stopped", () => figuresOf(live.last()));
     else status.tell("training.idle", idle);
   });
-  window.addEventListener("pagehide", () => running && own && server.stop(visitor).catch(() => {}));
+  window.addEventListener("pagehide", () => state.running && state.own && server.stop(visitor).catch(() => {}));
 
   setCommand(liveSection, plan.command);
   status.tell("training.idle", idle);
   ddpm.onLanguage(live.translate);
-  reset()
+  live
+    .reset()
     .then(() => server.look({ visitor }))
     .then((found) => {
-      if (found?.state === "running" && !running) follow(); // somebody else's, to watch
+      if (found?.state === "running" && !state.running) follow(); // another visitor's training, to watch
     })
     .catch(() => {}); // there is nothing to watch
 }

@@ -1,11 +1,11 @@
-// Tab "What goes wrong": a mistake, and the same pictures without it.
+// Tab "What goes wrong": pictures drawn with a mistake, beside the same pictures without it.
 // Scope: element, props (`faults`: name -> rows, code, plane, amount; `first`; `images`), server, trigger, watch (see
 // gr.HTML). Event: 'wrong' with two rows.
 const $ = (selector) => element.querySelector(selector);
 const faults = props.faults;
 const slider = $(".amount input");
 const switcher = ddpm.switchOf($("[data-label='wrong.fault']"));
-const REST_MS = 250; // of the slider: a key that is held down changes it many times a second
+const REST_MS = 250; // after the slider has moved: a key that is held down moves it many times a second
 let chosen = props.first;
 let seed = 1;
 
@@ -33,20 +33,20 @@ const rows = ddpm.rows(element, {
     rows.heads()[i].classList.remove("stale");
     write();
   },
-  done: () => rows.run.tell("wrong.done", () => ({ seed })),
-  // Where there is something to see: the first guesses, or the finished pictures.
+  done: () => rows.drawing.tell("wrong.done", () => ({ seed })),
+  // The mistake shows in the first guesses or in the finished pictures.
   end: () => (faults[chosen].plane === "x0_hat" ? ddpm.T : 0),
 });
 
 const asked = () => ({ rows: requests(), num_images: props.images, seed });
-let resting = 0; // until the slider does
+let resting = 0; // the timer that waits until the slider rests
 
 function fade() {
-  for (const row of rows.heads()) row.classList.add("stale"); // its pictures are of another mistake
+  for (const row of rows.heads()) row.classList.add("stale"); // its pictures show another mistake
   write();
 }
 
-function run() {
+function sample() {
   clearTimeout(resting);
   fade();
   rows.start(asked());
@@ -69,7 +69,7 @@ function write() {
 }
 
 function nameRow(row, i) {
-  // What was drawn, which for a slow model's example is less, or what is being drawn.
+  // The request of the pictures on screen (for a slow model's example with fewer steps), or of those being drawn.
   const request = (!row.classList.contains("stale") && rows.found(i)?.request) || requests()[i];
   const { sampler, num_inference_steps: steps } = request;
   const settings = ddpm.say("rows.name", { sampler: ddpm.say(`sampler.${sampler}`), steps });
@@ -91,20 +91,20 @@ function choose(fault) {
 
 switcher.onChoose((fault) => {
   choose(fault);
-  run();
+  sample();
 });
 slider.addEventListener("input", write);
 slider.addEventListener("change", () => {
   fade();
   clearTimeout(resting);
-  resting = setTimeout(run, REST_MS);
+  resting = setTimeout(sample, REST_MS);
 });
 $(".go").addEventListener("click", () => {
   seed++;
-  run();
+  sample();
 });
 
-watch("value", () => rows.run.hear(props.value));
+watch("value", () => rows.drawing.hear(props.value));
 
 ddpm.translate(element);
 rows.add();
@@ -113,11 +113,11 @@ choose(chosen);
 write();
 rows.draw();
 ddpm.onLanguage(write);
-const first = JSON.stringify(asked()); // what the stored example is of
+const first = JSON.stringify(asked()); // the settings of the stored example
 
 // ---- links
 
-// Takes a whole number of a link with `set`, or refuses it.
+// Passes a whole number of a link to `set`, or returns a refusal, see links.js.
 function takeWhole(value, low, high, set) {
   if (!/^\d+$/.test(value) || +value < low || +value > high) return ["refused.whole", { low, high }];
   set(+value);
@@ -143,13 +143,13 @@ const amountInLink = {
     });
   },
 };
-const seedInLink = { read: () => String(seed), apply: (value) => takeWhole(value, 0, 2 ** 31 - 1, setSeed) };
+const seedInLink = { read: () => String(seed), apply: (value) => takeWhole(value, 0, ddpm.page.max_seed, setSeed) };
 ddpm.linkable("wrong", { fault: faultInLink, amount: amountInLink, seed: seedInLink }, (named) => {
-  if (JSON.stringify(asked()) !== first) run();
+  if (JSON.stringify(asked()) !== first) sample();
   if ("t" in named) rows.keepT();
 });
 rows
   .showExample(server.example, () => {})
   .then((there) => {
-    if (there) rows.run.tell("wrong.example");
+    if (there) rows.drawing.tell("wrong.example");
   });
