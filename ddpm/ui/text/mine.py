@@ -23,8 +23,8 @@ PAIRS: dict[str, tuple[str, str]] = {
         "noise added. The noise hides the double exposure, and the network finds a picture of a kind it knows that "
         "could lie under it (Figure 8 of the paper). All points on the line also get the same noise during "
         "denoising, so only $\\lambda$ makes them differ.||What is the number under a result? It is the root mean "
-        "square of its difference from the original, before noise was added, in levels from 0 to 255. It grows with $t_0$ "
-        "and then levels off: two unrelated pictures are about that far apart.",
+        "square of its difference from the original, before noise was added, in levels from 0 to 255. It grows with "
+        "$t_0$ and then levels off: two unrelated pictures are about that far apart.",
         "为什么结果各不相同？它们都从同一个 $x_{t_0}$ 出发，但每次反向去噪各自抽取 $\\sigma_t z$。"
         "$\\eta=0$ 的 DDIM 和 DPM-Solver++ 不抽取噪声，所以它们的结果全都一样。||为什么不直接混合像素？"
         "两张图像加的是同一个 $\\epsilon$，所以 $\\bar x_{t_0}$ 就是混合图像加噪后的样子。噪声遮住了重影，"
