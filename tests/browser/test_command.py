@@ -83,6 +83,7 @@ def test_an_oversized_body_is_refused_before_it_is_read(url):
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_space_starts_while_the_hub_is_down_and_says_so(browser, tmp_path):
     """On the embedded checkpoint, in both languages; nothing listens at this Hub's address."""
     nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}

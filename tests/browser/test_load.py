@@ -6,6 +6,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from harness import PATIENCE_S, Session, crowd, serving
 from playwright.sync_api import expect
 from untrained import make_model
@@ -60,6 +61,7 @@ def test_a_full_queue_is_a_polite_line_and_a_reading_asks_again(visit):
     visit.errors.clear()  # Chromium's own word for each refusal
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_told_by_the_tab_that_waits_and_by_the_next(browser, tmp_path):
     model = make_model(tmp_path / "model", 28, 1, 1000)
     with serving(model, tmp_path / "log") as url:

@@ -99,6 +99,7 @@ def test_what_a_push_says_is_understood(lfs, hub, model, name):
     assert "No space left on device" in answer["said"]
 
 
+@pytest.mark.slow
 def test_processes_push_once(clients, hub, tmp_path):
     client, out = clients(False), tmp_path / "run"
     options = {"push_to_hub": True, "hub_model_id": "two-processes", "train_batch_size": 8}

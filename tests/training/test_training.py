@@ -94,6 +94,7 @@ def test_accelerate_launch_trains_and_leaves_what_the_contract_lists(tmp_path):
     assert pipeline(batch_size=2, num_inference_steps=5, output_type="np").images.shape == (2, 8, 8, 1)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_two_micro_batches(tmp_path):
     done = start([*TORCHRUN, *command(tmp_path / "two")])
     assert done.returncode == 0, done.stderr
@@ -141,6 +142,7 @@ def uncut(tmp_path_factory):
     return get
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "number"),
     [(1, signal.SIGTERM), (1, signal.SIGINT), (1, signal.SIGKILL), (2, signal.SIGTERM), (2, signal.SIGKILL)],

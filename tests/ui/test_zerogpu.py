@@ -92,6 +92,7 @@ def test_large_networks_are_computed_by_one_function_of_arrays(spaces):
     assert (xt.dtype, t.dtype, xt.shape) == (np.float32, np.int64, (3, 1, 28, 28))
 
 
+@pytest.mark.slow
 def test_a_visitors_leases_are_the_visitors_and_few(spaces):
     """A lease takes about a second and is counted against somebody: one for each step, however many pictures."""
     spaces.grant = lambda: time.sleep(0.3)
