@@ -38,7 +38,7 @@ FONTS = (
 
 # In the order of loading: the comment at the head of each file says what it needs before it.
 SCRIPTS = (
-    "gradio language outlines schedule shared pictures slider charts controls status request picker links tour "
+    "gradio language outlines schedule shared pictures slider charts controls status request ink picker links tour "
     "trajectory player rows gif export"
 ).split()
 

@@ -96,21 +96,6 @@ def test_an_upload_stays_in_the_browser(same):
     assert [asked for asked in same.requests[before:] if not asked.startswith("blob:")] == []
 
 
-def test_ink_on_paper_is_inverted_and_said_to_be(same):
-    page = same.back()
-    paper = np.full((56, 56), 240, np.uint8)
-    paper[10:46, 24:32] = 10
-    page.locator('#forward input[type="file"]').set_input_files(
-        {"name": "one.png", "mimeType": "image/png", "buffer": png(np.repeat(paper[..., None], 3, 2))}
-    )
-    expect(page.locator("#forward .picker-status")).to_contain_text("one.png was inverted")
-    drawn = np.array(same.pixels(X0)).reshape(28, 28)
-    assert drawn[14, 14] > 230, "the stroke is bright"
-    assert drawn[0].max() < 30, "the paper is dark"
-    page.locator("#forward .clear").click()
-    expect(page.locator("#forward .picker-status")).to_be_empty()
-
-
 def test_what_is_no_picture_is_refused_by_name(same):
     page = same.back()
     page.locator('#forward input[type="file"]').set_input_files(

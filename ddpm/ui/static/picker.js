@@ -1,5 +1,5 @@
 // The picture that the tabs show, and its noise: drawn on the pad, chosen or uploaded in any tab, the same in all.
-// Needs language.js, shared.js, pictures.js. Gives picker, setExamples, choosePicture, example.
+// Needs language.js, shared.js, pictures.js, ink.js. Gives picker, setExamples, choosePicture, example.
 (() => {
   const { shared, count, newCanvas } = ddpm;
   const { resolution: size, channels } = ddpm.page;
@@ -83,6 +83,19 @@
     return edge(bytes) > 128 && bytes.reduce((a, b) => a + b, 0) / count < edge(bytes) - 5;
   }
 
+  // How much of the side the longer side of a drawing takes in the model's own pictures; MNIST's digits take 20 of 28.
+  function shareOfDrawing() {
+    const examples = shared.get("examples");
+    let sum = 0;
+    const number = examples ? examples.length / count : 0;
+    for (let k = 0; k < number; k++) {
+      const at = [...exampleAt(k).keys()].filter((i) => exampleAt(k)[i] > 50);
+      const extent = (places) => Math.max(...places) - Math.min(...places) + 1;
+      if (at.length) sum += Math.max(extent(at.map((i) => i % size)), extent(at.map((i) => Math.floor(i / size))));
+    }
+    return sum ? Math.max(0.5, Math.min(1, sum / number / size)) : 20 / 28;
+  }
+
   // The middle square of an image, in the model's resolution.
   function squareOf(image) {
     const side = Math.min(image.width, image.height);
@@ -90,24 +103,43 @@
     context.fillRect(0, 0, size, size); // transparent pictures lie on black, as digits do
     context.imageSmoothingQuality = "high";
     context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, size, size);
-    image.close();
     return pixelsOf(context);
   }
 
+  // Whether the model's own pictures are bright on black, like digits.
+  const knowsDrawings = () => channels === 1 && (!shared.get("examples") || edge(exampleAt(0)) <= 64);
+
   // Shows the picture in a file. The browser decodes it and sends it nowhere.
-  //   say(remark): shows a remark about it, [key, the file's name].
-  async function showFile(file, say) {
+  //   name: what remarks call it.
+  //   say(remark): shows a remark about it, {kind, name, undo: a function or none}.
+  async function showFile(file, name, say) {
     const token = ++choices;
     try {
       const image = await createImageBitmap(file);
-      if (token !== choices) return image.close();
-      const bytes = squareOf(image);
-      const ink = isInk(bytes);
-      choosePicture(ink ? bytes.map((value) => 255 - value) : bytes, null);
-      if (ink) say(["forward.upload.inverted", file.name]);
-    } catch {
-      if (token === choices) say(["forward.upload.failed", file.name]);
+      if (token === choices) showImage(image, name, say);
+      image.close();
+    } catch (error) {
+      if (!(error instanceof DOMException)) console.error(error); // a browser refuses a file with a DOMException
+      if (token === choices) say({ kind: "failed", name });
     }
+  }
+
+  function showImage(image, name, say) {
+    const drawing = knowsDrawings() ? ddpm.drawingOf(image, size, shareOfDrawing()) : null;
+    const square = squareOf(image);
+    const ink = isInk(square);
+    const plain = ink ? square.map((value) => 255 - value) : square;
+    const showDrawing = () => {
+      choosePicture(drawing.slice(), null);
+      say({ kind: "drawing", name, undo: showPlain });
+    };
+    const showPlain = () => {
+      choosePicture(plain.slice(), null);
+      if (drawing) say({ kind: "as_is", name, undo: showDrawing });
+      else if (ink) say({ kind: "inverted", name });
+    };
+    if (drawing) showDrawing();
+    else showPlain();
   }
 
   // Brings the tools that take a file to life: the button, and the pad, on which a file may be dropped.
@@ -117,23 +149,39 @@
 
     function say(next) {
       remark = next;
-      status.classList.toggle("refused", remark?.[0] === "forward.upload.failed");
-      if (remark) ddpm.setText(status, remark[0], { name: remark[1] });
-      else status.replaceChildren();
+      status.classList.toggle("refused", remark?.kind === "failed");
+      if (!remark) return status.replaceChildren();
+      const key = `forward.upload.${remark.kind}`;
+      ddpm.setText(status, key, { name: remark.name ?? ddpm.say("forward.upload.pasted") });
+      if (!remark.undo) return;
+      const button = Object.assign(document.createElement("button"), { type: "button", className: "undo" });
+      ddpm.setText(button, `${key}.undo`);
+      button.addEventListener("click", () => {
+        remark.undo();
+        status.querySelector("button").focus(); // the button that was pressed is gone
+      });
+      status.append(" ", button);
     }
     ddpm.onLanguage(() => remark && say(remark));
     shared.on("picture", () => remark && say(null));
 
     const input = element.querySelector('input[type="file"]');
     input.addEventListener("change", () => {
-      if (input.files[0]) showFile(input.files[0], say);
+      if (input.files[0]) showFile(input.files[0], input.files[0].name, say);
       input.value = "";
     });
     const pad = element.querySelector(".pad");
     pad.addEventListener("dragover", (event) => event.preventDefault());
     pad.addEventListener("drop", (event) => {
       event.preventDefault();
-      if (event.dataTransfer.files[0]) showFile(event.dataTransfer.files[0], say);
+      const [file] = event.dataTransfer.files;
+      if (file) showFile(file, file.name, say);
+    });
+    document.addEventListener("paste", (event) => {
+      const [file] = event.clipboardData.files;
+      if (!file || !pad.checkVisibility() || event.target.matches?.("input, textarea")) return;
+      event.preventDefault();
+      showFile(file, null, say); // a pasted picture has a name that its owner never gave it
     });
   }
 
@@ -188,7 +236,7 @@
     function stroke(from, to) {
       pen.strokeStyle = "#fff";
       pen.lineCap = pen.lineJoin = "round";
-      pen.lineWidth = side * (size <= 12 ? 0.13 : 0.085); // as thick as the strokes of the data
+      pen.lineWidth = side * ddpm.strokeShare(size);
       pen.beginPath();
       pen.moveTo(side * from[0], side * from[1]);
       pen.lineTo(side * to[0], side * to[1]);

@@ -13,6 +13,10 @@ from html import escape
 from ddpm.sampling import SAMPLERS
 from ddpm.ui.server.requests import MAX_SEED
 
+READABLE = ",".join(
+    f"image/{kind}" for kind in "png jpeg webp gif bmp avif".split()
+)  # what Chromium and Firefox decode
+
 LEGEND = '<span class="legend" role="img" data-label="part.legend"><i>&minus;3</i><b></b><i>3</i></span>'
 
 
@@ -107,7 +111,7 @@ def tools() -> str:
   <div class="buttons">
     <button type="button" class="clear">{text("forward.clear")}</button>
     <label class="button">{text("forward.upload")}
-      <input type="file" accept="image/*" data-label="forward.upload.label"></label>
+      <input type="file" accept="{READABLE}" data-label="forward.upload.label"></label>
     <button type="button" class="renoise">{text("forward.noise")}</button>
   </div>
 </div>

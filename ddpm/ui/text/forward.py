@@ -42,14 +42,25 @@ PAIRS: dict[str, tuple[str, str]] = {
     "forward.clear": ("Clear", "清空"),
     "forward.upload": ("Upload", "上传"),
     "forward.upload.label": (
-        "Upload a picture; it stays in your browser",
-        "上传图片；图片只留在你的浏览器里",
+        "Upload a picture, drop it on the canvas or paste it; it stays in your browser",
+        "上传图片，也可以拖到画板上或直接粘贴；图片只留在你的浏览器里",
     ),
+    "forward.upload.drawing": (
+        "{name}: the drawing was found, cropped and centred like the pictures that this model knows.",
+        "已从 {name} 中找出笔画，并按模型见过的图像裁剪、居中。",
+    ),
+    "forward.upload.drawing.undo": ("Use the picture as it is", "改用原图"),
+    "forward.upload.as_is": ("{name} is shown as it is.", "{name} 按原样显示。"),
+    "forward.upload.as_is.undo": ("Crop and centre the drawing", "裁剪并居中笔画"),
     "forward.upload.inverted": (
         "{name} was inverted: this model’s pictures are bright on dark",
         "{name} 已反色：这个模型的图像是暗底亮字",
     ),
-    "forward.upload.failed": ("This browser cannot read {name} as a picture", "浏览器无法读取图片 {name}"),
+    "forward.upload.failed": (
+        "This browser cannot read {name} as a picture; PNG, JPEG, WebP, GIF, BMP and AVIF are read",
+        "浏览器无法把 {name} 读成图片；支持 PNG、JPEG、WebP、GIF、BMP 和 AVIF",
+    ),
+    "forward.upload.pasted": ("the pasted picture", "粘贴的图片"),
     "forward.noise": ("New noise", "换一份噪声"),
     "forward.waiting": ("The model is drawing its own examples …", "模型正在生成示例……"),
     # schedules
