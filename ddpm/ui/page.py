@@ -38,15 +38,17 @@ FONTS = (
 
 # In the order of loading: the comment at the head of each file says what it needs before it.
 SCRIPTS = (
-    "gradio language outlines schedule shared pictures slider charts controls status request ink picker links tour "
-    "trajectory player rows gif export"
+    "gradio language outlines schedule shared arrival pictures along slider charts controls status request ink "
+    "picker links tour trajectory player rows gif export"
 ).split()
 
-# Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour.
+# Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour, and
+# last what forced colours change.
 STYLES = (
     *(f"static/{name}.css" for name in "base gradio header controls pictures charts slider rows".split()),
     *(f"tabs/{name}.css" for name in "forward noise bound reverse compare mine wrong training".split()),
     "static/tour.css",
+    "static/contrast.css",
 )
 
 

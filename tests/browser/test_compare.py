@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from harness import Session, Visit
+from harness import Session, Visit, crowd
 from playwright.sync_api import expect
 
 from ddpm.ui.server.requests import check_rows
@@ -96,8 +96,14 @@ def test_rows_say_what_they_cost_and_only_the_changed_one_runs_again(visit):
     assert float(re.search(r"from row 1 by ([\d.]+)", figures.nth(1).inner_text())[1]) > 0
     seconds = [figures.nth(i).inner_text() for i in range(3)]
 
+    def settings() -> list[str]:
+        return page.locator("#compare .row").evaluate_all(
+            "rows => rows.map((row) => [...row.querySelectorAll('select, input')].map((field) => field.value).join())"
+        )
+
     page.locator("#compare .add").click()
     expect(page.locator("#compare .add")).to_be_disabled()
+    assert len(set(settings())) == 4, "the new row is another than those that are there"
     fill(visit, 3, "ddpm", 20)
     fill(visit, 1, "ddim", 5)
     expect(page.locator("#compare .row.stale")).to_have_count(1)
@@ -176,6 +182,30 @@ def test_every_mistake_is_shown_beside_the_right_way(same):
         if name == "last_noise":
             same.move("wrong", 50)  # the last of its 20 steps
             assert row(same, "wrong", 0) == row(same, "wrong", 1), "until the end nothing differs"
+
+
+def test_while_a_mistake_waits_the_rows_say_whose_pictures_they_show(same):
+    page = same.back("wrong")
+    drawn(same, "wrong")
+    page.locator('#wrong [data-value="no_clip"]').click()
+    expect(page.locator("#wrong .status")).to_contain_text("Both rows")
+    with crowd(same.url, most=1):
+        page.locator('#wrong [data-value="few_steps"]').click()
+        expect(page.locator("#wrong .status")).to_contain_text("Waiting")
+        for i in (0, 1):
+            expect(page.locator("#wrong .figures").nth(i)).to_have_text("These are still the pictures of: No clipping")
+        page.locator('[data-language="zh"]').click()
+        expect(page.locator("#wrong .figures").first).to_have_text(f"这里仍是此前的图像：{TEXT['zh']['wrong.no_clip']}")
+        page.locator('[data-language="en"]').click()
+        page.locator("#wrong .stop").click()
+        expect(page.locator("#wrong .figures").first).to_contain_text("still the pictures of: No clipping")
+    page.locator("#wrong .go").click()
+    expect(page.locator("#wrong .status")).to_contain_text("Both rows")
+    expect(page.locator("#wrong .figures").nth(1)).to_contain_text("3 network calls")
+    page.locator("#wrong .amount input").fill("1")
+    expect(page.locator("#wrong .figures").nth(1)).to_contain_text("1 network call")
+    expect(page.locator("#wrong .row-settings").nth(1)).to_contain_text("1 step")
+    assert "1 steps" not in page.locator("#wrong").inner_text()
 
 
 def test_the_slider_of_a_mistake_is_part_of_it(same):

@@ -1,5 +1,6 @@
 """Tab "Training": the record of the model, and a training that visitors watch and stop."""
 
+import math
 import re
 from itertools import pairwise
 
@@ -25,9 +26,19 @@ def gray(visit: Visit, story: str) -> int:
 
 
 def slide(page: Page, story: str, index: int) -> None:
-    page.locator(f"#training {story} .scrub input").evaluate(
-        "(slider, i) => { slider.value = i; slider.dispatchEvent(new Event('input', {bubbles: true})); }", index
-    )
+    """To a stop of the slider, by keyboard."""
+    page.locator(f"#training {story} .scrub input").focus()
+    for key in ["Home"] + ["ArrowRight"] * index:
+        page.keyboard.press(key)
+
+
+def count_stops(page: Page, story: str) -> int:
+    slide(page, story, 0)
+    slider, found = page.locator(f"#training {story} .scrub input"), []
+    while (now := slider.get_attribute("aria-valuetext")) not in found:
+        found.append(now)
+        page.keyboard.press("ArrowRight")
+    return len(found)
 
 
 def test_the_record_of_the_model_is_scrubbed_without_the_server(same):
@@ -53,6 +64,11 @@ def test_the_record_of_the_model_is_scrubbed_without_the_server(same):
         assert gray(same, ".recorded") == shade
         expect(page.locator("#training .recorded .now")).to_contain_text(f"step {step:,}: ")
         marks.append(page.locator("#training .recorded .mark").bounding_box())
+        share = math.log(step / 100) / math.log(30)  # of the way from step 100 to step 3,000 along the axis
+        assert float(slider.input_value()) == pytest.approx(1000 * share, abs=0.51), "logarithmic, as the chart is"
+        track, half = slider.bounding_box(), 8  # of the thumb
+        thumb = track["x"] + half + share * (track["width"] - 2 * half)
+        assert marks[-1]["x"] + marks[-1]["width"] / 2 == pytest.approx(thumb, abs=2), "under the mark"
     assert marks[0]["x"] < marks[1]["x"] < marks[2]["x"]
     assert marks[0]["y"] < marks[1]["y"] < marks[2]["y"], "the loss falls, so its mark goes down"
     slider.focus()
@@ -87,7 +103,7 @@ def test_one_trains_another_watches_and_the_loss_falls(browser, url):
         expect(watcher.locator("#training .live .go")).to_be_enabled()
         losses, pictures = [], []
         # The noise, and samples at steps 10 and 20; fewer where the minutes were over before the steps.
-        stops = 1 + int(page.locator("#training .live .scrub input").get_attribute("max"))
+        stops = count_stops(page, ".live")
         if server.look_up("look", {})["state"] == "finished":
             assert stops == 3
         for index in range(stops):
@@ -111,6 +127,7 @@ def test_stop_stops_at_once_and_the_next_can_start(same):
         same.heard(said, "Loading")
         page.locator("#training .live .stop").click()
         expect(page.locator("#training .live .go")).to_be_visible()
+        expect(page.locator(FACTS)).to_have_text(TEXT["en"]["training.unstarted"])
         while (found := server.look_up("look", {}))["state"] == "running":
             page.wait_for_timeout(50)
         assert found["state"] == "stopped"

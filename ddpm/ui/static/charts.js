@@ -61,12 +61,11 @@
       [1, y],
     ]);
 
-  // Puts labels along an axis: `side` is "top" or "left", each label {text, share, name: its class}.
+  // Puts labels along an axis: `side` is "top" or "left", each label {text, share}.
   function tickLabels(axis, side, labels) {
-    const spans = labels.map(({ text, share, name = "" }) => {
+    const spans = labels.map(({ text, share }) => {
       const span = document.createElement("span");
       span.textContent = text;
-      span.className = name;
       span.style[side] = `${100 * share}%`;
       return span;
     });
@@ -82,16 +81,41 @@
     return element;
   }
 
+  const SWIPE_PX = 8; // a finger that has gone so far to the side drags
+
+  // Calls press(share of the width) while the main button of a mouse or a pen is down, or the first finger. A finger
+  // may only want to scroll the page over the plot: it counts once it is lifted where it was put, or goes to the side.
+  // When it scrolls instead, the browser cancels the pointer (touch-action in charts.css).
   function listenToPointer(plot, press) {
+    let held = null; // {id, x, y: where it went down, drags}
     const tell = (event) => {
       const box = plot.getBoundingClientRect();
       press((event.clientX - box.left) / box.width);
     };
+    const release = () => {
+      held = null;
+    };
+
     plot.addEventListener("pointerdown", (event) => {
+      if (!ddpm.isMain(event)) return;
+      const { pointerId: id, clientX: x, clientY: y } = event;
+      held = { id, x, y, drags: event.pointerType !== "touch" };
       plot.setPointerCapture(event.pointerId);
-      tell(event);
+      if (held.drags) tell(event);
     });
-    plot.addEventListener("pointermove", (event) => plot.hasPointerCapture(event.pointerId) && tell(event));
+    plot.addEventListener("pointermove", (event) => {
+      if (held?.id !== event.pointerId) return;
+      if (!(event.buttons & 1)) return release(); // another button is still down
+      const aside = Math.abs(event.clientX - held.x);
+      held.drags ||= aside > SWIPE_PX && aside > Math.abs(event.clientY - held.y);
+      if (held.drags) tell(event);
+    });
+    plot.addEventListener("pointerup", (event) => {
+      if (held?.id !== event.pointerId) return;
+      if (!held.drags) tell(event); // a tap
+      release();
+    });
+    plot.addEventListener("pointercancel", release);
   }
 
   // Brings a .plot to life.
@@ -119,11 +143,12 @@
       // With round ends, a very short line is a dot.
       dots: (name, points) => setPath(name, points.map((point) => `${pathOf([point])}h0.01`).join("")),
       level: (name, y) => setPath(name, y === null ? "" : levelOf(y)),
-      // Horizontal lines at `heights`, and labels {text, y} at some of them; a label near the top lies below its line.
+      // Horizontal lines at `heights`, and labels {text, y} at some of them, to the left of the plot.
       grid(heights, labels) {
         setPath("grid", heights.map(levelOf).join(""));
-        const ticksOf = ({ text, y }) => ({ text, share: 1 - y, name: y > 0.9 ? "below" : "" });
+        const ticksOf = ({ text, y }) => ({ text, share: 1 - y });
         tickLabels(ticks, "top", labels.map(ticksOf));
+        plot.closest(".chart").classList.toggle("ticked", labels.length > 0);
       },
       colour: (name, colour) => paths.get(name).style.setProperty("stroke", colour),
       moveStem(x) {
@@ -156,15 +181,14 @@
     return [bottom - lacking / 2, top + lacking / 2];
   }
 
-  // Draws lines at the whole decades, at most about `most`; labels leave room for a curve that begins at the top.
+  // Draws lines at the whole decades, at most about `most`.
   function drawDecades(frame, [low, high], y, most) {
     const every = Math.ceil((high - low) / most) || 1;
     const found = [];
     for (let n = Math.ceil(low / every) * every; n <= high; n += every) found.push(n);
-    const named = found.length < 4 ? found : found.filter((n) => y(n) < 0.9);
     frame.grid(
       found.map(y),
-      named.map((n) => ({ text: format.power(n), y: y(n) })),
+      found.map((n) => ({ text: format.power(n), y: y(n) })),
     );
   }
 

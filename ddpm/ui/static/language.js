@@ -10,21 +10,43 @@
 
   // ---------------------------------------------------------------- text
 
-  // The text of a key, with {name} replaced by fields.name. A replacement function keeps "$&" in a value as it is.
+  // The text of a key, with {name} replaced by fields.name, and {name?step:steps} by the first word if that is 1, else
+  // by the second. A replacement function keeps "$&" in a value as it is.
+  const ONE_OR_MORE = /\{(\w+)\?([^{}:]*):([^{}]*)\}/g;
   function say(key, fields = {}) {
     let string = page.text[language][key] ?? key;
+    string = string.replace(ONE_OR_MORE, (_, name, one, more) => (String(fields[name]) === "1" ? one : more));
     for (const [name, value] of Object.entries(fields)) string = string.replaceAll(`{${name}}`, () => value);
     return string;
   }
 
-  const DOLLAR = "\ue000"; // stands for a literal dollar sign
+  // Stand for a literal dollar sign and bracket in a field, such as a file's name.
+  const DOLLAR = "\ue000";
+  const BRACKET = "\ue001";
+  const literal = (value) => String(value).replaceAll("$", DOLLAR).replaceAll("[", BRACKET);
+  const restored = (string) => string.replaceAll(DOLLAR, "$").replaceAll(BRACKET, "[");
+
   const TEX_AND_PUNCTUATION = /(\$[^$]*\$[.,;:?!)\u3002\uff0c\uff1b\uff1a\uff1f\uff09]*)/;
 
-  // Text in which $...$ is TeX, as a list of nodes. A symbol and the punctuation after it stay on one line.
+  const WORDS_OF = /(\[[^\]]+\]\(\w+\))/;
+
+  // Text in which $...$ is TeX, and [words](name) point at the picture of that name (outlines.js), as a list of nodes.
   function nodes(string) {
+    return string.split(WORDS_OF).flatMap((part) => {
+      const [, words, name] = part.match(/^\[([^\]]+)\]\((\w+)\)$/) ?? [];
+      if (words === undefined) return nodesOfTex(part);
+      const pointing = Object.assign(document.createElement("span"), { tabIndex: 0 });
+      pointing.dataset.of = name;
+      pointing.append(...nodesOfTex(words));
+      return pointing;
+    });
+  }
+
+  // A symbol and the punctuation after it stay on one line.
+  function nodesOfTex(string) {
     return string.split(TEX_AND_PUNCTUATION).map((part) => {
       const [, tex, after] = part.match(/^\$(.*)\$(.*)$/) ?? [];
-      if (tex === undefined) return document.createTextNode(part.replaceAll(DOLLAR, "$"));
+      if (tex === undefined) return document.createTextNode(restored(part));
       const symbol = document.createElement("span");
       symbol.className = "tex";
       renderTex(symbol, tex);
@@ -35,9 +57,9 @@
     });
   }
 
-  // Fills an element with the text of a key. A dollar sign in a field, such as a file's name, is literal.
+  // Fills an element with the text of a key.
   function setText(element, key, fields = {}) {
-    const plain = Object.entries(fields).map(([name, value]) => [name, String(value).replaceAll("$", DOLLAR)]);
+    const plain = Object.entries(fields).map(([name, value]) => [name, literal(value)]);
     element.replaceChildren(...nodes(say(key, Object.fromEntries(plain))));
   }
 

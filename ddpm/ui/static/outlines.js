@@ -1,5 +1,6 @@
-// A symbol or a name in the code, hovered or focused, outlines the picture that it stands for. A picture outlines its
-// symbols, but not itself, since that would disturb drawing on it.
+// A symbol, words in a text or a name in the code, hovered or focused, outlines the picture that it stands for; in rows
+// that show other pictures now, the button that shows these. A picture outlines its symbols and words, but not itself,
+// since that would disturb drawing on it.
 // Needs nothing and gives nothing.
 (() => {
   function point(event, on) {
@@ -7,7 +8,7 @@
     const tab = source?.closest(".tab");
     if (!tab) return;
     const name = source.dataset.of ?? source.dataset.object;
-    const pictures = source.dataset.of ? `, [data-object="${name}"]` : "";
+    const pictures = source.dataset.of ? `, [data-object="${name}"], .view [data-value="${name}"]` : "";
     for (const el of tab.querySelectorAll(`[data-of="${name}"]${pictures}`)) el.classList.toggle("pointed", on);
   }
 

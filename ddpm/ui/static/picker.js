@@ -280,6 +280,7 @@
     const pad = $(".pad");
     const sheet = makeSheet();
     let last = null; // the pen's place while it is down
+    let pen = null; // the id of its pointer
     let drawn = null; // the picture that was read off the sheet
 
     function take(settled) {
@@ -288,21 +289,29 @@
       setPicture(drawn, { settled });
     }
 
+    function lift() {
+      if (last) shared.set("settled", shared.get("picture"));
+      last = null;
+    }
+
     function place(event) {
       const box = pad.getBoundingClientRect();
       return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
     }
 
     pad.addEventListener("pointerdown", (event) => {
+      if (!ddpm.isMain(event)) return;
       event.preventDefault();
-      pad.setPointerCapture(event.pointerId);
+      pen = event.pointerId;
+      pad.setPointerCapture(pen);
       if (example !== null && channels === 1) sheet.wipe(); // a new digit begins on an empty sheet
       last = place(event);
       sheet.stroke(last, last);
       take(false);
     });
     pad.addEventListener("pointermove", (event) => {
-      if (!last) return;
+      if (!last || event.pointerId !== pen) return;
+      if (!(event.buttons & 1)) return lift(); // another button is still down
       for (const step of event.getCoalescedEvents?.() ?? [event]) {
         const next = place(step);
         sheet.stroke(last, next);
@@ -311,10 +320,7 @@
       take(false);
     });
     for (const end of ["pointerup", "pointercancel"]) {
-      pad.addEventListener(end, () => {
-        if (last) shared.set("settled", shared.get("picture"));
-        last = null;
-      });
+      pad.addEventListener(end, (event) => event.pointerId === pen && lift());
     }
 
     $(".clear").addEventListener("click", () => {

@@ -86,12 +86,14 @@
       kept = here.shown ? null : t;
       if (!here.shown) return;
       sharing = true;
-      ddpm.shared.set("t", Math.max(1, t)); // the finished picture has no x_t
+      ddpm.shared.set("t", Math.max(1, t));
+      ddpm.shared.set("finished", t === 0);
       sharing = false;
     }
 
     ddpm.shared.on("t", (t) => {
       if (sharing) return;
+      ddpm.shared.set("finished", false);
       kept = null;
       follow(t);
     });

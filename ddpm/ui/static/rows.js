@@ -37,8 +37,8 @@
   }
 
   // Draws row i, whose element is `head`, at its frame closest to t.
-  //   plane: index of KINDS; name: of the row.
-  function drawRow(head, shown, i, { t, plane, name }) {
+  //   plane: index of KINDS; name: of the row; instead: text in place of its figures, null for none.
+  function drawRow(head, shown, i, { t, plane, name, instead }) {
     const row = shown[i];
     const frame = nearestFrame(row.t, t);
     const grid = head.querySelector(".grid");
@@ -50,34 +50,48 @@
     grid.setAttribute("aria-label", say("rows.label", { i: i + 1, name, what, t: row.t[frame] ?? t }));
     head.setAttribute("aria-label", say("rows.row", { i: i + 1, name }));
     head.classList.toggle("empty", !row.frames.length);
-    const figures = figuresOf(row, shown[0], frame, KINDS[plane] === "x0_hat");
+    const figures = instead === null ? figuresOf(row, shown[0], frame, KINDS[plane] === "x0_hat") : [instead];
     const spans = figures.map((figure) => Object.assign(document.createElement("span"), { textContent: figure }));
     head.querySelector(".figures").replaceChildren(...spans);
   }
 
   // ---------------------------------------------------------------- the rows on screen
 
-  // The switch between the planes of all rows: index() of the one that is shown, and show(kind).
+  // The switch between the planes of all rows: index() of the one that is shown, show(kind), and tell(none): the noise
+  // is gray since the rows show finished pictures, which have no x_t whose noise the network could predict.
   function planeOf(element, draw) {
     const $ = (selector) => element.querySelector(selector);
     const planes = ddpm.switchOf($(".view .switch"));
     let shown = KINDS[0];
+    let gray = false;
+
+    function write() {
+      const noise = shown === "eps_hat";
+      ddpm.setText($(".plane-name"), `reverse.${shown}${noise && gray ? ".none" : ""}`);
+      $(".view .legend").hidden = !noise || gray;
+    }
+
+    function tell(none) {
+      if (none === gray) return;
+      gray = none;
+      write();
+    }
 
     function show(kind = shown) {
       shown = kind;
       planes.show(kind);
       $(".rows").dataset.object = kind;
-      ddpm.setText($(".plane-name"), `reverse.${kind}`);
-      $(".view .legend").hidden = kind !== "eps_hat";
+      write();
       draw();
     }
     planes.onChoose(show);
-    return { index: () => KINDS.indexOf(shown), show };
+    return { index: () => KINDS.indexOf(shown), show, tell };
   }
 
   // Brings the rows, the switch between their planes, the slider and the player to life.
-  //   name(i): the name of row i; changed(i): row i shows other pictures; held(): another tab must not move t now.
-  function board(element, { name, changed, held }) {
+  //   name(i): the name of row i; instead(i): text in place of its figures; changed(i): row i shows other pictures;
+  //   held(): another tab must not move t now.
+  function board(element, { name, instead, changed, held }) {
     const $ = (selector) => element.querySelector(selector);
     const list = $(".rows");
     const template = $("template").content.firstElementChild;
@@ -99,7 +113,8 @@
 
     function draw() {
       if (!front.shown) return; // it draws when it comes to the front
-      heads().forEach((head, i) => drawRow(head, shown, i, { t: here, plane: plane.index(), name: name(i) }));
+      const common = { t: here, plane: plane.index() };
+      heads().forEach((head, i) => drawRow(head, shown, i, { ...common, name: name(i), instead: instead(i) }));
     }
     const plane = planeOf(element, draw);
 
@@ -109,6 +124,7 @@
     function show(t) {
       here = t;
       bar.show(t);
+      plane.tell(t === 0);
       draw();
     }
 
@@ -235,10 +251,11 @@
 
   // Brings the rows of a tab to life.
   //   fetch(key): the server function that returns a trajectory; send(message), expect: see ddpm.sampling;
-  //   name, changed: see `board`; busy(on): a request begins or ends; done(): all rows are there; end(): the t to go to
+  //   name, instead, changed: see `board`; busy(on): a request begins or ends; done(): all rows are there; end(): the t to go to
   //   then.
-  function rows(element, { fetch, send, expect, name, changed = () => {}, busy, done, end = () => 0 }) {
-    const { t, ...onScreen } = board(element, { name, changed, held: () => drawing.active() });
+  function rows(element, options) {
+    const { fetch, send, expect, name, instead = () => null, changed = () => {}, busy, done, end = () => 0 } = options;
+    const { t, ...onScreen } = board(element, { name, instead, changed, held: () => drawing.active() });
     const { shown, set, draw, heads } = onScreen;
     let linked = false; // a link has set t: it stays there, whatever is drawn
 

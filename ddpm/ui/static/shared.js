@@ -1,15 +1,22 @@
 // What the tabs share: values that one tab sets and another shows, which tab is in front, and postponed work.
-// Needs schedule.js (firstT). Gives count, shared; front; soon, afterRest, write, calm.
+// Needs schedule.js (firstT). Gives count, shared; front; soon, afterRest, write, calm, isMain.
 (() => {
   const { page, firstT } = ddpm;
   const count = page.resolution ** 2 * page.channels; // numbers of one picture
 
   // ---------------------------------------------------------------- shared values
 
-  // `t` (1 to T); `picture`, its bytes, also while the visitor draws; `settled`, the same, but only once the pen is up;
-  // `noise`, the seed of its noise; `examples`, the bytes of all examples, null before they come. A new picture is a
-  // new array.
-  const values = { t: firstT, picture: new Uint8ClampedArray(count), settled: null, noise: page.noise, examples: null };
+  // `t` (1 to T); `finished`, whether t is 1 only because a tab shows finished pictures, which have no x_t; `picture`, its
+  // bytes, also while the visitor draws; `settled`, the same, but only once the pen is up; `noise`, the seed of its
+  // noise; `examples`, the bytes of all examples, null before they come. A new picture is a new array.
+  const values = {
+    t: firstT,
+    finished: false,
+    picture: new Uint8ClampedArray(count),
+    settled: null,
+    noise: page.noise,
+    examples: null,
+  };
   const listeners = [];
   const shared = {
     get: (name) => values[name],
@@ -81,6 +88,9 @@
     else element.append(text);
   }
 
+  // Whether an event is of the main button of a mouse or a pen, or of the first finger. Others neither draw nor move t.
+  const isMain = (event) => event.isPrimary && event.button === 0;
+
   const reducedMotion = window.matchMedia("(prefers-reduced-motion: reduce)");
-  Object.assign(ddpm, { count, shared, front, soon, afterRest, write, calm: () => reducedMotion.matches });
+  Object.assign(ddpm, { count, shared, front, soon, afterRest, write, calm: () => reducedMotion.matches, isMain });
 })();

@@ -14,7 +14,7 @@
   }
 
   // Brings a .t-bar to life. onInput(t): a visitor has moved it.
-  // Returns input; show(t); nearest(t), the mark closest to t; setMarks(ts), which restricts the slider to some t, such
+  // Every show(t) sends the event "shown". Returns input; show(t); nearest(t), the mark closest to t; setMarks(ts), which restricts the slider to some t, such
   // as those of a trajectory's frames; null lifts the restriction.
   function tBar(element, onInput = (t) => shared.set("t", t)) {
     const find = (selector) => element.querySelector(selector);
@@ -30,6 +30,7 @@
       write(alphaBarNow, fields.alpha_bar);
       write(snrNow, `${fields.snr} dB`);
       input.setAttribute("aria-valuetext", say(t === 0 ? "t.finished" : "t.value", fields));
+      element.dispatchEvent(new Event("shown", { bubbles: true }));
     }
 
     function nearest(t) {

@@ -6,7 +6,7 @@ import gradio as gr
 
 from ddpm.ui.panels import reading_panel
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import chart, code_name, pad, switch, t_bar, tex, text, tools, why, words
+from ddpm.ui.tabs.parts import chart, code_name, headline, pad, switch, t_bar, tex, text, tools, why, words
 
 CODE = f"terms = elbo_terms(engine, schedule, {code_name('x0', 'x0')})"
 
@@ -28,7 +28,7 @@ def build(service: Service) -> gr.HTML:
     shares = "".join(f'<i class="{name}"></i>' for name in TERMS[:3])
     html = f"""
 <section class="tab bound">
-  {words("bound", "bound", CODE)}
+  {headline("bound")}
   <div class="stage">
     <div class="board">
       {pad(size)}
@@ -51,6 +51,7 @@ def build(service: Service) -> gr.HTML:
     {t_bar(1, service.num_steps)}
     <p class="half"></p>
   </div>
+  {words("bound", "bound", CODE)}
   {why("bound")}
   <div class="charts">{chart("weights", "weight")}{chart("errors")}{chart("share")}</div>
 </section>"""

@@ -1,6 +1,6 @@
 // Tab "Compare": rows that begin with the same noise, each with its own sampler and number of steps.
-// Scope: element, props (`first`: the rows at first; `least`, `most`: how many there may be), server, trigger, watch
-// (see gr.HTML). Event: 'compare' with the rows.
+// Scope: element, props (`first`: the rows at first; `offered`: rows to add; `least`, `most`: how many there may be),
+// server, trigger, watch (see gr.HTML). Event: 'compare' with the rows.
 const $ = (selector) => element.querySelector(selector);
 const form = $(".controls");
 const { numberOf } = ddpm.trajectory;
@@ -60,18 +60,22 @@ function fill(row, { sampler, num_inference_steps: steps, eta = 0 }) {
   fieldOf(row, "sampler").value = sampler;
   select.value = steps;
   fieldOf(row, "eta").value = eta;
-  showEta(row);
+  fitFields(row);
 }
 
-function showEta(row) {
+// Shows eta where it counts, and says "step" or "steps".
+function fitFields(row) {
   row.querySelector(".eta").hidden = fieldOf(row, "sampler").value !== "ddim";
+  const unit = row.querySelector(".row-steps [data-text]");
+  unit.dataset.n = fieldOf(row, "num_inference_steps").value;
+  ddpm.setText(unit, unit.dataset.text, unit.dataset);
 }
 
 function add(settings) {
   const row = rows.add();
   fill(row, settings);
   row.addEventListener("input", () => {
-    showEta(row);
+    fitFields(row);
     rows.draw();
     mark(rows.heads().indexOf(row));
     tellChanged();
@@ -92,8 +96,14 @@ function update() {
   for (const row of rows.heads()) row.querySelector(".remove").disabled = rows.heads().length <= props.least;
 }
 
+// Another row than those on screen, so that there is something to compare.
+function unlike() {
+  const there = rows.heads().map((row) => coded(read(row)));
+  return props.offered.find((row) => !there.includes(coded(row))) ?? read(rows.heads().at(-1));
+}
+
 $(".add").addEventListener("click", () => {
-  add(read(rows.heads().at(-1)));
+  add(unlike());
   tellChanged();
   fieldOf(rows.heads().at(-1), "sampler").focus();
 });
@@ -143,6 +153,7 @@ const rowsInLink = {
 
 let touched = false; // a visitor or a link has set rows or form, so the stored example must not set them
 ddpm.translate(element);
+ddpm.along(element);
 for (const settings of props.first) add(settings);
 const first = JSON.stringify(asked()); // the settings of the stored example
 const { num_images: images, seed } = form.elements;

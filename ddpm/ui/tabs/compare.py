@@ -8,7 +8,27 @@ from ddpm.ui.panels import rows_panel
 from ddpm.ui.server.requests import MAX_ROW_IMAGES, MAX_ROWS, MIN_ROWS
 from ddpm.ui.server.rows import COMPARED, ROW_IMAGES, ROW_SEED, scaled
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import code_name, rows_board, sampler_options, sampling_controls, step_options, text, why, words
+from ddpm.ui.tabs.parts import (
+    along,
+    code_name,
+    headline,
+    rows_board,
+    sampler_options,
+    sampling_controls,
+    step_options,
+    text,
+    why,
+    words,
+)
+
+# What "Add a row" offers: the first of these that no row has yet. They differ from the rows at first in one thing each.
+OFFERED = (
+    {"sampler": "ddim", "num_inference_steps": 10},
+    {"sampler": "dpm_solver++", "num_inference_steps": 5},
+    {"sampler": "ddim", "num_inference_steps": 50, "eta": 1},
+    {"sampler": "ddpm", "num_inference_steps": 50},
+    {"sampler": "ddpm", "num_inference_steps": 10},
+)
 
 STEP_CHOICES = (2, 3, 5, 10, 20, 50, 100, 250, 500, 1000)
 
@@ -33,7 +53,7 @@ def build(service: Service) -> gr.HTML:
 <button type="button" class="remove" data-label="compare.remove">&times;</button>"""
     html = f"""
 <section class="tab sampling compare">
-  {words("compare", "ddim", CODE)}
+  {headline("compare")}
   <div class="stage">
     <form class="controls" novalidate>
       <button type="button" class="add">{text("compare.add")}</button>
@@ -42,7 +62,8 @@ def build(service: Service) -> gr.HTML:
     <p class="status"></p>
     {rows_board(head, service.num_steps)}
   </div>
+  {words("compare", "ddim", CODE, along(service.checkpoint.resolution))}
   {why("compare")}
 </section>"""
-    first = [scaled(row, service.num_steps) for row in COMPARED]
-    return rows_panel(html, "compare", service, first=first, least=MIN_ROWS, most=MAX_ROWS)
+    first, offered = ([scaled(row, service.num_steps) for row in rows] for rows in (COMPARED, OFFERED))
+    return rows_panel(html, "compare", service, first=first, offered=offered, least=MIN_ROWS, most=MAX_ROWS)

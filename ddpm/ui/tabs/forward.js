@@ -146,6 +146,7 @@ ddpm.shared.on("t", (t) => {
   bar.show(t);
   redraw();
 });
+ddpm.arrive(front);
 ddpm.linkable("forward", { schedule: choice });
 if (props.examples) ddpm.setExamples(ddpm.bytesOf(props.examples), props.first);
 else fetchExamples();

@@ -13,7 +13,7 @@ from ddpm.ui.panels import panel
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.examples import FIRST_DIGIT, example_digits
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import chart, code_name, figure, key_line, pad, picture, t_bar, tex, tools, why, words
+from ddpm.ui.tabs.parts import chart, code_name, figure, headline, key_line, pad, picture, t_bar, tex, tools, why, words
 
 CODE = (
     f"{code_name('xt', 'xt')} = schedule.q_sample({code_name('x0', 'x0')}, {code_name('eps', 'eps')}, "
@@ -72,7 +72,7 @@ def build(service: Service) -> gr.HTML:
     own, others = compared(service.checkpoint.schedule)
     html = f"""
 <section class="tab forward">
-  {words("forward", "forward", CODE)}
+  {headline("forward")}
   <div class="stage">
     <div class="mix">
       {pad(size)}
@@ -90,6 +90,7 @@ def build(service: Service) -> gr.HTML:
       <p class="see"></p>
     </div>
   </div>
+  {words("forward", "forward", CODE)}
   {why("forward")}
   <div class="charts">
     {chart("alpha_bar", "alpha_bar")}{chart("beta", "beta")}{chart("snr", "snr")}{chart("histogram")}

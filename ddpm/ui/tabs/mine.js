@@ -233,9 +233,11 @@ const describeSoon = ddpm.afterRest(describe);
 
 // ---- before the first click: what the server has denoised by itself
 
-// Moves t to where the example begins: once, while the visitor looks at the tab and has not moved t.
+// Moves t to where the example begins: once, while the visitor looks at the tab and has not moved t; and whenever t is
+// 1 only because another tab shows finished pictures, since from t_0 = 1 there is nothing to denoise.
 let moved = false;
 function goToExample() {
+  if (front.shown && shared.get("finished")) return shared.set("t", results[kind]?.request.t0 ?? props.t0);
   if (moved || !results[kind] || !front.shown) return;
   moved = true;
   if (drawing.number() === 0 && shared.get("t") === ddpm.firstT) shared.set("t", results[kind].request.t0);

@@ -11,6 +11,7 @@ from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import (
     caption,
     code_name,
+    headline,
     pad,
     picture,
     sampler_options,
@@ -42,7 +43,7 @@ def build(service: Service) -> gr.HTML:
     size = service.checkpoint.resolution
     html = f"""
 <section class="tab mine">
-  {words("mine", "mine", CODE)}
+  {headline("mine")}
   <div class="stage">
     {switch("mine.kind", {kind: text(f"mine.kind.{kind}") for kind in KINDS})}
     <div class="board">
@@ -61,6 +62,7 @@ def build(service: Service) -> gr.HTML:
     <p class="status answer"></p>
     {_row("mixture")}{_row("xt_mixture")}{_row("denoised", text("mine.distance", css="unit"))}
   </div>
+  {words("mine", "mine", CODE)}
   {why("mine")}
 </section>"""
 

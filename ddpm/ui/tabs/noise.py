@@ -10,6 +10,7 @@ from ddpm.ui.tabs.parts import (
     LEGEND,
     chart,
     code_name,
+    headline,
     pad,
     picture,
     switch,
@@ -41,7 +42,7 @@ def build(service: Service) -> gr.HTML:
     size = service.checkpoint.resolution
     html = f"""
 <section class="tab noise">
-  {words("noise", "simple", CODE)}
+  {headline("noise")}
   <div class="stage">
     <div class="board">
       <div class="views">
@@ -61,6 +62,7 @@ def build(service: Service) -> gr.HTML:
     <p class="status answer"></p>
     {t_bar(1, service.num_steps)}
   </div>
+  {words("noise", "simple", CODE)}
   {why("noise")}
 </section>"""
 

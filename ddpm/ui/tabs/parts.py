@@ -30,19 +30,24 @@ def tex(name: str) -> str:
     return f'<span class="tex" data-tex="{name}"></span>'
 
 
-def words(tab: str, equation: str, code: str) -> str:
-    """What a tab says: a question, two sentences, one equation, one line of our code, one thing to try.
+def headline(tab: str) -> str:
+    """The question of a tab. What visitors play with follows it, and then `words`, so a phone shows both at once."""
+    return text(f"{tab}.question", "h2")
+
+
+def words(tab: str, equation: str, code: str, more: str = "") -> str:
+    """What a tab says: two sentences, one equation, one line of our code, one thing to try.
 
     Args:
         code: HTML in which `code_name` ties a name to the picture that it stands for.
+        more: HTML that stands below.
     """
     return f"""
 <div class="words">
-  {text(f"{tab}.question", "h2")}
   {text(f"{tab}.body", "p")}
   <div class="equation">{tex(equation)}</div>
   <div class="code">{text("part.code", css="tag")}<code>{code}</code></div>
-  <p class="try">{text("part.try", css="tag")}{text(f"{tab}.try")}</p>
+  <p class="try">{text("part.try", css="tag")}{text(f"{tab}.try")}</p>{more}
 </div>"""
 
 
@@ -78,6 +83,21 @@ def picture(of: str, key: str, size: int, before: str = "") -> str:
   {caption(of, key, before)}
   <canvas class="pixels" width="{size}" height="{size}" role="img" data-label="{key}.label"></canvas>
 </figure>"""
+
+
+def along(size: int, says: str = "part.along", *, noise: bool = False) -> str:
+    """The visitor's picture on a tab without a pad, and the same noised to t. `ddpm.along` brings it to life.
+
+    Args:
+        says: key of the text that tells what it does there.
+        noise: show the noise, too.
+    """
+    eps = picture("eps", "forward.eps", size) if noise else ""
+    return f"""
+<div class="along">
+  {picture("x0", "part.along.x0", size)}{eps}{picture("xt", "part.along.xt", size)}
+  {text(says, "p")}
+</div>"""
 
 
 def switch(key: str, choices: dict[str, str]) -> str:

@@ -73,8 +73,22 @@ function pick(i) {
   drawStrip();
 }
 
+// The finished pictures have no x_t whose noise the network could predict: the gray plane says so.
+const noise = {
+  says: $('[data-object="eps_hat"] figcaption > [data-text]'),
+  scale: $('[data-object="eps_hat"] .legend'),
+};
+function tellNoise() {
+  const none = shown.t[at] === 0;
+  if (noise.scale.hidden === none) return;
+  noise.scale.hidden = none;
+  noise.says.dataset.text = none ? "reverse.eps_hat.none" : "reverse.eps_hat";
+  ddpm.setText(noise.says, noise.says.dataset.text);
+}
+
 function drawFrame() {
   if (!here.shown || !shown.frames.length) return; // it draws when it comes to the front
+  tellNoise();
   KINDS.forEach((name, kind) => {
     cellsOf(name).forEach((cell, i) => paint(cell.firstChild, kind, picture(at, kind, i)));
   });
@@ -296,6 +310,7 @@ function showEta() {
 form.elements.sampler.addEventListener("change", showEta);
 
 ddpm.translate(element);
+ddpm.along(element);
 form.elements.sampler.value = "ddim";
 showEta();
 buildStrip();

@@ -8,8 +8,10 @@ from ddpm.ui.panels import sampling_panel
 from ddpm.ui.server.examples import FIRST_SEED, FIRST_STEPS
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import (
+    along,
     caption,
     code_name,
+    headline,
     player,
     sampler_options,
     sampling_controls,
@@ -41,7 +43,7 @@ def build(service: Service) -> gr.HTML:
     choices = step_options(STEP_CHOICES, service.num_steps, selected=min(FIRST_STEPS, service.num_steps))
     html = f"""
 <section class="tab sampling reverse">
-  {words("reverse", "reverse", CODE)}
+  {headline("reverse")}
   <div class="stage">
     <form class="controls" novalidate>
       <label class="wide">{text("reverse.sampler")}<select name="sampler">{sampler_options()}</select></label>
@@ -60,6 +62,7 @@ def build(service: Service) -> gr.HTML:
       <button type="button" class="save-png">{text("reverse.save_png")}</button>
     </div>
   </div>
+  {words("reverse", "reverse", CODE, along(service.checkpoint.resolution))}
   {why("reverse")}
 </section>"""
 

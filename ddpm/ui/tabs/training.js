@@ -185,7 +185,8 @@ function newRecord() {
   return record;
 }
 
-// Brings the section of one training to life. onMove(atEnd): a visitor has moved the slider.
+// Brings the section of one training to life. onMove(atEnd): a visitor has moved the slider, whose thumb stands under
+// the mark of the chart: it counts shares of the width, too.
 function story(section, { reference = null, last = null, onMove = () => {} } = {}) {
   const find = (selector) => section.querySelector(selector);
   const slider = find("input");
@@ -205,9 +206,8 @@ function story(section, { reference = null, last = null, onMove = () => {} } = {
     const stops = record.stops();
     at = Math.max(0, Math.min(at, stops.length - 1));
     const step = stops[at] ?? 0;
-    slider.max = Math.max(0, stops.length - 1);
     slider.disabled = stops.length < 2;
-    slider.value = at;
+    slider.value = Math.round(slider.max * chart.shareOf(step));
     slider.setAttribute("aria-valuetext", ddpm.say("training.at", { step: count(step) }));
     const there = chart.move(step, view);
     const figure = there === undefined ? "" : ddpm.say("training.now", { step: count(step), loss: loss(there) });
@@ -221,10 +221,21 @@ function story(section, { reference = null, last = null, onMove = () => {} } = {
     show();
   }
 
+  // Moves to the stop that is closest to a share of the width.
   function press(share) {
     const away = (step) => Math.abs(chart.shareOf(step) - share);
     const stops = record.stops();
     if (stops.length) moveTo(stops.reduce((best, step, i) => (away(step) < away(stops[best]) ? i : best), 0));
+  }
+
+  // Keys go from stop to stop: those at the right lie close to each other.
+  function go(event) {
+    const last = record.stops().length - 1;
+    const far = Math.max(1, Math.round(last / 10));
+    const by = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: far, PageDown: -far }[event.key];
+    if (!by || last < 1) return;
+    event.preventDefault();
+    moveTo(Math.max(0, Math.min(last, at + by)));
   }
 
   function translate() {
@@ -232,7 +243,8 @@ function story(section, { reference = null, last = null, onMove = () => {} } = {
     show();
   }
 
-  slider.addEventListener("input", () => moveTo(Number(slider.value)));
+  slider.addEventListener("input", () => press(slider.value / slider.max));
+  slider.addEventListener("keydown", go);
   views.onChoose((next) => {
     view = next;
     nameLines(section, view, reference);
@@ -286,7 +298,7 @@ async function showRecorded() {
   if (!found) return facts.tell("training.failed_reading", undefined, true);
   const { options, train, validation, grids } = found;
   const any = train.length > 0 || validation.length > 0;
-  for (const part of [".board", ".scrub"]) recordedSection.querySelector(part).hidden = !any && !grids.length;
+  for (const part of [".board", ".choice"]) recordedSection.querySelector(part).hidden = !any && !grids.length;
   recordedSection.querySelector(".chart").hidden = !any;
   recordedSection.querySelector(".switch").hidden = !train.some((row) => row[2].some((v) => v));
   setCommand(recordedSection, options?.command);
@@ -315,9 +327,10 @@ const status = ddpm.line(liveSection.querySelector(".facts"));
 const [go, stop] = [".go", ".stop"].map((name) => liveSection.querySelector(name));
 const ENDS = ["finished", "time", "stopped", "late", "left"]; // of a training; any other end is a failure
 
-// The text of the line at the end of a training.
-function endKey({ state, own }) {
+// The text of the line at the end of a training. `begun`: it has taken a step.
+function endKey({ state, own }, begun) {
   if (!own && state !== "finished" && state !== "time") return "training.watching.ended";
+  if (state === "stopped" && !begun) return "training.unstarted";
   return ENDS.includes(state) ? `training.${state}` : "training.failed";
 }
 
@@ -433,7 +446,7 @@ function followServer(live) {
     const { row } = live.last();
     if (state.running) return row && status.note(...goingOn(found, row, speed));
     news.stop();
-    const [key, seconds] = [endKey(found), Math.round(found.seconds)];
+    const [key, seconds] = [endKey(found, Boolean(row)), Math.round(found.seconds)];
     status.tell(key, () => ({ ...figuresOf(live.last()), seconds }), key === "training.failed");
   }
 
@@ -461,7 +474,7 @@ function setUpLive() {
     server.stop(visitor).catch(() => {});
     setRunning(false);
     if (live.last().row) status.tell("training.stopped", () => figuresOf(live.last()));
-    else status.tell("training.idle", idle);
+    else status.tell("training.unstarted");
   });
   window.addEventListener("pagehide", () => state.running && state.own && server.stop(visitor).catch(() => {}));
 
@@ -480,9 +493,10 @@ function setUpLive() {
 // ---- the beginning
 
 ddpm.translate(element);
+ddpm.along(element);
 if (plan) setUpLive();
 else {
-  for (const part of [".board", ".scrub", ".again", ".go"]) liveSection.querySelector(part).hidden = true;
+  for (const part of [".board", ".choice", ".again", ".go"]) liveSection.querySelector(part).hidden = true;
   status.tell("training.off");
 }
 ddpm.linkable("training", { view: recordedSection.querySelector(".switch") });

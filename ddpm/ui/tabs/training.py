@@ -8,7 +8,7 @@ from ddpm.config import REFERENCE_VAL_LOSS, preset
 from ddpm.hub.card import command
 from ddpm.ui.panels import panel
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import code_name, switch, text, why, words
+from ddpm.ui.tabs.parts import along, code_name, headline, switch, text, why, words
 
 CODE = f"for {code_name('progress', 'loss')} in train(config): show({code_name('progress.rows', 'loss')})"
 
@@ -24,16 +24,16 @@ def _story(name: str, title: str, controls: str = "") -> str:
       <figcaption>{text("training.loss")}<output class="now"></output></figcaption>
       <div class="plot" role="img"></div>
       <div class="axis steps" aria-hidden="true"></div>
-      <div class="keys"></div>
     </figure>
+    <div class="scrub"><input type="range" min="0" max="1000" step="1" value="0" data-label="training.slider"></div>
+    <div class="keys"></div>
     <figure class="picture" data-object="samples">
       <figcaption><span class="of-step"></span></figcaption>
       <canvas class="sheet" width="266" height="266" role="img"></canvas>
     </figure>
   </div>
-  <div class="scrub">
+  <div class="choice">
     {switch("training.view", {view: text(f"training.view.{view}") for view in ("all", "by_t")})}
-    <input type="range" min="0" max="0" step="1" value="0" data-label="training.slider">
   </div>
   <div class="again">{text(f"training.again.{name}")}<code tabindex="0"></code>
     <button type="button" class="copy">{text("training.copy")}</button></div>
@@ -46,13 +46,15 @@ def build(service: Service) -> gr.HTML:
     buttons = f"""
 <button type="button" class="primary go">{text("training.start")}</button>
 <button type="button" class="primary stop" hidden>{text("training.stop")}</button>"""
+    example = along(service.checkpoint.resolution, "training.along", noise=True)
     html = f"""
 <section class="tab training">
-  {words("training", "training", CODE)}
+  {headline("training")}
   <div class="stage">
     {_story("recorded", "training.recorded")}
     {_story("live", "training.live", buttons)}
   </div>
+  {words("training", "training", CODE, example)}
   {why("training")}
 </section>"""
 

@@ -24,12 +24,21 @@ function requests() {
 
 const name = (i) => ddpm.say(i ? "wrong.wrong" : "wrong.right");
 
+// The mistake whose pictures each row shows, {fault, value: of its slider}. Another one may be chosen already.
+const pictured = [];
+function before({ fault, value }) {
+  const setting = value ? ` (${ddpm.say(`wrong.${fault}.amount`, { value })})` : "";
+  return ddpm.say("wrong.before", { name: ddpm.say(`wrong.${fault}`) + setting });
+}
+
 const rows = ddpm.rows(element, {
   fetch: server.trajectory,
   send: (message) => trigger("wrong", message),
   expect: server.expect,
   name,
+  instead: (i) => (rows.heads()[i].classList.contains("stale") && pictured[i] ? before(pictured[i]) : null),
   changed(i) {
+    pictured[i] = { fault: chosen, value: amount() };
     rows.heads()[i].classList.remove("stale");
     write();
   },
@@ -43,6 +52,7 @@ let resting = 0; // the timer that waits until the slider rests
 
 function fade() {
   for (const row of rows.heads()) row.classList.add("stale"); // its pictures show another mistake
+  rows.draw();
   write();
 }
 
@@ -107,6 +117,7 @@ $(".go").addEventListener("click", () => {
 watch("value", () => rows.drawing.hear(props.value));
 
 ddpm.translate(element);
+ddpm.along(element);
 rows.add();
 rows.add();
 choose(chosen);

@@ -7,7 +7,7 @@ import gradio as gr
 from ddpm.ui.panels import rows_panel
 from ddpm.ui.server.rows import FAULTS, FIRST_FAULT, ROW_IMAGES
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import code_name, rows_board, switch, text, why, words
+from ddpm.ui.tabs.parts import along, code_name, headline, rows_board, switch, text, why, words
 
 # The lines of `reverse_process` in which the mistakes lie: in z, in `clip` and in the factors of the update.
 CODE = (
@@ -21,7 +21,7 @@ def build(service: Service) -> gr.HTML:
     T = service.num_steps
     html = f"""
 <section class="tab sampling wrong">
-  {words("wrong", "ancestral", CODE)}
+  {headline("wrong")}
   <div class="stage">
     {switch("wrong.fault", {name: text(f"wrong.{name}") for name in FAULTS})}
     <div class="lesson">
@@ -39,6 +39,7 @@ def build(service: Service) -> gr.HTML:
     </div>
     {rows_board('<p class="row-name"></p><p class="row-settings"></p>', T)}
   </div>
+  {words("wrong", "ancestral", CODE, along(service.checkpoint.resolution))}
   {why("wrong")}
 </section>"""
     faults = {

@@ -1,7 +1,9 @@
 """Every visible string of the page, in English and in Chinese, and the TeX of its symbols and equations.
 
 The browser holds the whole table and fills elements by key (`data-text`, `data-label`), so switching the language needs
-no request. In a string, TeX stands between dollar signs, the page fills in `{name}`, and `||` separates paragraphs.
+no request. In a string, TeX stands between dollar signs, the page fills in `{name}`, `{name?step:steps}` is its first
+word if the field is 1 and else the second, `[words](name)` outline the picture of that name while they are pointed at,
+and `||` separates paragraphs.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@ from __future__ import annotations
 PAIRS: dict[str, tuple[str, str]] = {
     "bound.question": ("What does training minimise?", "训练要最小化什么？"),
     "bound.body": (
-        "$L=-\\mathrm{ELBO}$ bounds the code length from above: the model codes this picture in at most $L$ bits per "
-        "dimension. $L$ is a sum of $T+1$ terms: each $L_{t-1}$ is the mean squared error of the noise times a weight "
-        "$w_t$ that the schedule sets. Dividing by $\\ln 2$ turns nats into bits.",
-        "$L=-\\mathrm{ELBO}$ 是编码长度的上界：用这个模型编码这张图像，每维最多需要 $L$ 比特。$L$ 是 $T+1$ 项之和："
-        "每个 $L_{t-1}$ 都是噪声的均方误差乘以由噪声调度决定的权重 $w_t$。除以 $\\ln 2$，奈特就换算成比特。",
+        "$L=-\\mathrm{ELBO}$ bounds the code length from above: the model codes [this picture](x0) in at most $L$ "
+        "bits per dimension. $L$ is a [sum](total) of $T+1$ terms: each [step](kl) $L_{t-1}$ is the mean squared "
+        "error of the noise times a weight $w_t$ that the schedule sets. Dividing by $\\ln 2$ turns nats into bits.",
+        "$L=-\\mathrm{ELBO}$ 是编码长度的上界：用这个模型编码[这张图像](x0)，每维最多需要 $L$ 比特。"
+        "$L$ 是 $T+1$ 项[之和](total)：[每一步](kl) $L_{t-1}$ 都是噪声的均方误差乘以由噪声调度决定的权重 $w_t$。"
+        "除以 $\\ln 2$，奈特就换算成比特。",
     ),
     "bound.try": (
         "Switch to the simple loss: which timesteps gain weight? Then draw something unlike anything that the model "
@@ -19,15 +20,15 @@ PAIRS: dict[str, tuple[str, str]] = {
     "bound.why": (
         "Why drop the weights? Most of the bound comes from the few steps with the smallest $t$, from details that "
         "nobody sees. $L_\\mathrm{simple}$ gives every step the same $w_t$, so training works on the noisy steps, "
-        "which decide the shape of the picture. Codes get longer, but samples get better (section 3.4 of the paper).||"
-        "Why is $L_0$ a term of its own? A pixel takes one of 256 values and has no density: $L_0$ is the negative "
-        "log-likelihood of exactly these values. Nothing in $L_T$ is learnt: it measures how far $x_T$ is from pure "
-        "noise.||Why is the curve not smooth? Each term is an expectation over $\\epsilon$, estimated here from a "
-        "single draw. The bound clips $\\hat x_0$ as sampling does, so at the noisy end $L_{t-1}$ lies below $w_t$ "
-        "times the error.",
+        "which decide the shape of the picture. Codes get longer, but samples get better (section 3.4 of the "
+        "paper).||Why is $L_0$ a [term of its own](reconstruction)? A pixel takes one of 256 values and has no "
+        "density: $L_0$ is the negative log-likelihood of exactly these values. Nothing in $L_T$ is learnt: it "
+        "measures how far $x_T$ is from pure noise.||Why is the curve not smooth? Each term is an expectation over "
+        "$\\epsilon$, estimated here from a single draw. The bound clips $\\hat x_0$ as sampling does, so at the "
+        "noisy end $L_{t-1}$ lies below $w_t$ times the error.",
         "为什么去掉权重？这个上界大部分落在 $t$ 最小的几步，花在肉眼看不出的细节上。"
         "$L_\\mathrm{simple}$ 让所有 $w_t$ 相同，训练便着力于噪声较大的步骤，图像的形状正是在那里决定的。编码变长，"
-        "但样本变好（论文 3.4 节）。||为什么 $L_0$ 单独一项？像素只取 256 个值之一，没有密度："
+        "但样本变好（论文 3.4 节）。||为什么 $L_0$ [单独一项](reconstruction)？像素只取 256 个值之一，没有密度："
         "$L_0$ 是恰好得到这些值的负对数似然。$L_T$ 没有可学的东西：它表示 $x_T$ 离纯噪声有多远。||为什么曲线不光滑？"
         "每一项都是对 $\\epsilon$ 的期望，这里只用一次抽样来估计。计算时像采样一样截断 $\\hat x_0$，"
         "所以在噪声端 $L_{t-1}$ 小于 $w_t$ 乘以误差。",
@@ -48,10 +49,10 @@ PAIRS: dict[str, tuple[str, str]] = {
     "bound.waiting": ("Waiting for the model …", "等待模型……"),
     "bound.running": ("Term {done} of {total}", "第 {done} / {total} 项"),
     "bound.done": (
-        "{n} terms and $L_T$ add up to {total} bits per dimension.",
+        "{n} {n?term:terms} and $L_T$ add up to {total} bits per dimension.",
         "{n} 项加上 $L_T$，共 {total} 比特/维。",
     ),
-    "bound.stopped": ("Stopped after {done} of {total} terms.", "已停止，完成 {done} / {total} 项。"),
+    "bound.stopped": ("Stopped after {done} of {total} {total?term:terms}.", "已停止，完成 {done} / {total} 项。"),
     "bound.stop": ("Stop", "停止"),
     "bound.again": ("Compute", "计算"),
     "bound.half": (

@@ -5,10 +5,10 @@ from __future__ import annotations
 PAIRS: dict[str, tuple[str, str]] = {
     "compare.question": ("Which steps can be skipped?", "哪些步骤可以省略？"),
     "compare.body": (
-        "Every row starts from the same noise $x_T$ and uses the same network; only the sampler and the number of "
-        "steps differ. Ancestral sampling (DDPM) adds fresh noise at each step; DDIM with $\\eta=0$ and DPM-Solver++ "
-        "add none.",
-        "每一行都从同一份噪声 $x_T$ 出发，使用同一个网络，只有采样器和步数不同。"
+        "Every row starts from the same [noise](xt) $x_T$ and uses the same network; only the sampler and the number "
+        "of steps differ. Ancestral sampling (DDPM) adds fresh noise at each step; DDIM with $\\eta=0$ and "
+        "DPM-Solver++ add none.",
+        "每一行都从同一份[噪声](xt) $x_T$ 出发，使用同一个网络，只有采样器和步数不同。"
         "祖先采样（DDPM）每步都加入新噪声，$\\eta=0$ 的 DDIM 和 DPM-Solver++ 不加。",
     ),
     "compare.try": (
@@ -36,7 +36,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         "{name} = {value}: {low} to {high} rows are needed, each one of {choices}",
         "{name} = {value}：需要 {low} 到 {high} 行，每行为 {choices} 之一",
     ),
-    "compare.steps": ("steps", "步"),
+    "compare.steps": ("{n?step:steps}", "步"),
     "compare.add": ("Add a row", "添加一行"),
     "compare.remove": ("Remove this row", "删除这一行"),
     "compare.done": (

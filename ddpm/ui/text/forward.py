@@ -5,15 +5,16 @@ from __future__ import annotations
 PAIRS: dict[str, tuple[str, str]] = {
     "forward.question": ("How does a picture become noise?", "图像怎样变成噪声？"),
     "forward.body": (
-        "At every step $t$, the forward process blends a little more Gaussian noise $\\epsilon$ into a picture $x_0$. "
-        "Nothing is learnt here: one formula gives any $x_t$, and your browser evaluates it as you move $t$.",
-        "每一步 $t$，前向加噪都往图像 $x_0$ 里再混入一点高斯噪声 $\\epsilon$。这里没有任何学习："
-        "一个公式就能给出任意 $x_t$，浏览器随着你的拖动即时计算。",
+        "At every step $t$, the forward process blends a little more [Gaussian noise](eps) $\\epsilon$ into a "
+        "[picture](x0) $x_0$. Nothing is learnt here: one formula gives any [noisy picture](xt) $x_t$, and your "
+        "browser evaluates it as you move $t$.",
+        "每一步 $t$，前向加噪都往[图像](x0) $x_0$ 里再混入一点[高斯噪声](eps) $\\epsilon$。这里没有任何学习："
+        "一个公式就能给出任意时刻的[加噪图像](xt) $x_t$，浏览器随着你的拖动即时计算。",
     ),
     "forward.try": (
-        "Draw something, then move $t$ to the right until you can no longer recognise it. How much signal "
+        "Draw something, then move $t$ to the right until you can no longer recognise it. How much [signal](alpha_bar) "
         "$\\bar\\alpha_t$ is left there? Less than you think.",
-        "画点什么，把 $t$ 向右拖，直到认不出来为止。那时还剩多少信号 $\\bar\\alpha_t$？比你以为的要少。",
+        "画点什么，把 $t$ 向右拖，直到认不出来为止。那时还剩多少[信号](alpha_bar) $\\bar\\alpha_t$？比你以为的要少。",
     ),
     "forward.why": (
         "Why square roots? The squares of the two weights add up to 1, so data of unit variance keep unit variance at "
@@ -70,20 +71,20 @@ PAIRS: dict[str, tuple[str, str]] = {
         "同一张图像、同一份噪声，换用另一种噪声调度（{name}），t = {t}，信噪比 {snr} dB",
     ),
     "forward.own": (
-        "This model ({name}): signal and noise are equal (0 dB) at {even}; {late} of {T} steps have almost no signal "
-        "left (below −20 dB).",
+        "This model ({name}): signal and noise are equal (0 dB) at {even}; {late} of {T} steps {late?has:have} almost "
+        "no signal left (below −20 dB).",
         "本模型（{name}）：在 {even} 处信号与噪声相等（0 dB）；{T} 步中有 {late} 步几乎没有信号（低于 −20 dB）。",
     ),
     "forward.longer": (
-        "The {name} schedule keeps the signal longer (0 dB at {even}); {late} of {T} steps are below −20 dB.",
+        "The {name} schedule keeps the signal longer (0 dB at {even}); {late} of {T} steps {late?is:are} below −20 dB.",
         "{name}调度保留信号更久（在 {even} 处为 0 dB）；{T} 步中有 {late} 步低于 −20 dB。",
     ),
     "forward.shorter": (
-        "The {name} schedule loses the signal sooner (0 dB at {even}); {late} of {T} steps are below −20 dB.",
+        "The {name} schedule loses the signal sooner (0 dB at {even}); {late} of {T} steps {late?is:are} below −20 dB.",
         "{name}调度更早失去信号（在 {even} 处为 0 dB）；{T} 步中有 {late} 步低于 −20 dB。",
     ),
     "forward.alike": (
-        "The {name} schedule, too, reaches 0 dB at {even}; {late} of {T} steps are below −20 dB.",
+        "The {name} schedule, too, reaches 0 dB at {even}; {late} of {T} steps {late?is:are} below −20 dB.",
         "{name}调度同样在 {even} 处为 0 dB；{T} 步中有 {late} 步低于 −20 dB。",
     ),
     "schedule.own": ("custom schedule", "自定义调度"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 PAIRS: dict[str, tuple[str, str]] = {
     "mine.question": ("How much of my picture survives?", "我的图像还剩下什么？"),
     "mine.body": (
-        "Add noise to your picture up to $t_0$, then let the network remove it. What is still visible in $x_{t_0}$ "
-        "stays; the network makes up what is lost, differently each time.",
-        "把你的图像加噪到 $t_0$，再让网络把噪声去掉。在 $x_{t_0}$ 中仍看得见的会保留下来；"
-        "已经丢失的由网络重新生成，每次都不一样。",
+        "Add noise to [your picture](x0) up to $t_0$, then let the network remove it. What the [noisy picture](xt) "
+        "still shows stays; the network [makes up](denoised) what is lost, differently each time.",
+        "把[你的图像](x0)加噪到 $t_0$，再让网络把噪声去掉。在[加噪图像](xt)中仍看得见的会保留下来；"
+        "已经丢失的由网络[重新生成](denoised)，每次都不一样。",
     ),
     "mine.try": (
         "Denoise from a small, a medium and a large $t_0$: at which of them does your picture become another? Then "
@@ -52,7 +52,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         "去噪结果，各附与加噪前图像的距离（0 到 255 的灰度级）",
     ),
     "mine.denoised.one": (
-        "result {i}: {distance} levels away from the original",
+        "result {i}: {distance} {distance?level:levels} away from the original",
         "结果 {i}：与加噪前图像相差 {distance} 级",
     ),
     "mine.distance": ("numbers: distance from the original, out of 255", "数字：与加噪前图像的距离（满值 255）"),
@@ -61,7 +61,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "mine.example": ("Stored example: {summary}", "预先算好的示例：{summary}"),
     "mine.done": ("{summary}.", "{summary}。"),
     "mine.summary": (
-        "{n} pictures from t₀ = {t0} in {steps} steps, seed {seed}, {seconds} s",
+        "{n} {n?picture:pictures} from t₀ = {t0} in {steps} {steps?step:steps}, seed {seed}, {seconds} s",
         "从 t₀ = {t0} 用 {steps} 步得到 {n} 张图像，种子 {seed}，{seconds} 秒",
     ),
     "mine.changed": (

@@ -5,29 +5,29 @@ from __future__ import annotations
 PAIRS: dict[str, tuple[str, str]] = {
     "noise.question": ("What does the network see?", "网络看到了什么？"),
     "noise.body": (
-        "The network gets only the noisy picture $x_t$ and the number $t$, and has to predict the noise $\\epsilon$ in "
-        "the picture. This one task, repeated at every $t$, is all of the training.",
-        "网络只得到加噪图像 $x_t$ 和数字 $t$，要预测其中的噪声 $\\epsilon$。"
+        "The network gets only the [noisy picture](xt) $x_t$ and the number $t$, and has to predict the [noise](eps) "
+        "$\\epsilon$ in the picture. This one task, repeated at every $t$, is all of the training.",
+        "网络只得到[加噪图像](xt) $x_t$ 和数字 $t$，要预测其中的[噪声](eps) $\\epsilon$。"
         "在各个 $t$ 上反复做这一件事，就是训练的全部。",
     ),
     "noise.try": (
         "Set $t$ to about a third of its range. Draw something unlike anything that the model has learnt, then choose "
-        "an example. Where does the difference $\\hat\\epsilon-\\epsilon$ show up each time?",
+        "an example. Where does the [difference](eps_difference) $\\hat\\epsilon-\\epsilon$ show up each time?",
         "把 $t$ 放在约三分之一处。画一个与模型学过的都不同的图案，再选一个示例："
-        "差异 $\\hat\\epsilon-\\epsilon$ 各在哪里显现出来？",
+        "[差异](eps_difference) $\\hat\\epsilon-\\epsilon$ 各在哪里显现出来？",
     ),
     "noise.why": (
         "Why is the error large at small $t$? There is hardly any noise in $x_t$ then, and what little there is looks "
         "like texture. At large $t$ almost all of $x_t$ is noise, so predicting it is easy.||Why four readings? $x_t$ "
         "and $\\epsilon$ together determine $x_0$ (Eq. 4), and hence also the mean of the reverse step and $v$. The "
         "network has one output. The readings differ only in how large its error is at each $t$, and so in what a "
-        "plain squared loss emphasises.||Why is $\\hat x_0$ useless at large $t$? An error in $\\hat\\epsilon$ is "
-        "multiplied by $\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$, which exceeds 100 at the noisy end. Samplers "
-        "therefore clip $\\hat x_0$ to the range of the pixels; the values here are not clipped.",
+        "plain squared loss emphasises.||Why is the [guess](x0_hat) $\\hat x_0$ useless at large $t$? An error in "
+        "$\\hat\\epsilon$ is multiplied by $\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$, which exceeds 100 at the "
+        "noisy end. Samplers therefore clip $\\hat x_0$ to the range of the pixels; the values here are not clipped.",
         "为什么 $t$ 小时误差大？那时 $x_t$ 里几乎没有噪声，仅有的一点看上去就像纹理。$t$ 大时 $x_t$ 几乎全是噪声，"
         "预测它就很容易。||为什么有四种解读？$x_t$ 和 $\\epsilon$ 一起决定了 $x_0$（式 4），"
         "因此也决定了反向一步的均值和 $v$。网络输出只有一个，不同的只是各个 $t$ 上误差的大小，"
-        "普通平方损失的侧重点也随之不同。||为什么 $t$ 大时 $\\hat x_0$ 没有用？"
+        "普通平方损失的侧重点也随之不同。||为什么 $t$ 大时[猜测](x0_hat) $\\hat x_0$ 没有用？"
         "$\\hat\\epsilon$ 的误差被乘以 $\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$，在噪声端超过 100。"
         "因此采样器会把 $\\hat x_0$ 截断到像素范围；这里的数值没有截断。",
     ),
@@ -49,10 +49,10 @@ PAIRS: dict[str, tuple[str, str]] = {
     "noise.reading.x0": ("the clean picture x_0", "干净图像 x_0"),
     "noise.reading.mu": ("the mean mu of the reverse step", "反向一步的均值 mu"),
     "noise.reading.v": ("the velocity v", "速度 v"),
-    "noise.asking": ("Computing the predictions at {n} timesteps …", "正在计算 {n} 个时间步的预测……"),
-    "noise.part": ("{done} of {total} timesteps …", "{done} / {total} 个时间步……"),
+    "noise.asking": ("Computing the predictions at {n} {n?timestep:timesteps} …", "正在计算 {n} 个时间步的预测……"),
+    "noise.part": ("{done} of {total} {total?timestep:timesteps} …", "{done} / {total} 个时间步……"),
     "noise.done": (
-        "The network answered for {n} timesteps in one call; moving t needs no new call.",
+        "The network answered for {n} {n?timestep:timesteps} in one call; moving t needs no new call.",
         "{n} 个时间步的预测已全部算好；拖动 t 不再调用网络。",
     ),
     "chart.mse": ("mean squared error", "均方误差"),

@@ -10,7 +10,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "page.model": ("Model on this page", "本页使用的模型"),
     "page.embedded": ("embedded", "内置"),
     "page.local": ("local directory", "本地目录"),
-    "page.parameters": ("{count} parameters", "{count} 个参数"),
+    "page.parameters": ("{count} {count?parameter:parameters}", "{count} 个参数"),
     "notice.embedded": (
         "{name} is currently unavailable; this page shows the embedded model instead.",
         "目前无法获取 {name}；本页改用内置模型。",
@@ -35,6 +35,14 @@ PAIRS: dict[str, tuple[str, str]] = {
         "Colours of the noise: blue is −3, neutral is 0, orange is 3",
         "噪声的颜色：蓝色为 −3，中性色为 0，橙色为 3",
     ),
+    "part.along": (
+        "At the same $t$, the forward process has put as much noise on your picture as the samples still hold.",
+        "在同一个 $t$，前向加噪给你的图像加上的噪声，与样本中尚存的一样多。",
+    ),
+    "part.along.x0": ("your picture", "你的图像"),
+    "part.along.x0.label": ("The picture that you have drawn or chosen", "你画的或选的图像"),
+    "part.along.xt": ("noised to $t={t}$", "加噪到 $t={t}$"),
+    "part.along.xt.label": ("The same picture, noised", "加噪后的同一张图像"),
     "t.slider": (
         "timestep t, from the clean picture (left) to pure noise (right)",
         "时间步 t，从干净图像（左）到纯噪声（右）",

@@ -5,11 +5,12 @@ from __future__ import annotations
 PAIRS: dict[str, tuple[str, str]] = {
     "reverse.question": ("How does noise become a picture?", "噪声怎样变回图像？"),
     "reverse.body": (
-        "Sampling starts from pure noise $x_T$. At every step the network predicts the noise $\\hat\\epsilon$ in "
-        "$x_t$, which implies a guess $\\hat x_0$ of the finished picture; one small step towards it gives "
-        "$x_{t-1}$. The formula is that of DDPM; the other samplers take other steps from the same $\\hat\\epsilon$.",
-        "采样从纯噪声 $x_T$ 出发。每一步网络预测 $x_t$ 中的噪声 $\\hat\\epsilon$，"
-        "由此得到对最终图像的猜测 $\\hat x_0$；朝这个方向走一小步，就得到 $x_{t-1}$。这是 DDPM 的公式；"
+        "Sampling starts from pure noise $x_T$. At every step the network predicts the [noise](eps_hat) "
+        "$\\hat\\epsilon$ in the [current picture](xt) $x_t$, which implies a [guess](x0_hat) $\\hat x_0$ of the "
+        "finished picture; one small step towards it gives $x_{t-1}$. The formula is that of DDPM; the other samplers "
+        "take other steps from the same $\\hat\\epsilon$.",
+        "采样从纯噪声 $x_T$ 出发。每一步网络预测[当前图像](xt) $x_t$ 中的[噪声](eps_hat) $\\hat\\epsilon$，"
+        "由此得到对最终图像的[猜测](x0_hat) $\\hat x_0$；朝这个方向走一小步，就得到 $x_{t-1}$。这是 DDPM 的公式；"
         "其他采样器用同一个 $\\hat\\epsilon$，走法不同。",
     ),
     "reverse.try": (
@@ -55,6 +56,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "reverse.x0_hat.label": ("Guesses x_0 hat of the finished pictures", "对最终图像的猜测 x_0 hat"),
     "reverse.eps_hat": ("predicted noise", "预测的噪声"),
     "reverse.eps_hat.label": ("Predicted noise epsilon hat", "预测的噪声 epsilon hat"),
+    "reverse.eps_hat.none": ("no noise left at $t=0$", "$t=0$ 时已无噪声"),
     "reverse.strip": ("Trajectory of picture {i}", "第 {i} 张图像的全过程"),
     "reverse.pick": ("follow picture {i}", "跟踪第 {i} 张图像"),
     "reverse.jump": ("go to t = {t}", "跳到 t = {t}"),
@@ -69,7 +71,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         "停在第 {step} / {steps} 步；已生成的部分可以拖动回看。",
     ),
     "reverse.summary": (
-        "{sampler}, {steps} steps, seed {seed}, {seconds} s",
+        "{sampler}, {steps} {steps?step:steps}, seed {seed}, {seconds} s",
         "{sampler}，{steps} 步，种子 {seed}，{seconds} 秒",
     ),
     "reverse.save_gif": ("Save $x_t$ and $\\hat x_0$ as GIF", "将 $x_t$ 与 $\\hat x_0$ 存为 GIF"),

@@ -6,15 +6,15 @@ PAIRS: dict[str, tuple[str, str]] = {
     "training.question": ("How does the network learn this?", "网络是怎样学会的？"),
     "training.body": (
         "Each training step takes a few images, draws a $t$ and noise $\\epsilon$ for each, and changes the weights a "
-        "little so that the network predicts this noise better. The loss starts at 1, the price of always predicting "
-        "“no noise”; it falls steeply at first, then ever more slowly.",
+        "little so that the network predicts this noise better. The [loss](loss) starts at 1, the price of always "
+        "predicting “no noise”; it falls steeply at first, then ever more slowly.",
         "训练的每一步取几张图像，为每张随机抽取 $t$ 和噪声 $\\epsilon$，再稍微改动权重，使网络更准确地预测这份噪声。"
-        "损失从 1 开始，这是总预测“没有噪声”的代价；起初下降很快，后来越来越慢。",
+        "[损失](loss)从 1 开始，这是总预测“没有噪声”的代价；起初下降很快，后来越来越慢。",
     ),
     "training.try": (
-        "Train a small model yourself, then drag the slider back: the loss soon hardly moves, but the samples still "
-        "change. Then look at the losses by $t$: which $t$ are learnt first?",
-        "亲自训练一个小模型，再把滑块拖回去看：损失很快就几乎不动了，样本却还在变化。再看按 $t$ 分开的损失："
+        "Train a small model yourself, then drag the slider back: the loss soon hardly moves, but the "
+        "[samples](samples) still change. Then look at the losses by $t$: which $t$ are learnt first?",
+        "亲自训练一个小模型，再把滑块拖回去看：损失很快就几乎不动了，[样本](samples)却还在变化。再看按 $t$ 分开的损失："
         "哪些 $t$ 最先学会？",
     ),
     "training.why": (
@@ -29,6 +29,11 @@ PAIRS: dict[str, tuple[str, str]] = {
         "所以损失通常低于原始权重。样本来自平均权重。||为什么损失不动了样本还在变好？损失是对所有 $t$ 的平均；"
         "形状取决于 $t$ 大时的微小进步，在平均值里几乎看不出来。||为什么用对数坐标？"
         "大部分下降发生在最初百分之一的步数里。",
+    ),
+    "training.along": (
+        "One training example: your picture, a $t$ and noise. The network sees $x_t$ and $t$; the loss compares its "
+        "answer with $\\epsilon$.",
+        "一个训练样例：你的图像、一个 $t$ 和一份噪声。网络看到 $x_t$ 和 $t$，损失把它的回答与 $\\epsilon$ 比较。",
     ),
     "training.recorded": ("This model", "本页的模型"),
     "training.live": ("Train one now", "现在就训练一个"),
@@ -47,7 +52,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "training.key.val": ("held out, raw weights", "留出集，原始权重"),
     "training.key.ema": ("held out, averaged weights", "留出集，平均权重"),
     "training.key.by_t": ("tenths of $T$, from clean to noise", "$T$ 的十等分，从干净到噪声"),
-    "training.key.full": ("after {steps} steps: {loss}", "训练 {steps} 步之后：{loss}"),
+    "training.key.full": ("after {steps} {steps?step:steps}: {loss}", "训练 {steps} 步之后：{loss}"),
     "training.now": ("step {step}: {loss}", "第 {step} 步：{loss}"),
     "training.slider": ("training step", "训练步数"),
     "training.at": ("step {step}", "第 {step} 步"),
@@ -62,8 +67,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "training.reading": ("Reading the training record …", "正在读取训练记录……"),
     "training.failed_reading": ("The training record is currently unavailable.", "现在无法读取训练记录。"),
     "training.options": (
-        "{data}: {steps} steps of {batch} images, learning rate {rate}, widths {widths}, T = {T}, "
-        "EMA half-life {ema} images.",
+        "{data}: {steps} {steps?step:steps} of {batch} {batch?image:images}, learning rate {rate}, widths {widths}, T "
+        "= {T}, EMA half-life {ema} {ema?image:images}.",
         "{data}：{steps} 步，每步 {batch} 张图像，学习率 {rate}，通道数 {widths}，T = {T}，EMA 半衰期 {ema} 张图像。",
     ),
     "training.own_data": ("Own images", "自有图像"),
@@ -76,7 +81,8 @@ PAIRS: dict[str, tuple[str, str]] = {
         "这个模型没有附带训练记录（metrics.jsonl、样本）。可以在下面训练一个小模型。",
     ),
     "training.idle": (
-        "The loop of train.py runs on scikit-learn’s digits: {steps} steps, or as many as {seconds} s allow.",
+        "The loop of train.py runs on scikit-learn’s digits: {steps} {steps?step:steps}, or as many as {seconds} s "
+        "allow.",
         "用 train.py 的循环训练 scikit-learn 手写数字：{steps} 步，或 {seconds} 秒内能完成的步数。",
     ),
     "training.off": ("Live training is turned off on this server.", "这台服务器关闭了现场训练。"),
@@ -104,14 +110,15 @@ PAIRS: dict[str, tuple[str, str]] = {
         "第 {step} / {steps} 步：正在计算损失并生成最后一批样本……",
     ),
     "training.finished": (
-        "Finished: {step} steps in {seconds} s, held-out loss {loss}.",
+        "Finished: {step} {step?step:steps} in {seconds} s, held-out loss {loss}.",
         "完成：{step} 步，用时 {seconds} 秒，留出集损失 {loss}。",
     ),
     "training.time": (
-        "Time is up: {step} steps in {seconds} s, held-out loss {loss}.",
+        "Time is up: {step} {step?step:steps} in {seconds} s, held-out loss {loss}.",
         "时间到：{step} 步，用时 {seconds} 秒，留出集损失 {loss}。",
     ),
     "training.stopped": ("Stopped at step {step}, loss {loss}.", "停在第 {step} 步，损失 {loss}。"),
+    "training.unstarted": ("Stopped before the first step.", "在第一步之前已停止。"),
     "training.late": (
         "Ended at step {step} after {seconds} s, the most that this server allows.",
         "停在第 {step} 步：已达到服务器允许的上限 {seconds} 秒。",

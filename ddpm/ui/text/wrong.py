@@ -6,8 +6,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "wrong.question": ("What if one line is wrong?", "写错一行会怎样？"),
     "wrong.body": (
         "Algorithm 2 is short, and each of its lines is easy to get wrong. Below, the same network samples twice from "
-        "the same noise: once correctly and once with a mistake.",
-        "算法 2 很短，但每一行都容易写错。下面，同一个网络从同一份噪声采样两遍：一遍正确，一遍带有错误。",
+        "the same [noise](xt): once correctly and once with a mistake.",
+        "算法 2 很短，但每一行都容易写错。下面，同一个网络从同一份[噪声](xt)采样两遍：一遍正确，一遍带有错误。",
     ),
     "wrong.try": (
         "Choose “T too short” and move its slider: below which $t$ do the pictures suffer?",
@@ -43,10 +43,10 @@ PAIRS: dict[str, tuple[str, str]] = {
     "wrong.no_clip": ("No clipping", "不截断"),
     "wrong.fault.no_clip": ("No clipping of x_0 hat", "不截断 x_0 hat"),
     "wrong.no_clip.see": (
-        "At the noisy end the guesses $\\hat x_0$ reach far beyond the pixels’ $\\pm1$, as the number under each row "
-        "shows (the pictures are cut off at black and white). A network with small errors tolerates this: with the "
-        "built-in one, hardly any difference is visible at $t=0$.",
-        "在噪声端，猜测 $\\hat x_0$ 远远超出像素的 $\\pm1$，见每行下方的数字（图像显示时截止于纯黑和纯白）。"
+        "At the noisy end the [guesses](x0_hat) $\\hat x_0$ reach far beyond the pixels’ $\\pm1$, as the number under "
+        "each row shows (the pictures are cut off at black and white). A network with small errors tolerates this: "
+        "with the built-in one, hardly any difference is visible at $t=0$.",
+        "在噪声端，[猜测](x0_hat) $\\hat x_0$ 远远超出像素的 $\\pm1$，见每行下方的数字（图像显示时截止于纯黑和纯白）。"
         "误差小的网络能容忍：用内置网络，在 $t=0$ 处几乎看不出差别。",
     ),
     "wrong.last_noise": ("Wrong σ at the end", "最后一步的 σ 错误"),
@@ -62,9 +62,10 @@ PAIRS: dict[str, tuple[str, str]] = {
     "wrong.few_steps": ("Too few steps", "步数太少"),
     "wrong.fault.few_steps": ("Too few steps", "步数太少"),
     "wrong.few_steps.see": (
-        "Strokes are blurred, and several shapes overlap: a guess $\\hat x_0$ is the average of all pictures that "
-        "$x_t$ may still become, and a few steps are not enough to settle on one of them.",
-        "笔画模糊，几种形状叠在一起：猜测 $\\hat x_0$ 是 $x_t$ 仍可能变成的所有图像的平均，几步不足以从中选定一种。",
+        "Strokes are blurred, and several shapes overlap: a [guess](x0_hat) $\\hat x_0$ is the average of all "
+        "pictures that $x_t$ may still become, and a few steps are not enough to settle on one of them.",
+        "笔画模糊，几种形状叠在一起：[猜测](x0_hat) $\\hat x_0$ 是 $x_t$ 仍可能变成的所有图像的平均，"
+        "几步不足以从中选定一种。",
     ),
     "wrong.few_steps.amount": ("Steps: {value}", "步数：{value}"),
     "wrong.short_T": ("T too short", "T 太短"),
@@ -79,6 +80,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "wrong.right": ("Correct", "正确"),
     "wrong.wrong": ("With the mistake", "带有错误"),
     "wrong.again": ("New noise", "换一份噪声"),
+    "wrong.before": ("These are still the pictures of: {name}", "这里仍是此前的图像：{name}"),
     "wrong.done": (
         "Both rows start from the same noise, seed {seed}. Move t to scrub through both.",
         "两行噪声相同，种子 {seed}。拖动 t 可同时回看两行。",
