@@ -29,7 +29,7 @@ from ddpm.processes import make_accelerator, on_main
 from ddpm.training import state, terminal
 from ddpm.training.batches import Batches
 from ddpm.training.learner import Learner
-from ddpm.training.recipe import data_options, loss_weights, network_options, target_of
+from ddpm.training.recipe import Noising, data_options, loss_weights, network_options, target_of
 from ddpm.training.recorder import Progress, Recorder
 from ddpm.unet import build_unet
 
@@ -65,7 +65,8 @@ def train(
         return
     recorder = Recorder(config, accelerator, learner, batches, images, network, saved, should_stop, deadline)
     model, optimizer, scheduler = learner.model, learner.optimizer, learner.scheduler
-    target, weights = target_of(config, scheduler), loss_weights(config, scheduler, accelerator.device)
+    q_sample, weights = Noising.of(scheduler, accelerator.device), loss_weights(config, scheduler, accelerator.device)
+    target = target_of(config, q_sample)
 
     model.train()
     for step in range(learner.step, config.max_train_steps):
@@ -74,7 +75,7 @@ def train(
         losses = []
         for x0, t, eps in batches.of(step):  # Algorithm 1, lines 2 to 4
             with accelerator.accumulate(model):
-                xt = scheduler.add_noise(x0, eps, t)  # Eq. 4, float32
+                xt = q_sample(x0, eps, t)  # Eq. 4, float32
                 with accelerator.autocast():
                     eps_hat = model(xt, t).sample
                 error = F.mse_loss(eps_hat.float(), target(x0, eps, t), reduction="none")

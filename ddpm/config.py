@@ -18,6 +18,8 @@ from typing import Any, Literal
 from ddpm.flags import flattened, grouped, need_option, parse_flags, usage_errors
 from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS, PredictionType, VarianceType
 
+LOG_SNR_RANGE = (-14.0, 14.0)  # beyond it the betas or alpha_bar_T of diffusers' float32 tables lose their digits
+
 
 def changeable(default: Any) -> Any:
     """An option that may change when a run is continued, because the trained weights do not depend on it."""
@@ -126,8 +128,13 @@ class DiffusionOptions:
 
     # T, the number of noise levels. Linear betas are scaled by 1000 / T.
     num_train_timesteps: int = 1000
-    # linear: from 1e-4 to 0.02 as in the paper; squaredcos_cap_v2: the cosine schedule.
-    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    # linear: from 1e-4 to 0.02 as in the paper; squaredcos_cap_v2: the cosine schedule; log_snr: the log of the
+    # signal-to-noise ratio falls linearly, so that the simple loss is the bound up to a constant.
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "log_snr"] = "linear"
+    # Natural log of the signal-to-noise ratio at t = 1, for --beta_schedule log_snr.
+    log_snr_max: float = 13.3
+    # The same at t = T.
+    log_snr_min: float = -6.0
     # What the network predicts: the noise epsilon, the image x_0 (sample), or v.
     prediction_type: PredictionType = "epsilon"
     # simple: every t counts the same (Eq. 14); kl: the weights of the bound (Eq. 12), for comparison.
@@ -254,6 +261,10 @@ class TrainConfig(
             "loss_weighting",
             "simple, or --prediction_type epsilon,",
         )
+        low, high = LOG_SNR_RANGE
+        for name in ("log_snr_max", "log_snr_min"):
+            need(low <= getattr(self, name) <= high, name, f"{low:g} to {high:g}")
+        need(self.log_snr_min < self.log_snr_max, "log_snr_min", f"less than --log_snr_max {self.log_snr_max:g}")
         need(24 <= self.num_train_timesteps <= MAX_TIMESTEPS, "num_train_timesteps", f"24 to {MAX_TIMESTEPS}")
         need(self.sample_steps <= self.num_train_timesteps, "sample_steps", f"at most {self.num_train_timesteps}")
 

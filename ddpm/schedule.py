@@ -59,6 +59,26 @@ class NoiseSchedule:
         """
         return cls(scheduler.betas.double().cpu(), scheduler.config.get("variance_type", "fixed_small"))
 
+    @classmethod
+    def from_log_snr(
+        cls, num_steps: int, log_snr_max: float, log_snr_min: float, variance_type: str = "fixed_small"
+    ) -> NoiseSchedule:
+        """The schedule whose log signal-to-noise ratio, log(alpha_bar_t / (1 - alpha_bar_t)), falls linearly in t.
+
+        With the small variance, w_t of Eq. 12 is (SNR(t - 1) / SNR(t) - 1) / 2 (Kingma et al. 2021, Eq. 14). Here that
+        is the same at every t, so L_simple is the sum of the KL terms up to a constant factor.
+
+        Args:
+            num_steps: T.
+            log_snr_max, log_snr_min: the natural logarithm at t = 1 and at t = T.
+        Raises:
+            ValueError: as for the class.
+        """
+        log_snr = torch.linspace(log_snr_max, log_snr_min, num_steps, dtype=torch.float64)
+        log_alpha_bar = torch.nn.functional.logsigmoid(log_snr)
+        before = torch.cat([torch.zeros(1, dtype=torch.float64), log_alpha_bar[:-1]])
+        return cls(-torch.expm1(log_alpha_bar - before), variance_type)
+
     @property
     def num_steps(self) -> int:
         """T."""

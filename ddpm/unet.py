@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from diffusers import UNet2DModel
-from torch import nn
+from torch import Tensor, nn
 
 from ddpm.config import check_network
 
@@ -55,3 +56,21 @@ def build_unet(
     for parameter in unet.conv_out.parameters():
         nn.init.zeros_(parameter)
     return unet
+
+
+class InputConvolution(nn.Conv2d):
+    """The first convolution, in float32 whatever autocast says.
+
+    bfloat16 has 8 binary digits: near 1 it cannot tell neighbouring pixel values apart, nor x_t from x_0 where the
+    noise is weaker than 0.004, as in the first steps of the log_snr schedule.
+    """
+
+    def forward(self, xt: Tensor) -> Tensor:
+        with torch.autocast(xt.device.type, enabled=False):
+            return super().forward(xt.float())
+
+
+def keep_input_precision(unet: nn.Module) -> None:
+    """Let a network see x_t in float32 under autocast. Names, shapes and values of its weights stay as they are."""
+    if type(getattr(unet, "conv_in", None)) is nn.Conv2d:
+        unet.conv_in.__class__ = InputConvolution  # a wrapper around it would change the names of the weights

@@ -61,7 +61,7 @@ class Validation:
         unet.eval()
         for pixels, t, eps in self.batches:
             x0, t, eps = to_float(pixels, device), t.to(device), eps.to(device)
-            xt = self.scheduler.add_noise(x0, eps, t)  # Eq. 4
+            xt = eps_theta.schedule.q_sample(x0, eps, t)
             errors = (eps_theta(xt, t) - eps).square().mean(dim=(1, 2, 3))
             total += errors.cpu().double().sum()  # on the CPU, since some devices have no float64
         unet.train(was_training)

@@ -129,7 +129,12 @@ def test_every_option_is_read_by_a_training(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
     AcceleratorState._reset_state(reset_partial_state=True)
     Watched.read.clear()
-    options = TINY | {"max_train_steps": 3, "lr_warmup_steps": 1, "output_dir": tmp_path / "run"}
+    options = TINY | {
+        "max_train_steps": 3,
+        "lr_warmup_steps": 1,
+        "beta_schedule": "log_snr",
+        "output_dir": tmp_path / "run",
+    }
     assert trainer.main(Watched(**options)) == 0
     assert trainer.main(Watched(**options | {"push_to_hub": True})) == 1
     unread = {field.name for field in dataclasses.fields(TrainConfig)} - Watched.read

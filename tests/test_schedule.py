@@ -7,6 +7,7 @@ import torch
 from diffusers import DDPMScheduler
 from formulas import linear_schedule, velocity
 
+from ddpm.elbo import elbo_terms
 from ddpm.schedule import NoiseSchedule
 
 # Linear betas 1e-4 ... 0.02, T = 1000, computed in float64 independently of this package.
@@ -53,6 +54,28 @@ def test_tables_of_a_scheduler_are_those_of_its_betas():
     cosine = NoiseSchedule.from_scheduler(DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="fixed_large"))
     assert cosine.variance_type == "fixed_large"
     assert cosine.alpha_bar[-1] < 1e-6
+
+
+def test_a_linear_log_snr_gives_every_timestep_the_same_weight():
+    """So the simple loss is the sum of the KL terms up to a factor, for any network (Kingma et al. 2021, Eq. 14)."""
+    schedule = NoiseSchedule.from_log_snr(1000, 13.3, -6.0)
+    log_snr = torch.log(schedule.alpha_bar / (1 - schedule.alpha_bar))
+    torch.testing.assert_close(log_snr, torch.linspace(13.3, -6, 1000, dtype=torch.float64), rtol=0, atol=1e-9)
+    weight = math.expm1((13.3 + 6) / 999) / 2
+    torch.testing.assert_close(
+        schedule.kl_weight[1:], torch.full((999,), weight, dtype=torch.float64), rtol=1e-8, atol=0
+    )
+
+    short = NoiseSchedule.from_log_snr(40, 10.0, -6.0)
+    x0 = torch.randint(0, 256, (3, 1, 4, 4), generator=torch.Generator().manual_seed(0)) / 127.5 - 1
+
+    def eps_theta(xt, t):
+        return 0.5 * xt.sin() + t[:, None, None, None] / 40
+
+    terms = elbo_terms(eps_theta, short, x0, clip_denoised=False, generator=torch.Generator().manual_seed(1))
+    simple = terms.eps_mse[:, 1:].mean(1)
+    weight = 39 * math.expm1(16 / 39) / 2 / math.log(2)
+    torch.testing.assert_close(terms.kl.sum(1), weight * simple, rtol=1e-6, atol=0)
 
 
 def test_q_sample_is_add_noise():

@@ -18,6 +18,7 @@ from ddpm.training import state
 from ddpm.training.ema import make_ema
 from ddpm.training.recipe import learning_rate, make_scheduler
 from ddpm.training.window import NonFiniteError
+from ddpm.unet import keep_input_precision
 
 MAX_SKIPPED = 50  # optimizer steps in a row that may overflow in fp16; a scaler that starts too high causes about 16
 
@@ -52,6 +53,7 @@ class Learner:
         device = accelerator.device
         torch.manual_seed(draws.torch_seed(config.seed, Purpose.WEIGHTS))
         self.unet = build(**network)
+        keep_input_precision(self.unet)
         self.unet.to(memory_format=memory_format(device))  # pyright: ignore[reportCallIssue]  torch's stubs lack it
         self.scheduler: Any = make_scheduler(config)  # diffusers' stubs ask for a legacy IntTensor of timesteps
         self.ema = make_ema(self.unet, config.ema_half_life_images, config.ema_ramp_up, global_batch, device)

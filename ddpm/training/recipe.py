@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -34,24 +34,63 @@ def network_options(config: TrainConfig, images: Images) -> dict[str, Any]:
 
 def make_scheduler(config: TrainConfig) -> DDPMScheduler:
     """The noise schedule of the training. Betas are scaled by 1000 / T, so that alpha_bar_T is near 0 for any T."""
-    scale = 1.0 if config.beta_schedule == "squaredcos_cap_v2" else 1000 / config.num_train_timesteps
+    steps, trained_betas = config.num_train_timesteps, None
+    if config.beta_schedule == "log_snr":  # diffusers has no name for it
+        trained_betas = NoiseSchedule.from_log_snr(steps, config.log_snr_max, config.log_snr_min).beta.tolist()
+    scale = 1.0 if config.beta_schedule == "squaredcos_cap_v2" else 1000 / steps
     return DDPMScheduler(
-        num_train_timesteps=config.num_train_timesteps,
+        num_train_timesteps=steps,
         beta_start=1e-4 * scale,
         beta_end=0.02 * scale,
-        beta_schedule=config.beta_schedule,
+        beta_schedule="linear" if trained_betas else config.beta_schedule,
+        trained_betas=trained_betas,
         prediction_type=config.prediction_type,
         variance_type=config.variance_type,
         timestep_spacing="trailing",  # for sampling with few steps, which "leading" would start at t = 980
     )
 
 
-def target_of(config: TrainConfig, scheduler: Any) -> Target:
+@dataclass(frozen=True, eq=False)
+class Noising:
+    """The forward process on the device of training: sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t) as float32 tables.
+
+    The tables are computed in float64. `DDPMScheduler.add_noise` computes 1 - alpha_bar from float32, which is off by
+    several per cent where alpha_bar is closer to 1 than 1e-6 (the first steps of "log_snr"). The timesteps are looked
+    up on the device, so that the loop never waits for it.
+
+    Attributes:
+        signal, sigma: (T,) float32.
+    """
+
+    signal: Tensor
+    sigma: Tensor
+
+    @classmethod
+    def of(cls, scheduler: Any, device: torch.device | str) -> Noising:
+        """The tables of a DDPMScheduler."""
+        schedule = NoiseSchedule.from_scheduler(scheduler)
+        tables = (schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt())
+        return cls(*(table.float().to(device) for table in tables))
+
+    def __call__(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (Eq. 4), (B, C, H, W) float32."""
+        return self._at(self.signal, t) * x0 + self._at(self.sigma, t) * eps
+
+    def velocity(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022)."""
+        return self._at(self.signal, t) * eps - self._at(self.sigma, t) * x0
+
+    @staticmethod
+    def _at(table: Tensor, t: Tensor) -> Tensor:
+        return table[t][:, None, None, None]
+
+
+def target_of(config: TrainConfig, noising: Noising) -> Target:
     """What the network learns to predict: the noise (Eq. 14), or x_0 or v for a comparison."""
     targets: dict[str, Target] = {
         "epsilon": lambda x0, eps, t: eps,
         "sample": lambda x0, eps, t: x0,
-        "v_prediction": scheduler.get_velocity,
+        "v_prediction": noising.velocity,
     }
     return targets[config.prediction_type]
 

@@ -187,7 +187,7 @@ def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, gl
     if learner.step:
         log.info("Resuming at step %d of %d", learner.step, config.max_train_steps)
     alpha_bar_T = float(learner.scheduler.alphas_cumprod[-1])
-    if alpha_bar_T > 1e-3:
+    if alpha_bar_T > 3e-3:  # a log SNR of -6 is 0.0025, and costs 0.002 bits per dimension (L_T)
         log.warning(
             "alpha_bar_T is %.2g: x_T keeps %.0f %% of the image, but sampling starts from pure noise",
             alpha_bar_T,

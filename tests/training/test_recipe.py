@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from diffusers import DDPMPipeline, DDPMScheduler
+from diffusers import DDPMPipeline
 from launch import launch
 from tiny import TINY, command, in_process, weights
 
@@ -17,10 +17,11 @@ import train as trainer
 from ddpm import checkpoint, data, draws
 from ddpm.config import preset
 from ddpm.metrics import read_metrics
+from ddpm.schedule import NoiseSchedule
 from ddpm.training import state
-from ddpm.training.recipe import learning_rate, make_scheduler
+from ddpm.training.recipe import Noising, learning_rate, make_scheduler
 from ddpm.training.window import NonFiniteError
-from ddpm.unet import build_unet
+from ddpm.unet import build_unet, keep_input_precision
 
 
 def test_without_ema_the_raw_weights_are_used(tmp_path):
@@ -137,7 +138,7 @@ def test_another_architecture_trains_through_the_same_loop(tmp_path):
 def test_bf16_noises_in_float32(tmp_path, monkeypatch):
     """In bf16, alpha_bar rounds to 1 at small t: x_t would equal x_0 there. The network must see float32 x_t instead."""
     seen = []
-    real = DDPMScheduler.add_noise
+    real = Noising.__call__
 
     def spy(self, x0, eps, t):
         xt = real(self, x0, eps, t)
@@ -146,10 +147,58 @@ def test_bf16_noises_in_float32(tmp_path, monkeypatch):
         seen.extend(t.tolist())
         return xt
 
-    monkeypatch.setattr(DDPMScheduler, "add_noise", spy)
+    monkeypatch.setattr(Noising, "__call__", spy)
     in_process(tmp_path / "run", mixed_precision="bf16", num_train_timesteps=1000, num_validation_images=200)
     assert min(seen) < 10, "the timesteps that bf16 would spoil were met"
     assert all(tensor.dtype == torch.float32 for tensor in weights(tmp_path / "run").values())
+
+
+def test_the_first_convolution_computes_in_float32_under_autocast():
+    """Two x_t that differ by less than bfloat16 can tell apart."""
+    unet = build_unet(8, 1, (8, 8))
+    names = list(unet.state_dict())
+    keep_input_precision(unet)
+    assert list(unet.state_dict()) == names
+    xt = torch.full((1, 1, 8, 8), -1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        first, second = unet.conv_in(xt), unet.conv_in(xt + 1e-3)
+        assert first.dtype == torch.float32
+        assert not torch.equal(first, second)
+        assert unet.down_blocks[0].resnets[0].conv1(first).dtype == torch.bfloat16, "all else follows autocast"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(*(torch.nn.functional.conv2d(x, unet.conv_in.weight) for x in (xt, xt + 1e-3)))
+
+
+def test_log_snr_is_a_stock_scheduler_and_trains_from_float64_tables(tmp_path):
+    options = {"beta_schedule": "log_snr", "num_train_timesteps": 1000}
+    config = preset("digits", **options)
+    scheduler = make_scheduler(config)
+    exact = NoiseSchedule.from_log_snr(1000, 13.3, -6.0)
+    q_sample = Noising.of(scheduler, "cpu")
+    torch.testing.assert_close(q_sample.sigma.double(), (1 - exact.alpha_bar).sqrt(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(q_sample.signal.double(), exact.alpha_bar.sqrt(), rtol=1e-6, atol=0)
+    # What this guards against: diffusers' own table is off by a tenth.
+    stock = (1 - scheduler.alphas_cumprod[:50]).sqrt().double()
+    assert (stock / (1 - exact.alpha_bar[:50]).sqrt() - 1).abs().max() > 0.05
+
+    in_process(tmp_path / "run", **options)
+    loaded = checkpoint.load(tmp_path / "run").schedule
+    torch.testing.assert_close(loaded.beta, exact.beta, rtol=1e-6, atol=0)
+    images = DDPMPipeline.from_pretrained(tmp_path / "run")(num_inference_steps=20, output_type="np").images
+    assert np.isfinite(images).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"log_snr_max": 30.0}, r"--log_snr_max 30.*-14 to 14"),
+        ({"log_snr_min": float("nan")}, r"--log_snr_min nan.*-14 to 14"),
+        ({"log_snr_min": 5.0, "log_snr_max": 5.0}, r"--log_snr_min 5.*less than --log_snr_max 5"),
+    ],
+)
+def test_impossible_ranges_of_log_snr_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        preset("digits", **options).validate()
 
 
 def skip(monkeypatch, steps):
