@@ -53,11 +53,10 @@ def in_reach(framed: Framed, tab: str) -> None:
     for part in (".tour", ".tour-next", ".tour-end"):
         framed.seen(part, f"on {tab}")
 
-    def between() -> bool:
+    def spoken_of() -> bool:
         panel, spoken = framed.span(".tour"), framed.span(".toured")
-        bar = framed.span(f"#{tab} .t-bar") if tab != "training" else (panel[0], panel[0])
-        shown = min(spoken[1], panel[0]) - spoken[0]
-        return spoken[0] >= -0.5 and shown > 100 or spoken[1] <= bar[0] and bar[1] <= panel[0] + 0.5
+        free = min(spoken[1], panel[0]) - spoken[0]
+        return spoken[0] >= -0.5 and free >= min(100, spoken[1] - spoken[0])  # all of it, or its beginning
 
     def slider_is_free() -> bool:
         if tab == "training":
@@ -66,8 +65,8 @@ def in_reach(framed: Framed, tab: str) -> None:
         top = framed.span(".tour")[0]
         return bar["y"] >= 0 and bar["y"] + bar["height"] <= top + 0.5
 
-    framed.until(between, f"on {tab}: panel {framed.span('.tour')}, spoken of {framed.span('.toured')}")
-    framed.until(slider_is_free, f"on {tab}: slider {framed.span(f'#{tab}')}, panel {framed.span('.tour')}")
+    framed.until(spoken_of, f"on {tab}: panel {framed.span('.tour')}, spoken of {framed.span('.toured')}")
+    framed.until(slider_is_free, f"on {tab}: the slider is out of reach, panel {framed.span('.tour')}")
 
 
 @at_both_widths

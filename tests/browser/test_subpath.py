@@ -46,7 +46,7 @@ def proxy(app: str) -> Iterator[str]:
                 self.wfile.flush()
             connection.close()
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815 - http.server wants this name
 
         def log_message(self, *_: object) -> None:
             pass
