@@ -6,7 +6,8 @@
   const REST_MS = 300; // after the visitor's last action
   const ACTIONS = ["click", "input", "change", "keyup", "pointerup"];
   const { model, resolution, channels, beta } = ddpm.page;
-  const about = [model, resolution, channels, beta.length].join(); // the settings of another model may not fit
+  const FORMAT = 1; // of what is kept; another version of this page may have used the same address
+  const about = [FORMAT, model, resolution, channels, beta.length].join(); // nor do the settings of another model fit
   const opened = location.search; // later the page itself may write into the address
   const readers = new Map();
 
@@ -29,7 +30,7 @@
   function recall() {
     try {
       const kept = JSON.parse(storage()?.getItem(KEY) ?? "null");
-      return kept?.about === about && isReload(kept) ? kept.values : {};
+      return (kept?.about === about && isReload(kept) && kept.values) || {};
     } catch {
       return {};
     }
