@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import yaml
+from PIL import Image
 
 from ddpm import checkpoint
 
@@ -27,6 +28,15 @@ def test_the_space_can_start_from_the_front_matter():
     assert f"gradio[mcp]=={front['sdk_version']}" in (ROOT / "requirements.txt").read_text()
     assert len(front["short_description"]) <= 60
     assert front["colorFrom"] in "red yellow green blue indigo purple pink gray".split()
+
+
+def test_the_thumbnail_is_a_picture_of_this_repository_for_a_card_of_a_link():
+    """The Hub wants its full address, and other sites show it about 1.91 times as wide as it is high."""
+    address = front_matter(ROOT / "README.md")["thumbnail"]
+    space, _, path = address.removeprefix("https://huggingface.co/spaces/").partition("/resolve/main/")
+    assert f"hf upload {space} ." in (ROOT / "README.md").read_text(encoding="utf-8"), "both are to be renamed"
+    with Image.open(ROOT / path) as picture:
+        assert picture.size == (1200, 630)
 
 
 def test_everything_the_readmes_link_to_exists():

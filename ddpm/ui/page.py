@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from contextlib import suppress
 from html import escape
@@ -38,8 +39,8 @@ FONTS = (
 
 # In the order of loading: the comment at the head of each file says what it needs before it.
 SCRIPTS = (
-    "gradio language outlines schedule shared arrival pictures along slider charts controls status request ink "
-    "picker links tour trajectory player rows gif export"
+    "memory gradio language outlines schedule shared frame arrival pictures along slider charts controls status request "
+    "ink picker links tour trajectory player rows gif export"
 ).split()
 
 # Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour, and
@@ -66,6 +67,7 @@ def _head(checkpoint: Checkpoint) -> str:
         "max_seed": MAX_SEED,
         "t0_share": T0_SHARE,
         "model": checkpoint.name,
+        "space": _space(),
     }
     safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--
     script = "".join(read_static(f"static/{name}.js") for name in SCRIPTS)
@@ -73,6 +75,12 @@ def _head(checkpoint: Checkpoint) -> str:
     style = "".join(read_static(name) for name in STYLES)
     style = re.sub(r"/\*.*?\*/|^\s+", "", style, flags=re.S | re.M)  # nor for the indentation of rules
     return f"<script>window.ddpm = {{ page: {safe} }};\n{script}</script><style>{style}</style>"
+
+
+def _space() -> str | None:
+    """The id of the Space that serves the page, such as you/ddpm; None elsewhere."""
+    name = os.environ.get("SPACE_ID", "")
+    return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else None
 
 
 def _count(number: int) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, JSHandle, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, BrowserType, JSHandle, Page, expect, sync_playwright
 
 from ddpm.config import preset
 from ddpm.metrics import to_lines
@@ -55,15 +55,19 @@ def free_port() -> int:
             return port
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """The machine's own."""
+def launch(kind: BrowserType, *flags: str) -> Browser:
+    """The machine's own Chromium. A flag of `FLAGS` that is given again counts as it is given here."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
         raise RuntimeError(f"the page needs an installed Chromium to be tested: {', '.join(names)}")
+    return kind.launch(executable_path=path, headless=True, args=[*FLAGS, *flags])
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        running = launch(playwright.chromium)
         yield running
         running.close()
 

@@ -76,7 +76,7 @@ def test_the_switch_translates_everything_and_the_address_keeps_it(visit):
         .filter((e) => e.children.length === 0 && e.offsetParent).map((e) => e.textContent.trim())""")
     assert english.intersection(texts) == set()
     page.reload()
-    expect(page.locator("#forward h2")).to_have_text(TEXT["zh"]["forward.question"])
+    expect(page.locator("#reverse h2")).to_have_text(TEXT["zh"]["reverse.question"])
 
 
 @pytest.mark.parametrize("tab", ["noise", "bound", "mine"])

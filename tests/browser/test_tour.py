@@ -161,9 +161,57 @@ def test_an_address_of_nonsense_still_opens_the_page(visit):
     expect(line).to_contain_text("t = 1e2")
     expect(line).to_contain_text("tour = x")
     assert line.locator("*").count() == 0, "it is text"
-    page.goto(f"{visit.url}?lang=en&tab=nowhere&utm_source=a&t=40")
-    expect(line).to_contain_text("tab = nowhere: one of forward, noise, bound, reverse")
+    page.goto(f"{visit.url}?lang=fr&tab=nowhere&utm_source=a&t=40&steps=20&foo=1")
+    expect(line).to_have_text(
+        "The page ignored a part of the link: lang = fr: one of en, zh is needed · tab = nowhere: one of forward, "
+        "noise, bound, reverse, compare, mine, wrong, training is needed · steps = 20: this setting belongs to a tab, "
+        "and the link names no tab of this page · foo: there is no such setting here."
+    )
     expect(page.locator("#forward canvas").first).to_be_visible()
+    assert page.evaluate("ddpm.shared.get('t')") == 40, "all tabs have it"
+
+
+def test_a_setting_without_its_tab_is_named_and_what_may_be_for_others_is_not(visit):
+    page = visit.open("lang=en&seed=5&foo=1")
+    expect(page.locator(".page-status")).to_contain_text("seed = 5: this setting belongs to a tab")
+    expect(page.locator(".page-status")).not_to_contain_text("foo")
+
+
+def test_the_page_knows_all_settings_of_its_tabs():
+    """Before a tab has been in front, it has not said yet which settings it has."""
+    named = re.search(r'OF_TABS = "([a-z ]+)"', read_static("static/links.js"))[1].split()
+    calls = [re.search(r"ddpm\.linkable\(\"(\w+)\", \{([^}]*)\}", read_static(f"tabs/{tab}.js")) for tab in LINKS]
+    assert [call[1] for call in calls] == list(LINKS)
+    assert set(named) == {name for call in calls for name in re.findall(r"(\w+)(?::[^,]*)?(?:,|$)", call[2])}
+
+
+# What advertisers, newsletters, search engines, messengers and the Hub append to the links that people pass on.
+APPENDED = (
+    "fbclid=IwAR0a gclid=Cj0K gclsrc=aw.ds gad_source=1 gbraid=0 wbraid=0 dclid=0 msclkid=9 yclid=1 ysclid=l ttclid=E.C "
+    "twclid=2 li_fat_id=3 igsh=MzR igshid=Nz rdt_cid=5 ScCid=6 epik=dj0 srsltid=Af utm_source=x utm_medium=y utm_id=7 "
+    "mc_cid=a mc_eid=b mkt_tok=c vero_id=d oly_enc_id=e _hsenc=p2 _hsmi=8 hsa_acc=1 _ga=2.1 _gl=1*x s_kwcid=AL! wt_mc=f "
+    "wt.mc_id=g pk_campaign=h mtm_source=i at_medium=j ns_source=k ref=l ref_src=twsrc spm=a2 spm_id_from=333 "
+    "share_source=m vd_source=n from=timeline isappinstalled=0 si=o trk=p __theme=dark __sign=eyJ logs=build"
+)
+
+
+def test_what_others_append_to_a_link_is_no_fault_of_it(visit):
+    visit.page.goto(f"{visit.url}?lang=en&tab=noise&{APPENDED.replace(' ', '&')}&reading=v")
+    page = visit.page
+    page.wait_for_function(f"{PRESSED % 'noise'} === 'v'")
+    expect(page.locator(".page-status")).to_be_empty()
+    page.locator(".copy-link").click()
+    expect(page.locator(".page-status")).not_to_be_empty()
+    names = set(parse_qs(urlsplit(page.url).query))
+    assert names == {"lang", "tab", "reading", "__theme", *SHARED}, "and nobody gets it from us"
+
+
+def test_the_tour_shows_what_it_speaks_of(visit):
+    page = follow(visit, "mine", lang="en", kind="between")
+    page.wait_for_function(f"{PRESSED % 'mine'} === 'between'")
+    page.evaluate("ddpm.tour.start(7)")
+    expect(page.locator("#tour-title")).to_have_text(TEXT["en"]["tour.mine.title"])
+    page.wait_for_function(f"{PRESSED % 'mine'} === 'several'")
 
 
 def test_without_leave_to_copy_the_link_is_there_to_be_copied_by_hand(visit):

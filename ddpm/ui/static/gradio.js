@@ -1,9 +1,9 @@
 // Everything in the browser that relies on Gradio's internals: the requests of its client, its copy of KaTeX, its
-// theme, its tabs, its parameters in the address. A newer Gradio may change any of them; tests/browser/test_gradio.py
+// theme, its tabs, its parameters in the address, its side of a frame. A newer Gradio may change any of them; tests/browser/test_gradio.py
 // finds out.
 // Needs `ddpm.page` (page.py).
 // Gives onLoss, isLost; katex; dark, onTheme, toggleTheme; tabs, inFront, bringToFront, untilTabs; container,
-// isGradioParameter, keepTheme.
+// isGradioParameter, keepTheme; frame.
 (() => {
   // ---------------------------------------------------------------- the requests of Gradio's client
 
@@ -145,6 +145,16 @@
     if (theme) url.searchParams.set(THEME, theme);
   }
 
+  // ---------------------------------------------------------------- the frame of a Space
+
+  // A promise of what iframe-resizer offers to a page in a frame, see getPageInfo and scrollTo in its documentation.
+  // Gradio loads the page's side of it; the promise stays open where the page around the frame has no other side.
+  const frame = new Promise((found) => {
+    const look = () => window.parentIFrame && found(window.parentIFrame);
+    window.addEventListener("gradio:iframe-resizer-ready", look);
+    look();
+  });
+
   Object.assign(ddpm, {
     onLoss,
     isLost: () => lost,
@@ -160,5 +170,6 @@
     container: () => document.querySelector(".gradio-container"),
     isGradioParameter: (name) => PARAMETERS.includes(name),
     keepTheme,
+    frame,
   });
 })();

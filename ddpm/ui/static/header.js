@@ -6,7 +6,13 @@ languages.onChoose((language) => {
   trigger("language"); // the labels of Gradio's tabs
 });
 
-element.querySelector(".theme").addEventListener("click", () => ddpm.toggleTheme());
+let dark = ddpm.memory.recalled.dark; // what the visitor has chosen; undefined: the theme of browser or address
+ddpm.memory.keep("dark", () => dark);
+if (dark !== undefined && dark !== ddpm.dark()) ddpm.toggleTheme();
+element.querySelector(".theme").addEventListener("click", () => {
+  ddpm.toggleTheme();
+  dark = ddpm.dark();
+});
 element
   .querySelector(".copy-link")
   .addEventListener("click", () => ddpm.copyLink(element.querySelector(".link-field")));

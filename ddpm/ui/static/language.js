@@ -1,11 +1,13 @@
 // Text in the visitor's language, the TeX inside it, and the switch between languages.
-// Needs gradio.js (katex). Gives say, setText, translate, language, setLanguage, onLanguage.
+// Needs memory.js, gradio.js (katex). Gives say, setText, translate, language, isLanguage, setLanguage, onLanguage.
 (() => {
   const { page } = ddpm;
   const root = document.documentElement;
   const query = new URLSearchParams(location.search);
   const known = (tag) => page.languages.find((language) => (tag || "").toLowerCase().startsWith(language));
-  let language = known(query.get("lang")) || known(navigator.language) || page.languages[0];
+  const { recalled, keep } = ddpm.memory;
+  let language = known(recalled.lang) || known(query.get("lang")) || known(navigator.language) || page.languages[0];
+  keep("lang", () => language);
   const listeners = new Set();
 
   // ---------------------------------------------------------------- text
@@ -122,6 +124,7 @@
     setText,
     translate,
     language: () => language,
+    isLanguage: (tag) => Boolean(known(tag)),
     setLanguage,
     onLanguage: (listener) => listeners.add(listener),
   });

@@ -1,6 +1,8 @@
 // Links that open a tab with its settings: ?tab=reverse&sampler=ddim&steps=20&seed=7&t=312. The browser checks the
-// values here; the header names each that cannot be used, and the page ignores it.
-// Needs gradio.js, language.js, schedule.js, shared.js, controls.js, picker.js; the header, for messages.
+// values here; the header names each that cannot be used, and the page ignores it. After a reload the tabs get back the
+// settings that they had.
+// Needs memory.js, gradio.js, language.js, schedule.js, shared.js, frame.js, controls.js, picker.js; the header, for
+// messages.
 // Gives linkable, openTab, openAddress, copyLink, refuseSetting.
 //
 // A tab needs one call in its script, once its controls are there; opening and copying links follow from it:
@@ -110,6 +112,7 @@
 
   function linkable(tab, controls, ready = () => {}) {
     alive.set(tab, { settings: bySettings(controls), ready });
+    if (tab in past) bringBack(tab);
     const known = waiting.get(tab) ?? [];
     waiting.delete(tab);
     for (const go of known) go();
@@ -124,11 +127,13 @@
   //   draws: the tab then draws what they ask for.
   async function openTab(tab, settings = {}, draws = false) {
     await ddpm.untilTabs();
-    if (!ddpm.tabs().includes(tab)) return refuse("tab", tab, ["refused.choice", { choices: ddpm.tabs().join(", ") }]);
+    const known = ddpm.tabs().includes(tab);
+    if (!known) refuse("tab", tab, ["refused.choice", { choices: ddpm.tabs().join(", ") }]);
     const entries = Object.entries(settings);
     for (const [name, value] of entries) if (common.has(name)) set(name, value, common.get(name));
-    ddpm.bringToFront(tab);
     const others = entries.filter(([name]) => !common.has(name));
+    if (!known) return refuseAll(others);
+    ddpm.bringToFront(tab);
     if (!others.length && !draws) return;
     await untilAlive(tab);
     const there = alive.get(tab);
@@ -138,25 +143,89 @@
 
   // ---------------------------------------------------------------- the address
 
+  // All that the tabs pass to `linkable`, since a tab does so only once it has been in front.
+  const OF_TABS = "amount eta fault images kind loss reading rows sampler schedule second seed steps".split(" ");
+  // What others append to an address: advertisers, newsletters, search engines, messengers, the Hub.
+  const OTHERS = new RegExp(
+    `^(_.*|(utm|hsa|mtm|pk|piwik|matomo|oly|vero|fb|gad|mc|ga|wt|itm|stm|spm|share|ref|trk|rdt|li|at|ns|cm|icid)[_.].*|${[
+      "\\w*cl(k|ick)?id|[gw]braid|gad|igshi?d?|srsltid|epik|scid|ocid|cvid|ncid|cmpid|s?cid|si|s_kwcid|mkt_tok|trk|ref",
+      "referrer|source|src|via|from|share|spm|scm|vd_source|isappinstalled|campaign|medium|embed|logs|duplicate|usp|hl|v",
+    ].join("|")})$`,
+    "i",
+  );
+
   // Whether a parameter of the address is no setting of a tab.
-  const isOther = (name) => ddpm.isGradioParameter(name) || /^(lang|tab|tour|utm_.*|_.*)$/.test(name);
+  const isOther = (name) => ddpm.isGradioParameter(name) || ["lang", "tab", "tour"].includes(name) || OTHERS.test(name);
+
+  // Names the settings of a link that has no tab for them.
+  function refuseAll(settings) {
+    for (const [name, value] of settings) {
+      refuse(name, value, [OF_TABS.includes(name) ? "link.no_tab" : "link.unknown", {}]);
+    }
+  }
 
   function openAddress() {
     const query = new URLSearchParams(location.search);
+    const lang = query.get("lang");
+    if (lang !== null && !ddpm.isLanguage(lang)) {
+      refuse("lang", lang, ["refused.choice", { choices: page.languages.join(", ") }]);
+    }
+    if (recalled.tab) return openTab(recalled.tab); // with the settings of its own, see `bringBack`
     const settings = Object.fromEntries([...query].filter(([name]) => !isOther(name)));
     if (query.has("tab")) return openTab(query.get("tab"), settings, true);
+    const entries = Object.entries(settings);
+    for (const [name, value] of entries) if (common.has(name)) set(name, value, common.get(name));
     // Without a tab, an unknown parameter may be meant for others, so it is no error.
-    const known = Object.entries(settings).filter(([name]) => common.has(name));
-    for (const [name, value] of known) set(name, value, common.get(name));
+    refuseAll(entries.filter(([name]) => OF_TABS.includes(name)));
   }
+
+  // ---------------------------------------------------------------- a reload
+
+  const valuesOf = (settings) =>
+    Object.fromEntries(
+      [...settings]
+        .map(([name, setting]) => [name, setting.read() ?? null])
+        .filter(([, value]) => value !== null)
+        .map(([name, value]) => [name, String(value)]),
+    );
+
+  // Sets what the page kept before; what does not fit any more is left out without a word.
+  function setPast(settings, values) {
+    for (const [name, value] of Object.entries(values)) settings.get(name)?.apply(value);
+  }
+
+  function bringBack(tab) {
+    const { settings, ready } = alive.get(tab);
+    setPast(settings, past[tab]);
+    ready(tab === recalled.tab ? { ...past[tab], ...recalled.common } : past[tab]);
+  }
+
+  const { recalled, keep } = ddpm.memory;
+  const past = recalled.settings ?? {};
+  setPast(common, recalled.common ?? {});
+  keep("tab", () => ddpm.inFront());
+  keep("common", () => valuesOf(common));
+  keep("settings", () => ({
+    ...past,
+    ...Object.fromEntries([...alive].map(([tab, { settings }]) => [tab, valuesOf(settings)])),
+  }));
+
+  // ---------------------------------------------------------------- copying
 
   const inLink = (tab) => [...(alive.get(tab)?.settings ?? []), ...common];
 
+  // The address of the page: of the Space that shows it in a frame, where that is known, since it passes settings on.
+  function ownAddress() {
+    if (ddpm.framed && page.space) return new URL(`https://huggingface.co/spaces/${page.space}`);
+    const url = new URL(location.pathname, location.href);
+    ddpm.keepTheme(url);
+    return url;
+  }
+
   // The address of what is on screen.
   function address() {
-    const url = new URL(location.pathname, location.href);
+    const url = ownAddress();
     const tab = ddpm.inFront();
-    ddpm.keepTheme(url);
     url.searchParams.set("lang", ddpm.language());
     url.searchParams.set("tab", tab);
     for (const [name, setting] of inLink(tab)) {
@@ -170,7 +239,7 @@
   //   field: an input that holds it where there is no clipboard; it stays on screen if the visitor must copy by hand.
   async function copyLink(field) {
     const link = address();
-    history.replaceState(null, "", link);
+    if (!ddpm.framed) history.replaceState(null, "", link); // nobody sees the address of a frame
     const drawn = inLink(ddpm.inFront()).some(([, setting]) => setting.own?.());
     const before = document.activeElement;
     field.hidden = true;

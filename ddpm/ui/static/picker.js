@@ -1,5 +1,5 @@
 // The picture that the tabs show, and its noise: drawn on the pad, chosen or uploaded in any tab, the same in all.
-// Needs language.js, shared.js, pictures.js, ink.js. Gives picker, setExamples, choosePicture, example.
+// Needs memory.js, language.js, shared.js, pictures.js, ink.js. Gives picker, setExamples, choosePicture, example.
 (() => {
   const { shared, count, newCanvas } = ddpm;
   const { resolution: size, channels } = ddpm.page;
@@ -337,5 +337,10 @@
   }
 
   if (channels === 3) setPicture(ball(), { index: -1 });
+
+  // The visitor's own picture survives a reload. An example does so as a setting, see links.js.
+  const { recalled, keep } = ddpm.memory;
+  keep("picture", () => (shownExample.own() ? ddpm.base64Of(shared.get("picture")) : undefined));
+  if (recalled.picture) choosePicture(ddpm.bytesOf(recalled.picture), null);
   Object.assign(ddpm, { picker, setExamples, choosePicture, example: shownExample });
 })();

@@ -1,5 +1,5 @@
 // The slider of t, from the clean end at the left to the noise at the right (parts.t_bar).
-// Needs language.js, schedule.js, shared.js. Gives tBar.
+// Needs language.js, schedule.js, shared.js, frame.js. Gives tBar.
 (() => {
   const { shared, alphaBar, T, format, say, write } = ddpm;
   const SHADES = 48; // of the strip below the slider
@@ -22,6 +22,7 @@
     const [tNow, alphaBarNow, snrNow] = [".t-now", ".ab-now", ".snr-now"].map(find);
     find(".t-strip").style.background = gradient(Number(input.min));
     let marks = null;
+    ddpm.keepInView(element.closest(".player") ?? element);
 
     function show(t) {
       input.value = t;

@@ -1,6 +1,6 @@
 // The tour: a panel at the foot of the page that opens one tab after the other, outlines what it explains and suggests
 // one thing to try. It stores nothing: after a reload it starts again.
-// Needs gradio.js, language.js, schedule.js, shared.js, links.js. Gives tour.
+// Needs gradio.js, language.js, schedule.js, shared.js, frame.js, links.js. Gives tour.
 (() => {
   const T0 = ddpm.page.t0_share; // where the tab "From my picture" begins
 
@@ -15,7 +15,7 @@
     { name: "weights", tab: "bound", target: '[data-chart="terms"]', settings: { loss: "simple" } },
     { name: "reverse", tab: "reverse", target: ".planes", t: 0.9 },
     { name: "compare", tab: "compare", target: ".stage" },
-    { name: "mine", tab: "mine", target: ".stage", t: T0 },
+    { name: "mine", tab: "mine", target: ".stage", t: T0, settings: { kind: "several" } },
     { name: "wrong", tab: "wrong", target: ".stage" },
     { name: "training", tab: "training", target: ".stage" },
   ];
@@ -52,6 +52,7 @@
         ?.querySelector(".stage :is(input:not([type=file]), select, button):not(:disabled, [hidden])")
         ?.focus(),
     );
+    ddpm.keepInView(panel);
     ddpm.container().append(panel);
     new ResizeObserver(() => root.style.setProperty("--tour", `${panel.offsetHeight}px`)).observe(panel);
   }
@@ -88,14 +89,11 @@
     return shown() ?? document.getElementById(tab);
   }
 
-  // Scrolls it to the middle of the area that panel and sticky slider leave free, or its top there if it is taller.
+  // Scrolls it to the area that panel and sticky slider leave free.
   function scrollTo(element) {
     const slider = tabOf(stops[at])?.querySelector(".player, .t-bar");
     const sticks = slider && getComputedStyle(slider).position === "sticky" && !element.contains(slider);
-    const free = window.innerHeight - panel.offsetHeight - (sticks ? slider.offsetHeight : 0);
-    const box = element.getBoundingClientRect();
-    const top = Math.max(14, (free - box.height) / 2);
-    window.scrollBy({ top: box.top - top, behavior: ddpm.calm() ? "instant" : "smooth" });
+    ddpm.bringIntoView(element, panel.offsetHeight + (sticks ? slider.offsetHeight : 0));
   }
 
   async function go(next) {

@@ -280,7 +280,12 @@ kinds.choose(kind);
 const { sampler, num_images: images, seed } = form.elements;
 const first = JSON.stringify(chosenInForm()); // the settings of the stored results
 
-// ---- links
+// ---- links, and a reload
+
+// A second picture of the visitor's own is in no link, but survives a reload.
+ddpm.memory.keep("second", () => (chosen && index === null ? ddpm.base64Of(chosen) : undefined));
+const { second: kept } = ddpm.memory.recalled;
+if (kept) [chosen, index] = [ddpm.bytesOf(kept), null];
 
 // Draws what a link asks for unless the stored results show it. This waits for the examples.
 let linked = null; // settings that the link named

@@ -80,5 +80,9 @@ PAIRS: dict[str, tuple[str, str]] = {
         "浏览器不允许网页复制。下方的链接已选中，请手动复制。",
     ),
     "link.refused": ("The page ignored a part of the link: {list}.", "本页忽略了链接中的部分内容：{list}。"),
+    "link.no_tab": (
+        "{name} = {value}: this setting belongs to a tab, and the link names no tab of this page",
+        "{name} = {value}：这是某个标签页的设置，而链接没有指明本页的标签页",
+    ),
     "link.unknown": ("{name}: there is no such setting here", "{name}：这里没有这项设置"),
 }
