@@ -233,6 +233,8 @@ def check_body(path: str, body: Any, events: Mapping[int, Event]) -> None:
             return _check_arguments(event.name, event.endpoint, body["data"])
         if body["data"]:
             raise RefusedError(422, "data: an event of the page takes no values, only event_data")
+        if name := _file_in(body.get("event_data"), "event_data"):
+            raise RefusedError(422, f"{name}: an object with a path was sent, and the page takes no files")
     elif rest == "component_server":
         _check_fields(body, {"session_hash": (str, True), "component_id": (int, True), "fn_name": (str, True)})
         if "data" not in body:
@@ -241,6 +243,20 @@ def check_body(path: str, body: Any, events: Mapping[int, Event]) -> None:
         _check_fields(body, {"session_hash": (str, True), "fn_index": (int, True), "event_id": (str, True)})
     elif rest == "reset":
         _check_fields(body, {"event_id": (str, True)})
+
+
+def _file_in(value: Any, name: str) -> str | None:
+    """Where in a value Gradio would see a file: an object with a `path`, at any depth. None if there is none."""
+    waiting = [(value, name)]
+    while waiting:
+        item, name = waiting.pop()
+        if isinstance(item, dict):
+            if "path" in item:
+                return name[:MAX_NAME]
+            waiting.extend((part, f"{name}.{key}") for key, part in item.items())
+        elif isinstance(item, list):
+            waiting.extend((part, f"{name}[{i}]") for i, part in enumerate(item) if isinstance(part, dict | list))
+    return None
 
 
 def _check_fields(body: dict[str, Any], fields: Mapping[str, tuple[type, bool]]) -> None:

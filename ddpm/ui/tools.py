@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -50,9 +51,17 @@ def replace_answers(blocks: Any, endpoints: Mapping[int, tuple[str, Endpoint]]) 
             answer = await _call(transport, name, endpoint.read(name, arguments))
         return _result(answer, endpoint, whole)
 
+    # MCP's library logs each malformed message with a hundred lines about what it could have been.
+    logging.getLogger().addFilter(_in_short)
     served.get_input_schema = get_input_schema
     # Without the check by schema: what is out of range is refused by the endpoint, which names the argument.
     served.mcp_server.call_tool(validate_input=False)(call_tool)
+
+
+def _in_short(record: logging.LogRecord) -> bool:
+    """Cut what is logged without a logger of its own, as MCP's library does, to one line."""
+    record.msg, record.args = record.getMessage().split("\n", 1)[0], ()
+    return True
 
 
 def _take_whole(arguments: dict[str, Any], endpoint: Endpoint) -> bool:

@@ -159,7 +159,14 @@ def test_a_body_of_unknown_length_is_limited_too(page):
     assert answer.status_code == 413
 
 
-def test_a_page_that_reads_arguments_by_gradio_client_names_the_argument(page):
+def test_an_event_of_the_page_takes_no_files_at_any_depth(page):
+    sent = {"rows": [{"sampler": FILE}]}
+    answer = page.post("queue/join", {**page.asked, "session_hash": "s", "event_data": sent})
+    told = "event_data.rows[0].sampler: an object with a path was sent, and the page takes no files"
+    assert (answer.status_code, answer.json()["detail"]) == (422, told)
+
+
+def test_a_refusal_has_the_form_in_which_gradio_client_reads_the_argument(page):
     answer = page.post("queue/join", {"data": [FILE, 7], "session_hash": "s", "fn_index": 0})
     (told,) = answer.json()["detail"]
     assert (told["parameter_name"], told["is_valid"]) == ("n", False), "the form in which gradio_client reads a reason"
@@ -225,6 +232,16 @@ def test_an_endpoint_stops_when_it_is_cancelled(page):
         assert not page.work.ended.wait(1), "nobody cancels the work of others"
         page.post("cancel", {**stranger, "session_hash": "cancels"})
         assert page.work.ended.wait(WAIT_S)
+
+
+def test_a_tool_stops_when_the_client_of_mcp_goes_away(page):
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "wait", "arguments": {"n": 1}}}
+    accepts = {"accept": "application/json, text/event-stream"}
+    with httpx.stream("POST", f"{page.url}gradio_api/mcp/", json=asked, headers=accepts) as answer:
+        assert answer.status_code == 200
+        assert page.work.began.wait(WAIT_S)
+        assert not page.work.ended.wait(1), "somebody listens"
+    assert page.work.ended.wait(WAIT_S)
 
 
 def test_work_stops_when_its_caller_never_listens(page, monkeypatch):
