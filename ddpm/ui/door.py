@@ -114,6 +114,8 @@ class ReadBodies:
             return await self.app(scope, receive, send)
         path = route(scope)
         try:
+            if dict(scope["headers"]).get(b"content-type", b"").startswith(b"multipart/"):
+                raise RefusedError(415, "files are not taken; the body must be JSON")
             body = await self._read(scope, receive)
             self.check(path, decoded(body))
         except RefusedError as refused:

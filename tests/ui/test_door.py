@@ -159,6 +159,11 @@ def test_a_body_of_unknown_length_is_limited_too(page):
     assert answer.status_code == 413
 
 
+def test_no_form_with_files_is_read(page):
+    answer = page.http.post("component_server", data={"component_id": "1"}, files={"x": b"1"})
+    assert (answer.status_code, "files are not taken" in answer.text) == (415, True)
+
+
 def test_an_event_of_the_page_takes_no_files_at_any_depth(page):
     sent = {"rows": [{"sampler": FILE}]}
     answer = page.post("queue/join", {**page.asked, "session_hash": "s", "event_data": sent})
