@@ -26,7 +26,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from ddpm.ui import door, tools
 from ddpm.ui.endpoints import Endpoint
-from ddpm.ui.server.listeners import PATIENCE_S, Listeners
+from ddpm.ui.server.listeners import PAGE_PATIENCE_S, PATIENCE_S, Listeners
 from ddpm.ui.text import say
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def stream(
     """
 
     def answer_event(sent: gr.EventData):
-        asked, messages = _Asked(), answer(sent._data)
+        asked, messages = _Asked(PAGE_PATIENCE_S), answer(sent._data)
         try:
             for message in messages:
                 if asked.in_vain():
@@ -137,9 +137,14 @@ listeners = Listeners()
 
 
 class _Asked:
-    """The event that Gradio answers in this thread. To be made in the thread, before the first answer."""
+    """The event that Gradio answers in this thread. To be made in the thread, before the first answer.
 
-    def __init__(self) -> None:
+    Args:
+        patience_s: a caller who does not listen yet is waited for so long.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
         self._queue = LocalContext.blocks.get()._queue  # pyright: ignore
         self._event = self._queue.event_ids_to_events.get(LocalContext.event_id.get(None) or "")
 
@@ -149,7 +154,7 @@ class _Asked:
         if event is None:  # Gradio has forgotten it
             return True
         waited = time.monotonic() - event.enqueue_time
-        return not event.alive or (waited > PATIENCE_S and not listeners.hear(event.session_hash))
+        return not event.alive or (waited > self._patience_s and not listeners.hear(event.session_hash))
 
     def unread(self) -> int:
         """How many messages wait for this caller."""
@@ -206,7 +211,7 @@ def add_endpoint(blocks: gr.Blocks, name: str, do: Callable[..., dict[str, Any]]
     def function(*args: Any, **kwargs: Any) -> dict[str, Any]:
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
-        asked = _Asked()
+        asked = _Asked(PATIENCE_S)
         if asked.in_vain():
             raise gr.Error(say("refused.unheard", limit=PATIENCE_S), print_exception=False)
         return do(**given.arguments, in_vain=asked.in_vain)

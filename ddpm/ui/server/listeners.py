@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE_S = 20.0  # for so long a caller who has asked, and does not listen yet, is waited for
+# For so long a caller who has asked, and does not listen yet, is waited for: a person with curl, and a page's script.
+PATIENCE_S, PAGE_PATIENCE_S = 20.0, 6.0
 
 
 class Listeners:
