@@ -8,6 +8,7 @@ t is 1-based here, as in the paper, and 0-based in `ddpm.schedule`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -16,16 +17,22 @@ import gradio as gr
 import numpy as np
 import torch
 
+from ddpm.plots import grid
 from ddpm.sampling import SAMPLERS
-from ddpm.ui.gradio import Argument, Endpoint, add_endpoint
+from ddpm.ui.endpoints import Argument, Endpoint, ToolForm
+from ddpm.ui.gradio import add_endpoint
+from ddpm.ui.server.encoding import png_to_base64
 from ddpm.ui.server.examples import FIRST_STEPS
 from ddpm.ui.server.pictures import pixels_to_tensor, to_tensor
 from ddpm.ui.server.requests import MAX_SEED, InputError, PictureRequest, SampleRequest, check_array, check_whole
 from ddpm.ui.server.service import Service
+from ddpm.ui.server.visitors import StoppedError
 
 NOISE_LIMIT = 20  # of |x_t|: nothing that q draws is further from 0
 
 Answer = dict[str, Any]
+InVain = Callable[[], bool]
+"""Whether nobody waits for an answer any more."""
 
 
 def add(blocks: gr.Blocks, service: Service) -> None:
@@ -41,13 +48,18 @@ def _refusing(do: Callable[..., Answer], **arguments: object) -> Answer:
         return do(**arguments)
     except InputError as refused:
         raise gr.Error(str(refused), print_exception=False) from None
+    except StoppedError:
+        raise gr.Error("nobody waits for the answer", print_exception=False) from None
 
 
 class Endpoints:
     """What the endpoints compute; each method is one of them. All arguments may be anything that JSON can hold.
 
+    Args, in each method:
+        in_vain: says whether nobody waits for the answer any more; long work then ends.
     Raises, in each method:
         InputError: an argument is out of range; the error states the range.
+        StoppedError: nobody waits for the answer any more.
     """
 
     def __init__(self, service: Service) -> None:
@@ -55,7 +67,7 @@ class Endpoints:
         self._shape = service.readings.shape
         self._rows_shape = self._shape[:2] if self._shape[2] == 1 else self._shape
 
-    def q_sample(self, t: object, x0: object, seed: object) -> Answer:
+    def q_sample(self, t: object, x0: object, seed: object, in_vain: InVain) -> Answer:
         """x_t of Eq. 4, for noise of a torch generator with this seed."""
         at, clean = self._timestep(t), pixels_to_tensor(self._pixels(x0), self._shape)
         generator = torch.Generator().manual_seed(check_whole("seed", seed, 0, MAX_SEED))
@@ -63,24 +75,24 @@ class Endpoints:
         xt = self._schedule.q_sample(clean, eps, at)
         return {"xt": self._rows(xt), "eps": self._rows(eps), "alpha_bar": self._schedule.alpha_bar[at].item()}
 
-    def predict_noise(self, xt: object, t: object) -> Answer:
+    def predict_noise(self, xt: object, t: object, in_vain: InVain) -> Answer:
         """eps_theta(x_t, t), and the x_0 that follows from it by Eq. 15."""
         at = self._timestep(t)
         x = to_tensor(check_array("xt", xt, self._rows_shape, -NOISE_LIMIT, NOISE_LIMIT), self._shape)
         eps_hat = self._service.readings.eps_hat(x, at)
         return {"eps_hat": self._rows(eps_hat), "x0_hat": self._rows(self._schedule.predict_x0(x, eps_hat, at))}
 
-    def sample(self, **fields: object) -> Answer:
+    def sample(self, in_vain: InVain, **fields: object) -> Answer:
         """Pictures drawn from noise; the fields are those of `SampleRequest.check`."""
         request = SampleRequest.check(fields, self._service.num_steps, self._service.max_images)
-        drawn = self._service.samplings.get_or_draw(request)
+        drawn = self._service.samplings.get_or_draw(request, in_vain)
         pictures = np.frombuffer(drawn.finished, np.uint8).reshape(request.num_images, *self._rows_shape)
         return {"images": pictures.tolist(), "seconds": round(drawn.seconds, 3)}
 
-    def elbo_terms(self, x0: object, seed: object) -> Answer:
+    def elbo_terms(self, x0: object, seed: object, in_vain: InVain) -> Answer:
         """Every term of Eq. 5, in bits per dimension."""
         request = PictureRequest("bound", self._pixels(x0), check_whole("seed", seed, 0, MAX_SEED))
-        bound = self._service.readings.get_or_compute_bound(request)
+        bound = self._service.readings.get_or_compute_bound(request, in_vain)
         return {
             "prior": bound.prior,
             "kl": bound.bits[1:].tolist(),
@@ -155,6 +167,7 @@ def descriptions(service: Service) -> dict[str, Endpoint]:
             f"images, each of {rows_of} from 0 to 255; seconds it took to draw them",
             {"images": {"type": "array", "items": nested}, "seconds": NUMBER},
             **HEAVY,
+            tool=ToolForm(picture=_picture),
         ),
         "elbo_terms": Endpoint(
             "Every term of the variational bound of one picture (Eq. 5), in bits per dimension: an upper bound on the "
@@ -164,7 +177,28 @@ def descriptions(service: Service) -> dict[str, Endpoint]:
             f"eps_mse (mean squared error of the predicted noise, t = 1 ... {T})",
             {"prior": NUMBER, "kl": NUMBERS, "reconstruction": NUMBER, "total": NUMBER, "eps_mse": NUMBERS},
             **HEAVY,
+            tool=ToolForm(
+                summary=_without_terms,
+                whole=("terms", "whether kl and eps_mse list every timestep; else their sum and mean are given"),
+            ),
         ),
+    }
+
+
+def _picture(drawn: Answer) -> str:
+    """The pictures of a `/sample` side by side: PNG in base64, magnified so that people can see them."""
+    pixels = np.array(drawn["images"], np.uint8)
+    pixels = pixels.reshape(*pixels.shape[:3], -1)  # gray pictures have no axis for their one channel
+    return png_to_base64(grid(pixels, math.ceil(math.sqrt(len(pixels)))))
+
+
+def _without_terms(bound: Answer) -> Answer:
+    """The parts of a bound, and its terms summed up."""
+    parts = {name: bound[name] for name in ("prior", "reconstruction", "total")}
+    return {
+        **parts,
+        "kl_sum": math.fsum(bound["kl"]),
+        "eps_mse_mean": math.fsum(bound["eps_mse"]) / len(bound["eps_mse"]),
     }
 
 

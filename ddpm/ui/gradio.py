@@ -7,10 +7,11 @@ absolute here as everywhere, so it means Gradio and not this module.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import Any
 
 import gradio as gr
 from fastapi import HTTPException
+from gradio.context import LocalContext
 from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import JSONResponse
 
-from ddpm.errors import first_line
+from ddpm.ui import door, tools
+from ddpm.ui.endpoints import Endpoint
+from ddpm.ui.server.listeners import PAGE_PATIENCE_S, PATIENCE_S, Listeners
+from ddpm.ui.text import say
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +97,24 @@ def stream(
 ) -> None:
     """Answer an event of a panel with the messages of `answer`, which gets what the browser sent with the event.
 
+    The work ends once nobody listens. Whoever takes messages more slowly than they are made misses some of the frames,
+    so that the others do not pile up.
+
     Args:
         concurrency_limit: how many events of one `concurrency_id` are answered at the same time.
     """
 
     def answer_event(sent: gr.EventData):
-        yield from answer(sent._data)
+        asked, messages = _Asked(PAGE_PATIENCE_S), answer(sent._data)
+        try:
+            for message in messages:
+                if asked.in_vain():
+                    return
+                if message.get("kind") != "frame" or asked.unread() <= MAX_UNREAD:
+                    yield message
+        finally:
+            if isinstance(messages, Generator):
+                messages.close()  # so that the work stops when this generator is closed
 
     getattr(panel, event)(
         answer_event,
@@ -112,50 +128,66 @@ def stream(
     )
 
 
+# ----------------------------------------------------------------------------------------------------------- who asks
+
+MAX_UNREAD = 2  # frames that wait for a slow connection
+MAX_UNCLAIMED = 64  # sessions whose answers nobody has fetched yet
+
+listeners = Listeners()
+
+
+class _Asked:
+    """The event that Gradio answers in this thread. To be made in the thread, before the first answer.
+
+    Args:
+        patience_s: a caller who does not listen yet is waited for so long.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._queue = LocalContext.blocks.get()._queue  # pyright: ignore
+        self._event = self._queue.event_ids_to_events.get(LocalContext.event_id.get(None) or "")
+
+    def in_vain(self) -> bool:
+        """Whether the caller went away, or has not listened for a while since asking."""
+        event = self._event
+        if event is None:  # Gradio has forgotten it
+            return True
+        waited = time.monotonic() - event.enqueue_time
+        return not event.alive or (waited > self._patience_s and not listeners.hear(event.session_hash))
+
+    def unread(self) -> int:
+        """How many messages wait for this caller."""
+        messages = self._event and self._queue.pending_messages_per_session.get(self._event.session_hash)
+        return messages.qsize() if messages else 0
+
+
+def _session_of(blocks: gr.Blocks, event_id: str) -> str:
+    """The session that an event belongs to. By itself, a call by plain HTTP is a session of its own."""
+    event = blocks._queue.event_ids_to_events.get(event_id)
+    return event.session_hash if event else event_id
+
+
+def _forget_unclaimed(blocks: gr.Blocks) -> None:
+    """Drop the oldest answers that nobody fetches. Gradio keeps those of 2,000 sessions, whatever their size."""
+    queue = blocks._queue
+    at_work = {event.session_hash for event in queue.event_ids_to_events.values()}
+    idle = [name for name in queue.pending_messages_per_session if name not in at_work and not listeners.hear(name)]
+    for name in idle[:-MAX_UNCLAIMED]:
+        queue.pending_messages_per_session.pop(name, None)
+    known = queue.pending_messages_per_session.keys() | at_work
+    for name in queue.pending_event_ids_session.keys() - known:
+        queue.pending_event_ids_session.pop(name, None)
+
+
+def _cancel(blocks: gr.Blocks, event_id: str, session: str) -> None:
+    """End the work for an event within a call of the network; Gradio itself waits until a function has returned."""
+    event = blocks._queue.event_ids_to_events.get(event_id)
+    if event and event.session_hash == session:
+        event.alive = False
+
+
 # ---------------------------------------------------------------------------------------------------- public endpoints
-
-
-@dataclass(frozen=True)
-class Argument:
-    """An argument of an endpoint.
-
-    Args:
-        type: its Python type, from which Gradio makes a JSON schema.
-        meaning: one line for people.
-        default: its value if it is left out; `inspect.Parameter.empty` if it must be given.
-        range: the lowest and the highest number, which a type cannot state.
-    """
-
-    type: Any
-    meaning: str
-    default: Any = inspect.Parameter.empty
-    range: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """The description of an endpoint, which is a promise to other people's programs.
-
-    Args:
-        what: it does, in one or two sentences.
-        arguments: by name, in the order in which plain HTTP lists them.
-        answer: what is in the answer.
-        schema: the JSON schema of each field of the answer, which Gradio cannot read from a type.
-        concurrency_id, concurrency_limit: so many calls of all endpoints with this id are answered at the same time.
-    """
-
-    what: str
-    arguments: Mapping[str, Argument]
-    answer: str
-    schema: Mapping[str, Mapping[str, Any]]
-    concurrency_id: str
-    concurrency_limit: int
-
-    @property
-    def docstring(self) -> str:
-        """In the form that Gradio parses."""
-        described = "\n".join(f"    {name}: {argument.meaning}" for name, argument in self.arguments.items())
-        return f"{self.what}\n\nArgs:\n{described}\n\nReturns:\n    {self.answer}"
 
 
 def add_endpoint(blocks: gr.Blocks, name: str, do: Callable[..., dict[str, Any]], endpoint: Endpoint) -> None:
@@ -165,7 +197,8 @@ def add_endpoint(blocks: gr.Blocks, name: str, do: Callable[..., dict[str, Any]]
     answer fit into neither; they are added to the schemas of Gradio's components.
 
     Args:
-        do: answers a call; it gets the arguments of `endpoint`, all of them and by name.
+        do: answers a call; it gets the arguments of `endpoint`, all of them and by name, and `in_vain`, which says
+            whether nobody waits for the answer any more.
     """
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -178,12 +211,16 @@ def add_endpoint(blocks: gr.Blocks, name: str, do: Callable[..., dict[str, Any]]
     def function(*args: Any, **kwargs: Any) -> dict[str, Any]:
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
-        return do(**given.arguments)
+        asked = _Asked(PATIENCE_S)
+        if asked.in_vain():
+            raise gr.Error(say("refused.unheard", limit=PATIENCE_S), print_exception=False)
+        return do(**given.arguments, in_vain=asked.in_vain)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = endpoint.docstring
     function.__annotations__ = {argument: given.type for argument, given in endpoint.arguments.items()}
     function.__signature__ = signature
+    function.endpoint = endpoint
     made = gr.api(function, concurrency_id=endpoint.concurrency_id, concurrency_limit=endpoint.concurrency_limit)
     components: Any = blocks.fns[made["id"]]
     for component, (argument, given) in zip(components.inputs, endpoint.arguments.items(), strict=True):
@@ -203,80 +240,73 @@ def add_endpoint(blocks: gr.Blocks, name: str, do: Callable[..., dict[str, Any]]
 # ----------------------------------------------------------------------------------------------------------- the server
 
 
-class LimitBody:
-    """Middleware that refuses a request body over `limit` bytes before Gradio reads it.
+def endpoints_of(blocks: gr.Blocks) -> dict[int, tuple[str, Endpoint]]:
+    """Name and description of each public endpoint of a page, by Gradio's `fn_index`."""
+    return {
+        index: (str(function.api_name), endpoint)
+        for index, function in blocks.fns.items()
+        if (endpoint := getattr(function.fn, "endpoint", None))
+    }
 
-    Gradio limits uploaded files only, and reads the whole body first.
+
+def _events_of(blocks: gr.Blocks) -> dict[int, door.Event]:
+    """What can be asked for through the queue, by `fn_index`. Events that only the browser handles are not in it."""
+    endpoints = endpoints_of(blocks)
+    return {
+        index: door.Event(*endpoints.get(index, (None, None)), triggers={t[0] for t in function.targets})
+        for index, function in blocks.fns.items()
+        if function.fn is not None
+    }
+
+
+def queued(blocks: gr.Blocks, max_size: int) -> gr.Blocks:
+    """The page with a queue that nobody can pass by, for so many requests.
+
+    With an open API, requests to /run and /api would be computed beside the queue, as many as come.
     """
-
-    def __init__(self, app, limit: int) -> None:
-        self.app, self.limit = app, limit
-
-    async def __call__(self, scope, receive, send) -> None:
-        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT"):
-            return await self.app(scope, receive, send)
-        announced = dict(scope["headers"]).get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > self.limit:
-            return await JSONResponse({"detail": "request body too large"}, 413)(scope, receive, send)
-        received = 0
-
-        async def counted():
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.limit:
-                raise RuntimeError("request body too large")
-            return message
-
-        return await self.app(scope, counted, send)
+    blocks.queue(api_open=False, max_size=max_size, default_concurrency_limit=1)
+    # Gradio keeps a record of the last 10,000 events, and sums all of them up after each event.
+    blocks._queue.ANALYTICS_MAX_EVENTS, blocks._queue.ANAYLTICS_CACHE_FREQUENCY = 1, 2**62
+    return blocks
 
 
-class RefuseMalformed:
-    """Middleware that answers a malformed request with status 404 or 422 instead of 500 and a traceback in the log.
+def launch_options(blocks: gr.Blocks, max_body_bytes: int) -> dict[str, Any]:
+    """Options of `Blocks.launch` that bound what visitors can take up, and work around what Gradio does by default.
 
-    Gradio raises such an exception before any code of ours runs, for the name of something that does not exist and for
-    arguments that do not fit. Faults of ours do not come here: those of events end in `requests.answered`, those of
-    server functions in `logged`, and Gradio itself logs and answers those of endpoints.
+    Args:
+        blocks: the page that is launched with them, complete.
+        max_body_bytes: of a request.
     """
+    events = _events_of(blocks)
 
-    def __init__(self, app) -> None:
-        self.app = app
+    def check(path: str, body: Any) -> None:
+        door.check_body(path, body, events)
+        if path == f"{door.PREFIX}/cancel":
+            _cancel(blocks, body["event_id"], body["session_hash"])
+        elif path.startswith((f"{door.PREFIX}/call/", f"{door.PREFIX}/queue/")):
+            _forget_unclaimed(blocks)
 
-    async def __call__(self, scope, receive, send) -> None:
-        started = False
+    @contextlib.asynccontextmanager
+    async def lifespan(_: object):
+        if blocks.mcp_server_obj:
+            tools.replace_answers(blocks, endpoints_of(blocks))
+        yield
 
-        async def noted(message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, noted)
-        except (FnIndexInferError, LookupError, TypeError, ValueError) as error:
-            if started or scope["type"] != "http":
-                raise
-            unknown = isinstance(error, FnIndexInferError | LookupError)
-            detail = "no such endpoint, event or component" if unknown else "arguments that do not fit"
-            log.warning("refused %s %s: %s", scope["method"], scope["path"], first_line(error))
-            await JSONResponse({"detail": detail}, 404 if unknown else 422)(scope, receive, send)
-
-
-def launch_options(max_body_bytes: int) -> dict[str, Any]:
-    """Options of `Blocks.launch` that bound what visitors can take up, and work around what Gradio does by default."""
     middleware = [
-        Middleware(LimitBody, limit=max_body_bytes),
+        Middleware(door.CloseAddresses),
+        Middleware(door.ReadBodies, limit=max_body_bytes, check=check),
         Middleware(GZipMiddleware, minimum_size=2048, compresslevel=6),  # Gradio compresses its files, not the page
-        Middleware(RefuseMalformed),
+        Middleware(door.NoteListeners, listeners=listeners, session_of=lambda event: _session_of(blocks, event)),
+        Middleware(door.RefuseMalformed, unknown=(FnIndexInferError, LookupError)),
     ]
     return {
         "ssr_mode": False,  # server-side rendering needs Node and fetches twice as many files
         "run_history": False,  # else the browser stores all calls, and every later event takes up to a second
         "state_session_capacity": 128,  # else the latest outputs of 10,000 sessions are kept in memory
-        "max_file_size": "1mb",  # anybody can upload files, although nothing on the page does
         "strict_cors": True,
         "show_error": False,  # else visitors read the text of our exceptions
         "pwa": False,
         "footer_links": ["api", "settings"],
         "mcp_server": find_spec("mcp") is not None,  # an extra of Gradio
-        "app_kwargs": {"middleware": middleware},
+        "app_kwargs": {"middleware": middleware, "lifespan": lifespan},
     }

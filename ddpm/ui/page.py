@@ -14,7 +14,7 @@ import gradio as gr
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint
 from ddpm.ui import api
-from ddpm.ui.gradio import FONT, katex_files, launch_options
+from ddpm.ui.gradio import FONT, katex_files, launch_options, queued
 from ddpm.ui.panels import panel, read_static
 from ddpm.ui.server.examples import FIRST_NOISE, T0_SHARE
 from ddpm.ui.server.requests import MAX_SEED
@@ -176,14 +176,14 @@ def serve(service: Service, blocks: gr.Blocks, host: str, port: int) -> None:
     accent = gr.themes.colors.indigo
     limit = MAX_BODY_BYTES + NUMBER_BYTES * math.prod(service.readings.shape)
     theme = gr.themes.Default(font=FONTS, primary_hue=accent, secondary_hue=accent, neutral_hue=gr.themes.colors.slate)
-    blocks.queue(max_size=24, default_concurrency_limit=1).launch(
+    queued(blocks, max_size=24).launch(
         server_name=host,
         server_port=port,
         theme=theme,
         head=_head(service.checkpoint),
         quiet=True,
         prevent_thread_lock=True,
-        **launch_options(limit),
+        **launch_options(blocks, limit),
     )
     try:
         service.wait_for_model()  # visitors can open the page already

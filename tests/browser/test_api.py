@@ -1,8 +1,11 @@
 """The public endpoints through what people use: gradio_client, plain HTTP, MCP. Their description is a promise."""
 
 import asyncio
+import base64
+import io
 import json
 import os
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +16,7 @@ import torch
 from gradio_client import Client
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
+from PIL import Image
 
 from ddpm.checkpoint import load
 from ddpm.elbo import elbo_terms
@@ -131,7 +135,8 @@ BAD = [
     ("/sample", {"num_inference_steps": 1001}, "from 1 to 1000"),
     ("/sample", {"sampler": "euler"}, "one of ddpm, "),
     ("/sample", {"eta": 1.5}, "eta = 1.5: a number from 0 to 1"),
-    ("/elbo_terms", {"x0": {}}, "28 x 28"),
+    ("/elbo_terms", {"x0": {}}, "x0: an object was sent, but this is needed: clean picture, 28 rows of 28 numbers"),
+    ("/predict_noise", {"xt": [[{"meta": {"_type": "gradio.FileData"}}]], "t": 5}, "xt: an object was sent"),
     ("/elbo_terms", {"seed": 2**31}, "from 0 to 2147483647"),
 ]
 
@@ -155,27 +160,95 @@ def test_plain_http_with_a_list_and_with_names(url):
     assert "xt[0, 0] = nan: a number from -20 to 20" in refused["error"]
 
 
-def test_mcp_tools(url):
+def test_what_cannot_be_read_is_refused_with_the_name_of_the_argument(url):
+    for body, told in (
+        ({"seed": 5}, "t is missing: /q_sample takes t, x0, seed"),
+        ({"t": 300, "steps": 5}, "steps is not an argument: /q_sample takes t, x0, seed"),
+        ([300], "x0 is missing: /q_sample takes t, x0, seed"),
+        ([300, None, 5, 1], "4 values came, and /q_sample takes t, x0, seed"),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            call(url, "q_sample", body)
+        assert refused.value.code == 422
+        assert told in json.load(refused.value)["error"]
+
+
+def tools(url: str, *calls: tuple[str, dict]) -> list:
+    """What MCP's own client gets: the list of tools, then the answer to each call."""
+
     async def talk():
         async with (
             streamablehttp_client(f"{url}gradio_api/mcp/") as (read, write, _),
             ClientSession(read, write) as session,
         ):
             await session.initialize()
-            tools = (await session.list_tools()).tools
-            good = await session.call_tool("q_sample", {"t": 300, "seed": 5})
-            out_of_range = await session.call_tool("elbo_terms", {"seed": -1})
-            out_of_shape = await session.call_tool("elbo_terms", {"x0": [[0]]})
-            return tools, good, out_of_range, out_of_shape
+            return [(await session.list_tools()).tools, *[await session.call_tool(*each) for each in calls]]
 
     with ThreadPoolExecutor(1) as thread:  # playwright's event loop runs in this one
-        tools, good, out_of_range, out_of_shape = thread.submit(lambda: asyncio.run(talk())).result()
-    assert {f"/{tool.name}" for tool in tools} == set(ENDPOINTS)
-    assert all(tool.description and tool.inputSchema["properties"] for tool in tools)
-    assert tools[0].inputSchema["properties"]["t"]["maximum"] == 1000
-    assert not good.isError
-    assert "alpha_bar" in good.content[0].text
-    assert out_of_range.isError
-    assert "minimum of 0" in out_of_range.content[0].text, "by the schema, before it comes to us"
-    assert out_of_shape.isError
-    assert "28 x 28 numbers from 0 to 255" in out_of_shape.content[0].text
+        return thread.submit(lambda: asyncio.run(talk())).result()
+
+
+def test_mcp_answers_in_json_what_plain_http_does(url):
+    described, noised, guessed = tools(
+        url,
+        ("q_sample", {"t": 300, "seed": 5}),
+        ("predict_noise", {"t": 5, "xt": [[0.5] * 28] * 28}),
+    )
+    assert {f"/{tool.name}" for tool in described} == set(ENDPOINTS)
+    assert all(tool.description and tool.inputSchema["properties"] for tool in described)
+    assert described[0].inputSchema["properties"]["t"]["maximum"] == 1000
+    for answer, (name, body) in (
+        (noised, ("q_sample", [300, None, 5])),
+        (guessed, ("predict_noise", [[[0.5] * 28] * 28, 5])),
+    ):
+        (text,) = answer.content
+        assert not answer.isError
+        assert json.loads(text.text) == answer.structuredContent == call(url, name, body)[1][0]
+
+
+def test_mcp_shows_the_pictures_of_a_sample(url):
+    _, drawn = tools(url, ("sample", {"num_images": 5, "num_inference_steps": 3, "seed": 2}))
+    picture, text = drawn.content
+    assert (picture.type, picture.mimeType) == ("image", "image/png")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.data))))
+    images = np.array(drawn.structuredContent["images"])
+    assert json.loads(text.text) == drawn.structuredContent
+    assert images.shape == (5, 28, 28)
+    for i, image in enumerate(images):  # three in a row, each magnified twice, with a gap of 2 px
+        y, x = 2 + i // 3 * 58, 2 + i % 3 * 58
+        assert (shown[y : y + 56, x : x + 56][::2, ::2] == image).all()
+
+
+def test_mcp_sums_the_terms_of_the_bound_up_unless_they_are_asked_for(url):
+    described, short, whole = tools(
+        url, ("elbo_terms", {"x0": PICTURE}), ("elbo_terms", {"x0": PICTURE, "terms": True})
+    )
+    assert described[3].inputSchema["properties"]["terms"]["type"] == "boolean"
+    terms = whole.structuredContent
+    assert terms == call(url, "elbo_terms", {"x0": PICTURE})[1][0]
+    assert (len(terms["kl"]), len(terms["eps_mse"])) == (999, 1000)
+    sums = short.structuredContent
+    assert len(json.dumps(sums)) < 200
+    assert {key: sums[key] for key in ("prior", "reconstruction", "total")} == {
+        key: terms[key] for key in ("prior", "reconstruction", "total")
+    }
+    assert sums["kl_sum"] == pytest.approx(sum(terms["kl"]))
+    assert sums["eps_mse_mean"] == pytest.approx(np.mean(terms["eps_mse"]))
+
+
+def test_mcp_refuses_with_the_name_of_the_argument(url):
+    calls = {
+        "seed = -1: a whole number from 0 to 2147483647 is needed": ("elbo_terms", {"seed": -1}),
+        "28 x 28 numbers from 0 to 255": ("elbo_terms", {"x0": [[0]]}),
+        "x0: nested lists of 28 x 28 numbers": ("elbo_terms", {"x0": "../../etc/passwd"}),
+        "t is missing: /q_sample takes t, x0, seed": ("q_sample", {}),
+        "steps is not an argument: /q_sample takes t, x0, seed": ("q_sample", {"t": 5, "steps": 5}),
+        "x0: an object was sent": ("q_sample", {"t": 5, "x0": [[{"path": "/etc/passwd", "meta": {}}]]}),
+        "terms: true or false is needed": ("elbo_terms", {"terms": 1}),
+        "no such tool; there are q_sample": ("upload_file", {}),
+    }
+    _, *answers = tools(url, *calls.values())
+    for told, answer in zip(calls, answers, strict=True):
+        assert answer.isError
+        assert told in answer.content[0].text
+        assert "passwd" not in answer.content[0].text

@@ -7,6 +7,7 @@ import urllib.request
 
 import pytest
 from harness import Session, Visit
+from PIL import Image
 from playwright.sync_api import expect
 
 from ddpm.ui.text import TEXT
@@ -94,3 +95,19 @@ def test_the_container_holds_the_page(same):
     page = same.back()
     message = moved("its container (was: .gradio-container)", "the address")
     assert page.evaluate("ddpm.container()?.contains(document.querySelector('#header'))"), message
+
+
+def test_a_picture_from_a_file_is_sent_nowhere(visit, tmp_path):
+    page = visit.open()
+    Image.new("L", (40, 40), 200).save(tmp_path / "gray.png")
+    before = len(visit.requests)
+    page.locator('#forward input[type="file"]').set_input_files(tmp_path / "gray.png")
+    page.wait_for_function("ddpm.example.own()")
+    assert visit.requests[before:] == []
+
+
+def test_the_description_at_the_foot_of_the_page_needs_no_closed_address(visit):
+    page = visit.open()
+    page.get_by_role("button", name="Use via API").click()
+    expect(page.get_by_text("elbo_terms").first).to_be_visible()
+    visit.check()  # Chromium logs each address that is not there

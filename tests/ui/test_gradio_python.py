@@ -8,10 +8,9 @@ import urllib.request
 import gradio as gr
 import pytest
 from fastapi import HTTPException
-from starlette.testclient import TestClient
 
 import ddpm.ui.gradio as ours
-from ddpm.ui.gradio import Argument, Endpoint
+from ddpm.ui.endpoints import Argument, Endpoint
 
 MOVED = f"Gradio {gr.__version__} has moved "
 
@@ -39,7 +38,7 @@ def blocks() -> gr.Blocks:
         return 2 * n
 
     with gr.Blocks() as made:
-        ours.add_endpoint(made, "halve", lambda n, seed: {"half": n / 2 + seed}, ENDPOINT)
+        ours.add_endpoint(made, "halve", lambda n, seed, in_vain: {"half": n / 2 + seed}, ENDPOINT)
         panel = ours.live_html("<p>still</p>", SCRIPT, [double], elem_id="panel", own_prop=3)
         ours.stream(panel, "asked", lambda sent: iter([{"got": sent}]), 1, "model")
     return made
@@ -48,7 +47,8 @@ def blocks() -> gr.Blocks:
 @pytest.fixture(scope="module")
 def url(blocks):
     """The page as it is served."""
-    _, address, _ = blocks.launch(quiet=True, prevent_thread_lock=True, **ours.launch_options(10_000))
+    ours.queued(blocks, max_size=24)
+    _, address, _ = blocks.launch(quiet=True, prevent_thread_lock=True, **ours.launch_options(blocks, 10_000))
     yield address
     blocks.close()
 
@@ -148,9 +148,9 @@ def test_endpoints_take_a_list_of_all_arguments_or_some_by_name(url, path, body)
     need('"half": 9.0' in answer or '"half":9.0' in answer, f"how an endpoint's function is called: {answer}")
 
 
-def test_launch_takes_our_options():
+def test_launch_takes_our_options(blocks):
     known = inspect.signature(gr.Blocks.launch).parameters
-    unknown = [name for name in ours.launch_options(1) if name not in known]
+    unknown = [name for name in ours.launch_options(blocks, 1) if name not in known]
     need(not unknown, f"options of launch: {', '.join(unknown)}")
     for name in ("server_name", "server_port", "theme", "head", "quiet", "prevent_thread_lock"):
         need(name in known, f"launch(..., {name}=)")
@@ -158,38 +158,3 @@ def test_launch_takes_our_options():
 
 def test_no_call_is_stored_in_the_browser(blocks, url):
     need(blocks.get_config_file().get("run_history") is False, "run_history")
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status", "detail"),
-    [
-        ("component_server", {"session_hash": "s", "component_id": 10**6, "fn_name": "x", "data": 0}, 404, "no such"),
-        ("queue/join", {"data": [], "session_hash": "s", "fn_index": 10**6, "trigger_id": None}, 404, "no such"),
-        ("run/nothing", {"data": []}, 404, "no such"),
-        ("queue/join", {"data": "x" * 20_000, "session_hash": "s", "fn_index": 0}, 413, "too large"),
-    ],
-)
-def test_malformed_requests_are_refused_before_gradio_stumbles(url, path, body, status, detail):
-    answered, text = post(url, path, body)
-    need(answered == status, f"what it raises for a malformed request: {answered} {text}")
-    need(detail in text, f"what it raises for a malformed request: {text}")
-
-
-def test_what_gradio_raises_for_an_unknown_name_is_a_class_of_its_own():
-    need(issubclass(ours.FnIndexInferError, Exception), "route_utils.FnIndexInferError")
-
-
-@pytest.mark.parametrize(("error", "status"), [(KeyError("x"), 404), (TypeError("x"), 422), (ValueError("x"), 422)])
-def test_only_malformed_requests_are_excused(error, status):
-    async def broken(scope, receive, send):
-        raise error
-
-    assert TestClient(ours.RefuseMalformed(broken)).get("/").status_code == status
-
-
-def test_other_faults_are_not_excused():
-    async def broken(scope, receive, send):
-        raise RuntimeError("ours")
-
-    with pytest.raises(RuntimeError, match="ours"):
-        TestClient(ours.RefuseMalformed(broken)).get("/")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.pictures import pixels_to_tensor, to_tensor
 from ddpm.ui.server.requests import PictureRequest, answered
 from ddpm.ui.server.store import Store
-from ddpm.ui.server.visitors import Asked, Visitors
+from ddpm.ui.server.visitors import Asked, StoppedError, Visitors
 
 PREPARED_S = 60  # a reading that takes longer is not computed before a visitor asks for it
 NUM_TIMESTEPS = 64
@@ -220,15 +220,17 @@ class Readings:
             spent, done = spent + (message["done"] - done) * (self._seconds or 0), message["done"]
             allowance.check(spent, time.monotonic() - began)
 
-    def get_or_compute_bound(self, request: PictureRequest) -> Bound:
+    def get_or_compute_bound(self, request: PictureRequest, stopped: Callable[[], bool] = lambda: False) -> Bound:
         """The bound of a picture, from the store if it is there.
 
         Raises:
             InputError: it takes longer than `Limits.bound`.
+            StoppedError: `stopped` said so after a call of the network.
         """
         if self._store.get(request.key) is None:
             for _ in self._within_limit(request):
-                pass
+                if stopped():
+                    raise StoppedError
         found = self._store.get(request.key)
         assert isinstance(found, Bound)
         return found

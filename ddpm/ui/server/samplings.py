@@ -22,7 +22,7 @@ from ddpm.ui.server.pictures import to_bytes
 from ddpm.ui.server.readings import Readings
 from ddpm.ui.server.requests import DenoiseRequest, SampleRequest, answered, check_rows
 from ddpm.ui.server.store import Store, Trajectory
-from ddpm.ui.server.visitors import Visitors
+from ddpm.ui.server.visitors import StoppedError, Visitors
 
 TRAJECTORY_BYTES = 6 * 2**20  # one trajectory, at most about this much
 MAX_FRAMES = 101
@@ -38,10 +38,6 @@ Drawn = tuple[ReverseStep, bytes, float]
 """A step, its frame, and the seconds of the sampling so far."""
 Timed = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 """(x_t, t) to eps_hat and the seconds of this call alone, without the time in which others had their turn."""
-
-
-class StoppedError(Exception):
-    """Nobody waits for this sampling any more."""
 
 
 def _frame(xt: Tensor, x0_hat: Tensor, eps_hat: Tensor) -> bytes:
@@ -175,14 +171,15 @@ class Samplings:
             return None
         return self.stored(request.key)
 
-    def get_or_draw(self, request: Request) -> Trajectory:
+    def get_or_draw(self, request: Request, stopped: Callable[[], bool] = lambda: False) -> Trajectory:
         """The trajectory of a request, from the store if it is there.
 
         Raises:
             InputError: it takes longer than `Limits.sampling`.
+            StoppedError: `stopped` said so before a call of the network.
         """
         if self.stored(request.key) is None:
-            for _ in self._draw_side_by_side({0: request}, lambda: False):
+            for _ in self._draw_side_by_side({0: request}, stopped):
                 pass
         found = self.stored(request.key)
         assert found is not None

@@ -11,6 +11,10 @@ MAX_NAME = 40
 MAX_NUMBER = 2**31  # a larger number, sent back to the browser, would break Gradio's stream
 
 
+class StoppedError(Exception):
+    """Nobody waits for this work any more."""
+
+
 class Asked(NamedTuple):
     """A request of a page: its kind (the name of the event), who sent it, and its number."""
 

@@ -13,17 +13,34 @@
   if (document.body) settle();
   else document.addEventListener("DOMContentLoaded", settle);
   let clearing = 0;
+  let marked = 0; // lines that a marked field has named so far
+
+  // Marks the field that a refusal is about, to the eye and to screen readers. Returns a function that takes the mark
+  // away. `row`: which row the field is in, from 1, if there are rows. What is not a field, like a picture, is not marked.
+  function mark(status, { name, row = 1 }) {
+    const field = name && status.closest(".tab").querySelectorAll(`[name="${CSS.escape(name)}"]`)[row - 1];
+    if (!field) return () => {};
+    status.id ||= `refusal-${++marked}`;
+    const marks = { "aria-invalid": "true", "aria-errormessage": status.id };
+    for (const [attribute, value] of Object.entries(marks)) field.setAttribute(attribute, value);
+    return () => {
+      for (const attribute of Object.keys(marks)) field.removeAttribute(attribute);
+    };
+  }
 
   // Brings the line in the element `status` to life. Returns
   //   tell(key, fields, refused), for a start or an end; fields(): of the text, called again in another language;
-  //   note(key, fields), for progress; refuse(message), for the server's reason to refuse a request;
-  //   refused(): whether it shows a refusal.
+  //   note(key, fields), for progress; refuse(message), for the server's reason to refuse a request, which also marks the
+  //   field that it names; refused(): whether it shows a refusal.
   function line(status) {
     let write = () => {};
+    let unmark = () => {};
     let announced = 0;
 
     function put(next, refused) {
       status.classList.toggle("refused", refused);
+      unmark();
+      unmark = () => {};
       write = next;
       write();
     }
@@ -58,6 +75,7 @@
           writeReason();
           if (fields.row) status.prepend(ddpm.say("rows.refused", fields));
         }, true);
+        unmark = mark(status, fields);
         announce();
       },
       refused: () => status.classList.contains("refused"),

@@ -37,6 +37,10 @@ PAIRS: dict[str, tuple[str, str]] = {
         "Too many visitors share the model: the server stopped after {limit} s. Please try again later.",
         "同时使用模型的访客太多，服务器已在 {limit} 秒后终止。请稍后重试。",
     ),
+    "refused.unheard": (
+        "Nobody has listened for the answer, so the server stopped. Fetch it within {limit} s of asking.",
+        "无人接收结果，服务器已停止计算。请在提交后 {limit} 秒内获取结果。",
+    ),
     "refused.calls": (
         "The rows together need {value} network calls; at most {high} are allowed. Choose fewer steps.",
         "所有行共需 {value} 次网络调用，最多允许 {high} 次。请减少步数。",
