@@ -97,7 +97,9 @@ class _Decoder:
                         f"{_name(row, index)} is {result.size}, not square: pass --resolution to crop and resize"
                     )
                 if isinstance(result, Exception):
-                    self.broken.append(f"{_name(row, index)}: {first_line(result)}")
+                    unknown = type(result).__name__ == "UnidentifiedImageError"  # whose message repeats the path
+                    reason = "not an image of a known kind" if unknown else first_line(result)
+                    self.broken.append(f"{_name(row, index)}: {reason}")
                 else:
                     yield self._uniform(row, index, *result), label
             start += len(chunk)
@@ -249,6 +251,6 @@ def _check_counts(options: DataOptions, decoder: _Decoder, num_train: int, num_e
         raise ValueError(f"dataset {options.dataset_name!r}: none of {counted(decoder.total, 'image')} is usable{why}")
     if not num_eval:
         raise ValueError(
-            f"dataset {options.dataset_name!r}: {counted(num_train, 'image')} {'is' if num_train == 1 else 'are'} too few "
-            f"to hold any out; at least {HELD_OUT_OF} are needed, or an --eval_split"
+            f"dataset {options.dataset_name!r}: {counted(num_train, 'image')}, too few to hold any out; "
+            f"at least {HELD_OUT_OF} are needed, or an --eval_split"
         )
