@@ -1,10 +1,12 @@
 """Folders of pictures as people have them: what counts, what is a split, and what is said about the rest."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 from picture_files import fill, labels_of, load, note, picture, png, seeds_in
+from tiny import in_process
 
 
 @pytest.fixture(autouse=True)
@@ -268,3 +270,17 @@ def test_a_log_that_grows_beside_the_pictures_does_not_prepare_them_again(tmp_pa
     (root / "train.log").write_text("goes on")
     load(root)
     assert len(list((tmp_path / "cache").glob("*/meta.json"))) == 1
+
+
+def test_training_inside_the_folder_of_the_images_works_twice(tmp_path, monkeypatch):
+    """`cd data; train.py --dataset_name .` and the same again with more steps: its samples are no training images."""
+    root = fill(tmp_path / "d", range(40))
+    monkeypatch.chdir(root)
+    first = in_process(Path("runs/digits"), dataset_name=".", max_train_steps=3, validation_steps=3)
+    assert first.step == 3
+    assert list(root.glob("runs/digits/samples/*.png"))
+    second = in_process(Path("runs/digits"), dataset_name=".", max_train_steps=6, validation_steps=3)
+    assert second.step == 6, "it has resumed, for the data are the same"
+    config = json.loads((root / "runs/digits/train_config.json").read_text())
+    assert config["data"]["num_train"] + config["data"]["num_eval"] == 40
+    assert len(load(".")[1]) == 40

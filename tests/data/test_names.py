@@ -16,7 +16,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def refused(name, **options):
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=r".") as error:
         prepare(DataOptions(dataset_name=name, **options))
     assert "\n" not in str(error.value)
     assert str(error.value).encode("utf-8")
