@@ -276,10 +276,11 @@ def test_training_inside_the_folder_of_the_images_works_twice(tmp_path, monkeypa
     """`cd data; train.py --dataset_name .` and the same again with more steps: its samples are no training images."""
     root = fill(tmp_path / "d", range(40))
     monkeypatch.chdir(root)
-    first = in_process(Path("runs/digits"), dataset_name=".", max_train_steps=3, validation_steps=3)
+    options = {"dataset_name": ".", "validation_steps": 3, "lr_schedule": "constant"}
+    first = in_process(Path("runs/digits"), **options, max_train_steps=3)
     assert first.step == 3
     assert list(root.glob("runs/digits/samples/*.png"))
-    second = in_process(Path("runs/digits"), dataset_name=".", max_train_steps=6, validation_steps=3)
+    second = in_process(Path("runs/digits"), **options, max_train_steps=6)
     assert second.step == 6, "it has resumed, for the data are the same"
     config = json.loads((root / "runs/digits/train_config.json").read_text())
     assert config["data"]["num_train"] + config["data"]["num_eval"] == 40
