@@ -67,6 +67,11 @@ class Folder:
             and not (file.ending == ".tar" and archives.is_unpacked(file, self.listing.files))
         ]
 
+    @property
+    def unreadable(self) -> str:
+        """Folders and archives that cannot be read, with the reason; empty if all can."""
+        return listed([*sorted(self.listing.unreadable), *self.unpacked.unreadable], 3)
+
     def by_split(self) -> dict[str, list[File]]:
         """The pictures of each split; all are in "train" if no folder is a split."""
         found: dict[str, list[File]] = {}
@@ -130,8 +135,8 @@ class Folder:
             taken: the pictures that are used.
         """
         found = []
-        if unreadable := [*sorted(self.listing.unreadable), *self.unpacked.unreadable]:
-            found.append(f"cannot be read, and is left out: {listed(unreadable, 3)}")
+        if self.unreadable:
+            found.append(f"left out, because they cannot be read: {self.unreadable}")
         for name, number in sorted(look_alikes([file.parts for file in taken], self.layout).items()):
             found.append(
                 f"the folder {shown(name)} ({counted(number, 'picture')}) is named like a split, but it is used like "

@@ -198,12 +198,12 @@ def _open_other(options: DataOptions, source: dict[str, Any], folder: Folder) ->
     """A folder without pictures: whatever the `datasets` library reads. See `open_splits`."""
     name, files = options.dataset_name, folder.others
     nothing = folder.left_out([], [])
-    if not files and not nothing:
-        problems = folder.warnings([])
-        raise ValueError(f"dataset {name!r} cannot be read: " + ("; ".join(problems) or "the folder is empty"))
     if not any(file.ending in (*TABLES, *TEXT_TABLES) for file in files):
-        problems = "; ".join([nothing or "", *folder.warnings([])]).strip("; ")
-        raise ValueError(f"dataset {name!r} holds no pictures and no tables; {problems}")
+        if folder.unreadable:
+            raise ValueError(f"dataset {name!r} cannot be read: {folder.unreadable}")
+        if not nothing:
+            raise ValueError(f"dataset {name!r} cannot be read: the {'folder' if not files else 'archive'} is empty")
+        raise ValueError(f"dataset {name!r} holds no pictures and no tables; {nothing}")
     return _open_tables(options, load_tables(options, source))
 
 

@@ -1,6 +1,7 @@
 """Zip archives: they train in place, and count once where they lie beside their unpacked pictures."""
 
 import io
+import re
 import tarfile
 import zipfile
 
@@ -109,8 +110,19 @@ def test_damaged_and_encrypted_members_are_named_with_their_archive(tmp_path):
     assert "images.zip/004.png" in skipped
     assert "it is encrypted" in skipped
     assert "'cut.zip' (File is not a zip file)" in note(images, "Warning")
-    with pytest.raises(ValueError, match=r"cut\.zip' \(File is not a zip file\)"):
+    with pytest.raises(ValueError, match=r"cannot be read: 'cut\.zip' \(File is not a zip file\)$"):
         load(tmp_path / "d/cut.zip")
+
+
+def test_archives_without_pictures_say_what_they_hold(tmp_path):
+    inner = archive(tmp_path / "inner.zip", members(range(3))).read_bytes()
+    for content, message in (
+        ({"inner.zip": inner}, "'inner.zip' in 'd.zip' (archives in archives must be unpacked)"),
+        ({"a/x.heic": b"x"}, "left out: 1 .heic"),
+        ({}, "the archive is empty"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            load(archive(tmp_path / "d.zip", content))
 
 
 def test_names_in_the_code_page_of_another_system(tmp_path):

@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_read_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
     images, seeds = load(root)
     assert sorted(seeds) == list(range(24))
-    assert "'private' (Permission denied)" in note(images, "Warning: cannot be read")
+    assert "'private' (Permission denied)" in note(images, "Warning: left out, because they cannot be read")
 
 
 def test_two_files_of_one_stem_are_two_pictures(tmp_path):
