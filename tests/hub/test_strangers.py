@@ -65,7 +65,7 @@ STRANGERS = {
     ),
     "latent": (lambda f: changed(f, INDEX, _class_name="LDMPipeline"), "a LDMPipeline; a DDPMPipeline is needed"),
     "conditional": (lambda f: changed(f, UNET, _class_name="UNet2DConditionModel"), "a UNet2DModel is needed"),
-    "other scheduler": (lambda f: changed(f, SCHEDULER, _class_name="PNDMScheduler"), "a DDPMScheduler is needed"),
+    "other scheduler": (lambda f: changed(f, SCHEDULER, _class_name="RePaintScheduler"), "a DDPMScheduler is needed"),
     "endless": (lambda f: changed(f, UNET, layers_per_block=10**9), "layers_per_block 1000000000: 1 to 32"),
     "huge network": (lambda f: changed(f, UNET, block_out_channels=[4096, 4096]), "do not belong together"),
     "no network": (lambda f: changed(f, UNET, down_block_types=["Nonsense", "Nonsense"]), "makes no network"),
