@@ -37,6 +37,10 @@ PAIRS: dict[str, tuple[str, str]] = {
         "Too many visitors share the model: the server stopped after {limit} s. Please try again later.",
         "同时使用模型的访客太多，服务器已在 {limit} 秒后终止。请稍后重试。",
     ),
+    "refused.not_finite": (
+        "The network’s answer is not finite (NaN or infinity), so nothing follows from it. The model may be damaged.",
+        "网络的输出不是有限值（NaN 或无穷大），无法继续计算。模型可能已损坏。",
+    ),
     "refused.calls": (
         "The rows together need {value} network calls; at most {high} are allowed. Choose fewer steps.",
         "所有行共需 {value} 次网络调用，最多允许 {high} 次。请减少步数。",
