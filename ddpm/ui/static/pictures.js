@@ -89,8 +89,8 @@
   // The same for floats: pixels in [-1, 1], noise in units of its standard deviation. `scratch` rounds and clips.
   const scratch = new Uint8ClampedArray(count);
   function scaled(x, shift, factor) {
-    for (let i = 0; i < count; i++) scratch[i] = (x[i] + shift) * factor;
-    return scratch;
+    for (let i = 0; i < x.length; i++) scratch[i] = (x[i] + shift) * factor;
+    return scratch.subarray(0, x.length);
   }
   const paint = (canvas, x) => paintBytes(canvas, scaled(x, 1, 127.5));
   const paintNoise = (canvas, x) => paintNoiseBytes(canvas, scaled(x, 3, 42.5));
