@@ -65,9 +65,9 @@ def coarse_to_fine(count: int) -> list[int]:
 
 @dataclass(eq=False)
 class Prediction:
-    """eps_hat of one picture and noise: `t` (1-based, ascending), `mse` of each, `data` (len(t), side, side, C) float16.
+    """eps_hat of one picture and noise: `t` (1-based, ascending), `mse` of each, `data` (len(t), H, W, C) float16.
 
-    `mse` is that of all pixels; `data` has every `Readings.factor`-th along each side.
+    `mse` is that of all pixels; of them `data` has every `Readings.factor`-th along each side.
     """
 
     key: str
