@@ -11,7 +11,9 @@
   // As many canvases as a row has pictures; on a narrow screen they lie in two lines.
   function fitGrid(grid, n) {
     if (grid.children.length === n) return;
-    grid.style.setProperty("--least", large ? 2 : 6); // columns, so that few pictures are not larger than many
+    // Columns at least, so that few pictures are not larger than many.
+    grid.style.setProperty("--least", large ? 3 : 6);
+    grid.style.setProperty("--least-narrow", large ? 2 : 6);
     grid.style.setProperty("--columns", n);
     grid.style.setProperty("--narrow", large ? Math.min(n, 2) : n <= 6 ? n : Math.ceil(n / 2));
     grid.replaceChildren(...Array.from({ length: n }, newCanvas));

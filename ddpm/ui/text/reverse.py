@@ -68,9 +68,9 @@ PAIRS: dict[str, tuple[str, str]] = {
         "The pictures are on their way: {done} of {total} frames …",
         "图像正在传输：{done} / {total} 帧……",
     ),
-    "reverse.kept": ("{kept} of them kept to scrub through", "其中保留 {kept} 步可供回看"),
+    "reverse.kept": ("{kept} of {steps} steps kept", "保留 {steps} 步中的 {kept} 步"),
     "reverse.small": (
-        "the way there in {side} × {side} of {size} × {size} pixels",
+        "steps shown with {side} × {side} of {size} × {size} pixels",
         "过程图像为 {side} × {side} 像素（原图 {size} × {size}）",
     ),
     "reverse.comma": (", ", "，"),
