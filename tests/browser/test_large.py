@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from untrained import make_model
 
 SIZE = 256
+DRAWN_MS = 180_000  # until the server has drawn, beside the examples of the page
 PLANES = [f'#reverse [data-object="{name}"] .grid canvas' for name in ("xt", "x0_hat", "eps_hat")]
 
 
@@ -38,7 +39,7 @@ def test_every_picture_has_room_and_the_strip_shows_none_twice(same, phone):
         expect(page.locator("#reverse .go")).to_be_visible()
         sample(page)
         status = page.locator("#reverse .status").first
-        expect(status).to_contain_text("Move t to watch it again")
+        expect(status).to_contain_text("Move t to watch it again", timeout=DRAWN_MS)
         expect(status).to_contain_text("of 256 × 256 pixels")
         for plane in PLANES:
             assert min(widths(page, plane)) >= least
@@ -54,7 +55,7 @@ def test_every_picture_has_room_and_the_strip_shows_none_twice(same, phone):
 def test_a_sampling_of_few_steps_has_a_column_for_each(same):
     page = same.back("reverse")
     sample(page, steps="10", images=1)
-    expect(page.locator("#reverse .status").first).to_contain_text("10 steps")
+    expect(page.locator("#reverse .status").first).to_contain_text("10 steps", timeout=DRAWN_MS)
     expect(page.locator("#reverse .status").first).to_contain_text("Move t to watch it again")
     shown = page.locator("#reverse .strip-rows button > span").all_text_contents()
     assert shown == sorted(set(shown), key=int)
@@ -63,10 +64,10 @@ def test_a_sampling_of_few_steps_has_a_column_for_each(same):
 
 def test_rows_and_predictions_have_room(same):
     page = same.back("compare")
-    expect(page.locator("#compare .status").first).to_contain_text("tored", timeout=180_000)
+    expect(page.locator("#compare .status").first).to_contain_text("tored", timeout=DRAWN_MS)
     assert min(widths(page, "#compare .row .grid canvas")) >= 110
     page = same.back("noise")
-    expect(page.locator("#noise .answer")).to_contain_text("of 256 × 256 pixels", timeout=120_000)
+    expect(page.locator("#noise .answer")).to_contain_text("of 256 × 256 pixels", timeout=DRAWN_MS)
     marks = page.evaluate("document.querySelector('#noise .answer').textContent.match(/\\d+/)[0]")
     assert int(marks) >= 8
     same.move("noise", 20)
@@ -77,7 +78,7 @@ def test_rows_and_predictions_have_room(same):
 def test_a_slow_line_shows_the_finished_pictures_first_and_says_what_is_under_way(visit: Visit):
     """At 150 kB/s, as on a weak phone network: the page never stands still for long."""
     page = visit.open(tab="reverse")
-    expect(page.locator("#reverse .status").first).to_contain_text("Stored example", timeout=180_000)
+    expect(page.locator("#reverse .status").first).to_contain_text("Stored example", timeout=DRAWN_MS)
     line = page.context.new_cdp_session(page)
     line.send("Network.enable")
     said = visit.listen("#reverse .status")
@@ -86,7 +87,7 @@ def test_a_slow_line_shows_the_finished_pictures_first_and_says_what_is_under_wa
         {"offline": False, "latency": 100, "downloadThroughput": 150_000, "uploadThroughput": 50_000},
     )
     sample(page, images=1)
-    expect(page.locator("#reverse .status").first).to_contain_text("The pictures are on their way: ")
+    expect(page.locator("#reverse .status").first).to_contain_text("The pictures are on their way: ", timeout=DRAWN_MS)
     assert page.locator("#reverse .t-now").text_content() == "0", "the finished picture is the first"
     assert page.locator(PLANES[0]).first.get_attribute("width") == str(SIZE)
     seen, since, longest = "", time.monotonic(), 0.0
