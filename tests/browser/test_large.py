@@ -34,6 +34,7 @@ def widths(page, selector: str) -> list[float]:
 
 
 def test_every_picture_has_room_and_the_strip_shows_none_twice(same, phone):
+    same.page.wait_for_function("ddpm.shared.get('examples')", timeout=DRAWN_MS)
     for visit, least in ((same, 110), (phone, 150)):
         page = visit.back("reverse") if visit is same else visit.open(tab="reverse")
         expect(page.locator("#reverse .go")).to_be_visible()
