@@ -9,7 +9,7 @@ import copy
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,9 @@ from ddpm.compiled import Compiled
 from ddpm.engine import Engine
 from ddpm.errors import first_line
 from ddpm.metrics import read_metrics
-from ddpm.model_files import Layout, check_weights, read_configs, read_json
+from ddpm.model_files import Layout, check_files, check_weights, is_inside, read_configs
 from ddpm.schedule import NoiseSchedule
+from ddpm.settings import read_json
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Checkpoint:
         """The same model with its weights loaded.
 
         Raises:
-            ValueError: the weights are damaged; one line.
+            ValueError: the weights are damaged or not finite; one line.
         """
         if self.unet.device.type != "meta":
             return self
@@ -120,13 +121,18 @@ def load(
         raise ValueError(f"{directory}: this run has not saved a model yet")
     files = (path for pattern in ("*", "unet/*", "scheduler/*") for path in directory.glob(pattern) if path.is_file())
     try:
-        layout = Layout.of({path.relative_to(directory).as_posix() for path in files})
+        layout = Layout.of({path.relative_to(directory).as_posix() for path in files}, where)
+        check_files(directory, layout)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+    if layout.unread:
+        log.warning("%s: not read: %s", where, ", ".join(layout.unread[:6]))
     unet_config, scheduler = read_configs(directory, layout, where)
-    unet = check_weights(unet_config, (directory / layout.weights).stat().st_size, layout, where)
+    size = sum((directory / name).stat().st_size for name in layout.weights)
+    unet = check_weights(unet_config, size, layout, where)
     if weights:
-        unet = _read_weights((directory / layout.weights).parent, where)
+        unet = _read_weights((directory / layout.unet_config).parent, layout.variant, where)
+        unet.register_to_config(sample_size=unet_config["sample_size"])
     return Checkpoint(
         name=name or directory.resolve().name,
         unet=unet,
@@ -134,25 +140,43 @@ def load(
         directory=directory,
         revision=revision,
         config=_optional(where, "its settings", lambda: _settings(directory)) or {},
-        metrics=_optional(where, "what was measured", lambda: read_metrics(directory / "metrics.jsonl")) or [],
+        metrics=_optional(where, "what was measured", lambda: _metrics(directory)) or [],
     )
 
 
-def _read_weights(folder: Path, where: str) -> UNet2DModel:
+def _read_weights(folder: Path, variant: str | None, where: str) -> UNet2DModel:
     """The network in a folder with config.json and weights, in float32 and eval mode.
 
+    Args:
+        variant: see `Layout`.
     Raises:
-        ValueError: the weights are damaged, or belong to another network.
+        ValueError: the weights are damaged, not finite, or belong to another network.
     """
     try:
         unet, info = UNet2DModel.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues] - a pair, as asked for
-            folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
+            folder,
+            variant=variant,
+            use_safetensors=True,
+            local_files_only=True,
+            torch_dtype=torch.float32,
+            output_loading_info=True,
         )
     except Exception as error:  # whatever diffusers and safetensors raise for damaged files
         raise ValueError(f"{where}: cannot be loaded ({first_line(error)})") from error
     if info["missing_keys"]:
         raise ValueError(f"{where}: the weights lack {', '.join(sorted(info['missing_keys'])[:3])}")
+    if found := not_finite(unet.state_dict()):
+        raise ValueError(f"{where}: the weights are not finite: {found}")
     return unet.eval().requires_grad_(False)
+
+
+def not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """Which of these tensors holds NaN or infinity first, in words; None if all are finite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            return f"{name} holds NaN or infinity in {bad:,} of {tensor.numel():,} places"
+    return None
 
 
 def _optional(where: str, what: str, read: Callable[[], Any]) -> Any:
@@ -168,9 +192,22 @@ def _settings(directory: Path) -> dict[str, Any]:
     """train_config.json; an empty dict if there is none, or if train.py did not write it."""
     if not (directory / "train_config.json").is_file():
         return {}
+    _refuse_link(directory / "train_config.json")
     settings = read_json(directory, "train_config.json")
     known = all(isinstance(settings.get(k), dict) for k in ("options", "data"))
     return settings if known else {}
+
+
+def _metrics(directory: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; none if it is not there."""
+    _refuse_link(directory / "metrics.jsonl")
+    return read_metrics(directory / "metrics.jsonl")
+
+
+def _refuse_link(path: Path) -> None:
+    """Reject a file that is a link out of its folder, which is the model directory. Raises ValueError."""
+    if not is_inside(path, path.parent):
+        raise ValueError(f"{path.name} is a link out of the model's directory")
 
 
 def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ Everything here is known before weights are loaded or downloaded, and nothing he
 from __future__ import annotations
 
 import inspect
-import json
 import logging
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,20 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 from ddpm.errors import first_line
-from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS, PREDICTION_TYPES, VARIANCE_TYPES
-from ddpm.schedule import NoiseSchedule
+from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS
+from ddpm.scheduler_files import read_scheduler
+from ddpm.settings import Settings, is_whole, read_json, refuse_lfs_pointer, shown
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-PIPELINES = ("DDPMPipeline", "DDIMPipeline")  # whose networks draw pixels; that of an LDMPipeline draws latents
+STEM = "diffusion_pytorch_model"
+WEIGHTS = f"{STEM}.safetensors"
+HALVES = ("fp16", "bf16")  # half precision in the names of files, as `save_pretrained(..., variant="fp16")` writes them
+SHARD = re.compile(rf"{STEM}(?:\.(\w+))?-(\d{{5}})-of-(\d{{5}})\.safetensors")
+PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")  # their networks draw pixels; an LDMPipeline's, latents
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack")
 UNET_SETTINGS = set(inspect.signature(UNet2DModel.__init__).parameters) - {"self"}
-SPACINGS = ("linspace", "leading", "trailing")
+SMALL = 1024  # bytes; a file of weights is larger, and a Git LFS pointer smaller
 
 
 @dataclass(frozen=True)
@@ -34,17 +38,28 @@ class Layout:
     """The files that a model consists of, relative to its directory.
 
     An older, flat layout has config.json beside the weights; it may have no index and no scheduler_config.
+
+    Attributes:
+        weights: one file, or the shards in which it was saved.
+        shards: the file that says which weight is in which shard; None if there are none.
+        variant: None, or one of HALVES: the weights are in half precision, by the names of their files.
+        unread: what else lies there that looks like weights, each with the reason why it is not read.
     """
 
     index: str | None
     unet_config: str
-    weights: str
     scheduler_config: str | None
+    weights: tuple[str, ...]
+    shards: str | None = None
+    variant: str | None = None
+    unread: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, names: Collection[str]) -> Layout:
+    def of(cls, names: Collection[str], model: str) -> Layout:
         """The layout of a model with these files: that of a DDPMPipeline, or the flat one.
 
+        Args:
+            model: the directory or the name on the Hub, for the line of code that converts pickled weights.
         Raises:
             ValueError: a file is missing, or the only weights are pickled.
         """
@@ -52,26 +67,103 @@ class Layout:
         index = None if not folder and "model_index.json" not in names else "model_index.json"
         schedulers = [f"{f}scheduler_config.json" for f in (("", "scheduler/") if not folder else ("scheduler/",))]
         scheduler = next((name for name in schedulers if name in names), schedulers[0] if folder else None)
-        layout = cls(index, f"{folder}config.json", f"{folder}{WEIGHTS}", scheduler)
-        for part in (layout.index, layout.unet_config, layout.scheduler_config):
+        for part in (index, f"{folder}config.json", scheduler):
             if part is not None and part not in names:
                 raise ValueError(f"no {part}; a DDPMPipeline directory as train.py writes it is needed")
-        if layout.weights not in names:
-            pickles = sorted(name for name in names if name.startswith(folder) and name.endswith(PICKLES))
-            if pickles:
-                raise ValueError(
-                    f"no {layout.weights}, only {', '.join(pickles[:3])}: pickled weights can run code, so they are "
-                    "not read; somebody who trusts them must convert them to safetensors"
-                )
-            raise ValueError(f"no {layout.weights}; other formats are not read")
-        return layout
+        for variant in (None, *HALVES):
+            weights, shards = _weights_of(names, folder, variant)
+            if weights:
+                unread = tuple(_unread(names, folder, {*weights, shards}))
+                return cls(index, f"{folder}config.json", scheduler, weights, shards, variant, unread)
+        raise ValueError(_without_weights(names, folder, model))
+
+    @property
+    def small(self) -> tuple[str, ...]:
+        """The JSON files that decide whether the weights are read at all."""
+        return tuple(filter(None, (self.index, self.unet_config, self.scheduler_config, self.shards)))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files of the model."""
+        return (*self.small, *self.weights)
 
 
-def read_configs(directory: Path, layout: Layout, where: str) -> tuple[dict[str, Any], DDPMScheduler]:
+def _weights_of(names: Collection[str], folder: str, variant: str | None) -> tuple[tuple[str, ...], str | None]:
+    """The files with the weights of a variant, and the index of its shards; nothing if they are not complete.
+
+    Where both are there, diffusers reads the shards, and so does this project.
+    """
+    dotted = f".{variant}" if variant else ""
+    index = f"{folder}{WEIGHTS}.index{dotted}.json"
+    if index in names:
+        shards = _shards(names, folder, variant)
+        if shards and len(shards) == int(shards[0][-17:-12]):
+            return tuple(shards), index
+        return (), None
+    single = f"{folder}{STEM}{dotted}.safetensors"
+    return ((single,), None) if single in names else ((), None)
+
+
+def _shards(names: Iterable[str], folder: str, variant: str | None) -> list[str]:
+    """The shards of a variant, in order."""
+    found = [(name, SHARD.fullmatch(name.removeprefix(folder))) for name in names if name.startswith(folder)]
+    return sorted(name for name, match in found if match and match[1] == variant)
+
+
+def _unread(names: Iterable[str], folder: str, read: Collection[str | None]) -> list[str]:
+    """What lies beside the weights that are read, each with the reason why it is not."""
+    reasons = []
+    for name in sorted(names):
+        inside = name.startswith(folder) and "/" not in name.removeprefix(folder)
+        if name in read or not inside:
+            continue
+        bare = name.removeprefix(folder)
+        shard = SHARD.fullmatch(bare)
+        if any(f".{half}" in bare for half in HALVES) and ".safetensors" in bare:
+            reasons.append(f"{name} (half precision, beside the full weights)")
+        elif shard:
+            reasons.append(f"{name} (a shard)")
+        elif bare.endswith(".safetensors"):
+            reasons.append(f"{name} ({'one file, beside shards' if bare == WEIGHTS else 'another name'})")
+        elif bare.endswith(PICKLES):
+            reasons.append(f"{name} (pickled)")
+    return reasons
+
+
+def _without_weights(names: Collection[str], folder: str, model: str) -> str:
+    """Why there are no weights to read, by what lies in their place."""
+    for variant in (None, *HALVES):
+        index = f"{folder}{WEIGHTS}.index{f'.{variant}' if variant else ''}.json"
+        shards = _shards(names, folder, variant)
+        if index in names or shards:
+            total = shards[0][-17:-12].lstrip("0") if shards else "all"
+            lacking = "" if index in names else f", and no {index}"
+            return f"the weights are sharded and incomplete: {len(shards)} of {total} shards are there{lacking}"
+    pickles = sorted(name for name in names if name.startswith(folder) and name.endswith(PICKLES))
+    if f"{folder}{STEM}.bin" in pickles:
+        if Path(model).is_dir():
+            place = f'"{model}", subfolder="unet"' if folder else f'"{model}"'
+            line = f'UNet2DModel.from_pretrained({place}, use_safetensors=False).save_pretrained("{model}/{folder}")'
+        else:
+            line = f'DDPMPipeline.from_pretrained("{model}", use_safetensors=False).save_pretrained("converted")'
+        how = f"whoever trusts them converts them with diffusers: {line}"
+    else:
+        how = "somebody who trusts them must convert them to safetensors"
+    if pickles:
+        few = ", ".join(pickles[:3])
+        return f"no {folder}{WEIGHTS}, only {few}: pickled weights can run code, so they are not read; {how}"
+    others = [reason.replace(", beside the full weights", "") for reason in _unread(names, folder, ())]
+    return f"no {folder}{WEIGHTS}; other formats are not read" + (f": {', '.join(others[:3])}" if others else "")
+
+
+def read_configs(
+    directory: Path, layout: Layout, where: str, tell: bool = True
+) -> tuple[dict[str, Any], DDPMScheduler]:
     """The network's configuration and the scheduler, checked. This needs no weights, so it can precede their download.
 
     Args:
         where: what messages call the model.
+        tell: log what is assumed, or not taken over.
     Raises:
         ValueError: the files are damaged, or this project cannot compute with such a model.
     """
@@ -79,32 +171,70 @@ def read_configs(directory: Path, layout: Layout, where: str) -> tuple[dict[str,
         index = read_json(directory, layout.index) if layout.index else None
         unet = read_json(directory, layout.unet_config)
         scheduler = read_json(directory, layout.scheduler_config) if layout.scheduler_config else None
+        if layout.shards:
+            _check_shards(read_json(directory, layout.shards), layout)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if index is not None:
         _check_index(index, where)
     if scheduler is None:
-        log.warning("%s: no scheduler_config.json; the paper's betas are assumed, 1e-4 to 0.02 in 1000 steps", where)
+        if tell:
+            assumed = "the paper's betas are assumed, 1e-4 to 0.02 in 1000 steps"
+            log.warning("%s: no scheduler_config.json; %s", where, assumed)
         scheduler = dict(DDPMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02).config)
         scheduler["_class_name"] = "DDPMScheduler"
+    if isinstance(size := unet.get("sample_size"), list) and len(size) == 2 and size[0] == size[1]:
+        unet["sample_size"] = size[0]  # a square in the other way that diffusers has to write one
     _check_network(Settings(where, unet))
-    _check_scheduler(Settings(where, scheduler))
-    _check_embedding(Settings(where, unet), scheduler.get("num_train_timesteps", 1000))
-    try:
-        made = DDPMScheduler.from_config(scheduler)
-        assert isinstance(made, DDPMScheduler)
-        NoiseSchedule.from_scheduler(made)
-    except Exception as error:  # whatever diffusers raises
-        raise ValueError(f"{where}: its scheduler cannot be made ({first_line(error)})") from None
+    made = read_scheduler(where, scheduler, tell)
+    _check_embedding(Settings(where, unet), made.config["num_train_timesteps"])
     return unet, made
 
 
+def check_files(directory: Path, layout: Layout) -> None:
+    """Reject links that lead out of a model directory, and what a clone has in the place of large files.
+
+    Raises:
+        ValueError: names the file and the reason.
+    """
+    for name in layout.files:
+        if not is_inside(directory / name, directory):
+            raise ValueError(
+                f"{name} is a link to {(directory / name).resolve()}, out of the model's directory, and is not "
+                "followed; copy the file there"
+            )
+        refuse_lfs_pointer(directory, name)
+
+
+def is_inside(path: Path, directory: Path) -> bool:
+    """Whether a file lies in a model directory after all links.
+
+    The cache of the Hub's client consists of links: from snapshots/<commit> to the blobs of the repository, and from
+    there to those that several repositories share. These count as inside.
+    """
+    root, real = directory.resolve(), path.resolve()
+    allowed = [root]
+    if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
+        allowed += [root.parents[1] / "blobs", root.parents[2] / "blobs"]
+    return any(real.is_relative_to(folder) for folder in allowed)
+
+
+def _check_shards(index: dict[str, Any], layout: Layout) -> None:
+    """Reject an index that names other files than the shards that are there. Raises ValueError."""
+    places, folder = index.get("weight_map"), layout.shards.rpartition("/")[0] if layout.shards else ""
+    named = set(map(str, places.values())) if isinstance(places, dict) else set()
+    there = {name.removeprefix(f"{folder}/") for name in layout.weights}
+    if named != there or not isinstance(index.get("metadata"), dict):
+        odd = ", ".join(map(shown, sorted(named ^ there)[:3])) or "no metadata"
+        raise ValueError(f"{layout.shards} and the shards beside it do not belong together ({odd})")
+
+
 def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where: str) -> UNet2DModel:
-    """Reject a network that cannot be built, and a file of weights that cannot belong to it, before weights are loaded.
+    """Reject a network that cannot be built, and weights that cannot belong to it, before they are loaded.
 
     Args:
         unet_config: as `read_configs` returns it.
-        size: bytes in the file of weights.
+        size: bytes in all files of weights.
         where: what messages call the model.
     Returns:
         The network on the meta device, which has shapes but no weights.
@@ -124,31 +254,13 @@ def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where:
     except Exception as error:  # whatever diffusers raises for a configuration that makes no network
         raise ValueError(f"{where}: {layout.unet_config} makes no network ({first_line(error)[:200]})") from None
     if not fits:
+        weights = layout.weights[0] if len(layout.weights) == 1 else f"{len(layout.weights)} shards"
+        pointer = "; so small a file may be a Git LFS pointer" if size < SMALL else ""
         raise ValueError(
-            f"{where}: {layout.weights} has {size:,} bytes, and the network {expected:,} parameters; they do not "
-            "belong together"
+            f"{where}: {weights} has {size:,} bytes, and the network {expected:,} parameters; they do not belong "
+            f"together{pointer}"
         )
     return unet
-
-
-def read_json(directory: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        ValueError: it cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads((directory / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is not readable as JSON ({first_line(error)[:200]})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{name}: a JSON object is needed")
-    return content
-
-
-def _shown(value: object) -> str:
-    """A value from a stranger's file, short and in one line."""
-    return "".join(c if c.isprintable() else "?" for c in str(value)[:100])
 
 
 def _check_index(index: dict[str, Any], where: str) -> None:
@@ -156,50 +268,15 @@ def _check_index(index: dict[str, Any], where: str) -> None:
     kind = index.get("_class_name")
     if kind not in PIPELINES:
         own = ", with code of its own, which is never run" if isinstance(kind, list) else ""
-        raise ValueError(f"{where}: the pipeline is a {_shown(kind)}{own}; a DDPMPipeline is needed")
+        raise ValueError(f"{where}: the pipeline is a {shown(kind)}{own}; a DDPMPipeline is needed")
     parts = {name: part for name, part in index.items() if not name.startswith("_")}
     for name, part in parts.items():
         library = part[0] if isinstance(part, list) and len(part) == 2 else None
         if name not in ("unet", "scheduler") or library != "diffusers":
             raise ValueError(
-                f"{where}: the pipeline's {_shown(name)} is {_shown(part)}; only a unet and a scheduler of diffusers "
+                f"{where}: the pipeline's {shown(name)} is {shown(part)}; only a unet and a scheduler of diffusers "
                 "are read"
             )
-
-
-class Settings:
-    """The values of a stranger's JSON file, and what this project requires of them.
-
-    Every method raises a ValueError in one line, which names the model and the value and says what is accepted.
-    """
-
-    def __init__(self, where: str, values: dict[str, Any]) -> None:
-        self.where, self.values = where, values
-
-    def need(self, ok: bool, message: str) -> None:
-        """Require a condition."""
-        if not ok:
-            raise ValueError(f"{self.where}: {''.join(c if c.isprintable() else '?' for c in message[:300])}")
-
-    def need_class(self, what: str, expected: str) -> None:
-        """Require that the file describes this class of diffusers."""
-        kind = self.values.get("_class_name")
-        self.need(kind == expected, f"the {what} is a {kind}; a {expected} is needed")
-
-    def need_whole(self, name: str, low: int, high: int, default: int | None, accepted: str, of: str = "") -> None:
-        """Require a whole number from `low` to `high`; `default` is the value of a file that does not have it."""
-        value = self.values.get(name, default)
-        self.need(is_whole(value, low, high), f"{name} {value}{of}: {accepted} is needed")
-
-    def need_one_of(self, name: str, accepted: Collection[str], default: str) -> None:
-        """Require one of these names; `default` is the value of a file that does not have it."""
-        value = self.values.get(name, default)
-        self.need(value in accepted, f"{name} {value!r}: one of {', '.join(accepted)} is needed")
-
-
-def is_whole(value: object, low: int, high: int) -> bool:
-    """Whether a value is an integer (and no bool) from `low` to `high`."""
-    return type(value) is int and low <= value <= high
 
 
 def _check_network(unet: Settings) -> None:
@@ -210,10 +287,20 @@ def _check_network(unet: Settings) -> None:
     """
     unet.need_class("network", "UNet2DModel")
     unet.need_whole("sample_size", 1, MAX_RESOLUTION, None, f"a square of 1 to {MAX_RESOLUTION} pixels")
-    channels = (unet.values.get("in_channels"), unet.values.get("out_channels"))
+    taken, given = channels = (unet.values.get("in_channels"), unet.values.get("out_channels"))
+    unet.need(
+        (taken, given) not in ((1, 2), (3, 6)),
+        f"out_channels {given} of in_channels {taken}: the network predicts the variance of every step, too, which is "
+        "not computed here yet; as many out as in are needed",
+    )
     unet.need(channels in ((1, 1), (3, 3)), f"in and out channels {channels}: 1 or 3, both the same, are needed")
-    labels = unet.values.get("num_class_embeds") or unet.values.get("class_embed_type")
-    unet.need(not labels, "the network needs class labels; an unconditional one is needed")
+    for name in ("num_class_embeds", "class_embed_type"):
+        value = unet.values.get(name)
+        unet.need(
+            value is None,
+            f"{name} {value}: the network is class-conditional and computes nothing without labels, which nothing here "
+            "gives it yet; an unconditional one is needed",
+        )
     unknown = sorted(key for key in unet.values if not key.startswith("_") and key not in UNET_SETTINGS)
     names = ", ".join(unknown[:3])
     unet.need(not unknown, f"the network's configuration has {names}, which a UNet2DModel does not know")
@@ -224,21 +311,6 @@ def _check_network(unet: Settings) -> None:
         f"block_out_channels {widths}: at most 12 widths of at most 8192 are read",
     )
     unet.need_whole("layers_per_block", 1, 32, 2, "1 to 32")
-
-
-def _check_scheduler(scheduler: Settings) -> None:
-    """Reject schedulers whose steps this project does not compute."""
-    scheduler.need_class("scheduler", "DDPMScheduler")
-    scheduler.need_whole("num_train_timesteps", 2, MAX_TIMESTEPS, 1000, f"2 to {MAX_TIMESTEPS}")
-    scheduler.need_one_of("prediction_type", PREDICTION_TYPES, "epsilon")
-    scheduler.need_one_of("variance_type", VARIANCE_TYPES, "fixed_small")
-    scheduler.need_one_of("timestep_spacing", SPACINGS, "leading")
-    betas, steps = scheduler.values.get("trained_betas"), scheduler.values.get("num_train_timesteps", 1000)
-    scheduler.need(
-        betas is None or (isinstance(betas, list) and len(betas) == steps),
-        f"trained_betas: as many as num_train_timesteps, {steps}, are needed",
-    )
-    scheduler.need(not scheduler.values.get("thresholding"), "the scheduler thresholds x_0, which is not computed here")
 
 
 def _check_embedding(unet: Settings, num_train_timesteps: int) -> None:

@@ -85,11 +85,11 @@ class Update:
     noise: float
     before: float
 
-    def x0_hat(self, xt: Array, eps_hat: Array, clip: bool) -> Array:
-        """Eq. 15; in [-1, 1] if `clip`."""
+    def x0_hat(self, xt: Array, eps_hat: Array, clip: float | None) -> Array:
+        """Eq. 15; in [-clip, clip] unless that is None."""
         x0_hat = xt - self.sigma * eps_hat
         x0_hat /= self.signal
-        return x0_hat.clip(-1, 1) if clip else x0_hat
+        return x0_hat if clip is None else x0_hat.clip(-clip, clip)
 
     def x_prev(self, x0_hat: Array, xt: Array, eps_hat: Array, z: Array | None, before: Array | None) -> Array:
         """A draw from p(x_{t-1} | x_t). `z` and `before` may be None where their factor is 0."""
@@ -230,7 +230,7 @@ def reverse_process(
         seed, first_image: determine x_T and the noise of each step, see `generators`.
         same_noise: give every image the noise that image `first_image` of this seed has.
         eta: share of fresh noise in DDIM, from 0 (none) to 1 (as much as in ancestral sampling).
-        clip: clip x0_hat to [-1, 1]; None: as `base` does.
+        clip: clip x0_hat to the range of `base`, which is [-1, 1] almost always; None: as `base` does.
         fresh_noise: one of FRESH_NOISE. "until_last" is Algorithm 2; the others show mistakes in ancestral sampling
             ("ddpm..."): "never" leaves sigma_t z out of every step, so that x_{t-1} is the mean of p(x_{t-1} | x_t);
             "always" also adds sigma_1 z to the finished sample, which changes nothing with the small variance, since
@@ -248,7 +248,8 @@ def reverse_process(
     timesteps = timesteps_for(num_inference_steps or start_t + 1, start_t)
     alpha_bar = base.alphas_cumprod.float().cpu()[timesteps]
     steps = updates(sampler, alpha_bar, base.config["variance_type"], eta, fresh_noise)
-    clip = bool(base.config["clip_sample"]) if clip is None else clip
+    clips = bool(base.config["clip_sample"]) if clip is None else clip
+    limit = float(base.config["clip_sample_range"]) if clips else None
     streams = generators(seed, shape[0], first_image)
     if same_noise:  # still one generator per image, since each draw advances its generator
         streams = [generators(seed, 1, first_image)[0] for _ in range(shape[0])]
@@ -267,7 +268,7 @@ def reverse_process(
         z = next(fresh)  # drawn after the call, while a GPU still computes
         z = None if z is None else _bare(z.to(device))
         eps_hat = _bare(output)
-        x0_hat = update.x0_hat(xt, eps_hat, clip)
+        x0_hat = update.x0_hat(xt, eps_hat, limit)
         x_prev = update.x_prev(x0_hat, xt, eps_hat, z, x0_before)
         following = _tensor(x_prev)
         yield ReverseStep(index, len(timesteps), t, x, _tensor(x0_hat), output, following)

@@ -49,15 +49,16 @@ class NoiseSchedule:
 
     @classmethod
     def from_scheduler(cls, scheduler) -> NoiseSchedule:
-        """The tables of a diffusers scheduler, computed from its betas alone.
+        """The tables of a diffusers scheduler, computed from its betas and its `variance_type`.
 
-        The scheduler's own variance methods are not used: they clamp to 1e-20 at t = 0, and after `set_timesteps` they
-        follow the strided grid.
+        A scheduler that has no `variance_type`, such as a DDIMScheduler, gets "fixed_small". The scheduler's own
+        variance methods are not used: they clamp to 1e-20 at t = 0, and after `set_timesteps` they follow the strided
+        grid.
 
         Raises:
-            ValueError: the scheduler's variance is not one of VARIANCE_TYPES.
+            ValueError: a beta lies outside (0, 1), or the scheduler's variance is not one of VARIANCE_TYPES.
         """
-        return cls(scheduler.betas.double().cpu(), scheduler.config.get("variance_type", "fixed_small"))
+        return cls(scheduler.betas.double().cpu(), scheduler.config.get("variance_type") or "fixed_small")
 
     @classmethod
     def from_log_snr(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler
+from diffusers import DDPMPipeline, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from ddpm import checkpoint, hub
 from ddpm.model_files import WEIGHTS
@@ -123,9 +123,9 @@ def test_saving_replaces_and_leaves_nothing_behind(model):
             lambda m: edit(m / "scheduler/scheduler_config.json", trained_betas=[0.1, 0.2]),
             "as many as num_train_timesteps",
         ),
-        (lambda m: edit(m / "scheduler/scheduler_config.json", thresholding=True), "which is not computed here"),
+        (lambda m: edit(m / "scheduler/scheduler_config.json", thresholding=True), "thresholding True: False is"),
         (lambda m: edit(m / "scheduler/scheduler_config.json", timestep_spacing="odd"), "timestep_spacing 'odd'"),
-        (lambda m: edit(m / "scheduler/scheduler_config.json", beta_schedule="odd"), "its scheduler cannot be made"),
+        (lambda m: edit(m / "scheduler/scheduler_config.json", beta_schedule="odd"), "beta_schedule 'odd': one of lin"),
         (lambda m: (m / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04pickle"), "belong together"),
         (
             lambda m: (m / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04pickle" * 20_000),
@@ -152,11 +152,14 @@ def test_saving_replaces_and_leaves_nothing_behind(model):
         (lambda m: edit(m / "unet/config.json", in_channels=4, out_channels=4), r"\(4, 4\): 1 or 3"),
         (lambda m: edit(m / "unet/config.json", num_class_embeds=10), "unconditional one is needed"),
         (lambda m: edit(m / "unet/config.json", block_out_channels=[8, 12]), "cannot be loaded|makes no network"),
-        (lambda m: DDIMScheduler().save_pretrained(m / "scheduler"), "DDIMScheduler; a DDPMScheduler is needed"),
+        (
+            lambda m: FlowMatchEulerDiscreteScheduler().save_pretrained(m / "scheduler"),
+            "FlowMatchEulerDiscreteScheduler; a DDPMScheduler is needed, or one with the same betas, such as DDIM",
+        ),
         (lambda m: edit(m / "scheduler/scheduler_config.json", prediction_type="flow"), "'flow': one of epsilon"),
         (
             lambda m: edit(m / "scheduler/scheduler_config.json", variance_type="learned"),
-            "'learned': one of fixed_small",
+            "variance_type 'learned': a variance that the network predicts is not computed here yet",
         ),
     ],
 )

@@ -13,10 +13,16 @@ from ddpm.engine import Engine
 from ddpm.unet import build_unet
 
 
-def make_model(directory: Path, resolution: int, channels: int, num_steps: int) -> Path:
-    """A model directory. The output layer of its network is no longer zero, so it does something."""
+def make_model(
+    directory: Path, resolution: int, channels: int, num_steps: int, widths: tuple[int, ...] = (8, 16)
+) -> Path:
+    """A model directory. The output layer of its network is no longer zero, so it does something.
+
+    Args:
+        widths: of each level; a large picture needs many levels, since the last one has attention.
+    """
     torch.manual_seed(0)
-    unet = build_unet(resolution, channels, (8, 16))
+    unet = build_unet(resolution, channels, widths)
     torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
     save(directory, unet, {"num_train_timesteps": num_steps, "beta_schedule": "linear", "clip_sample": True})
     return directory

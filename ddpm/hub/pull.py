@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 def pull(id_or_dir: str | os.PathLike, revision: str | None = None, weights: bool = True) -> Checkpoint:
     """A checkpoint from a directory or from the Hub: a UNet2DModel of safetensors and a DDPMScheduler.
 
-    From the Hub come at most seven files of known names and twelve sample grids: the JSON files first, and the weights
-    only if the configuration and their size are in order. Every file is compared with its checksum, and no code of the
-    repository is run. If the Hub is unavailable, or the download fails, the last complete copy in the cache is used.
+    From the Hub come only files of known names: the JSON files first, and the weights, in one file or in shards, only
+    if the configuration and their size are in order; then at most twelve sample grids. Every file is compared with its
+    checksum, and no code of the repository is run. If the Hub is unavailable, or the download fails, the last complete
+    copy in the cache is used.
 
     Args:
         revision: branch, tag or commit; default: main as it is now. `Checkpoint.revision` is the commit.
@@ -88,25 +89,29 @@ def _download(name: str, info, where: str) -> Path:
     Raises:
         ValueError: the model is rejected, or a file is damaged.
     """
-    from ddpm.checkpoint import Layout, check_weights, read_configs
+    from ddpm.model_files import Layout, check_weights, read_configs
 
     files = {sibling.rfilename: sibling for sibling in info.siblings}
     try:
-        layout = Layout.of(files)
+        layout = Layout.of(files, name)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    weights = files[layout.weights]
-    small = [p for p in (layout.index, layout.unet_config, layout.scheduler_config) if p]
-    sizes = [(layout.weights, limits.max_weights_bytes), *((p, limits.max_json_bytes) for p in small)]
-    for path, limit in sizes:
-        if (files[path].size or 0) > limit:
-            raise ValueError(f"{where}: {path} has {files[path].size / 2**20:,.0f} MiB, more than {limit / 2**20:,.0f}")
+    if layout.unread:
+        log.warning("%s: not downloaded: %s", name, ", ".join(layout.unread[:6]))
+    size = sum(files[path].size or 0 for path in layout.weights)
+    what = layout.weights[0] if len(layout.weights) == 1 else f"the {len(layout.weights)} shards together"
+    sizes = [(what, size, limits.max_weights_bytes)]
+    sizes += [(path, files[path].size or 0, limits.max_json_bytes) for path in layout.small]
+    for path, found, limit in sizes:
+        if found > limit:
+            raise ValueError(f"{where}: {path} has {found / 2**20:,.0f} MiB, more than {limit / 2**20:,.0f}")
     with Deadline.after(limits.lookup_s):
-        folder = [_fetch(name, info.sha, files[path], where).parents[path.count("/")] for path in small][-1]
-    unet_config, _ = read_configs(folder, layout, where)
-    check_weights(unet_config, weights.size or 0, layout, where)
-    with Deadline.after(limits.lookup_s + weights.size / limits.slowest_bytes_per_s):
-        _fetch(name, info.sha, weights, where)
+        folder = [_fetch(name, info.sha, files[path], where).parents[path.count("/")] for path in layout.small][-1]
+    unet_config, _ = read_configs(folder, layout, where, tell=False)
+    check_weights(unet_config, size, layout, where)
+    with Deadline.after(limits.lookup_s + size / limits.slowest_bytes_per_s):
+        for path in layout.weights:
+            _fetch(name, info.sha, files[path], where)
     with Deadline.after(limits.lookup_s):
         for path in [*(p for p in EXTRAS if p in files), *_samples(files)]:
             limit = limits.max_extra_bytes if path in EXTRAS else limits.max_sample_bytes
@@ -185,7 +190,7 @@ def _find_cached(name: str, revision: str | None, where: str) -> Path | None:
     Raises:
         ValueError: there are only damaged copies.
     """
-    from ddpm.checkpoint import Layout
+    from ddpm.model_files import Layout
 
     storage, damaged = _storage(name), None
     found = [storage / "snapshots" / (revision or "main")]
@@ -196,10 +201,10 @@ def _find_cached(name: str, revision: str | None, where: str) -> Path | None:
     for folder in found:
         files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
         try:
-            layout = Layout.of(files)
+            layout = Layout.of(files, name)
         except ValueError:
             continue
-        bad = next((part for part in filter(None, dataclasses.astuple(layout)) if _is_damaged(files[part])), None)
+        bad = next((part for part in layout.files if _is_damaged(files[part])), None)
         if bad is None:
             return folder
         damaged = damaged or bad

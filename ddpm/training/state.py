@@ -22,10 +22,12 @@ import torch
 from torch import Tensor
 
 from ddpm import files
+from ddpm.checkpoint import not_finite
 from ddpm.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
+LEARNED = ("unet", "ema", "optimizer")  # parts of a state that must be finite; a loss of its window may be not
 TENSORS, META = "state.safetensors", "state.json"
 
 
@@ -126,7 +128,11 @@ def load(folder: Path) -> State:
         raise ValueError(f"{folder}: not a training state ({error})") from None
     if hashlib.sha256(data).hexdigest() != meta.get("sha256"):
         raise ValueError(f"{folder}: damaged, its checksum does not match")
-    return State(safetensors.torch.load(data), meta)
+    state = State(safetensors.torch.load(data), meta)
+    learned = {name: tensor for part in LEARNED for name, tensor in state.part(part).items()}
+    if found := not_finite(learned):
+        raise ValueError(f"{folder}: its weights are not finite: {found}")
+    return state
 
 
 def load_latest(root: Path) -> State | None:

@@ -3,13 +3,15 @@
 import io
 
 import pytest
+import safetensors.torch
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from hub_tools import ROOT, changed, digest, files_of
 from PIL import Image
 from tiny import TINY
 
 from ddpm import checkpoint
+from ddpm.unet import build_unet
 
 
 def test_checkpoints_that_others_made_load(lfs, hub, tmp_path, name):
@@ -49,6 +51,35 @@ def test_checkpoints_that_others_made_load(lfs, hub, tmp_path, name):
         assert torch.equal(checkpoint.load(folder).unet.conv_in.weight, unet.conv_in.weight)
 
 
+@pytest.mark.parametrize("kind", ["shards", "fp16"])
+def test_shards_and_half_precision_are_pulled_and_the_rest_is_named(lfs, hub, tmp_path, name, kind):
+    torch.manual_seed(3)
+    unet = build_unet(8, 1, (8, 16), norm_num_groups=4)
+    half = UNet2DModel.from_config(unet.config).half()
+    half.load_state_dict(unet.state_dict())
+    if kind == "shards":
+        DDIMPipeline(unet, DDIMScheduler()).save_pretrained(tmp_path / "theirs", max_shard_size="20KB")
+    DDIMPipeline(half, DDIMScheduler()).save_pretrained(tmp_path / "theirs", variant="fp16")
+    hub.put(name, files_of(tmp_path / "theirs") | {"unet/diffusion_pytorch_model.bin": b"x"})
+    settings = {"cache": str(tmp_path / "cache")}
+    answer = lfs.ask("pull", settings, id_or_dir=name)
+    assert answer["value"]["weights"] == digest(unet if kind == "shards" else half.float()), answer
+    assert "was saved with a DDIMScheduler" in answer["said"]
+    assert "not downloaded: unet/diffusion_pytorch_model.bin (pickled)" in answer["said"]
+    if kind == "shards":
+        assert "diffusion_pytorch_model.fp16.safetensors (half precision, beside the full weights)" in answer["said"]
+    hub.fail("drop", times=-1)
+    assert lfs.value("pull", settings, id_or_dir=name) == answer["value"] | {"offline": True}, "from the cache"
+
+
+def test_weights_that_are_not_finite_are_refused(lfs, hub, run, name):
+    path = "unet/diffusion_pytorch_model.safetensors"
+    tensors = safetensors.torch.load(files_of(run)[path])
+    tensors["conv_in.weight"].view(-1)[0] = float("nan")
+    hub.put(name, files_of(run) | {path: safetensors.torch.save(tensors)})
+    assert "the weights are not finite: conv_in.weight holds NaN" in lfs.error("pull", id_or_dir=name)
+
+
 UNET, INDEX, SCHEDULER = "unet/config.json", "model_index.json", "scheduler/scheduler_config.json"
 STRANGERS = {
     "pickled": (
@@ -65,7 +96,7 @@ STRANGERS = {
     ),
     "latent": (lambda f: changed(f, INDEX, _class_name="LDMPipeline"), "a LDMPipeline; a DDPMPipeline is needed"),
     "conditional": (lambda f: changed(f, UNET, _class_name="UNet2DConditionModel"), "a UNet2DModel is needed"),
-    "other scheduler": (lambda f: changed(f, SCHEDULER, _class_name="PNDMScheduler"), "a DDPMScheduler is needed"),
+    "other scheduler": (lambda f: changed(f, SCHEDULER, _class_name="RePaintScheduler"), "a DDPMScheduler is needed"),
     "endless": (lambda f: changed(f, UNET, layers_per_block=10**9), "layers_per_block 1000000000: 1 to 32"),
     "huge network": (lambda f: changed(f, UNET, block_out_channels=[4096, 4096]), "do not belong together"),
     "no network": (lambda f: changed(f, UNET, down_block_types=["Nonsense", "Nonsense"]), "makes no network"),

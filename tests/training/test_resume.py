@@ -197,3 +197,18 @@ def test_the_checkpoint_is_the_averaged_weights_bit_for_bit(whole):
     ours = checkpoint.load(whole)
     for name, tensor in ours.unet.state_dict().items():
         assert torch.equal(tensor, loaded[name])
+
+
+@pytest.mark.parametrize("name", ["unet/conv_in.weight", "ema/module.conv_in.weight", "optimizer/0.exp_avg"])
+def test_weights_that_are_not_finite_are_never_resumed(tmp_path, whole, caplog, name):
+    """The state before them is used; the loss of a window may overflow in fp16 without harm."""
+    root = tmp_path / "checkpoints"
+    good = state.load_latest(whole / "checkpoints")
+    assert name in good.tensors
+    early = state.State(good.tensors | {"window/loss": torch.tensor([float("nan")])}, good.meta | {"step": 1})
+    spoilt = good.tensors[name].clone()
+    spoilt.view(-1)[0] = float("inf")
+    for each in (early, state.State(good.tensors | {name: spoilt}, good.meta | {"step": 2})):
+        state.save(root, each, keep=2)
+    assert state.load_latest(root).meta["step"] == 1
+    assert f"its weights are not finite: {name.partition('/')[2]} holds NaN or infinity in 1 of" in caplog.text

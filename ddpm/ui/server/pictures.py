@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -24,3 +25,15 @@ def to_bytes(images: Tensor, low: float, high: float) -> bytes:
     """(B, C, H, W) as (B, H, W, C) uint8, with [low, high] spread over 0 to 255 and everything beyond clipped."""
     scaled = ((images - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy().tobytes()
+
+
+def thinned(images: Tensor, factor: int, smooth: bool) -> Tensor:
+    """(B, C, H, W) pictures with 1 / factor of the pixels along each side, rounded up.
+
+    Args:
+        smooth: take the mean of the pixels that become one. Otherwise take every `factor`-th pixel, since the mean of
+            noise would show less noise than there is.
+    """
+    if factor == 1:
+        return images
+    return F.avg_pool2d(images, factor, ceil_mode=True) if smooth else images[..., ::factor, ::factor]

@@ -19,14 +19,18 @@ from ddpm.elbo import EpsTheta, prior_bits, terms_at
 from ddpm.schedule import NoiseSchedule
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.limits import Limits
-from ddpm.ui.server.pictures import pixels_to_tensor, to_tensor
+from ddpm.ui.server.pictures import pixels_to_tensor, thinned, to_tensor
 from ddpm.ui.server.requests import PictureRequest, answered
 from ddpm.ui.server.store import Store
 from ddpm.ui.server.visitors import Asked, StoppedError, Visitors
 
 PREPARED_S = 60  # a reading that takes longer is not computed before a visitor asks for it
 NUM_TIMESTEPS = 64
-READING_BYTES = 2 * 2**20  # eps_hat of one picture at all its t, at most about this much
+READING_BYTES = 5 * 2**19  # eps_hat of one picture at all its t, at most about this much
+WANTED_TIMESTEPS = 24  # where that would be fewer, eps_hat is kept with fewer pixels, but ...
+MIN_SIDE = 32  # ... with at least so many along a side
+ENOUGH = 0.6  # a slow network is asked for no more timesteps after this share of the seconds that it may take, ...
+LEAST_TIMESTEPS = 8  # ... once it has answered for so many
 
 Message = dict[str, Any]
 
@@ -53,9 +57,18 @@ def spread(num_steps: int, count: int) -> list[int]:
     return sorted({round(x) - 1 for x in t.tolist()})
 
 
+def coarse_to_fine(count: int) -> list[int]:
+    """0 ... count - 1, the last and the first before the others, and these ever closer together."""
+    strides = (2**k for k in range(max(0, count - 1).bit_length(), -1, -1))
+    return list(dict.fromkeys([count - 1, *(i for stride in strides for i in range(0, count, stride))]))
+
+
 @dataclass(eq=False)
 class Prediction:
-    """eps_hat of one picture and noise: `t` (1-based), `mse` of each, `data` (len(t), H, W, C) float16."""
+    """eps_hat of one picture and noise: `t` (1-based, ascending), `mse` of each, `data` (len(t), H, W, C) float16.
+
+    `mse` is that of all pixels; of them `data` has every `Readings.factor`-th along each side.
+    """
 
     key: str
     t: list[int]
@@ -123,10 +136,14 @@ class Readings:
     ) -> None:
         self._eps_theta, self._schedule, self.shape, self._store = eps_theta, schedule, shape, store
         self._visitors, self._limits = visitors, limits
-        pixels, channels = shape[0] * shape[1], shape[2]
+        size, _, channels = shape
+        pixels = size**2
         self._max_batch, self._whole_batches = max(1, 2**16 // pixels), whole_batches
         self._seconds: float | None = None  # that the network takes for one picture, as measured
-        count = max(8, min(NUM_TIMESTEPS, READING_BYTES // (2 * pixels * channels)))
+        factor = math.ceil(math.sqrt(2 * pixels * channels * WANTED_TIMESTEPS / READING_BYTES))
+        self.factor = max(1, min(factor, size // MIN_SIDE))
+        kept = 2 * (-(-size // self.factor)) ** 2 * channels
+        count = max(LEAST_TIMESTEPS, min(NUM_TIMESTEPS, READING_BYTES // kept))
         self.timesteps = spread(schedule.num_steps, count)
 
     def _batches(self, count: int, seconds: float) -> Iterator[slice]:
@@ -165,22 +182,28 @@ class Readings:
     # ------------------------------------------------------------------------------------------------ what is computed
 
     def predict(self, request: PictureRequest) -> Iterator[Message]:
-        """eps_hat at each of `timesteps`, for the same noise. A small network is called once.
+        """eps_hat at each of `timesteps`, for the same noise. A small network is called once; a slow one answers for
+        some of the timesteps, see ENOUGH.
 
         Yields:
             {"kind": "part", "done", "total"} after each call; after the last one the store holds the `Prediction`.
         """
         x0, eps = pixels_to_tensor(request.pixels, self.shape), self._noise(request.noise_seed)
-        t = torch.tensor(self.timesteps)
-        eps_hat = torch.empty(len(t), *x0.shape[1:])
+        t = torch.tensor(self.timesteps)[coarse_to_fine(len(self.timesteps))]
+        answers, mse, spent = [], [], 0.0
         for part in self._batches(len(t), self._limits.predict_call_s):
             n = part.stop - part.start
             xt = self._schedule.q_sample(x0.expand(n, -1, -1, -1), eps.expand(n, -1, -1, -1), t[part])
-            eps_hat[part] = self.eps_hat(xt, t[part])
+            eps_hat = self.eps_hat(xt, t[part])
+            mse.append((eps_hat - eps).double().square().flatten(1).mean(1))
+            answers.append(thinned(eps_hat, self.factor, smooth=False))
             yield {"kind": "part", "done": part.stop, "total": len(t)}
-        mse = (eps_hat - eps).double().square().flatten(1).mean(1)
-        data = eps_hat.permute(0, 2, 3, 1).numpy().astype("<f2").tobytes()
-        self._store.put(Prediction(request.key, (t + 1).tolist(), mse.tolist(), data))
+            spent += n * (self._seconds or 0)
+            if part.stop >= LEAST_TIMESTEPS and spent > ENOUGH * self._limits.predict.own_s:
+                break
+        answered, order = t[: sum(map(len, mse))].sort()
+        data = torch.cat(answers)[order].permute(0, 2, 3, 1).numpy().astype("<f2").tobytes()
+        self._store.put(Prediction(request.key, (answered + 1).tolist(), torch.cat(mse)[order].tolist(), data))
 
     def bound(self, request: PictureRequest) -> Iterator[Message]:
         """Every term of the bound, each with noise of its own: what `elbo_terms` gives for a generator of this seed.

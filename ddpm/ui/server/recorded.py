@@ -16,6 +16,7 @@ from PIL import Image
 from ddpm.checkpoint import Checkpoint
 from ddpm.config import TrainConfig
 from ddpm.hub import card
+from ddpm.model_files import is_inside
 from ddpm.ui.server.encoding import png_to_base64
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,8 @@ def options(settings: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]
             "T": int(config.num_train_timesteps),
             "ema": int(config.ema_half_life_images),
         }
-        if max(shown[name] for name in ("steps", "batch", "rate", "T", "ema")) > MAX_STEP:
-            raise ValueError(f"numbers beyond {MAX_STEP:,}")  # JSON has none beyond 64 bits
+        if not all(0 <= shown[name] <= MAX_STEP for name in ("steps", "batch", "rate", "T", "ema")):
+            raise ValueError(f"numbers beyond 0 to {MAX_STEP:,}")  # JSON has no NaN, and none beyond 64 bits
     except Exception as error:  # a stranger's settings can be wrong in any way
         log.warning("The options of the training are not shown: %s", error)
         return None
@@ -120,7 +121,7 @@ class Recorded:
         self._paths = {}
         for path in checkpoint.directory.glob("samples/step-*.png"):
             step = re.fullmatch(r"step-(\d{1,9})", path.stem)
-            if step and path.is_file():
+            if step and path.is_file() and is_inside(path, checkpoint.directory):
                 self._paths[int(step[1])] = path
         steps = sorted(self._paths)
         if len(steps) > MAX_GRIDS:

@@ -5,6 +5,7 @@ t is 0-based in `ddpm.sampling` and 1-based in everything that leaves this modul
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -18,29 +19,34 @@ from ddpm.checkpoint import Checkpoint
 from ddpm.sampling import EpsTheta, ReverseStep, reverse_process, timesteps_for
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.limits import Limits
-from ddpm.ui.server.pictures import to_bytes
+from ddpm.ui.server.pictures import thinned, to_bytes
 from ddpm.ui.server.readings import Readings
 from ddpm.ui.server.requests import DenoiseRequest, SampleRequest, answered, check_rows
 from ddpm.ui.server.store import Store, Trajectory
 from ddpm.ui.server.visitors import StoppedError, Visitors
 
-TRAJECTORY_BYTES = 6 * 2**20  # one trajectory, at most about this much
+TRAJECTORY_BYTES = 8 * 2**20  # one trajectory, at most about this much
 MAX_FRAMES = 101
+WANTED_FRAMES = 26  # a trajectory that would have fewer keeps smaller pictures ...
+MIN_SIDE = 32  # ... of at least so many pixels
 FRAME_INTERVAL_S = 0.04  # between two live frames, at least ...
-FRAME_BYTES_PER_S = 2.5e6  # ... and longer where frames are large
+FRAME_BYTES_PER_S = 3e5  # ... and longer where frames are large, since a slow line would deliver them ever later
 
 NOISE_RANGE = 3.0  # the diverging colour map reaches from -3 to 3
 PLANES = ("xt", "x0_hat", "eps_hat")
 
 Request = SampleRequest | DenoiseRequest
 Message = dict[str, Any]
-Drawn = tuple[ReverseStep, bytes, float]
-"""A step, its frame, and the seconds of the sampling so far."""
+Drawn = tuple[ReverseStep, bytes | None, float]
+"""A step, its frame if the trajectory keeps it, and the seconds of the sampling so far."""
 Timed = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 """(x_t, t) to eps_hat and the seconds of this call alone, without the time in which others had their turn."""
 
 
-def _frame(xt: Tensor, x0_hat: Tensor, eps_hat: Tensor) -> bytes:
+def _frame(xt: Tensor, x0_hat: Tensor, eps_hat: Tensor, factor: int, is_noisy: bool = True) -> bytes:
+    """The three planes of a step as bytes, with 1 / factor of the pixels along each side, see `thinned`."""
+    xt, x0_hat = thinned(xt, factor, smooth=not is_noisy), thinned(x0_hat, factor, smooth=True)
+    eps_hat = thinned(eps_hat, factor, smooth=False)
     return to_bytes(xt, -1, 1) + to_bytes(x0_hat, -1, 1) + to_bytes(eps_hat, -NOISE_RANGE, NOISE_RANGE)
 
 
@@ -108,12 +114,19 @@ class Samplings:
         first = request.t0 if isinstance(request, DenoiseRequest) else request.start_t
         return (self.num_steps if first is None else first) - 1
 
-    def _steps_to_keep(self, request: Request) -> set[int]:
-        """Indices of the steps that a trajectory keeps: all, or as many as its size allows, evenly spread."""
-        size, channels = self._checkpoint.resolution, self._checkpoint.channels
-        frame_bytes = len(PLANES) * request.num_images * channels * size**2
-        count = min(request.num_inference_steps, MAX_FRAMES - 1, max(2, TRAJECTORY_BYTES // frame_bytes))
-        return {round(i) for i in np.linspace(0, request.num_inference_steps - 1, count)}
+    def _to_keep(self, request: Request) -> tuple[int, set[int]]:
+        """What a trajectory keeps: of how many pixels one along each side, and the indices of its steps.
+
+        These are all steps or, if there are more than its size allows, as many as it allows, evenly spread. Where that
+        would be fewer than WANTED_FRAMES, the pictures are made smaller first.
+        """
+        size, steps = self._checkpoint.resolution, request.num_inference_steps
+        frame_bytes = len(PLANES) * request.num_images * self._checkpoint.channels * size**2
+        factor = math.ceil(math.sqrt(frame_bytes * min(steps + 1, WANTED_FRAMES) / TRAJECTORY_BYTES))
+        factor = max(1, min(factor, size // MIN_SIDE))
+        smaller = frame_bytes * (-(-size // factor) / size) ** 2
+        count = min(steps, MAX_FRAMES - 1, max(2, int(TRAJECTORY_BYTES / smaller) - 1))  # one is that of t = 0
+        return factor, {round(i) for i in np.linspace(0, steps - 1, count)}
 
     def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> EpsTheta:
         """eps_theta in calls of `images_per_call`; it counts the calls, and takes waiting off the trajectory's seconds.
@@ -140,11 +153,14 @@ class Samplings:
         """Sample, step by step. After the last step the store holds the whole trajectory.
 
         Yields:
-            Each step, its frame, and the seconds of all steps so far, without the time in which others had their turn.
+            Each step, its frame if it is kept, and the seconds of all steps so far, without the time in which others
+            had their turn.
         Raises:
+            InputError: the network's answer is not finite.
             StoppedError: `stopped` said so before a call of the network.
         """
-        trajectory, keep = Trajectory(request), self._steps_to_keep(request)
+        factor, keep = self._to_keep(request)
+        trajectory = Trajectory(request, side=-(-self._checkpoint.resolution // factor))
         steps = self._reverse_steps(request, self._in_small_calls(trajectory, stopped))
         while True:
             began = time.perf_counter()
@@ -152,13 +168,15 @@ class Samplings:
             trajectory.seconds += time.perf_counter() - began
             if step is None:
                 return
-            frame = _frame(step.xt, step.x0_hat, step.eps_hat)
+            frame = None
             if step.index in keep:
+                frame = _frame(step.xt, step.x0_hat, step.eps_hat, factor)
                 trajectory.add(step.t + 1, frame, step.x0_hat)
             if step.index + 1 == step.num_steps:
                 # The finished sample is not a guess any more, and has no noise left to predict.
                 x0 = step.x_prev
-                trajectory.add(0, _frame(x0, x0, torch.zeros_like(x0)), x0)
+                trajectory.add(0, _frame(x0, x0, torch.zeros_like(x0), factor, is_noisy=False), x0)
+                trajectory.whole = to_bytes(x0, -1, 1) if factor > 1 else b""
                 self._store.put(trajectory)
             yield step, frame, trajectory.seconds
 
@@ -261,7 +279,8 @@ class Samplings:
         """Draw all requests, by row, so that they pass t together.
 
         Yields:
-            "frame" messages, no more often than a browser can use them, and a "row" message for each finished one.
+            "frame" messages of steps that are kept, so that the browser need not fetch them again, and no more often
+            than a slow line can deliver them; and a "row" message for each finished one.
         Raises:
             InputError: they take longer than `Limits.sampling`.
             StoppedError: `stopped` said so before a call of the network.
@@ -280,7 +299,7 @@ class Samplings:
                 step, frame, spent[row] = next(samplings[row])
                 now = time.monotonic()
                 self._allowance.check(sum(spent.values()), now - began)
-                if now >= next_frame[row]:
+                if frame is not None and now >= next_frame[row]:
                     next_frame[row] = now + len(samplings) * max(FRAME_INTERVAL_S, len(frame) / FRAME_BYTES_PER_S)
                     yield {
                         "kind": "frame",

@@ -34,7 +34,7 @@ from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.live import LiveTraining
 from ddpm.ui.server.readings import Readings
 from ddpm.ui.server.recorded import Recorded
-from ddpm.ui.server.requests import DenoiseRequest, PictureRequest, SampleRequest
+from ddpm.ui.server.requests import DenoiseRequest, InputError, PictureRequest, SampleRequest
 from ddpm.ui.server.rows import COMPARED, FAULTS, FIRST_FAULT, ROW_IMAGES, ROW_SEED, Row, scaled
 from ddpm.ui.server.samplings import Samplings
 from ddpm.ui.server.store import Store
@@ -43,6 +43,7 @@ from ddpm.ui.server.visitors import Visitors
 log = logging.getLogger(__name__)
 
 CALL_S = 0.25  # a sampling step with many pictures is cut into calls of about this long
+MAX_EPS = 1e9  # of |eps_hat|: beyond it, or at NaN, what follows from it would not be finite
 MEASURE_S = 5.0  # for at most so long the first calls are repeated until one is fast
 
 
@@ -109,7 +110,10 @@ class Service:
         def call() -> tuple[Tensor, float]:
             engine = self._loading.result()
             started = time.perf_counter()
-            return engine(xt, t).cpu(), time.perf_counter() - started
+            eps_hat = engine(xt, t).cpu()
+            if not bool((eps_hat.abs() <= MAX_EPS).all()):  # nor for NaN
+                raise InputError("refused.not_finite")
+            return eps_hat, time.perf_counter() - started
 
         # With the caller's context, so that a leased GPU is leased to the visitor whose request this is.
         return self._model_thread.submit(contextvars.copy_context().run, call).result()
@@ -119,16 +123,18 @@ class Service:
 
     # ------------------------------------------------- look-ups: called outside Gradio's queue, so they do nothing else
 
-    def trajectory(self, key: object) -> dict[str, Any] | None:
-        """A stored trajectory by its key; "example" is the one drawn at start. None if it is not (yet) there."""
+    def trajectory(self, asked: object) -> dict[str, Any] | None:
+        """A stored trajectory by its key, or {"key", "frames": indices} for some of its frames; "example" is the one
+        drawn at start. None if it is not (yet) there."""
+        key, frames = (asked.get("key"), asked.get("frames")) if isinstance(asked, dict) else (asked, None)
         found = self.samplings.stored(key)
-        return found and found.as_json()
+        return found and found.as_json(frames)
 
     def finished(self, key: object) -> dict[str, Any] | None:
         """Only the end of a stored trajectory, (n, H, W, C) uint8; "several" and "between" are those of
         `denoise_example`. None if it is not (yet) there."""
         found = self.samplings.stored(key)
-        return found and found.as_json(only_finished=True)
+        return found and found.finished_as_json()
 
     def example_rows(self, name: object) -> list[str] | None:
         """The keys of the rows that "compare" or "wrong" shows before the first click; None until they are drawn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ddpm.ui.server.encoding import to_base64
-from ddpm.ui.server.requests import DenoiseRequest, SampleRequest
+from ddpm.ui.server.requests import DenoiseRequest, InputError, SampleRequest
 
 STORE_BYTES = 96 * 2**20
 
@@ -23,51 +24,80 @@ class Trajectory:
         request: what was sampled.
         calls: how often the network was called.
         seconds: spent on the sampling's own steps, without the time in which others had their turn.
+        side: height and width of the pictures in `frames`, which may be smaller than those of the model.
         t: of each frame, 1-based and descending; 0 is the finished sample.
         reach: the largest |x0_hat| of each frame, since its bytes cannot show more than 1.
-        frames: x_t, x0_hat and eps_hat of each t, (3, n, H, W, C) uint8.
+        frames: x_t, x0_hat and eps_hat of each t, (3, n, side, side, C) uint8.
+        whole: the finished pictures in the size of the model, (n, H, W, C) uint8; empty if the frames have that size.
     """
 
     request: SampleRequest | DenoiseRequest
     calls: int = 0
     seconds: float = 0.0
+    side: int = 0
     t: list[int] = field(default_factory=list)
     reach: list[float] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
+    whole: bytes = b""
 
     @property
     def key(self) -> str:
         return self.request.key
 
     def add(self, t: int, frame: bytes, x0_hat: Tensor) -> None:
-        """Add a frame, and the x0_hat that it shows."""
+        """Add a frame, and the x0_hat that it shows.
+
+        Raises:
+            InputError: x0_hat is not finite.
+        """
+        reach = float(x0_hat.abs().max())
+        if not math.isfinite(reach):
+            raise InputError("refused.not_finite")
         self.t.append(t)
         self.frames.append(frame)
-        self.reach.append(round(float(x0_hat.abs().max()), 3))
+        self.reach.append(round(reach, 3))
 
     @property
     def num_bytes(self) -> int:
-        return sum(map(len, self.frames))
+        return sum(map(len, self.frames)) + len(self.whole)
 
     @property
     def finished(self) -> bytes:
         """The finished pictures, (n, H, W, C) uint8."""
-        return self.frames[-1][: len(self.frames[-1]) // 3]
+        return self.whole or self.frames[-1][: len(self.frames[-1]) // 3]
 
-    def as_json(self, only_finished: bool = False) -> dict[str, Any]:
-        """The trajectory as the browser takes it, its frames in one base64 string.
+    def as_json(self, frames: object = None) -> dict[str, Any]:
+        """The trajectory as the browser takes it.
 
         Args:
-            only_finished: send `finished` in the place of the frames.
+            frames: the indices of the frames to send, as a browser asks for them: a large trajectory travels in parts.
+                Whatever is no such index is left out; None: all frames.
+        Returns:
+            `t` and `reach` of all frames; in `data` the asked frames in one base64 string, and beside the last one the
+            `whole` pictures, if the frames are smaller.
         """
+        count = len(self.frames)
+        asked = range(count) if frames is None else frames if isinstance(frames, list) else []
+        indices = [i for i in asked[:count] if type(i) is int and 0 <= i < count]
+        return {
+            **self._head(),
+            "reach": self.reach,
+            "side": self.side,
+            "t": self.t,
+            "data": to_base64(b"".join(self.frames[i] for i in indices)),
+            "whole": to_base64(self.whole) if count - 1 in indices else "",
+        }
+
+    def finished_as_json(self) -> dict[str, Any]:
+        """The end of the trajectory as the browser takes it: `finished` in the place of the frames."""
+        return {**self._head(), "t": [0], "data": to_base64(self.finished)}
+
+    def _head(self) -> dict[str, Any]:
         return {
             "request": self.request.as_json(),
             "calls": self.calls,
             "seconds": round(self.seconds, 3),
-            "reach": self.reach,
             "n": self.request.num_images,
-            "t": [0] if only_finished else self.t,
-            "data": to_base64(self.finished if only_finished else b"".join(self.frames)),
         }
 
 

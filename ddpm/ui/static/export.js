@@ -1,8 +1,7 @@
 // Saves the pictures of a trajectory as files, which the browser makes.
-// Needs language.js, shared.js, gif.js. Gives saving.
+// Needs language.js, gif.js, trajectory.js. Gives saving.
 (() => {
-  const { resolution: size, channels, model } = ddpm.page;
-  const { count } = ddpm; // bytes of one picture
+  const { channels, model } = ddpm.page;
   const WHITE = 0xffffff; // the paper
   const GAP = 1; // between pictures, in their pixels
   const MARGIN = 4; // around a grid
@@ -14,6 +13,7 @@
   // Grids of pictures beside each other on white: {width, height, colours (0xRRGGBB), scale (by which to enlarge it)}.
   //   grids: each the (n, H, W, C) bytes of its pictures.
   function sheet(grids, n, columns) {
+    const size = Math.round(Math.sqrt(grids[0].length / n / channels));
     const cell = size + GAP;
     const wide = columns * cell - GAP + MARGIN;
     const width = grids.length * wide + MARGIN;
@@ -62,7 +62,6 @@
   // Returns `enable(on)`.
   function saving(element, { shown, at, columns }) {
     const [gifButton, pngButton] = [".save-gif", ".save-png"].map((name) => element.querySelector(name));
-    const grid = ({ n, frames }, frame, kind) => frames[frame].subarray(kind * n * count, (kind + 1) * n * count);
     let making = null; // a new object for each file; null while none is made
 
     function label(fields) {
@@ -77,7 +76,7 @@
       making = token;
       let file = null;
       for (let frame = 0; frame <= last; frame++) {
-        const grids = [0, 1].map((kind) => grid(source, frame, kind));
+        const grids = [0, 1].map((kind) => ddpm.trajectory.plane(source, frame, kind));
         const { width, height, colours, scale } = sheet(grids, source.n, columns(source.n));
         file ??= ddpm.gif(width, height, scale);
         file.add(colours, Math.round((frame === last ? END_MS : Math.max(20, ALL_MS / last)) / 10));
@@ -98,7 +97,9 @@
     async function savePng() {
       const [source, frame] = [shown(), at()];
       const name = `${stem(source.request)}_t-${source.t[frame]}.png`;
-      save(await pngOf(sheet([grid(source, frame, 0)], source.n, columns(source.n))), name);
+      const finished = !source.t[frame] && source.whole;
+      const pictures = finished || ddpm.trajectory.plane(source, frame, 0);
+      save(await pngOf(sheet([pictures], source.n, columns(source.n))), name);
     }
 
     gifButton.addEventListener("click", () => (making ? stop() : saveGif()));

@@ -6,6 +6,9 @@
   const { page, count } = ddpm;
   const { channels, resolution } = page;
 
+  // Large pictures are photographs, which a browser may smooth as it scales them; of small ones people see each pixel.
+  document.documentElement.classList.toggle("photographs", resolution > ddpm.LARGE);
+
   const newCanvas = () =>
     Object.assign(document.createElement("canvas"), { width: resolution, height: resolution, className: "pixels" });
 
@@ -41,7 +44,11 @@
   const tables = { light: colourTable(STOPS.light), dark: colourTable(STOPS.dark) };
 
   const kept = new WeakMap(); // canvas -> its context and ImageData, made once
-  function target(canvas) {
+
+  // Of a canvas that is as large as a picture of `length` bytes.
+  function target(canvas, length) {
+    const side = Math.round(Math.sqrt(length / channels));
+    if (canvas.width !== side) canvas.width = canvas.height = side;
     let found = kept.get(canvas);
     if (!found || found.image.width !== canvas.width) {
       const context = canvas.getContext("2d");
@@ -54,7 +61,7 @@
 
   // Paints bytes 0 to 255 as gray or RGB.
   function paintBytes(canvas, bytes) {
-    const { context, image } = target(canvas);
+    const { context, image } = target(canvas, bytes.length);
     for (let i = 0, p = 0; i < bytes.length; i += channels, p += 4) {
       image.data[p] = bytes[i];
       image.data[p + 1] = bytes[channels === 3 ? i + 1 : i];
@@ -66,7 +73,7 @@
   // Paints bytes 0 to 255, which stand for -3 to 3. Colour noise is shown as the mean over channels, scaled to unit
   // variance.
   function paintNoiseBytes(canvas, bytes) {
-    const { context, image } = target(canvas);
+    const { context, image } = target(canvas, bytes.length);
     const table = tables[ddpm.dark() ? "dark" : "light"];
     for (let i = 0, p = 0; i < bytes.length; i += channels, p += 4) {
       let v = bytes[i];
@@ -82,8 +89,8 @@
   // The same for floats: pixels in [-1, 1], noise in units of its standard deviation. `scratch` rounds and clips.
   const scratch = new Uint8ClampedArray(count);
   function scaled(x, shift, factor) {
-    for (let i = 0; i < count; i++) scratch[i] = (x[i] + shift) * factor;
-    return scratch;
+    for (let i = 0; i < x.length; i++) scratch[i] = (x[i] + shift) * factor;
+    return scratch.subarray(0, x.length);
   }
   const paint = (canvas, x) => paintBytes(canvas, scaled(x, 1, 127.5));
   const paintNoise = (canvas, x) => paintNoiseBytes(canvas, scaled(x, 3, 42.5));

@@ -1,8 +1,9 @@
 // Rows of pictures from one noise, under one slider of t (parts.rows_board): "Compare" and "What goes wrong".
 // Needs language.js, shared.js, pictures.js, slider.js, controls.js, request.js, trajectory.js, player.js. Gives rows.
 (() => {
-  const { KINDS, picture, paint, unpack, nearestFrame } = ddpm.trajectory;
+  const { KINDS, picture, plane: planeBytes, paint, thinned, nearestFrame } = ddpm.trajectory;
   const { count, newCanvas, say } = ddpm;
+  const large = ddpm.page.resolution > ddpm.LARGE;
   const EMPTY = { n: 0, t: [], frames: [] };
 
   // ---------------------------------------------------------------- the pictures of a row
@@ -10,14 +11,17 @@
   // As many canvases as a row has pictures; on a narrow screen they lie in two lines.
   function fitGrid(grid, n) {
     if (grid.children.length === n) return;
+    // Columns at least, so that few pictures are not larger than many.
+    grid.style.setProperty("--least", large ? 3 : 6);
+    grid.style.setProperty("--least-narrow", large ? 2 : 6);
     grid.style.setProperty("--columns", n);
-    grid.style.setProperty("--narrow", n <= 6 ? n : Math.ceil(n / 2));
+    grid.style.setProperty("--narrow", large ? Math.min(n, 2) : n <= 6 ? n : Math.ceil(n / 2));
     grid.replaceChildren(...Array.from({ length: n }, newCanvas));
   }
 
   // Root mean square of the difference between the finished pictures of two rows, pixels in [-1, 1].
   function difference(a, b) {
-    const [x, y] = [a, b].map((row) => row.frames.at(-1).subarray(0, row.n * count));
+    const [x, y] = [a, b].map((row) => row.whole ?? planeBytes(row, row.t.length - 1, 0));
     let sum = 0;
     for (let k = 0; k < x.length; k++) sum += ((x[k] - y[k]) / 127.5) ** 2;
     return Math.sqrt(sum / x.length);
@@ -32,6 +36,7 @@
       row.away ??= difference(row, firstRow);
       parts.push(say("rows.away", { away: row.away.toFixed(3) }));
     }
+    parts.push(...thinned(row.found));
     if (guesses) parts.push(say("rows.reach", { reach: reach[frame].toFixed(2) }));
     return parts;
   }
@@ -192,6 +197,7 @@
   function rowDrawing(element, { shown, set, draw, t }, { fetch, send, expect, busy, finished, stopped }) {
     let begun = new Set(); // the rows of which the current request has sent frames
     let fetching = []; // promises of its finished rows
+    let finishing = false; // all rows are drawn, and their pictures are on the way
 
     function takeFrame(message) {
       const i = message.row;
@@ -207,14 +213,25 @@
 
     // Resolves to whether the row could be fetched.
     async function takeRow({ row, key, run }) {
-      const found = await fetch(key).catch(() => null);
+      const streamed = begun.has(row) ? shown[row] : EMPTY;
+      const have = new Map(streamed.t.map((at, i) => [at, streamed.frames[i]]));
+      const underWay = (known, done, total) => {
+        if (drawing.number() !== run) return;
+        drawing.hear({ kind: "fetching", run }); // the server is not silent
+        set(row, known);
+        if (finishing) drawing.note("reverse.fetching", () => ({ done, total }));
+        draw();
+      };
+      const found = await ddpm.trajectory.fetch(fetch, key, { have, part: underWay }).catch(() => null);
       if (!found || drawing.number() !== run) return Boolean(found);
-      set(row, { ...unpack(found), found });
+      set(row, found);
       draw();
       return true;
     }
 
     async function finish({ run }) {
+      finishing = true;
+      drawing.note("reverse.coming");
       const complete = (await Promise.all(fetching)).every(Boolean);
       if (drawing.number() !== run) return;
       if (!complete) return drawing.end("reverse.failed");
@@ -229,7 +246,7 @@
       take(message) {
         if (message.kind === "frame") takeFrame(message);
         else if (message.kind === "row") fetching.push(takeRow(message));
-        else finish(message);
+        else if (message.kind === "done") finish(message);
       },
       stopped() {
         for (const i of begun) set(i, shown[i]); // the slider's marks
@@ -243,6 +260,7 @@
       t.pause();
       begun = new Set();
       fetching = [];
+      finishing = false;
       drawing.start(message);
     }
 
@@ -290,14 +308,14 @@
       draw();
       heads().forEach(paintNoise);
       const ask = async () => {
-        const drawn = await Promise.all(((await keys()) ?? []).map((key) => fetch(key)));
+        const drawn = await Promise.all(((await keys()) ?? []).map((key) => ddpm.trajectory.fetch(fetch, key)));
         return drawn.length && drawn.every(Boolean) && drawn;
       };
       const found = await ddpm.untilDrawn(ask, () => drawing.number() === 0 && wanted());
       if (found?.length !== shown.length) return false; // a visitor's own rows are on screen
       found.forEach((trajectory, i) => {
-        took(i, trajectory);
-        set(i, { ...unpack(trajectory), found: trajectory });
+        took(i, trajectory.found);
+        set(i, trajectory);
       });
       t.show(linked ? t.nearest(ddpm.shared.get("t")) : 0); // the finished pictures are what is compared first
       return true;

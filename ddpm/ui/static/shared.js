@@ -1,8 +1,9 @@
 // What the tabs share: values that one tab sets and another shows, which tab is in front, and postponed work.
-// Needs schedule.js (firstT). Gives count, shared; front; soon, afterRest, write, calm, isMain.
+// Needs schedule.js (firstT). Gives count, LARGE, shared; front; soon, afterRest, write, calm, isMain.
 (() => {
   const { page, firstT } = ddpm;
   const count = page.resolution ** 2 * page.channels; // numbers of one picture
+  const LARGE = 64; // pixels along a side; larger pictures need more room on the page
 
   // ---------------------------------------------------------------- shared values
 
@@ -92,5 +93,15 @@
   const isMain = (event) => event.isPrimary && event.button === 0;
 
   const reducedMotion = window.matchMedia("(prefers-reduced-motion: reduce)");
-  Object.assign(ddpm, { count, shared, front, soon, afterRest, write, calm: () => reducedMotion.matches, isMain });
+  Object.assign(ddpm, {
+    count,
+    LARGE,
+    shared,
+    front,
+    soon,
+    afterRest,
+    write,
+    calm: () => reducedMotion.matches,
+    isMain,
+  });
 })();

@@ -106,7 +106,8 @@ function drawResult() {
   caption.dataset.t0 = result?.request.t0 ?? shared.get("t");
   ddpm.setText(caption, "mine.denoised", caption.dataset);
   [...buildRow("denoised", n)].forEach((cell, i) => {
-    const picture = result?.pictures?.subarray(i * count, (i + 1) * count);
+    const each = (result?.pictures?.length ?? 0) / n; // less than `count` while smaller frames stream in
+    const picture = result?.pictures?.subarray(i * each, (i + 1) * each);
     ddpm.paintBytes(cell.firstChild, picture ?? new Uint8Array(count));
     const away = picture && result.seconds !== undefined ? distance(result, i).toFixed(0) : "\u2026";
     cell.lastChild.textContent = away;
@@ -179,7 +180,8 @@ form.addEventListener("submit", (event) => {
 function takeFrame(message) {
   partial.n = message.n;
   partial.step = message.step;
-  partial.pictures = ddpm.bytesOf(message.data); // it begins with x_t of all pictures
+  const frame = ddpm.bytesOf(message.data);
+  partial.pictures = frame.subarray(0, frame.length / 3); // x_t of all pictures
   const before = results[kind];
   results[kind] = partial;
   drawResult();

@@ -1,8 +1,12 @@
 // Tab "Predict the noise": one answer brings eps_hat of a picture at all t; the rest is algebra, done here.
-// Scope: element, props (`timesteps`: the t for which the network answers), server, trigger, watch (see gr.HTML).
+// Scope: element, props (`timesteps`: the t for which the network answers; `factor`: of how many pixels along a side one
+// is kept, 1 but for large models), server, trigger, watch (see gr.HTML).
 const $ = (selector) => element.querySelector(selector);
-const { shared, count } = ddpm;
-const ts = props.timesteps; // ascending
+const { shared } = ddpm;
+const { resolution, channels } = ddpm.page;
+const side = Math.ceil(resolution / props.factor);
+const count = side ** 2 * channels; // numbers of a picture as it is kept
+let ts = props.timesteps; // ascending; a slow network may answer for some of them only
 const canvas = (selector) => $(`${selector} canvas`);
 const canvases = { xt: canvas('[data-object="xt"]'), x0_hat: canvas('[data-object="x0_hat"]') };
 const roles = ["target", "prediction", "difference"];
@@ -27,6 +31,16 @@ const constants = (t) => {
 };
 
 // ---- pictures
+
+// Numbers of a picture of the model, as they are kept.
+function kept(numbers) {
+  if (props.factor === 1) return numbers;
+  return Float32Array.from({ length: count }, (_, i) => {
+    const pixel = Math.floor(i / channels);
+    const [x, y] = [pixel % side, Math.floor(pixel / side)].map((at) => at * props.factor);
+    return numbers[(y * resolution + x) * channels + (i % channels)];
+  });
+}
 
 const bar = ddpm.tBar($(".t-bar"), (t) => shared.set("t", bar.nearest(t)));
 bar.setMarks(ts);
@@ -120,14 +134,18 @@ const asked = ddpm.reading(element, {
   fetch: (key) => server.reading(key),
   start: () => {
     fresh = false;
-    asked.tell("noise.asking", () => ({ n: ts.length }));
+    asked.tell("noise.asking", () => ({ n: props.timesteps.length }));
     redraw();
   },
   part: ({ done, total }) => done < total && asked.note("noise.part", () => ({ done, total })),
   done: (found) => {
     answer = { mse: found.mse, epsHat: ddpm.halvesOf(found.data) };
     fresh = true;
-    asked.tell("noise.done", () => ({ n: ts.length }));
+    ts = found.t;
+    bar.setMarks(ts);
+    bar.show(now());
+    const fields = { n: ts.length, side, size: resolution };
+    asked.tell(props.factor > 1 ? "noise.done.small" : "noise.done", () => fields);
     redraw();
     redrawErrors();
     describe();
@@ -141,12 +159,13 @@ nameRow();
 ddpm.translate(element);
 ddpm.picker(element);
 shared.on("noise", (seed) => {
-  eps = ddpm.normal(seed, count);
+  eps = kept(ddpm.normal(seed, ddpm.count));
   redraw();
 });
 shared.on("picture", (bytes) => {
   fresh = false;
-  for (let i = 0; i < count; i++) x0[i] = bytes[i] / 127.5 - 1;
+  const pixels = kept(bytes);
+  for (let i = 0; i < count; i++) x0[i] = pixels[i] / 127.5 - 1;
   redraw();
 });
 const describeSoon = ddpm.afterRest(describe);

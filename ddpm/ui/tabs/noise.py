@@ -67,4 +67,6 @@ def build(service: Service) -> gr.HTML:
 </section>"""
 
     timesteps = [t + 1 for t in service.readings.timesteps]
-    return reading_panel(html, "noise", "predict", service, concurrency_limit=4, timesteps=timesteps)
+    return reading_panel(
+        html, "noise", "predict", service, concurrency_limit=4, timesteps=timesteps, factor=service.readings.factor
+    )

@@ -3,7 +3,8 @@
 const $ = (selector) => element.querySelector(selector);
 const { resolution: size } = ddpm.page;
 const { count, newCanvas } = ddpm;
-const { KINDS, paint, unpack, samplerName } = ddpm.trajectory;
+const { KINDS, paint, thinned, samplerName } = ddpm.trajectory;
+const large = size > ddpm.LARGE;
 
 const form = $(".controls");
 const bar = ddpm.tBar($(".t-bar"), (t) => {
@@ -26,8 +27,9 @@ const here = ddpm.front(element, (on) => {
 
 // ---- the three planes
 
-// Columns for n pictures: 8 lie in 4 columns, 9 in 3, 16 in 4. All rows are full where possible.
+// Columns for n pictures: 8 lie in 4 columns, 9 in 3, 16 in 4. All rows are full where possible. Large pictures lie in 2.
 function columns(n) {
+  if (large) return Math.min(n, 2);
   if (n <= 3) return n;
   return [4, 3, 2].find((c) => n % c === 0 && n / c <= 4) ?? Math.ceil(Math.sqrt(n));
 }
@@ -116,8 +118,11 @@ function newColumn(t) {
   return column;
 }
 
-function buildStrip() {
-  const last = narrow.matches ? 5 : 10;
+// A sampling with fewer frames than columns has a column for each, so that none is shown twice.
+function buildStrip(steps) {
+  const most = (narrow.matches ? 5 : 10) - (large ? 2 : 0);
+  const last = Math.max(1, Math.min(most, steps));
+  if (last === stripT.length - 1) return;
   stripT = Array.from({ length: last + 1 }, (_, j) => Math.round((j * ddpm.T) / last));
   strip.style.setProperty("--columns", last + 1);
   strip.replaceChildren(...stripT.map(newColumn), stripMark);
@@ -189,6 +194,7 @@ function follow(t) {
 function setShown(next) {
   const rebuilt = next.n !== shown.n;
   shown = next;
+  buildStrip(shown.request?.num_inference_steps ?? ddpm.T);
   at = Math.min(at, Math.max(0, shown.t.length - 1));
   bar.setMarks(shown.t.length ? shown.t : null);
   if (rebuilt) buildGrids(shown.n);
@@ -257,19 +263,35 @@ function takeFrame(message) {
   drawing.note("reverse.running", () => ({ step: partial.step, steps: partial.steps }));
 }
 
-function summary({ request, seconds }) {
-  const { num_inference_steps: steps, seed } = request;
-  const fields = { sampler: samplerName(request), steps, seed, seconds: ddpm.format.fixed(seconds, 1) };
-  return ddpm.say("reverse.summary", fields);
+function summary(found) {
+  const { num_inference_steps: steps, seed } = found.request;
+  const fields = { sampler: samplerName(found.request), steps, seed, seconds: ddpm.format.fixed(found.seconds, 1) };
+  return [ddpm.say("reverse.summary", fields), ...thinned(found)].join(ddpm.say("reverse.comma"));
+}
+
+// Shows the frames that are there, the rest of which is on the way.
+function takePart(known, done, total) {
+  setShown(known);
+  showFrame(partial.linked ? nearestFrame(ddpm.shared.get("t")) : shown.t.length - 1);
+  drawStrip();
+  drawing.note("reverse.fetching", () => ({ done, total }));
 }
 
 async function finish(message) {
-  const found = await server.trajectory(message.key).catch(() => null);
-  if (drawing.number() !== message.run) return;
-  if (!found) return drawing.end("reverse.failed");
+  const { run } = message;
   const replay = partial.t.length < 2 && !partial.linked; // it was stored on the server, so no frames have streamed in
-  drawing.end("reverse.done", () => ({ summary: summary(found) }));
-  setShown(unpack(found));
+  drawing.note("reverse.coming");
+  const have = new Map(partial.t.map((t, i) => [t, partial.frames[i]]));
+  const part = (...news) => {
+    if (drawing.number() !== run) return;
+    drawing.hear({ kind: "fetching", run }); // the server is not silent
+    takePart(...news);
+  };
+  const fetched = await ddpm.trajectory.fetch(server.trajectory, message.key, { have, part }).catch(() => null);
+  if (drawing.number() !== run) return;
+  if (!fetched) return drawing.end("reverse.failed");
+  drawing.end("reverse.done", () => ({ summary: summary(fetched.found) }));
+  setShown(fetched);
   if (partial.linked) showFrame(nearestFrame(ddpm.shared.get("t")));
   else goTo(0);
   drawStrip();
@@ -293,11 +315,19 @@ function showNoise() {
 
 async function showExample() {
   drawing.tell("reverse.drawing");
-  const ask = () => server.trajectory("example");
-  const found = await ddpm.untilDrawn(ask, () => drawing.number() === 0);
-  if (!found) return; // a visitor's own pictures are on screen
-  setShown(unpack(found));
-  drawing.tell("reverse.example", () => ({ summary: summary(found) }));
+  const wanted = () => drawing.number() === 0;
+  const part = (known, done, total) => {
+    if (!wanted()) return;
+    setShown(known);
+    showFrame(nearestFrame(ddpm.shared.get("t")));
+    drawStrip();
+    drawing.note("reverse.fetching", () => ({ done, total }));
+  };
+  const ask = () => ddpm.trajectory.fetch(server.trajectory, "example", { part });
+  const fetched = await ddpm.untilDrawn(ask, wanted);
+  if (!fetched) return; // a visitor's own pictures are on screen
+  setShown(fetched);
+  drawing.tell("reverse.example", () => ({ summary: summary(fetched.found) }));
   showFrame(nearestFrame(ddpm.shared.get("t")));
   drawStrip();
 }
@@ -313,7 +343,6 @@ ddpm.translate(element);
 ddpm.along(element);
 form.elements.sampler.value = "ddim";
 showEta();
-buildStrip();
 bar.show(ddpm.T);
 const { sampler, eta, num_inference_steps: steps, num_images: images, seed } = form.elements;
 const first = JSON.stringify(asked()); // what the stored example is of
@@ -323,7 +352,7 @@ ddpm.linkable("reverse", { sampler, eta, steps, images, seed }, (named) => {
 showNoise();
 showExample();
 narrow.addEventListener("change", () => {
-  buildStrip();
+  setShown(shown);
   drawStrip();
 });
 const share = ddpm.sharing(element, follow);

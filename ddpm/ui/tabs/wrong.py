@@ -9,9 +9,9 @@ from ddpm.ui.server.rows import FAULTS, FIRST_FAULT, ROW_IMAGES
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import along, code_name, headline, rows_board, switch, text, why, words
 
-# The lines of `reverse_process` in which the mistakes lie: in z, in `clip` and in the factors of the update.
+# The lines of `reverse_process` in which the mistakes lie: in z, in `limit` and in the factors of the update.
 CODE = (
-    f"{code_name('x0_hat', 'x0_hat')} = update.x0_hat({code_name('xt', 'xt')}, eps_hat, clip)<br>"
+    f"{code_name('x0_hat', 'x0_hat')} = update.x0_hat({code_name('xt', 'xt')}, eps_hat, limit)<br>"
     f"x_prev = update.x_prev(x0_hat, xt, eps_hat, z, x0_before)"
 )
 

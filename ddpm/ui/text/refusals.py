@@ -41,6 +41,10 @@ PAIRS: dict[str, tuple[str, str]] = {
         "Nobody has listened for the answer, so the server stopped. Fetch it within {limit} s of asking.",
         "无人接收结果，服务器已停止计算。请在提交后 {limit} 秒内获取结果。",
     ),
+    "refused.not_finite": (
+        "The network’s answer is not finite (NaN or infinity), so nothing follows from it. The model may be damaged.",
+        "网络的输出不是有限值（NaN 或无穷大），无法继续计算。模型可能已损坏。",
+    ),
     "refused.calls": (
         "The rows together need {value} network calls; at most {high} are allowed. Choose fewer steps.",
         "所有行共需 {value} 次网络调用，最多允许 {high} 次。请减少步数。",

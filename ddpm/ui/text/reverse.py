@@ -65,6 +65,17 @@ PAIRS: dict[str, tuple[str, str]] = {
     "reverse.waiting": ("Waiting for the model: another visitor is sampling …", "等待模型：另一位访客正在采样……"),
     "reverse.starting": ("Starting …", "正在启动……"),
     "reverse.running": ("Step {step} of {steps}", "第 {step} / {steps} 步"),
+    "reverse.coming": ("The pictures are on their way …", "图像正在传输……"),
+    "reverse.fetching": (
+        "The pictures are on their way: {done} of {total} frames …",
+        "图像正在传输：{done} / {total} 帧……",
+    ),
+    "reverse.kept": ("{kept} of {steps} steps kept", "保留 {steps} 步中的 {kept} 步"),
+    "reverse.small": (
+        "steps shown with {side} × {side} of {size} × {size} pixels",
+        "过程图像为 {side} × {side} 像素（原图 {size} × {size}）",
+    ),
+    "reverse.comma": (", ", "，"),
     "reverse.done": ("{summary}. Move t to watch it again.", "{summary}。拖动 t 可以回看全过程。"),
     "reverse.stopped": (
         "Stopped at step {step} of {steps}; you can scrub through what was drawn.",
