@@ -11,7 +11,8 @@ from typing import ClassVar, get_type_hints
 
 import pytest
 
-from ddpm.config import PRESETS, TrainConfig, TrainFlags, parse, preset
+from ddpm.config import TrainConfig, TrainFlags, parse, preset
+from ddpm.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 

@@ -17,12 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm import checkpoint, plots
-from ddpm.config import TrainConfig, preset, reference_val_loss
+from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Engine
 from ddpm.files import claim, write_text
 from ddpm.hub import card
 from ddpm.metrics import MetricsLog
+from ddpm.presets import reference_val_loss
 from ddpm.sampling import reverse_process
 from ddpm.training import state
 

@@ -105,7 +105,7 @@ def test_the_cards_commands_are_understood_and_train_the_same():
 
 
 def test_the_cards_commands_say_how_many_processes_and_quote():
-    from ddpm.config import PRESETS
+    from ddpm.presets import PRESETS
 
     options = PRESETS["mnist"] | {"dataset_name": "data/my faces", "image_column": "it's"}
     on_gpus = card.command(options, "mnist", {"processes": 8, "device": "cuda:0"})
