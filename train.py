@@ -26,7 +26,7 @@ from torch import nn
 
 from ddpm import data
 from ddpm.processes import make_accelerator, on_main
-from ddpm.training import state, terminal
+from ddpm.training import state, terminal, trackers
 from ddpm.training.batches import Batches
 from ddpm.training.learner import Learner
 from ddpm.training.recipe import data_options, loss_weights, network_options, target_of
@@ -92,6 +92,7 @@ def train(
     accelerator.wait_for_everyone()
     del model, optimizer
     learner.close()
+    trackers.finish(accelerator)
     accelerator.end_training()
 
 

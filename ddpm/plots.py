@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ddpm.sampling import ReverseStep
 
+STRIP_STEPS = 250  # more steps change nothing that can be seen in the strip
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -92,6 +94,19 @@ def tiles(figure: Figure, rows: Sequence[Sequence[np.ndarray]]) -> list[list[Axe
 
 
 # ------------------------------------------------------------------------------------------------- strip.png
+
+
+def strip_steps(num_train_timesteps: int, trained: int) -> int:
+    """In how many sampling steps the trajectory of strip.png is drawn; the picture shows eleven moments of it.
+
+    The network sees two images in each of them, and at least one image, forwards and backwards, in an optimizer step.
+    So the strip never takes longer than the training before it, and it is the same picture however fast the machine is.
+
+    Args:
+        num_train_timesteps: T.
+        trained: optimizer steps so far.
+    """
+    return max(1, min(num_train_timesteps, STRIP_STEPS, trained))
 
 
 def save_strip(steps: Iterable[ReverseStep], path: Path, columns: int = 11, images: int = 2) -> None:

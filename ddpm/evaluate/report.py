@@ -35,7 +35,10 @@ def check_writable(subject: Subject) -> None:
         ValueError: the report cannot be written, or the figures cannot be recorded.
     """
     config, output = subject.config, Path(subject.config.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--output {output}: {error.strerror}") from None
     if output.is_dir() or not os.access(output.parent, os.W_OK):
         raise ValueError(f"--output {output} cannot be written there")
     if not config.record:
