@@ -26,7 +26,7 @@ from ddpm.flags import (
     parse_flags,
     usage_errors,
 )
-from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS, PredictionType, VarianceType, times
+from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS, PredictionType, VarianceType, counted, times
 from ddpm.presets import PRESETS
 
 
@@ -65,7 +65,7 @@ def check_network(
         fits = next(n for n in range(levels, 0, -1) if resolution % 2 ** (n - 1) == 0)
         raise ValueError(
             f"resolution {resolution} cannot be halved {times(levels - 1)}: take --resolution "
-            f"{f'{below} or ' if below else ''}{above}, or at most {fits} {'entry' if fits == 1 else 'entries'} in --block_out_channels"
+            f"{f'{below} or ' if below else ''}{above}, or at most {counted(fits, 'width')} in --block_out_channels"
         )
     if bad := [c for c in block_out_channels if c <= 0 or c % groups]:
         raise ValueError(f"block_out_channels {bad}: not divisible by norm_num_groups {groups}")

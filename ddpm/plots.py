@@ -178,7 +178,14 @@ def _plot_deciles(axes: Axes, train: list[dict[str, Any]]) -> None:
         (slice(-max(1, len(train) // 5), None), "tab:blue"),
     ):
         first, last = train[part][0]["step"], train[part][-1]["step"]
-        axes.plot(np.arange(10) + 0.5, _mean(deciles[part]), "o-", ms=4, color=color, label=f"steps {first} to {last}")
+        axes.plot(
+            np.arange(10) + 0.5,
+            _mean(deciles[part]),
+            "o-",
+            ms=4,
+            color=color,
+            label=f"steps {first} to {last}" if first < last else f"step {last}",
+        )
     axes.set(xlabel="t, in tenths of T (noise to the right)", yscale="log", title="training loss by timestep")
     axes.set_xticks(range(11), [f"{i / 10:g}" for i in range(11)])
     axes.legend(fontsize=8)

@@ -22,6 +22,7 @@ from ddpm.hub.limits import limits
 from ddpm.hub.snapshot import snapshot
 from ddpm.hub.transport import Deadline, HubError, client, retry, trouble
 from ddpm.metrics import read_metrics
+from ddpm.names import counted
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ def _message(folder: Path) -> str:
     except ValueError as error:
         log.warning("metrics.jsonl is pushed as it is: %s", first_line(error))
         rows = []
-    return f"Model after {rows[-1]['step']:,} steps" if rows else "Model"
+    return f"Model after {counted(rows[-1]['step'], 'step')}" if rows else "Model"
 
 
 def _upload(

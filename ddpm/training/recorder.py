@@ -19,6 +19,7 @@ from ddpm import plots
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Counted, Engine
+from ddpm.names import counted
 from ddpm.processes import agree, share
 from ddpm.sampling import sample
 from ddpm.training import trackers
@@ -201,8 +202,8 @@ def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, gl
     expected = usual.learning_rate * (global_batch / usual.train_batch_size) ** 0.5
     if not expected / 5 <= config.learning_rate <= expected * 5:
         log.warning(
-            "--learning_rate %g is far from %.2g, the preset's rate scaled to %d images per step (square-root rule)",
+            "--learning_rate %g is far from %.2g, the preset's rate scaled to %s per step (square-root rule)",
             config.learning_rate,
             expected,
-            global_batch,
+            counted(global_batch, "image"),
         )
