@@ -11,8 +11,10 @@ from __future__ import annotations
 import sys
 
 from ddpm.config import TrainConfig, parse
+from ddpm.output import keep_going
 
 if __name__ == "__main__":
+    keep_going()  # also if nobody reads what is printed
     CONFIG = parse(sys.argv[1:])  # before torch is loaded, so that --help and usage errors appear at once
 
 import math

@@ -12,6 +12,7 @@ from ddpm.hub.background import ERROR
 from ddpm.hub.contents import REPO_ID
 from ddpm.hub.limits import limits
 from ddpm.hub.push import push
+from ddpm.output import keep_going
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,4 +62,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_going()  # also if nobody reads what is printed
     sys.exit(main())
