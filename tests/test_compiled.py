@@ -124,7 +124,9 @@ def test_once_it_is_settled_no_result_depends_on_how_fast_the_compiler_is(unet):
     assert not is_compiled(engine, unet, 3), "nobody waits for the compiler otherwise"
     engine.settle(8)
     for count in (8, 3, 21):  # of which only the first was named
+        first = engine(*ask(unet, count))
         assert is_compiled(engine, unet, count)
+        assert torch.equal(first, engine(*ask(unet, count))), "the first answer came from the same network"
 
 
 @pytest.mark.parametrize("conv", [{}, {"bias": False}])
