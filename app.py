@@ -19,6 +19,9 @@ import logging
 import os
 import sys
 
+from ddpm.flags import at_home
+from ddpm.output import keep_going
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MPLBACKEND", "agg")  # else Gradio's first event takes 0.6 s to find a backend
@@ -42,6 +45,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args.fallback = not args.model and bool(env("DDPM_MODEL"))
     if args.fallback:  # DDPM_REVISION belongs to DDPM_MODEL, not to a --model
         args.model, args.revision = env("DDPM_MODEL"), args.revision or env("DDPM_REVISION") or None
+    try:
+        args.model = args.model and at_home(args.model)
+    except ValueError as error:
+        parser.error(f"--model {error}")
     if not 1 <= args.port <= 65535:
         parser.error(f"--port {args.port}: a port from 1 to 65535 is needed")
     if args.revision and not args.model:
@@ -134,6 +141,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_going()  # also if nobody reads what is printed
     share_memory_between_threads()
     gc.disable()  # garbage collections during the imports take a tenth of the start-up time
     sys.exit(main())

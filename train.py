@@ -11,8 +11,10 @@ from __future__ import annotations
 import sys
 
 from ddpm.config import TrainConfig, parse
+from ddpm.output import keep_going
 
 if __name__ == "__main__":
+    keep_going()  # also if nobody reads what is printed
     CONFIG = parse(sys.argv[1:])  # before torch is loaded, so that --help and usage errors appear at once
 
 import math
@@ -26,7 +28,7 @@ from torch import nn
 
 from ddpm import data
 from ddpm.processes import make_accelerator, on_main
-from ddpm.training import state, terminal
+from ddpm.training import state, terminal, trackers
 from ddpm.training.batches import Batches
 from ddpm.training.learner import Learner
 from ddpm.training.recipe import Noising, data_options, loss_weights, network_options, target_of
@@ -93,6 +95,7 @@ def train(
     accelerator.wait_for_everyone()
     del model, optimizer
     learner.close()
+    trackers.finish(accelerator)
     accelerator.end_training()
 
 

@@ -47,6 +47,7 @@ class Compiled:
         self._publishing = threading.Lock()  # after `_give_up` no network may be published any more
         self._torch_s = 0.0
         self._closed = False
+        self._settled = False
 
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
         """The network's output.
@@ -57,6 +58,8 @@ class Compiled:
             (B, C, H, W) float32.
         """
         plan = self._plan(len(xt))
+        if self._settled and not self._closed:
+            self._wait(plan)
         networks = self._networks
         fits = xt.dtype == torch.float32 and xt.shape[1:] == self._pixels and t.shape == xt.shape[:1]
         if fits and all(key in networks for _, key in plan):
@@ -79,9 +82,18 @@ class Compiled:
         Args:
             wait: return when it is compiled, or when compiling has failed, which is logged.
         """
-        started = [future for size in batch_sizes for future in self._compile(self._plan(size))]
-        for future in started if wait else ():
-            future.result()
+        for size in batch_sizes:
+            self._compile(self._plan(size))
+        for size in batch_sizes if wait else ():
+            self._wait(self._plan(size))
+
+    def settle(self) -> None:
+        """From now on, a batch of a new size waits until the network is compiled for it.
+
+        Results then depend on the batch alone. Otherwise they depend on the moment at which OpenVINO takes over from
+        PyTorch, whose results differ in the seventh digit.
+        """
+        self._settled = True
 
     def close(self) -> None:
         """Start no more work in the background; PyTorch computes what is not compiled yet."""
@@ -103,6 +115,11 @@ class Compiled:
             parts += [(slice(i, i + size), (size, streams)) for i in range(first, until, size)]
             first = until
         return parts
+
+    def _wait(self, plan: Plan) -> None:
+        """Return when what a plan needs is compiled, or when compiling has failed, which is logged."""
+        for future in self._compile(plan):
+            future.result()
 
     def _compile(self, plan: Plan) -> list[Future]:
         """Compile what a plan needs, in the background."""

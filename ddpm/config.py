@@ -1,4 +1,4 @@
-"""Every option of training with its unit and default, the presets, and train.py's command line.
+"""Every option of training with its unit and default, and train.py's command line.
 
 This module loads nothing heavy: `train.py --help` and wrong usage are answered before torch is loaded. The comment
 above an option is its text in `--help`.
@@ -13,10 +13,21 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from ddpm.flags import flattened, grouped, need_option, parse_flags, usage_errors
-from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS, PredictionType, VarianceType
+from ddpm.errors import first_line
+from ddpm.flags import (
+    at_home,
+    check_type,
+    flattened,
+    grouped,
+    need_folder,
+    need_option,
+    parse_flags,
+    usage_errors,
+)
+from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS, PredictionType, VarianceType, counted, times
+from ddpm.presets import PRESETS
 
 LOG_SNR_RANGE = (-14.0, 14.0)  # beyond it the betas or alpha_bar_T of diffusers' float32 tables lose their digits
 
@@ -55,8 +66,8 @@ def check_network(
         below, above = resolution // factor * factor, (resolution // factor + 1) * factor
         fits = next(n for n in range(levels, 0, -1) if resolution % 2 ** (n - 1) == 0)
         raise ValueError(
-            f"resolution {resolution} cannot be halved {levels - 1} times: take --resolution "
-            f"{f'{below} or ' if below else ''}{above}, or at most {fits} entries in --block_out_channels"
+            f"resolution {resolution} cannot be halved {times(levels - 1)}: take --resolution "
+            f"{f'{below} or ' if below else ''}{above}, or at most {counted(fits, 'width')} in --block_out_channels"
         )
     if bad := [c for c in block_out_channels if c <= 0 or c % groups]:
         raise ValueError(f"block_out_channels {bad}: not divisible by norm_num_groups {groups}")
@@ -193,7 +204,7 @@ class OutputOptions:
     num_validation_images: int = changeable(1024)
     # Images in a sample grid.
     num_samples: int = changeable(36)
-    # Ancestral steps of the sample grids.
+    # Ancestral steps of the sample grids. If left out, T where that is less.
     sample_steps: int = changeable(250)
     # Optimizer steps between two saved training states.
     checkpointing_steps: int = changeable(500)
@@ -215,6 +226,8 @@ class HubOptions:
     hub_model_id: str | None = changeable(None)
     # If the repository does not exist yet, create it private.
     hub_private_repo: bool = changeable(False)
+    # Minutes that the end of the training waits for a Hub that is down.
+    hub_wait_minutes: float = changeable(3.0)
 
 
 # A dataclass takes the fields of its last base first.
@@ -249,7 +262,7 @@ class TrainConfig(
         not_negative = "max_train_minutes lr_warmup_steps weight_decay ema_half_life_images"
         for name in not_negative.split():
             need(getattr(self, name) >= 0, name, "0 or more")
-        for name in ["learning_rate", "max_grad_norm"]:
+        for name in ["learning_rate", "max_grad_norm", "hub_wait_minutes"]:
             need(0 < getattr(self, name) < math.inf, name, "more than 0")
         need(self.weight_decay < 1, "weight_decay", "0 or more and less than 1")
         need(0 <= self.dropout < 1, "dropout", "0 or more and less than 1")
@@ -282,72 +295,18 @@ class TrainConfig(
         """The reverse of `to_json`.
 
         Raises:
-            ValueError: an option does not exist.
+            ValueError: an option does not exist, or its value has another type or is none of its choices.
         """
-        known = {f.name: f for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(options) - set(known)):
-            raise ValueError(f"unknown options {', '.join(unknown)}")
-        options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-        if options.get("output_dir"):
-            options["output_dir"] = Path(options["output_dir"])
-        return cls(**options)
-
-
-_MNIST = {
-    "dataset_name": "ylecun/mnist",
-    "block_out_channels": (24, 48, 96),
-    "train_batch_size": 64,
-    "max_train_steps": 14_000,
-    "learning_rate": 2e-3,
-    "lr_warmup_steps": 200,
-    "ema_half_life_images": 50_000,
-    "mixed_precision": "bf16",
-    "validation_steps": 1000,
-    "checkpointing_steps": 500,
-}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "digits": {"dataset_name": "digits"},  # TrainConfig's own defaults
-    "mnist": _MNIST,
-    "fashion_mnist": {**_MNIST, "dataset_name": "zalando-datasets/fashion_mnist"},
-    # The network and settings of section 4 and appendix B: 35.7 M parameters.
-    "cifar10": {
-        "dataset_name": "uoft-cs/cifar10",
-        "random_flip": True,
-        "block_out_channels": (128, 256, 256, 256),
-        "layers_per_block": 2,
-        "attention_levels": (1,),
-        "norm_num_groups": 32,
-        "dropout": 0.1,
-        "variance_type": "fixed_large",
-        "train_batch_size": 128,
-        "max_train_steps": 800_000,
-        "learning_rate": 2e-4,
-        "lr_warmup_steps": 5000,
-        "lr_schedule": "constant",
-        "adam_beta2": 0.999,
-        "ema_half_life_images": 887_000,  # a decay of 0.9999 a step of 128
-        "mixed_precision": "bf16",
-        "compile": False,
-        "logging_steps": 100,
-        "validation_steps": 10_000,
-        "checkpointing_steps": 5000,
-        "num_samples": 64,
-    },
-}
-
-
-# By preset: the first digits of its dataset's fingerprint, and the held-out loss (EMA) at the end of its training.
-REFERENCE_VAL_LOSS: dict[str, tuple[str, float]] = {
-    "digits": ("b41ca9fd33", 0.0754),
-    "mnist": ("a413357c81", 0.0218),
-}
-
-
-def reference_val_loss(preset: str, fingerprint: str) -> float | None:
-    """Held-out loss that a preset reaches on its own dataset; None if `fingerprint` is that of another dataset."""
-    start, value = REFERENCE_VAL_LOSS.get(preset, (None, None))
-    return value if start and fingerprint.startswith(start) else None
+        hints = get_type_hints(cls)
+        if unknown := sorted(set(options) - set(hints)):
+            raise ValueError(f"unknown option{'s' * (len(unknown) > 1)} {', '.join(unknown)}")
+        checked = {}
+        for name, value in options.items():
+            try:
+                checked[name] = check_type(hints[name], value)
+            except ValueError as error:
+                raise ValueError(f"{name} is {json.dumps(value)[:100]}, and {error}") from None
+        return cls(**checked)
 
 
 def preset(name: str, **overrides: Any) -> TrainConfig:
@@ -358,7 +317,13 @@ def preset(name: str, **overrides: Any) -> TrainConfig:
     """
     if name not in PRESETS:
         raise ValueError(f"preset {name!r}: one of {', '.join(PRESETS)} is needed")
-    return TrainConfig(**{"preset": name, **PRESETS[name], **overrides})
+    options = {"preset": name, **PRESETS[name], **overrides}
+    return TrainConfig(**options) if "sample_steps" in options else _capped(TrainConfig(**options))
+
+
+def _capped(config: TrainConfig) -> TrainConfig:
+    """The same options, with `sample_steps` at most T."""
+    return dataclasses.replace(config, sample_steps=min(config.sample_steps, config.num_train_timesteps))
 
 
 @dataclass(frozen=True)
@@ -397,8 +362,24 @@ def parse(argv: list[str]) -> TrainConfig:
         options = flattened(parse_flags(argv, grouped(TrainFlags, base), "train.py"))
         options.pop("config")
         config = TrainConfig(**options)
-        config.validate()
+        if not any(word.replace("-", "_").startswith("__sample_steps") for word in argv):
+            config = _capped(config)
+        try:
+            config.validate()
+        except ValueError as error:
+            raise ValueError(f"{_blame(given.config, base, error)}{error}") from None
+        need_folder(config, "output_dir", config.directory)
     return config
+
+
+def _blame(path: str | None, base: TrainConfig, error: ValueError) -> str:
+    """Words before a message that name the file which an impossible value stands in; none if it is that of a flag."""
+    try:
+        base.validate()
+    except ValueError as of_file:
+        if path is not None and str(of_file) == str(error):
+            return f"--config {path}: "
+    return ""
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -407,8 +388,16 @@ def read_config(path: Path) -> TrainConfig:
     Raises:
         ValueError: the file cannot be read, or is no train_config.json.
     """
+    path = Path(at_home(str(path)))
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return TrainConfig.from_json(stored.get("options", stored))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"--config {path}: not a readable train_config.json ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise ValueError(f"--config {path}: not a readable train_config.json ({reason})") from None
+    options = stored.get("options", stored) if isinstance(stored, dict) else stored
+    if not isinstance(options, dict):
+        raise ValueError(f"--config {path}: not a train_config.json, which holds the options by name")
+    try:
+        return TrainConfig.from_json(options)
+    except ValueError as error:
+        raise ValueError(f"--config {path}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +52,15 @@ class Engine:
         if isinstance(self._network, Compiled):
             self._network.prepare(*batch_sizes, wait=wait)
 
+    def settle(self, *batch_sizes: int) -> None:
+        """Get ready for figures that are recorded: equal inputs give equal bits from now on, on the same machine.
+
+        Wait until the network is compiled for batches of these sizes. Every other size waits at its first call.
+        """
+        if isinstance(self._network, Compiled):
+            self._network.settle()
+            self._network.prepare(*batch_sizes, wait=True)
+
     def close(self) -> None:
         """Start no more work in the background."""
         if isinstance(self._network, Compiled):
@@ -78,3 +88,19 @@ class Engine:
             table.float().to(xt.device).reshape(-1, 1, 1, 1) for table in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
         )
         return signal * output + noise * xt
+
+
+class Counted:
+    """An engine that counts its calls per image on a progress bar.
+
+    Args:
+        bar: has a method `update(count)`.
+    """
+
+    def __init__(self, engine: Engine, bar: Any) -> None:
+        self.engine, self.bar, self.device = engine, bar, engine.device
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
+        eps_hat = self.engine(xt, t)
+        self.bar.update(len(xt))
+        return eps_hat

@@ -18,3 +18,16 @@ def masked(text: str) -> str:
         for form in (token, repr(token)[1:-1], ascii(token)[1:-1], repr(token.encode())[2:-1]):
             text = text.replace(form, "<token>")
     return re.sub(r"(?i)(bearer )[^'\"]+", r"\1<token>", text)
+
+
+def about_compile(error: BaseException) -> str | None:
+    """What to say about an exception of torch.compile, in one line; None if it is another exception.
+
+    The commonest is that torch.compile finds no compiler for C++, or on a GPU for C.
+    """
+    if not any(kind.__module__.startswith(("torch._dynamo", "torch._inductor")) for kind in type(error).__mro__):
+        return None
+    return (
+        f"--compile: torch.compile cannot compile the network here ({first_line(error)[:300]}); "
+        "it needs a C++ compiler such as g++. Without --compile, PyTorch computes the same, slower"
+    )

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any, TypeVar, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -55,6 +57,83 @@ def flattened(groups: Any) -> dict[str, Any]:
     return {name: value for group in vars(groups).values() for name, value in vars(group).items()}
 
 
+def at_home(path: str) -> str:
+    """A path with `~` replaced by the home folder. Shells do that themselves, but not in `--flag=~/folder`.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    if not path.startswith("~"):
+        return path
+    found = os.path.expanduser(path)
+    if found == path:
+        raise ValueError(
+            f"{path}: there is no user {path.split('/')[0][1:]}; for a folder of this name, write ./{path}"
+        )
+    return found
+
+
+def need_folder(options: Any, name: str, folder: Path) -> None:
+    """Reject a folder that can be neither made nor written to. Nothing is made here.
+
+    Args:
+        name: the option that names the folder, or a file in it.
+    Raises:
+        ValueError: the message names the flag, its value, and what is in the way.
+    """
+    flag = f"--{name} {getattr(options, name) or folder}"
+    try:
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+        os.lstat(folder)  # raises if the name itself is impossible
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise ValueError(f"{flag}: {error.strerror}") from None
+    if not there.is_dir():
+        raise ValueError(f"{flag}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{flag}: {there} cannot be written to")
+
+
+def check_type(hint: Any, value: Any) -> Any:
+    """A value of a JSON file as an option of type `hint`: whole numbers become floats and lists tuples where needed.
+
+    Raises:
+        ValueError: the value is of another type; the message says what is accepted.
+    """
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if _optional(hint) else [hint]
+    if value is None and _optional(hint):
+        return None
+    (kind,) = kinds
+    if get_origin(kind) is Literal and value in get_args(kind):
+        return value
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        item = get_args(kind)[0]
+        if all(type(part) is item for part in value):
+            return tuple(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is kind:
+        return value
+    raise ValueError(f"{_described(kind)}{' or null' if _optional(hint) else ''} is needed")
+
+
+def _optional(hint: Any) -> bool:
+    return type(None) in get_args(hint)
+
+
+def _described(kind: Any) -> str:
+    """What a type accepts, in words."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple:
+        return "a list of whole numbers"
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+    return words[kind]
+
+
 def parse_flags(argv: list[str], defaults: T, prog: str) -> T:
     """Lay flags over `defaults`, a dataclass of groups. `--help` prints all options by group and exits with status 0.
 
@@ -65,7 +144,7 @@ def parse_flags(argv: list[str], defaults: T, prog: str) -> T:
 
     # Both `--max_train_steps` and `--max-train-steps` are understood; `--help` shows the former, as the READMEs do.
     options: dict[str, Any] = {"args": argv, "prog": prog, "default": defaults, "use_underscores": True}
-    options["config"] = (tyro.conf.OmitArgPrefixes,)
+    options |= {"config": (tyro.conf.OmitArgPrefixes,), "registry": _registry()}
     try:
         from tyro import _errors  # tyro has no public way to learn what was wrong
     except ImportError:  # another version of tyro: it prints its own message and exits with status 2
@@ -80,19 +159,75 @@ def parse_flags(argv: list[str], defaults: T, prog: str) -> T:
             return  # then tyro itself prints what it knows and exits with status 2
         flag = f"--{argument.field.intern_name}"
         if isinstance(event, _errors.InvalidChoice):
-            raise ValueError(f"{flag} {event.value!r}: one of {', '.join(event.choices)} is needed")
+            choices = _accepted(argument).strip("{}").replace(",", ", ")
+            raise ValueError(f"{flag} {event.value!r}: one of {choices} is needed")
         if isinstance(event, _errors.BadValue):
             raise ValueError(f"{flag}: a value is needed, {_accepted(argument)}")
         if isinstance(event, _errors.InstantiationFailure):
             raise ValueError(f"{flag}: {_reason(event.message)} (expected {_accepted(argument)})")
 
     with _errors.on_parse_error(reject):
-        return tyro.cli(type(defaults), **options)
+        parsed = tyro.cli(type(defaults), **options)
+    return type(defaults)(**{name: _group_at_home(group) for name, group in vars(parsed).items()})
+
+
+def _group_at_home(group: Any) -> Any:
+    """A group of options with `~` replaced in every path. No other option begins with it."""
+    changed = {}
+    for name, value in vars(group).items():
+        if isinstance(value, str | Path) and str(value).startswith("~"):
+            try:
+                changed[name] = type(value)(at_home(str(value)))
+            except ValueError as error:
+                raise ValueError(f"--{name} {error}") from None
+    return dataclasses.replace(group, **changed)
+
+
+def _registry() -> Any:
+    """How tyro shows options: "PATH" instead of "{None}|PATH", and a default only if it says more than the text."""
+    import tyro
+
+    registry, inside = tyro.constructors.ConstructorRegistry(), set()
+
+    @registry.struct_rule
+    def group(info: Any) -> Any:
+        if not dataclasses.is_dataclass(info.type) or info.type in inside:
+            return None
+        inside.add(info.type)  # tyro's own rule answers
+        try:
+            made: Any = tyro.constructors.ConstructorRegistry.get_struct_spec(info)
+        finally:
+            inside.discard(info.type)
+        fields = tuple(_shown(field) for field in made.fields)
+        return dataclasses.replace(made, fields=fields)
+
+    return registry
+
+
+def _shown(field: Any) -> Any:
+    """A field as `--help` shows it."""
+    import tyro
+
+    if dataclasses.is_dataclass(field.type):
+        return field
+    about: dict[str, Any] = {"help_behavior_hint": lambda label: "" if field.default is None else _default(label)}
+    if _optional(field.type):
+        kind = next(kind for kind in get_args(field.type) if kind is not type(None))
+        choices = get_origin(kind) is Literal and f"{{{','.join(map(str, get_args(kind)))}}}"
+        about["metavar"] = choices or kind.__name__.upper()
+    text = field.helptext
+    if field.default is not None and callable(text):  # what the text calls the default is not in force
+        text = lambda: re.sub(r"\s*Default: .*", "", field.helptext() or "", flags=re.DOTALL)  # noqa: E731
+    return dataclasses.replace(field, type=Annotated[field.type, tyro.conf.arg(**about)], helptext=text)
+
+
+def _default(label: str) -> str:
+    return f"(default: {label or 'none'})"
 
 
 def _accepted(argument: Any) -> str:
     """The kind of value that an option takes, as `--help` shows it: "INT" for `int | None`."""
-    return str(argument.lowered.metavar).removeprefix("{None}|")
+    return str(argument.lowered.metavar)
 
 
 def _reason(message: str) -> str:

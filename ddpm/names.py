@@ -22,3 +22,17 @@ MAX_RESOLUTION = 1024
 
 MAX_TIMESTEPS = 10_000
 """The largest T."""
+
+
+def times(count: int) -> str:
+    """ "once", "twice", "3 times", for messages."""
+    return {1: "once", 2: "twice"}.get(count) or f"{count:,} times"
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 image", "2 images", for messages.
+
+    Args:
+        noun: in the singular; its plural ends in s.
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ddpm.sampling import ReverseStep
 
+STRIP_STEPS = 250  # more steps change nothing that can be seen in the strip
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -94,6 +96,19 @@ def tiles(figure: Figure, rows: Sequence[Sequence[np.ndarray]]) -> list[list[Axe
 # ------------------------------------------------------------------------------------------------- strip.png
 
 
+def strip_steps(num_train_timesteps: int, trained: int) -> int:
+    """In how many sampling steps the trajectory of strip.png is drawn; the picture shows eleven moments of it.
+
+    The network sees two images in each of them, and at least one image, forwards and backwards, in an optimizer step.
+    So the strip never takes longer than the training before it, and it is the same picture however fast the machine is.
+
+    Args:
+        num_train_timesteps: T.
+        trained: optimizer steps so far.
+    """
+    return max(1, min(num_train_timesteps, STRIP_STEPS, trained))
+
+
 def save_strip(steps: Iterable[ReverseStep], path: Path, columns: int = 11, images: int = 2) -> None:
     """The images x_t above x0_hat along one reverse trajectory, noise on the left, each under its t (1-based)."""
     chosen = []  # only what is shown is kept, since a thousand steps of large images would not fit into memory
@@ -163,7 +178,14 @@ def _plot_deciles(axes: Axes, train: list[dict[str, Any]]) -> None:
         (slice(-max(1, len(train) // 5), None), "tab:blue"),
     ):
         first, last = train[part][0]["step"], train[part][-1]["step"]
-        axes.plot(np.arange(10) + 0.5, _mean(deciles[part]), "o-", ms=4, color=color, label=f"steps {first} to {last}")
+        axes.plot(
+            np.arange(10) + 0.5,
+            _mean(deciles[part]),
+            "o-",
+            ms=4,
+            color=color,
+            label=f"steps {first} to {last}" if first < last else f"step {last}",
+        )
     axes.set(xlabel="t, in tenths of T (noise to the right)", yscale="log", title="training loss by timestep")
     axes.set_xticks(range(11), [f"{i / 10:g}" for i in range(11)])
     axes.legend(fontsize=8)

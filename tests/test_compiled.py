@@ -114,6 +114,21 @@ def test_equals_pytorch_at_any_batch_size(channels, threads):
     assert len(answers) == 3
 
 
+def test_once_it_is_settled_no_result_depends_on_how_fast_the_compiler_is(unet):
+    class Slow(OpenVINO):
+        def compile(self, model, key):
+            time.sleep(0.2)
+            return super().compile(model, key)
+
+    engine = Engine(unet, DDPMScheduler(), network=Compiled(unet, Slow(unet, 1)))
+    assert not is_compiled(engine, unet, 3), "nobody waits for the compiler otherwise"
+    engine.settle(8)
+    for count in (8, 3, 21):  # of which only the first was named
+        first = engine(*ask(unet, count))
+        assert is_compiled(engine, unet, count)
+        assert torch.equal(first, engine(*ask(unet, count))), "the first answer came from the same network"
+
+
 @pytest.mark.parametrize("conv", [{}, {"bias": False}])
 def test_doubling_and_its_convolution_are_one_transposed_convolution(conv):
     torch.manual_seed(0)

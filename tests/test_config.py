@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from typing import ClassVar, get_type_hints
 
 import pytest
 
-from ddpm.config import PRESETS, TrainConfig, TrainFlags, parse, preset
+from ddpm.config import TrainConfig, TrainFlags, parse, preset
+from ddpm.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,7 +49,7 @@ def test_a_saved_config_brings_the_options_back(tmp_path):
         ("--config=", "--config .: not a readable train_config.json"),
         ("--learning_rate -1", "--learning_rate -1.0: more than 0"),
         ("--preset celeba", "preset 'celeba': one of digits, mnist"),
-        ("--resolution 9", "resolution 9 cannot be halved 1 times: take --resolution 8 or 10"),
+        ("--resolution 9", "resolution 9 cannot be halved once: take --resolution 8 or 10, or at most 1 width in"),
         ("--block_out_channels 6 16", "block_out_channels .6.: not divisible by norm_num_groups 8"),
         ("--attention_levels 5", "attention_levels .5.: levels are 0"),
         ("--learning_rate inf", "--learning_rate inf: more than 0"),
@@ -55,9 +57,15 @@ def test_a_saved_config_brings_the_options_back(tmp_path):
         ("--max_train_steps 0", "--max_train_steps 0: 1 or more"),
         ("--channels 2", "--channels 2: 1 or 3"),
         ("--num_train_timesteps 10", "--num_train_timesteps 10: 24 to 10000"),
-        ("--num_train_timesteps 50", "--sample_steps 250: at most 50"),
+        ("--num_train_timesteps 50 --sample_steps 250", "--sample_steps 250: at most 50"),
+        ("--num_train_timesteps 50 --sample-steps=51", "--sample_steps 51: at most 50"),
         ("--lr_schedule linear", "--lr_schedule 'linear': one of constant, cosine"),
         ("--config nowhere.json", "--config nowhere.json: not a readable"),
+        ("--hub_wait_minutes 0", "--hub_wait_minutes 0.0: more than 0"),
+        ("--output_dir=~nobody-here/run", "--output_dir ~nobody-here/run: there is no user nobody-here"),
+        ("--output_dir README.md", "--output_dir README.md: .*README.md is not a folder"),
+        ("--output_dir README.md/run", "--output_dir README.md/run: .*README.md is not a folder"),
+        ("--output_dir " + 300 * "a", "--output_dir a+: File name too long"),
         ("stray", "unexpected argument 'stray'"),
     ],
 )
@@ -68,6 +76,87 @@ def test_wrong_usage_is_one_line_and_status_2(flags, message, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(message, error)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": "1e-3"}, 'learning_rate is "1e-3", and a number is needed'),
+        ({"seed": 1.5}, "seed is 1.5, and a whole number is needed"),
+        ({"seed": True}, "seed is true, and a whole number is needed"),
+        ({"push_to_hub": "yes"}, 'push_to_hub is "yes", and true or false is needed'),
+        ({"block_out_channels": 32}, "block_out_channels is 32, and a list of whole numbers is needed"),
+        ({"block_out_channels": [32, "64"]}, r'block_out_channels is \[32, "64"\], and a list of whole numbers'),
+        ({"lr_schedule": "linear"}, 'lr_schedule is "linear", and one of constant, cosine is needed'),
+        ({"preset": None}, "preset is null, and one of digits, mnist"),
+        ({"output_dir": 7}, "output_dir is 7, and a path or null is needed"),
+        ({"resolution": "28"}, 'resolution is "28", and a whole number or null is needed'),
+        ({"learning_rate": -1}, "--learning_rate -1.0: more than 0 is needed"),
+        ({"seed": 0, "sede": 1, "x": 2}, "unknown options sede, x"),
+        ({"sede": 1}, "unknown option sede$"),
+        ([1], "not a train_config.json, which holds the options by name"),
+    ],
+)
+def test_a_config_with_wrong_values_is_one_line_that_names_file_key_and_value(tmp_path, options, message, capsys):
+    path = tmp_path / "train_config.json"
+    for stored in (options, {"options": options}):
+        path.write_text(json.dumps(stored))
+        with pytest.raises(SystemExit) as stop:
+            parse(["--config", str(path)])
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert re.match(f"train.py: error: --config {re.escape(str(path))}: {message}", error.strip()), error
+
+
+def test_a_config_takes_whole_numbers_for_rates_and_a_flag_mends_a_value(tmp_path):
+    path = tmp_path / "train_config.json"
+    path.write_text(json.dumps({"learning_rate": -1, "dropout": 0, "resolution": None}))
+    config = parse(["--config", str(path), "--learning_rate", "1"])
+    assert (config.learning_rate, config.dropout, config.resolution) == (1.0, 0.0, None)
+    assert isinstance(config.dropout, float)
+
+
+def test_sample_steps_left_out_are_at_most_all_timesteps(tmp_path):
+    assert parse(["--num_train_timesteps", "50"]).sample_steps == 50
+    assert parse(["--num_train_timesteps", "2000"]).sample_steps == 250
+    assert parse(["--num_train_timesteps", "50", "--sample_steps", "7"]).sample_steps == 7
+    assert preset("digits", num_train_timesteps=50).sample_steps == 50
+    path = tmp_path / "train_config.json"
+    path.write_text(json.dumps(preset("digits").to_json()))
+    assert parse(["--config", str(path), "--num_train_timesteps", "40"]).sample_steps == 40
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch):
+    from ddpm.evaluate.options import parse as parse_evaluation
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.json").write_text(json.dumps({"seed": 3, "dataset_name": "~/faces"}))
+    config = parse(
+        ["--config=~/c.json", "--output_dir=~/run", "--resume_from_checkpoint=~/run/checkpoints/step-000001"]
+    )
+    assert (config.seed, config.output_dir, config.dataset_name) == (3, tmp_path / "run", f"{tmp_path}/faces")
+    assert config.resume_from_checkpoint == f"{tmp_path}/run/checkpoints/step-000001"
+    config = parse_evaluation(["~/run", "--output=~/r.json", "--dataset_name=~/faces"])
+    assert (config.model, config.output, config.dataset_name) == tuple(
+        f"{tmp_path}/{n}" for n in ("run", "r.json", "faces")
+    )
+
+
+def test_help_says_each_default_once_and_types_in_words(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def shown(*flags):
+        with pytest.raises(SystemExit):
+            parse([*flags, "--help"])
+        return re.sub(r"[│╭╮╰╯─\s]+", " ", capsys.readouterr().out)
+
+    text = shown()
+    assert "None" not in text
+    assert "--output_dir PATH Folder for everything that the run writes. Default: runs/<preset>. --seed INT" in text
+    assert not re.search(r"Default: ((?!--).)*\(default:", text)
+    assert "The middle block always has it. (default: none)" in text
+    assert "(default: 128 256 256 256)" in shown("--preset", "cifar10")
 
 
 def test_help_shows_every_option_and_loads_nothing_heavy():
@@ -157,3 +246,14 @@ def test_presets_are_valid_and_describe_the_network_they_promise(name):
         assert (config.num_train_timesteps, config.learning_rate, config.train_batch_size) == (1000, 2e-4, 128)
     elif name == "mnist":
         assert parameters * 4 < 6e6  # the embedded checkpoint
+
+
+@pytest.mark.parametrize("words", ["train.py --help", "app.py --help", "-m ddpm.evaluate --help", "-m ddpm.hub --help"])
+def test_help_that_nobody_reads_ends_silently(words):
+    """As in `--help | head -1`: the reader is gone before everything is written."""
+    read, write = os.pipe()
+    process = subprocess.Popen([sys.executable, *words.split()], cwd=ROOT, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    os.close(read)
+    said = process.communicate(timeout=100)[1]
+    assert (process.returncode, said) == (0, b"")

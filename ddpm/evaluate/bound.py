@@ -30,6 +30,7 @@ def measure_bound(subject: Subject, accelerator: Accelerator, bar) -> dict[str, 
     config, model, images = subject.config, subject.model, subject.images
     schedule = dataclasses.replace(model.schedule, variance_type=config.variance_type or model.schedule.variance_type)
     eps_theta = model.engine(accelerator.device)
+    eps_theta.settle(min(config.batch_size, subject.num_timesteps))
     chosen = shuffled(config.seed, len(images.eval))[: subject.num_images]
     rows: list[tuple[int, float, float, float]] = []  # number of the image, L_T, sum of L_{t-1}, L_0
     # Sums over images, by timestep, of the term in bits and of the epsilon-MSE; and how many images know both.

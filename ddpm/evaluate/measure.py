@@ -52,6 +52,7 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
     with _progress(subject, accelerator) as bar:
         bar.set_description("bits/dim")
         bound = measure_bound(subject, accelerator, bar)
+        bar.set_description("val_loss")
         loss = _val_loss(subject, accelerator, bar)
         figures = {**_about(subject), **bound, "val_loss": loss, **_origin(subject, accelerator)}
         if accelerator.is_main_process:

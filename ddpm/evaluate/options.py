@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import tyro  # light: --help and wrong usage are answered before torch is loaded
 
 from ddpm.config import check_common
-from ddpm.flags import flattened, grouped, need_option, parse_flags, usage_errors
+from ddpm.flags import flattened, grouped, need_folder, need_option, parse_flags, usage_errors
 from ddpm.names import Sampler, VarianceType
 
 PROG = "python -m ddpm.evaluate"
@@ -134,4 +135,5 @@ def parse(argv: list[str]) -> EvaluateConfig:
     with usage_errors(PROG):
         config = EvaluateConfig(**flattened(parse_flags(argv, grouped(EvaluateFlags, EvaluateConfig()), PROG)))
         config.validate()
+        need_folder(config, "output", Path(config.output).parent)
     return config

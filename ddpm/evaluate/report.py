@@ -19,6 +19,7 @@ from ddpm.evaluate.options import PROG, EvaluateConfig
 from ddpm.evaluate.subject import Subject
 from ddpm.hub import card
 from ddpm.metrics import read_metrics, to_lines
+from ddpm.names import counted
 
 log = logging.getLogger("evaluate")
 
@@ -35,7 +36,10 @@ def check_writable(subject: Subject) -> None:
         ValueError: the report cannot be written, or the figures cannot be recorded.
     """
     config, output = subject.config, Path(subject.config.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--output {output}: {error.strerror}") from None
     if output.is_dir() or not os.access(output.parent, os.W_OK):
         raise ValueError(f"--output {output} cannot be written there")
     if not config.record:
@@ -110,7 +114,7 @@ def table(figures: dict[str, Any]) -> str:
     """The report as text for people."""
     T = len(figures["eps_mse"])
     exact = figures["timesteps"] == T
-    how = "all timesteps" if exact else f"{figures['timesteps']} timesteps per image"
+    how = "all timesteps" if exact else f"{counted(figures['timesteps'], 'timestep')} per image"
     clip = "clipped" if figures["clip_denoised"] else "not clipped"
     lines = [
         f"{figures['model']} on {figures['dataset']} ({figures['split']}), {figures['num_images']} images, {how}",
@@ -144,7 +148,7 @@ def _samples(figures: dict[str, Any]) -> list[str]:
         f"Fréchet distance {figures['frechet_distance']:9.3f}   floor, real against real: "
         f"{figures['frechet_distance_real']:.3f} ± {figures['frechet_distance_real_sd']:.3f}",
         f"  {figures['num_samples']} samples against {figures['num_reference']} training images; "
-        f"{figures['sampler']}, {figures['num_inference_steps']} steps; "
+        f"{figures['sampler']}, {counted(figures['num_inference_steps'], 'step')}; "
         f"features of {figures['feature_network']}{seen}.",
         "  Compare this distance only with others of this project.",
         f"nearest training image: {figures['nearest_train_rms']:.4f} (rms, median) for samples, "

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
 
 from ddpm import plots
-from ddpm.engine import Engine
+from ddpm.engine import Counted
 from ddpm.evaluate import quality
 from ddpm.evaluate.bound import shuffled
 from ddpm.evaluate.subject import Subject
@@ -69,23 +68,13 @@ def measure_samples(
     }
 
 
-class _Counted:
-    """An engine that counts its calls per image on a progress bar."""
-
-    def __init__(self, engine: Engine, bar) -> None:
-        self.engine, self.bar, self.device = engine, bar, engine.device
-
-    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
-        eps_hat = self.engine(xt, t)
-        self.bar.update(len(xt))
-        return eps_hat
-
-
 def _draw(subject: Subject, accelerator: Accelerator, bar) -> tuple[np.ndarray, float]:
     """(N, C, H, W) uint8 samples of all processes, and the seconds that this process took for its share."""
     config, model = subject.config, subject.model
-    eps_theta = _Counted(model.engine(accelerator.device), bar)
     part = share(config.num_samples, accelerator.process_index, accelerator.num_processes)
+    engine = model.engine(accelerator.device)
+    engine.settle(*{min(config.batch_size, part.stop - start) for start in part[:: config.batch_size]})
+    eps_theta = Counted(engine, bar)
     began, drawn = time.perf_counter(), []
     for start in part[:: config.batch_size]:
         shape = (min(config.batch_size, part.stop - start), *subject.images.train.shape[1:])

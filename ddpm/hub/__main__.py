@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
-from pathlib import Path
 
+from ddpm.flags import at_home
 from ddpm.hub.background import ERROR
 from ddpm.hub.contents import REPO_ID
 from ddpm.hub.limits import limits
 from ddpm.hub.push import push
+from ddpm.output import keep_going
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ddpm.hub", description="Push a model directory to the Hub.")
     commands = parser.add_subparsers(dest="command", required=True)
     options = commands.add_parser("push", help="upload DIR in one commit, then download and compare it")
-    options.add_argument("directory", type=Path, metavar="DIR", help="model directory as train.py writes it")
+    options.add_argument("directory", metavar="DIR", help="model directory as train.py writes it")
     options.add_argument("--repo_id", "--repo-id", help="<user>/<name>; default: the directory's name")
     options.add_argument(
         "--private", action="store_true", help="if the repository does not exist yet, create it private"
@@ -35,12 +37,20 @@ def main(argv: list[str] | None = None) -> int:
         default=limits.push_s,
         help="seconds after which the push gives up (%(default)s)",
     )
+    options.add_argument(
+        "--wait_s",
+        "--wait-s",
+        type=float,
+        default=math.inf,
+        help="seconds to wait for a Hub that is down (no limit of its own)",
+    )
     args = parser.parse_args(argv)
     if args.repo_id and not REPO_ID.fullmatch(args.repo_id) and not REPO_ID.fullmatch(f"user/{args.repo_id}"):
         parser.error(f"--repo_id {args.repo_id}: <user>/<name> or <name> is needed")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        print(push(args.directory, args.repo_id, args.private, not args.no_verify, args.limit_s).url, flush=True)
+        done = push(at_home(args.directory), args.repo_id, args.private, not args.no_verify, args.limit_s, args.wait_s)
+        print(done.url, flush=True)
     except ValueError as error:
         if commit := getattr(error, "commit", None):
             print(commit, flush=True)
@@ -52,4 +62,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_going()  # also if nobody reads what is printed
     sys.exit(main())

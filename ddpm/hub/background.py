@@ -38,6 +38,7 @@ class Pusher:
         directory: of the run.
         repo_id: <user>/<name>, or a name among the repositories of the logged-in user; default: the directory's name.
         private: if the repository does not exist yet, create it private.
+        wait_s: seconds that the last push waits for a Hub that is down; default: `limits.wait_s`.
         command: what is run for a push, with the arguments of `python -m ddpm.hub`.
     Attributes:
         pushed_url: address of the commit that was pushed last, if any.
@@ -50,9 +51,11 @@ class Pusher:
         directory: Path,
         repo_id: str | None = None,
         private: bool = False,
+        wait_s: float | None = None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self.directory, self.private, self.command = directory, private, command
+        self.wait_s = limits.wait_s if wait_s is None else wait_s
         self.repo_id = repo_id or directory.resolve().name
         self.pushed_url: str | None = None
         self._pushed_step: int | None = None
@@ -98,14 +101,19 @@ class Pusher:
 
         Args:
             should_stop: polled while waiting; once it returns true, the push is given up.
-            limit_s: seconds to wait at most; default: `limits.push_s`.
+            limit_s: seconds that the push may take; default: `limits.push_s`, and longer if `wait_s` is longer than
+                usual.
         Returns:
             whether the model is on the Hub, compared file by file.
         """
         self._stop()
-        log.info("Pushing to %s ...", self.repo_id)
-        limit_s = limit_s or limits.push_s
-        reason = self._push(self.directory, step, True, limit_s, should_stop)
+        log.info(
+            "Pushing to %s. If the Hub is down, this waits for at most %g minutes (--hub_wait_minutes); Ctrl-C ends it",
+            self.repo_id,
+            round(self.wait_s / 60, 2),
+        )
+        limit_s = limit_s or limits.push_s + max(0, self.wait_s - limits.wait_s)
+        reason = self._push(self.directory, step, True, limit_s, should_stop, self.wait_s)
         self._report(step, reason, limit_s)
         return reason is None
 
@@ -154,11 +162,18 @@ class Pusher:
         self._last_warning, self._next_milestone = reason, time.monotonic() + limits.milestone_interval_s
 
     def _push(
-        self, directory: Path, step: int, verify: bool, limit_s: float, should_stop: Callable[[], bool]
+        self,
+        directory: Path,
+        step: int,
+        verify: bool,
+        limit_s: float,
+        should_stop: Callable[[], bool],
+        wait_s: float | None = None,
     ) -> str | None:
         """Push in a process of its own. Returns None, or why it did not work."""
         words = [*self.command, "push", str(directory), "--repo_id", self.repo_id, "--limit_s", str(limit_s)]
         words += ["--private"] * self.private + ["--no_verify"] * (not verify)
+        words += [] if wait_s is None else ["--wait_s", str(wait_s)]
         try:
             with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
                 # In a session of its own: Ctrl-C is meant for the training, which then decides about the push.

@@ -33,7 +33,8 @@ MARKS = (
 )
 # Options that say where and how a run took place, but not what it computed.
 CIRCUMSTANCES = (
-    "preset output_dir resume_from_checkpoint num_cpu_threads report_to push_to_hub hub_model_id hub_private_repo"
+    "preset output_dir resume_from_checkpoint num_cpu_threads report_to push_to_hub hub_model_id hub_private_repo "
+    "hub_wait_minutes"
 ).split()
 
 

@@ -17,6 +17,7 @@ class Limits:
 
     # --- pushes
     push_s: float = 900  # for a push with all its tries
+    wait_s: float = 180  # at the end of a training, for a Hub that is down: somebody pays for the machine that waits
     milestone_s: float = 600  # the same, while training
     milestone_interval_s: float = 600  # between two pushes while training, because the Hub keeps every version
     grace_s: float = 10  # for a push to notice by itself that its time is up; an upload by Xet may not

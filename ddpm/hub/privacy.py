@@ -8,8 +8,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ddpm.config import PRESETS, reference_val_loss
 from ddpm.hub.contents import REPO_ID
+from ddpm.presets import PRESETS, reference_val_loss
 
 PRIVATE = ("/", "~", "../")  # how a path begins that says where somebody keeps their files
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from ddpm.hub.limits import limits
 from ddpm.hub.snapshot import snapshot
 from ddpm.hub.transport import Deadline, HubError, client, retry, trouble
 from ddpm.metrics import read_metrics
+from ddpm.names import counted
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ def push(
     private: bool = False,
     verify: bool = True,
     limit_s: float | None = None,
+    wait_s: float = math.inf,
 ) -> Pushed:
     """Upload a model directory in one commit. Unchanged files are not sent; an unchanged model makes no commit.
 
@@ -98,6 +101,7 @@ def push(
         private: if the repository does not exist yet, create it private.
         verify: download every file of the commit again and compare SHA-256.
         limit_s: seconds after which the push gives up; default: `limits.push_s`.
+        wait_s: seconds to wait for a Hub that is down. A push that makes progress may take longer.
     Raises:
         HubError: in one line why it did not work and what to do.
         ValueError: there is no model in the directory, or it cannot be read.
@@ -108,8 +112,9 @@ def push(
     with contextlib.ExitStack() as stack:
         stack.enter_context(Deadline.after(limits.push_s if limit_s is None else limit_s))
         try:
-            api = client(writing=True)
-            repo_id = _find_or_create(api, repo_id, private)
+            with Deadline.after(wait_s):
+                api = client(writing=True)
+                repo_id = _find_or_create(api, repo_id, private)
         except Exception as error:
             what = trouble(error, repo_id, writing=True)
             raise HubError(what.reason, what.transient) from None
@@ -120,7 +125,7 @@ def push(
             message = _message(folder)
         except OSError as error:
             raise ValueError(f"{directory} cannot be read: {first_line(error)}") from None
-        return _upload(api, folder, files, repo_id, message, verify)
+        return _upload(api, folder, files, repo_id, message, verify, wait_s)
 
 
 def _message(folder: Path) -> str:
@@ -130,10 +135,12 @@ def _message(folder: Path) -> str:
     except ValueError as error:
         log.warning("metrics.jsonl is pushed as it is: %s", first_line(error))
         rows = []
-    return f"Model after {rows[-1]['step']:,} steps" if rows else "Model"
+    return f"Model after {counted(rows[-1]['step'], 'step')}" if rows else "Model"
 
 
-def _upload(api: Any, folder: Path, files: dict[str, Checksums], repo_id: str, message: str, verify: bool) -> Pushed:
+def _upload(
+    api: Any, folder: Path, files: dict[str, Checksums], repo_id: str, message: str, verify: bool, wait_s: float
+) -> Pushed:
     """Commit the files of a folder, and verify them if wanted.
 
     Raises:
@@ -142,9 +149,9 @@ def _upload(api: Any, folder: Path, files: dict[str, Checksums], repo_id: str, m
     pushed = None
     try:
         # Every try compares with the newest commit, and so recognises a commit whose answer got lost.
-        pushed = retry(lambda: _commit(api, folder, files, repo_id, message))
+        pushed = retry(lambda: _commit(api, folder, files, repo_id, message), wait_s=wait_s)
         if verify:
-            _verify(files, pushed)
+            _verify(files, pushed, wait_s)
     except HubError:
         raise
     except Exception as error:
@@ -176,7 +183,7 @@ def _commit(api: Any, folder: Path, files: dict[str, Checksums], repo_id: str, m
     return Pushed(repo_id, commit, f"{ENDPOINT}/{repo_id}/tree/{commit}")
 
 
-def _verify(files: dict[str, Checksums], pushed: Pushed) -> None:
+def _verify(files: dict[str, Checksums], pushed: Pushed, wait_s: float) -> None:
     """Download every file of the commit and compare it with what was sent.
 
     Raises:
@@ -194,7 +201,7 @@ def _verify(files: dict[str, Checksums], pushed: Pushed) -> None:
 
     for path, sums in files.items():
         for _ in range(2):
-            if retry(lambda path=path, sums=sums: fetch(path, sums.size)) == sums:
+            if retry(lambda path=path, sums=sums: fetch(path, sums.size), wait_s=wait_s) == sums:
                 break
         else:
             raise HubError(f"{path} came back from the Hub damaged, twice", transient=True, commit=pushed.url)

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -232,14 +233,17 @@ def _broken_connection(chain: list[BaseException]) -> BaseException | None:
     return next((e for e in chain if isinstance(e, httpx.TransportError | OSError)), chain[0])
 
 
-def retry(call: Callable[[], T], tries: int | None = None) -> T:
+def retry(call: Callable[[], T], tries: int | None = None, wait_s: float = math.inf) -> T:
     """What `call` returns; it is tried again if that may help, after growing waits or those that the Hub asks for.
 
     Args:
         tries: at most so many; default: until the deadline.
+        wait_s: seconds after the first failure in which the last try may begin. What was sent before a connection
+            broke does not count.
     """
-    said = None
+    said, failing_since = None, math.inf
     for n in itertools.count():
+        began = time.monotonic()
         try:
             return call()
         except Exception as error:
@@ -247,7 +251,9 @@ def retry(call: Callable[[], T], tries: int | None = None) -> T:
             wait = min(limits.first_wait_s * 2 ** min(n, 20), limits.max_wait_s) * random.uniform(1, 1.25)
             if what.wait_s is not None:
                 wait = min(what.wait_s, limits.max_requested_wait_s) + random.uniform(0, 1)
-            left = Deadline.moment - time.monotonic()
+            now = time.monotonic()
+            failing_since = min(failing_since, max(began, now - limits.request_s))
+            left = min(Deadline.moment, failing_since + wait_s) - now
             if not what.transient or n + 1 == tries or wait > left:
                 raise
             if n and tries is None and what.reason != said:  # a single failure is not worth a message

@@ -15,14 +15,16 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from ddpm import checkpoint, plots
-from ddpm.config import TrainConfig, preset, reference_val_loss
+from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Engine
 from ddpm.files import claim, write_text
 from ddpm.hub import card
 from ddpm.metrics import MetricsLog
+from ddpm.presets import reference_val_loss
 from ddpm.sampling import reverse_process
 from ddpm.training import state
 
@@ -86,6 +88,12 @@ class RunFolder:
         for picture in (self.path / "samples").glob("step-*.png"):
             if int(picture.stem.removeprefix("step-")) > step:
                 picture.unlink()
+        for plot in filter(Path.is_file, (self.path / name for name in ("training.png", "strip.png"))):
+            if not step:
+                plot.unlink()
+                log.info("%s of an earlier run is removed", plot)
+            elif not self.config.plots:
+                log.info("%s shows the run until step %d or earlier, because of --no_plots", plot, step)
 
     def add(self, row: dict[str, Any]) -> None:
         """Add a row to metrics.jsonl."""
@@ -117,13 +125,19 @@ class RunFolder:
             return None
         return reference_val_loss(self.config.preset, self.images.fingerprint)
 
-    def save_strip(self, unet: Any) -> None:
-        """Save strip.png: two images, sampled by ancestral sampling in all T steps."""
+    def save_strip(self, unet: Any, trained: int) -> None:
+        """Save strip.png: two images, sampled by ancestral sampling in `plots.strip_steps` steps.
+
+        Args:
+            trained: optimizer steps so far.
+        """
         if not self.config.plots:
             return
         shape = (2, self.images.channels, self.images.resolution, self.images.resolution)
         eps_theta = Engine(unet, self.scheduler, self.device)
-        steps = reverse_process(eps_theta, self.scheduler, shape, device=self.device)
+        count = plots.strip_steps(self.scheduler.config["num_train_timesteps"], trained)
+        steps = reverse_process(eps_theta, self.scheduler, shape, num_inference_steps=count, device=self.device)
+        steps = tqdm(steps, "drawing strip.png", count, leave=False, unit=" steps", dynamic_ncols=True)
         with _disk_may_be_full("the strip"):
             plots.save_strip(steps, self.path / "strip.png")
 

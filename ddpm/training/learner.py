@@ -16,7 +16,7 @@ from ddpm.draws import Purpose
 from ddpm.processes import memory_format
 from ddpm.training import state
 from ddpm.training.ema import make_ema
-from ddpm.training.recipe import learning_rate, make_scheduler
+from ddpm.training.recipe import compiled, learning_rate, make_scheduler
 from ddpm.training.window import NonFiniteError
 from ddpm.unet import keep_input_precision
 
@@ -66,7 +66,7 @@ class Learner:
             weight_decay=config.weight_decay,
             fused=config.mixed_precision != "fp16",  # a fused step hides from Accelerate that the scaler skipped it
         )
-        called = torch.compile(self.unet) if config.compile else self.unet
+        called = compiled(self.unet, device) if config.compile else self.unet
         self.model, self.optimizer = accelerator.prepare(called, optimizer)
         self._parameters = list(self.unet.parameters())  # found once, not at every step
         self.step = self.skipped = self.skipped_in_a_row = 0

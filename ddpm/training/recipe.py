@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm.config import TrainConfig
 from ddpm.data import DataOptions, Images
+from ddpm.errors import about_compile
 from ddpm.schedule import NoiseSchedule
 
 Target = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -83,6 +84,23 @@ class Noising:
     @staticmethod
     def _at(table: Tensor, t: Tensor) -> Tensor:
         return table[t][:, None, None, None]
+
+
+def compiled(unet: nn.Module, device: torch.device) -> Any:
+    """The network compiled by torch.compile at its first call.
+
+    A tiny function is compiled first, so that a machine without a compiler is told at once, and not after a minute.
+
+    Raises:
+        ValueError: torch.compile does not work on this machine; one line.
+    """
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except Exception as error:
+        if (reason := about_compile(error)) is None:
+            raise
+        raise ValueError(reason) from None
+    return torch.compile(unet)
 
 
 def target_of(config: TrainConfig, noising: Noising) -> Target:

@@ -13,11 +13,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
+from tqdm import tqdm
 
 from ddpm import plots
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
-from ddpm.engine import Engine
+from ddpm.engine import Counted, Engine
+from ddpm.names import counted
 from ddpm.processes import agree, share
 from ddpm.sampling import sample
 from ddpm.training import trackers
@@ -113,7 +115,7 @@ class Recorder:
         if done % config.validation_steps == 0 or ends:
             rows.append(self._validate(done))
         if ends and self.folder:
-            self.folder.save_strip(self.learner.best_weights())
+            self.folder.save_strip(self.learner.best_weights(), done)
         if done % config.checkpointing_steps == 0 or stopped:
             self._save(done)
         return Progress(done, tuple(rows), stopped, self.folder.saved_step if self.folder else None)
@@ -162,7 +164,10 @@ class Recorder:
         device, scheduler = self.accelerator.device, self.learner.scheduler
         options = {"num_inference_steps": self.config.sample_steps, "first_image": part.start, "device": device}
         shape = (len(part), *self.image_shape)
-        return sample(Engine(unet, scheduler, device), scheduler, shape, **options).cpu()
+        calls = len(part) * self.config.sample_steps
+        # Shown where people look, and only if they would have to wait.
+        with tqdm(desc="sample grid", total=calls, leave=False, delay=2, disable=None if self.folder else True) as bar:
+            return sample(Counted(Engine(unet, scheduler, device), bar), scheduler, shape, **options).cpu()
 
     def _add(self, row: dict[str, Any]) -> dict[str, Any]:
         if self.folder:
@@ -196,8 +201,8 @@ def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, gl
     expected = usual.learning_rate * (global_batch / usual.train_batch_size) ** 0.5
     if not expected / 5 <= config.learning_rate <= expected * 5:
         log.warning(
-            "--learning_rate %g is far from %.2g, the preset's rate scaled to %d images per step (square-root rule)",
+            "--learning_rate %g is far from %.2g, the preset's rate scaled to %s per step (square-root rule)",
             config.learning_rate,
             expected,
-            global_batch,
+            counted(global_batch, "image"),
         )

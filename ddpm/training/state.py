@@ -175,7 +175,11 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
     saved = load_latest(config.directory / "checkpoints") if wanted == "latest" else load(Path(wanted))
     if saved is None:
         return None
-    before = TrainConfig.from_json(saved.meta["options"])
+    try:
+        before = TrainConfig.from_json(saved.meta["options"])
+    except ValueError as error:  # it was saved by another version of this program
+        root = folder_of(config.directory / "checkpoints", saved.meta["step"]) if wanted == "latest" else Path(wanted)
+        raise ValueError(f"{root / META}: {error}") from None
     differing = [
         f"--{f.name} ({getattr(before, f.name)}, now {getattr(config, f.name)})"
         for f in dataclasses.fields(config)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ddpm.config import TrainConfig
+from ddpm.errors import about_compile
 from ddpm.hub.background import Pusher
 from ddpm.processes import plain_logging
 from ddpm.training.recipe import learning_rate
@@ -61,7 +62,8 @@ def run(config: TrainConfig, train: Train) -> int:
     stop, progress, pusher, whole = StopRequest(), None, None, False
     try:
         if config.push_to_hub and is_main:
-            pusher = Pusher(config.directory, config.hub_model_id, config.hub_private_repo)
+            wait_s = 60 * config.hub_wait_minutes
+            pusher = Pusher(config.directory, config.hub_model_id, config.hub_private_repo, wait_s)
             config = dataclasses.replace(config, hub_model_id=pusher.repo_id)
         with _bar(config, is_main) as bar, logging_redirect_tqdm():
             for progress in train(config, stop):
@@ -76,6 +78,10 @@ def run(config: TrainConfig, train: Train) -> int:
         rate = learning_rate(config, progress.step if progress else 0)
         saved = max((config.directory / "checkpoints").glob("step-*"), default="none", key=lambda p: p.name)
         return _failed(f"{error}; learning rate {rate:.2g}; last good state: {saved}", 3, is_main)
+    except RuntimeError as error:
+        if (reason := about_compile(error)) is None:
+            raise
+        return _failed(reason, 1, is_main)
     finally:
         if pusher and not whole:
             pusher.abandon()

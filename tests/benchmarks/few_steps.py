@@ -93,6 +93,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     model = load(args.model)
+    model.engine().settle(args.batch_size)  # the table is the same every time
     weights = hashlib.sha256((Path(args.model) / "unet" / WEIGHTS).read_bytes()).hexdigest()
     args.folder /= f"{weights[:12]}-seed-{args.seed}"  # samples of another model are no part of this table
     args.folder.mkdir(parents=True, exist_ok=True)

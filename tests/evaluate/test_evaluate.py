@@ -178,6 +178,22 @@ def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     assert rows == checkpoint.read_metrics(folder / "metrics.jsonl")
 
 
+def test_the_figures_do_not_depend_on_the_clock(run, tmp_path, monkeypatch):
+    """Equal to the last digit, whether compiling would begin at once, in the middle, or never; and from the cache."""
+    from ddpm import compiled
+    from ddpm.evaluate import EvaluateConfig, evaluate
+
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    figures = []
+    for worth_s in (math.inf, 0, 0.05):
+        monkeypatch.setattr(compiled, "WORTH_S", worth_s)
+        options = {"num_images": 3, "num_samples": 6, "num_inference_steps": 5, "batch_size": 4, "num_cpu_threads": 1}
+        found = evaluate(EvaluateConfig(str(run), output=str(tmp_path / "r.json"), **options))
+        found.pop("seconds_per_sample")
+        figures.append(found)
+    assert figures[0] == figures[1] == figures[2]
+
+
 # ------------------------------------------------------------------------------------------------------ the estimate
 
 
@@ -286,6 +302,7 @@ def directory(path, resolution=8, channels=1, **scheduler):
         (["--sampler", "heun"], 2, "heun.*ddpm_fixed_small.*dpm_solver"),
         (["--num_image", 3], 2, "unknown option --num_image; did you mean --num_images"),
         (["--timesteps", -1], 2, "--timesteps -1: 0 or more"),
+        (["--output", "README.md/r.json"], 2, "--output README.md/r.json: .*README.md is not a folder"),
         (["--output", "report.txt"], 2, "--output report.txt: the name of a .json file"),
         (["--timesteps", 40], 1, "--timesteps 40: 1 to 39 is needed"),
         (["--num_inference_steps", 41, "--num_samples", 4], 1, "--num_inference_steps 41: 1 to 40"),

@@ -121,6 +121,13 @@ def finish(directory, repo_id, step, command, temporary_folder=None, full_disk=F
         return pushes.finish(step)
 
 
+def wait(directory, stop_after_s=None, **args):
+    """A last push, and how long it took; `stop_after_s` later somebody asks to stop."""
+    pushes, began = Pusher(Path(directory), **args), time.monotonic()
+    done = pushes.finish(12, lambda: stop_after_s is not None and time.monotonic() > began + stop_after_s)
+    return {"done": done, "seconds": time.monotonic() - began}
+
+
 def answer(line: str) -> dict:
     request = json.loads(line)
     args, settings = request["args"], request["settings"]

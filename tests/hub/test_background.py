@@ -5,12 +5,15 @@ import json
 import re
 import shlex
 import sys
+import time
 
 import pytest
 from hub_tools import COMMIT, TOKEN, commits, sent, snapshot, up
 from tiny import TINY, TORCHRUN, command
 
 from ddpm import checkpoint
+from ddpm.config import parse
+from ddpm.hub.limits import limits
 
 
 def test_training_pushes_milestones_and_ends_on_the_hub(clients, hub, tmp_path):
@@ -152,6 +155,35 @@ def test_a_hub_that_misbehaves_costs_a_training_nothing(clients, hub, tmp_path, 
     later = client.run(sys.executable, *shlex.split(found[3]))
     assert later.returncode == 0, later.stderr
     assert up(hub, name) == sent(out)
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"kind": "drop"}, {"kind": "delay", "seconds": 60}])
+def test_a_hub_that_is_down_is_waited_for_no_longer_than_was_asked_for(lfs, hub, model, name, fault):
+    hub.fail(**({"path": "/api/", "times": -1} | fault))
+    began = time.monotonic()
+    answer = lfs.ask("wait", {"lookup_s": 1}, directory=str(model), repo_id=name, wait_s=4)
+    assert answer["value"]["done"] is False
+    assert 3 < answer["value"]["seconds"] < 4 + limits.grace_s, answer
+    assert time.monotonic() - began < limits.push_s / 10
+    said = answer["said"].strip().splitlines()
+    assert "waits for at most 0.07 minutes (--hub_wait_minutes); Ctrl-C ends it" in said[-2]
+    assert re.search(r"Not pushed: .* \(the Hub .* To push later: python -m ddpm.hub push ", said[-1])
+    answer = lfs.ask("wait", {"lookup_s": 1}, directory=str(model), repo_id=name, wait_s=600, stop_after_s=2)
+    assert answer["value"]["seconds"] < 10, "Ctrl-C ends the wait"
+    assert re.search(r"Not pushed: .* \(interrupted\)\. .* To push later: python -m ddpm.hub push ", answer["said"])
+
+
+def test_a_push_that_makes_progress_takes_longer_than_the_wait(lfs, hub, model, name):
+    """The wait is for a Hub that is down, and each answer begins it anew."""
+    hub.fail("delay", path="/_storage/", method="PUT", seconds=5)
+    answer = lfs.ask("wait", directory=str(model), repo_id=name, wait_s=4)
+    assert answer["value"]["done"], answer
+    assert answer["value"]["seconds"] > 5
+
+
+def test_the_wait_is_three_minutes_and_the_flag_sets_it():
+    assert limits.wait_s == 60 * parse([]).hub_wait_minutes == 180
+    assert parse(["--hub_wait_minutes", "20"]).hub_wait_minutes == 20
 
 
 def test_without_the_right_to_write_no_training_is_begun(lfs, hub, tmp_path, published):

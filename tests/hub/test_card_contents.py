@@ -101,11 +101,11 @@ def test_the_cards_commands_are_understood_and_train_the_same():
         assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value)
     everything = TrainConfig().to_json().keys()
     shown = {name for name in everything if f"| `{name}` |" in text}
-    assert everything - shown == set("output_dir resume_from_checkpoint num_cpu_threads report_to push_to_hub hub_model_id hub_private_repo".split())  # fmt: skip
+    assert everything - shown == set("output_dir resume_from_checkpoint num_cpu_threads report_to push_to_hub hub_model_id hub_private_repo hub_wait_minutes".split())  # fmt: skip
 
 
 def test_the_cards_commands_say_how_many_processes_and_quote():
-    from ddpm.config import PRESETS
+    from ddpm.presets import PRESETS
 
     options = PRESETS["mnist"] | {"dataset_name": "data/my faces", "image_column": "it's"}
     on_gpus = card.command(options, "mnist", {"processes": 8, "device": "cuda:0"})

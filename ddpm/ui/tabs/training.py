@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gradio as gr
 
-from ddpm.config import REFERENCE_VAL_LOSS, preset
+from ddpm.config import preset
 from ddpm.hub.card import command
+from ddpm.presets import REFERENCE_VAL_LOSS
 from ddpm.ui.panels import panel
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import along, code_name, headline, switch, text, why, words
