@@ -11,8 +11,10 @@ from __future__ import annotations
 import sys
 
 from ddpm.config import TrainConfig, parse
+from ddpm.output import keep_going
 
 if __name__ == "__main__":
+    keep_going()  # also if nobody reads what is printed
     CONFIG = parse(sys.argv[1:])  # before torch is loaded, so that --help and usage errors appear at once
 
 import math
@@ -28,9 +30,10 @@ from ddpm import data
 from ddpm.processes import make_accelerator, on_main
 from ddpm.training import state, terminal
 from ddpm.training.batches import Batches
+from ddpm.training.folder import RunFolder
 from ddpm.training.learner import Learner
 from ddpm.training.recipe import data_options, loss_weights, network_options, target_of
-from ddpm.training.recorder import Progress, Recorder
+from ddpm.training.recorder import Progress, Recorder, finished_before
 from ddpm.unet import build_unet
 
 
@@ -52,6 +55,8 @@ def train(
     """
     deadline = time.monotonic() + 60 * (config.max_train_minutes or math.inf)
     accelerator = accelerator or make_accelerator(config)
+    folder = RunFolder(config)
+    on_main(accelerator, folder.check)  # refused before the images are prepared
     images = data.prepare(data_options(config), progress=accelerator.is_main_process)
     batches = Batches(config, images, accelerator)
     network = network_options(config, images)
@@ -60,10 +65,10 @@ def train(
     saved = on_main(accelerator, find)
     if saved:
         learner.restore(saved)
-    if learner.step >= config.max_train_steps:
-        yield Progress(learner.step, stopped="finished before, nothing changed")
+    if saved and learner.step >= config.max_train_steps:
+        yield finished_before(accelerator, folder, learner, saved)
         return
-    recorder = Recorder(config, accelerator, learner, batches, images, network, saved, should_stop, deadline)
+    recorder = Recorder(config, accelerator, folder, learner, batches, images, network, saved, should_stop, deadline)
     model, optimizer, scheduler = learner.model, learner.optimizer, learner.scheduler
     target, weights = target_of(config, scheduler), loss_weights(config, scheduler, accelerator.device)
 

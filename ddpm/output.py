@@ -1,0 +1,68 @@
+"""Output that nobody reads, or that cannot be written, is dropped instead of ending the program.
+
+A closed terminal, the end of `| head`, and a full disk behind `> log.txt` all make writing fail. What the program
+computes must not depend on it. Importing this loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+AGAIN = {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a later write may succeed
+
+
+def keep_going() -> None:
+    """Make stdout and stderr of this process swallow every failure to write, until the interpreter has ended.
+
+    Once nobody can read a stream any more, its descriptor leads to /dev/null. So the libraries written in C and the
+    processes started later do not fail, either. Streams that are closed when the program starts lead there at once;
+    otherwise, the next file that is opened would get their number and whatever is printed.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _to_nowhere(descriptor)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  open until the process ends
+        elif isinstance(stream, io.TextIOWrapper) and stream.fileno() == descriptor:
+            setattr(sys, name, _surviving(stream, descriptor))
+
+
+def _surviving(stream: io.TextIOWrapper, descriptor: int) -> io.TextIOWrapper:
+    """A stream like `stream` on the same descriptor, which swallows failures."""
+    raw = _Surviving(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def _to_nowhere(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        if nowhere != descriptor:
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+
+
+class _Surviving(io.FileIO):
+    """A descriptor to write to. What cannot be written counts as written."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or len(data)
+        except OSError as error:
+            if error.errno not in AGAIN:
+                _to_nowhere(self.fileno())
+            return len(data)
