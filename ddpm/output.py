@@ -40,7 +40,7 @@ def _surviving(stream: io.TextIOWrapper, descriptor: int) -> io.TextIOWrapper:
     """A stream like `stream` on the same descriptor, which swallows failures."""
     raw = _Surviving(descriptor, "w", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),
+        raw if stream.write_through else io.BufferedWriter(raw),  # type: ignore[arg-type]  as Python does for `-u`
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=stream.line_buffering,
