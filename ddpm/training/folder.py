@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from accelerate import Accelerator
 from PIL import Image
@@ -28,6 +27,7 @@ from ddpm.engine import Engine
 from ddpm.errors import first_line
 from ddpm.files import claim, write_text
 from ddpm.hub import card
+from ddpm.hub.snapshot import remove_abandoned
 from ddpm.metrics import MetricsLog
 from ddpm.sampling import reverse_process
 from ddpm.training import state
@@ -132,7 +132,8 @@ class RunFolder:
         """Remove what a killed process left half-written, and states and pictures later than `step`."""
         state.remove_leftovers(self.states)
         state.forget_after(self.states, step)
-        snapshots = [p for place in (self.path, self.states) for p in place.glob(".pushing-*") if not _in_use(p)]
+        remove_abandoned(self.path)
+        snapshots = self.states.glob(".push-*")  # of milestones, see ddpm/hub/background.py
         for leftover in (*self.path.glob(".tmp-*"), *self.path.glob("samples/.tmp-*"), *snapshots):
             shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink()
         for picture in (self.path / "samples").glob("step-*.png"):
@@ -256,12 +257,6 @@ def _trace_of_model(folder: Path) -> str | None:
     patterns = ("model_index.json", "unet/*.safetensors", "unet/*.bin", "*.safetensors", "*.bin")
     found = (path for pattern in patterns for path in sorted(folder.glob(pattern)))
     return next((path.relative_to(folder).as_posix() for path in found), None)
-
-
-def _in_use(snapshot: Path) -> bool:
-    """Whether the process still runs that pushes a snapshot, .pushing-<process id>-..."""
-    number = snapshot.name.split("-")[1]
-    return number.isdigit() and psutil.pid_exists(int(number))
 
 
 def _reason(error: OSError) -> str:

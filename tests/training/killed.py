@@ -1,6 +1,6 @@
-"""`python killed.py MOMENTS train.py ...`: train.py, which ends itself by SIGKILL at one moment.
+"""`python killed.py SIGNAL MOMENT train.py ...`: train.py, which sends itself a signal, such as SIGKILL, at one moment.
 
-MOMENTS is "module:function:number:events": the number-th call of that function has begun, and so many calls of whatever
+MOMENT is "module:function:number:events": the number-th call of that function has begun, and so many calls of whatever
 function have followed. So a moment does not depend on the speed of the machine.
 """
 
@@ -13,7 +13,8 @@ import sys
 class Hook:
     """For sys.setprofile: it sees every call, of functions in Python and in C."""
 
-    def __init__(self, moment):
+    def __init__(self, name, moment):
+        self.signal = getattr(signal, name)
         self.module, self.function, number, events = moment.split(":")
         self.calls, self.events, self.begun = int(number), int(events), False
 
@@ -21,7 +22,8 @@ class Hook:
         if self.begun:
             self.events -= 1
             if self.events <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                sys.setprofile(None)
+                os.kill(os.getpid(), self.signal)
         elif event == "call":
             code = frame.f_code
             if code.co_qualname == self.function and frame.f_globals.get("__name__") == self.module:
@@ -30,7 +32,6 @@ class Hook:
 
 
 if __name__ == "__main__":
-    hook = Hook(sys.argv[1])
-    sys.argv = sys.argv[2:]
-    sys.setprofile(hook)
+    name, moment, *sys.argv = sys.argv[1:]
+    sys.setprofile(Hook(name, moment))
     runpy.run_path(sys.argv[0], run_name="__main__")

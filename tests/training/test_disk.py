@@ -19,6 +19,7 @@ from ddpm.metrics import MetricsLog, read_metrics
 from ddpm.training import outcome, state
 from ddpm.training.folder import Saved
 from ddpm.training.recorder import Progress
+from ddpm.unet import build_unet
 
 # Of the training in tiny.py: the model takes 176 KiB, a training state 704 KiB, everything else about 50 KiB.
 
@@ -305,3 +306,16 @@ def test_a_folder_is_refused_before_the_images_are_prepared(tmp_path, whole):
     without_states(tmp_path / "run")
     with pytest.raises(ValueError, match="holds a model"):
         in_process(tmp_path / "run", dataset_name="./nowhere")
+
+
+def test_a_run_that_another_one_overtakes_changes_nothing(tmp_path, whole):
+    """Two start at the same moment; the other one has trained before this one has prepared its network."""
+
+    def build(**options):
+        done = launch(*command(tmp_path / "run"))
+        assert done.returncode == 0, done.stderr
+        return build_unet(**options)
+
+    with pytest.raises(ValueError, match=r"another process has trained in \S+ until now; the same command continues"):
+        in_process(tmp_path / "run", build=build)
+    assert_same_run(tmp_path / "run", whole)

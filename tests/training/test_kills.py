@@ -43,7 +43,7 @@ def whole(tmp_path_factory):
 def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, whole, moment):
     environment = {"DDPM_CACHE": str(tmp_path / "cache")} if "preparing" in moment else {}
     words = command(tmp_path / "run")
-    killed = launch("tests/training/killed.py", moment, *words, **environment)
+    killed = launch("tests/training/killed.py", "SIGKILL", moment, *words, **environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     done = launch(*words, **environment)
     assert done.returncode == 0, done.stderr
