@@ -69,7 +69,7 @@ def test_every_signal_that_asks_for_an_end_saves_first(tmp_path, signals, status
 
 def test_a_signal_while_a_state_is_saved_waits_for_it(tmp_path):
     moment = "ddpm.training.state:save:1:40"
-    done = launch("tests/training/killed.py", "SIGTERM", moment, *command(tmp_path / "run"))
+    done = launch("tests/training/killed.py", "SIGTERM", moment, *command(tmp_path / "run"), timeout=250)
     assert done.returncode == 143, done.stderr
     assert "Stopped at step 4, state saved" in done.stderr, "at the first step that ends after the signal"
     assert [path.name for path in state.folders(tmp_path / "run/checkpoints")] == ["step-000003", "step-000004"]
