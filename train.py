@@ -30,9 +30,10 @@ from ddpm import data
 from ddpm.processes import make_accelerator, on_main
 from ddpm.training import state, terminal, trackers
 from ddpm.training.batches import Batches
+from ddpm.training.folder import RunFolder
 from ddpm.training.learner import Learner
 from ddpm.training.recipe import Noising, data_options, loss_weights, network_options, target_of
-from ddpm.training.recorder import Progress, Recorder
+from ddpm.training.recorder import Progress, Recorder, finished_before
 from ddpm.unet import build_unet
 
 
@@ -54,6 +55,8 @@ def train(
     """
     deadline = time.monotonic() + 60 * (config.max_train_minutes or math.inf)
     accelerator = accelerator or make_accelerator(config)
+    folder = RunFolder(config)
+    on_main(accelerator, folder.check)  # refused before the images are prepared
     images = data.prepare(data_options(config), accelerator.is_main_process, output_dir=config.directory)
     batches = Batches(config, images, accelerator)
     network = network_options(config, images)
@@ -62,10 +65,10 @@ def train(
     saved = on_main(accelerator, find)
     if saved:
         learner.restore(saved)
-    if learner.step >= config.max_train_steps:
-        yield Progress(learner.step, stopped="finished before, nothing changed")
+    if saved and learner.step >= config.max_train_steps:
+        yield finished_before(accelerator, folder, learner, saved)
         return
-    recorder = Recorder(config, accelerator, learner, batches, images, network, saved, should_stop, deadline)
+    recorder = Recorder(config, accelerator, folder, learner, batches, images, network, saved, should_stop, deadline)
     model, optimizer, scheduler = learner.model, learner.optimizer, learner.scheduler
     q_sample, weights = Noising.of(scheduler, accelerator.device), loss_weights(config, scheduler, accelerator.device)
     target = target_of(config, q_sample)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -237,6 +238,7 @@ def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any]) -
                     os.fsync(written.fileno())
                 os.replace(part, target)
     except SafetensorError as error:  # this is how safetensors reports a full disk
-        raise OSError(str(error)) from error
+        code = re.search(r"os error (\d+)", str(error))
+        raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(str(error))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

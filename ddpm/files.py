@@ -5,7 +5,9 @@ Importing this loads nothing heavy.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +21,29 @@ def cache_folder() -> Path:
     return Path(os.environ.get("DDPM_CACHE") or fallback)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file as a whole (UTF-8), so that neither a reader nor a crash ever sees half of it.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, which replaces it at the end. If writing fails, nothing of it is left.
+
+    Neither a reader nor a crash ever sees half a file at `path`.
 
     Raises:
         OSError: the disk is full or the folder is not writable; an earlier file is unchanged.
     """
     temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file as a whole (UTF-8), see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_synced(path: Path, data: bytes) -> None:

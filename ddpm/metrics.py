@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ddpm.files import write_text
+
+log = logging.getLogger(__name__)
 
 
 def to_lines(rows: Iterable[dict[str, Any]]) -> str:
@@ -18,24 +23,35 @@ def to_lines(rows: Iterable[dict[str, Any]]) -> str:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl, each with a kind and a step; no rows if there is no file.
 
-    Reading ends at the first line that is not JSON, such as a last line that was cut off by a crash. In other people's
-    files, lines that are not such rows are ignored.
-
-    Raises:
-        ValueError: the file is not text, or a line is nested too deeply.
+    A line that is not JSON is skipped, and a warning names it: a crash or a full disk may have cut it off. If another
+    row was appended to such a line, that row is kept. In other people's files, lines of JSON that are not such rows are
+    ignored.
     """
     rows: list[dict[str, Any]] = []
+    bad: list[int] = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
-            except RecursionError:
-                raise ValueError(f"{path.name} is nested too deeply") from None
-            except ValueError:
-                break
+            except (ValueError, RecursionError):
+                bad.append(number)
+                row = _appended(line)
             if isinstance(row, dict) and isinstance(row.get("kind"), str) and isinstance(row.get("step"), int):
                 rows.append(row)
+    if bad:
+        which = f"line {bad[0]} is" if len(bad) == 1 else f"{len(bad)} lines, the first of them line {bad[0]}, are"
+        log.warning("%s: %s not JSON and skipped; all other rows are kept", path, which)
     return rows
+
+
+def _appended(line: bytes) -> Any:
+    """The row that was appended to a line that had been cut off, or None."""
+    start = line.rfind(b'{"kind"')
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(line[start:]) if start > 0 else None
+    return None
 
 
 class MetricsLog:
@@ -45,10 +61,15 @@ class MetricsLog:
         resumed_step: the step from which a run is resumed; rows of later steps are dropped, since it does them again.
         cadence: steps between rows, by kind. The row at `resumed_step` is dropped if it is off this schedule: it was
             written because the run ended there.
+    Attributes:
+        rows: all rows, those included that could not be written yet.
+        waiting: how many of them are not in the file yet.
+    Raises:
+        OSError: the file cannot be written; an earlier one is unchanged.
     """
 
     def __init__(self, path: Path, resumed_step: int = 0, cadence: dict[str, int] | None = None) -> None:
-        self.path = path
+        self.path, self.waiting, self._size = path, 0, 0
         self.rows = [
             row
             for row in read_metrics(path)
@@ -56,14 +77,46 @@ class MetricsLog:
             or (row["step"] == resumed_step and row["step"] % (cadence or {}).get(row["kind"], 1) == 0)
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, to_lines(self.rows))
+        self._rewrite()
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row. Its floats are rounded to 6 significant digits."""
-        row = {k: _short(v) for k, v in row.items()}
-        self.rows.append(row)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(to_lines([row]))
+        """Add a row. Its floats are rounded to 6 significant digits.
+
+        Raises:
+            OSError: the file cannot be written. The row is kept, and the next call of `append` or `flush` writes it.
+        """
+        self.rows.append({k: _short(v) for k, v in row.items()})
+        self.waiting += 1
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are not in the file yet. Raises as `append`."""
+        if not self.waiting:
+            return
+        lines = to_lines(self.rows[-self.waiting :]).encode()
+        try:
+            with open(self.path, "r+b", buffering=0) as file:
+                if file.seek(0, os.SEEK_END) < self._size:  # somebody has cut or emptied it
+                    raise FileNotFoundError
+                file.truncate(self._size)  # half a row may be there, of a moment when the disk was full
+                file.seek(self._size)
+                written = 0
+                while written < len(lines):  # a disk that fills up takes a part, and only the next call fails
+                    written += file.write(lines[written:])
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._rewrite()
+            return
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, self._size)
+            raise
+        self.waiting, self._size = 0, self._size + len(lines)
+
+    def _rewrite(self) -> None:
+        text = to_lines(self.rows)
+        write_text(self.path, text)
+        self.waiting, self._size = 0, len(text.encode())
 
 
 def _short(value: Any) -> Any:

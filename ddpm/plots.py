@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ddpm.files import replacing
 from ddpm.sampling import ReverseStep
 
 STRIP_STEPS = 250  # more steps change nothing that can be seen in the strip
@@ -54,9 +54,8 @@ def grid(images: np.ndarray, columns: int, gap: int = 2, background: int = 90) -
 def save_image(image: Image.Image, path: Path) -> None:
     """Save as PNG; a file that was there is replaced as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
-    image.save(temporary, "PNG", optimize=True)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        image.save(temporary, "PNG", optimize=True)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -7,6 +7,7 @@ is imported, or a variable that a library reads while it is imported (HF_*, OMP_
 import atexit
 import multiprocessing
 import os
+import resource
 import runpy
 import socket
 import subprocess
@@ -20,12 +21,13 @@ from unittest import mock
 ROOT = Path(__file__).parent.parent
 
 
-def launch(*words, processes=1, timeout=120, **environment) -> subprocess.CompletedProcess:
+def launch(*words, processes=1, timeout=120, largest_file=None, **environment) -> subprocess.CompletedProcess:
     """Run `python WORDS` to its end, from the root of the project, on the CPU.
 
     Args:
         words: a script and its arguments, or "-m", a module and its.
         processes: so many of them, as torchrun starts them; what they say is joined.
+        largest_file: bytes; the kernel lets no file grow further, as a full disk would.
         environment: over this process's.
     Returns:
         the first exit status that is not 0; of a process that a signal ended, minus its number.
@@ -40,7 +42,7 @@ def launch(*words, processes=1, timeout=120, **environment) -> subprocess.Comple
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ("stdout", "stderr")]
         children = [
-            context.Process(target=_command, args=(words, environment | more, *map(str, files)))
+            context.Process(target=_command, args=(words, environment | more, largest_file, *map(str, files)))
             for more in ([{}] if processes == 1 else _ranks(processes))
         ]
         try:
@@ -69,12 +71,14 @@ def _ranks(processes: int) -> list[dict[str, str]]:
     return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
-def _command(words: list[str], environment: dict[str, str], *files: str) -> None:
+def _command(words: list[str], environment: dict[str, str], largest_file: int | None, *files: str) -> None:
     """In the child, which has loaded the libraries and none of the project's modules."""
     for number, file in enumerate(files, 1):
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)

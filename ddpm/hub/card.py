@@ -38,7 +38,7 @@ CIRCUMSTANCES = (
 ).split()
 
 
-def write(directory: Path, repo_id: str | None = None) -> None:
+def write(directory: Path, repo_id: str | None = None) -> str | None:
     """Write README.md of a model directory, unless somebody has replaced it by a card of their own.
 
     It does nothing for models that train.py did not write. If a card cannot be read or written, it stays as it is, and
@@ -46,12 +46,17 @@ def write(directory: Path, repo_id: str | None = None) -> None:
 
     Args:
         repo_id: <user>/<name> on the Hub, for the commands in the card.
+    Returns:
+        why a card stays as it is although it should be written anew; None if all is well.
     """
     try:
         _write(directory, repo_id)
     except Exception as error:  # settings, metrics and the card may come from anybody
         what = f"{type(error).__name__}: " if isinstance(error, LookupError | TypeError | AttributeError) else ""
-        log.warning("README.md stays as it is: %s%s", what, first_line(error))
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{what}{first_line(error)}"
+        log.warning("README.md stays as it is: %s", reason)
+        return reason
+    return None
 
 
 def _write(directory: Path, repo_id: str | None) -> None:

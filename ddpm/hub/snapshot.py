@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from ddpm.files import write_text
 from ddpm.hub import card
 from ddpm.hub.contents import EXTRAS, files_to_push
@@ -54,7 +56,16 @@ def snapshot(directory: Path, repo_id: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_abandoned(directory: Path) -> None:
+    """Remove the snapshots that killed processes have left in a model directory."""
+    for folder in (*directory.glob(".pushing-*"), *directory.glob("checkpoints/.pushing-*")):
+        number = folder.name.split("-")[1]
+        if not (number.isdigit() and psutil.pid_exists(int(number))):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _make(directory: Path, repo_id: str) -> Path:
+    remove_abandoned(directory)
     for place in (directory / "checkpoints", directory):
         try:
             return _make_in(place, directory, repo_id)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import logging
+import os
 import platform
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,72 +25,122 @@ from ddpm import checkpoint, plots
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Engine
+from ddpm.errors import first_line
 from ddpm.files import claim, write_text
 from ddpm.hub import card
+from ddpm.hub.snapshot import remove_abandoned
 from ddpm.metrics import MetricsLog
 from ddpm.presets import reference_val_loss
 from ddpm.sampling import reverse_process
 from ddpm.training import state
+from ddpm.training.state import State
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "diffusers", "accelerate", "datasets", "numpy")
+BEGUN = ".begun"  # lies in checkpoints/ until a run has tried to save its first state: until then it may start again
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a run has on the disk.
+
+    model_step, state_step: the steps of the model and of the training state that were saved last, or None.
+    missing: what could not be written, or only in an earlier version, and why.
+    """
+
+    model_step: int | None = None
+    state_step: int | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 class RunFolder:
-    """Writes everything that a run leaves behind. Only the main process has one, and only one run at a time.
+    """Writes everything that a run leaves behind. Only the main process uses it, and only one run at a time.
 
-    Args:
-        network: the arguments of `build_unet`, for train_config.json.
-        resumed: the state that the run continues from, or None for a fresh start. Later states and samples are removed.
+    `check` comes first, before anything takes time; `begin` comes before the first step. A file that cannot be written
+    costs that file alone: the run goes on, a warning says so, and `saved` tells at the end what is on the disk.
+
     Attributes:
-        saved_step: the step whose state was saved last, or None.
-    Raises:
-        ValueError: the folder holds other files, or another process trains there.
+        saved: what the run has on the disk.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        accelerator: Accelerator,
-        scheduler: Any,
-        images: Images,
-        network: dict[str, Any],
-        resumed: state.State | None,
-    ) -> None:
-        self.config, self.scheduler, self.images = config, scheduler, images
-        self.device, self.path = accelerator.device, config.directory
-        if resumed is None:
-            self._refuse_other_files()
-        self._lock = claim(self.path)
-        step = resumed.meta["step"] if resumed else 0
-        self.saved_step = step if resumed else None
-        self._remove_newer_than(step)
-        self.metrics = MetricsLog(self.path / "metrics.jsonl", *_kept_rows(resumed))
-        settings = {
-            "options": config.to_json(),
-            "data": _about_data(images),
-            "network": network,
-            "machine": _about_machine(accelerator),
-            "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
-        }
-        write_text(self.path / "train_config.json", json.dumps(settings, indent=1) + "\n")
+    def __init__(self, config: TrainConfig) -> None:
+        self.config, self.path, self.states = config, config.directory, config.directory / "checkpoints"
+        self.saved = Saved()
 
-    def _refuse_other_files(self) -> None:
-        if not self.path.is_dir() or (self.path / "train_config.json").exists():
+    def check(self) -> None:
+        """Refuse a folder that this run must not write to, without changing anything.
+
+        Raises:
+            ValueError: the folder holds other files, or a model that nothing continues, or cannot be written.
+        """
+        place = next(p for p in (self.path.absolute(), *self.path.absolute().parents) if p.exists())
+        if not place.is_dir():
+            raise ValueError(f"--output_dir {self.path}: {place} is a file, not a folder")
+        if not os.access(place, os.W_OK):
+            raise ValueError(f"--output_dir {self.path}: {place} cannot be written to")
+        self._found = state.folders(self.states)
+        afresh = self.config.resume_from_checkpoint == "none"
+        if not self.path.is_dir() or (self._found and not afresh):
             return
-        others = sorted(p.name for p in self.path.iterdir() if p.name != "checkpoints")
-        if others:
+        ours, model = (self.path / "train_config.json").exists(), _trace_of_model(self.path)
+        if model and not afresh and not (ours and (self.states / BEGUN).exists()):
+            raise ValueError(
+                f"--output_dir {self.path} holds a model ({model}), but no training state to continue from; give "
+                "another --output_dir, or --resume_from_checkpoint none to start afresh there and replace that model"
+            )
+        others = sorted(p.name for p in self.path.iterdir() if p != self.states and not p.name.startswith(".tmp-"))
+        if others and not ours and not model:
             raise ValueError(
                 f"--output_dir {self.path} holds other files ({', '.join(others[:3])}); "
                 "give a new folder, or the folder of an earlier run"
             )
 
-    def _remove_newer_than(self, step: int) -> None:
-        """Remove states and pictures later than the step that this run resumes from."""
-        state.forget_after(self.path / "checkpoints", step)
+    def begin(
+        self, accelerator: Accelerator, scheduler: Any, images: Images, network: dict[str, Any], resumed: State | None
+    ) -> None:
+        """Lock the folder, and prepare it for the first step.
+
+        Args:
+            network: the arguments of `build_unet`, for train_config.json.
+            resumed: the state that the run continues from, or None for a fresh start. Later states and samples are
+                removed.
+        Raises:
+            ValueError: another process trains there, or nothing can be written.
+        """
+        self.scheduler, self.images, self.device = scheduler, images, accelerator.device
+        settings = {
+            "options": self.config.to_json(),
+            "data": _about_data(images),
+            "network": network,
+            "machine": _about_machine(accelerator),
+            "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
+        }
+        with self._may_not_be_written():
+            self._lock = claim(self.path)
+            if state.folders(self.states) != self._found:
+                raise ValueError(
+                    f"another process has trained in {self.path} until now; the same command continues from there"
+                )
+            if resumed is None:
+                (self.states / BEGUN).touch()
+            self._clean(resumed.meta["step"] if resumed else 0)
+            write_text(self.path / "train_config.json", json.dumps(settings, indent=1) + "\n")
+            self.metrics = MetricsLog(self.path / "metrics.jsonl", *_kept_rows(resumed))
+        if resumed:
+            self.saved = Saved(state_step=resumed.meta["step"])
+
+    def _clean(self, step: int) -> None:
+        """Remove what a killed process left half-written, and states and pictures later than `step`."""
+        state.remove_leftovers(self.states)
+        state.forget_after(self.states, step)
+        remove_abandoned(self.path)
+        snapshots = self.states.glob(".push-*")  # of milestones, see ddpm/hub/background.py
+        for leftover in (*self.path.glob(".tmp-*"), *self.path.glob("samples/.tmp-*"), *snapshots):
+            shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink()
         for picture in (self.path / "samples").glob("step-*.png"):
-            if int(picture.stem.removeprefix("step-")) > step:
+            number = picture.stem.removeprefix("step-")
+            if number.isdigit() and int(number) > step:
                 picture.unlink()
         for plot in filter(Path.is_file, (self.path / name for name in ("training.png", "strip.png"))):
             if not step:
@@ -97,26 +151,91 @@ class RunFolder:
 
     def add(self, row: dict[str, Any]) -> None:
         """Add a row to metrics.jsonl."""
-        with _disk_may_be_full("metrics.jsonl"):
+        with self._saving("metrics.jsonl"):
             self.metrics.append(row)
 
     def save(self, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], unet: Any) -> None:
-        """Save the training state, then the DDPMPipeline of `unet` and its card."""
-        with _disk_may_be_full(f"Step {step}"):
-            meta = {"options": self.config.to_json(), "fingerprint": self.images.fingerprint} | meta
-            state.save(self.path / "checkpoints", state.State(tensors, meta), self.config.checkpoints_total_limit)
-            self.saved_step = step
-            checkpoint.save(self.path, unet, dict(self.scheduler.config))
-            card.write(self.path)
+        """Save the DDPMPipeline of `unet` and its card, and last of all the training state.
+
+        Each is written whether or not the others could be.
+        """
+        with self._saving("metrics.jsonl"):
+            self.metrics.flush()
+        exported = self.save_model(step, unet)
+        meta = {"options": self.config.to_json(), "fingerprint": self.images.fingerprint, "exported": exported} | meta
+        with self._saving("the training state", step):
+            state.save(self.states, State(tensors, meta), self.config.checkpoints_total_limit)
+            self.saved = replace(self.saved, state_step=step)
+        with contextlib.suppress(OSError):
+            (self.states / BEGUN).unlink()
+        with self._saving("metrics.jsonl"):  # once more: an older state may have made room
+            self.metrics.flush()
+
+    def save_model(self, step: int, unet: Any) -> bool:
+        """Save the DDPMPipeline of `unet` and its card; returns whether the pipeline could be saved."""
+        with self._saving("the model", step):
+            write = functools.partial(checkpoint.save, self.path, unet, dict(self.scheduler.config))
+            state.write_or_make_room(self.states, write)
+            self.saved = replace(self.saved, model_step=step)
+        with self._saving("README.md"):
+            if reason := card.write(self.path):
+                raise OSError(reason)
+        return self.saved.model_step == step
+
+    def complete(self, step: int, exported: bool, unet: Any, scheduler: Any) -> bool:
+        """Save the model of a run that had finished, unless it is there; returns whether something was saved.
+
+        Args:
+            exported: whether the model could be saved when the run finished.
+        Raises:
+            ValueError: another process trains there, or the folder cannot be written.
+        """
+        there = exported and has_model(self.path)
+        self.saved = Saved(step if there else None, step)
+        if there:
+            return False
+        self.scheduler = scheduler
+        with self._may_not_be_written():
+            self._lock = claim(self.path)
+        return self.save_model(step, unet)
 
     def save_samples(self, step: int, grid: Image.Image) -> None:
         """Save samples/step-....png, and training.png with the rows so far."""
-        with _disk_may_be_full("the samples"):
-            plots.save_image(grid, self.path / f"samples/step-{step:06d}.png")
-            if self.config.plots:
+        path = self.path / f"samples/step-{step:06d}.png"
+        with self._saving(path.relative_to(self.path).as_posix()):
+            plots.save_image(grid, path)
+        if self.config.plots:
+            with self._saving("training.png"):
                 plots.save_training_plot(
                     self.metrics.rows, self.path / "training.png", self.path.name, self._reference_val_loss()
                 )
+
+    @contextlib.contextmanager
+    def _may_not_be_written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ValueError(f"--output_dir {self.path} cannot be written to: {_reason(error)}") from None
+
+    @contextlib.contextmanager
+    def _saving(self, what: str, step: int | None = None) -> Iterator[None]:
+        """If something cannot be written, because the disk is full for example, say so and let the run continue.
+
+        Args:
+            step: of what is saved again and again. Each failure of it is a warning; of other files, the first.
+        """
+        try:
+            yield
+        except OSError as error:
+            reason = _reason(error)
+            if step is not None or what not in self.saved.missing:
+                of_step = "" if step is None else f" of step {step}"
+                log.warning("%s%s could not be saved (%s)", _sentence(what), of_step, reason)
+            self.saved = replace(self.saved, missing={**self.saved.missing, what: reason})
+        else:
+            if what in self.saved.missing:
+                log.info("%s could be saved again", _sentence(what))
+                self.saved = replace(self.saved, missing={k: v for k, v in self.saved.missing.items() if k != what})
 
     def _reference_val_loss(self) -> float | None:
         """The held-out loss that the preset reaches, if this run has its network, length and data; otherwise None."""
@@ -138,20 +257,33 @@ class RunFolder:
         count = plots.strip_steps(self.scheduler.config["num_train_timesteps"], trained)
         steps = reverse_process(eps_theta, self.scheduler, shape, num_inference_steps=count, device=self.device)
         steps = tqdm(steps, "drawing strip.png", count, leave=False, unit=" steps", dynamic_ncols=True)
-        with _disk_may_be_full("the strip"):
+        with self._saving("strip.png"):
             plots.save_strip(steps, self.path / "strip.png")
 
 
-@contextlib.contextmanager
-def _disk_may_be_full(what: str) -> Iterator[None]:
-    """If the disk is full, log a warning and let the run continue."""
-    try:
-        yield
-    except OSError as error:
-        log.warning("%s could not be saved (%s); training continues, and earlier states are intact", what, error)
+def has_model(folder: Path) -> bool:
+    """Whether a folder has the files of a model that a training saved."""
+    return (folder / "model_index.json").is_file() and any(folder.glob("unet/*.safetensors"))
 
 
-def _kept_rows(resumed: state.State | None) -> tuple[int, dict[str, int]]:
+def _trace_of_model(folder: Path) -> str | None:
+    """A file in a folder that shows that a model is there, in whatever format; None if there is none."""
+    patterns = ("model_index.json", "unet/*.safetensors", "unet/*.bin", "*.safetensors", "*.bin")
+    found = (path for pattern in patterns for path in sorted(folder.glob(pattern)))
+    return next((path.relative_to(folder).as_posix() for path in found), None)
+
+
+def _reason(error: OSError) -> str:
+    """Why a file could not be written, without its path: that of a temporary file would only confuse."""
+    return error.strerror or first_line(error)
+
+
+def _sentence(words: str) -> str:
+    """Words that begin a sentence; the names of files stay as they are."""
+    return words[0].upper() + words[1:] if words.startswith("the ") else words
+
+
+def _kept_rows(resumed: State | None) -> tuple[int, dict[str, int]]:
     """The last step of metrics.jsonl that a resumed run keeps, and the cadence of its rows by kind."""
     if resumed is None:
         return 0, {}

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,11 +21,11 @@ from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Counted, Engine
 from ddpm.names import counted
-from ddpm.processes import agree, share
+from ddpm.processes import agree, on_main, share
 from ddpm.sampling import sample
 from ddpm.training import trackers
 from ddpm.training.batches import Batches
-from ddpm.training.folder import RunFolder
+from ddpm.training.folder import RunFolder, Saved
 from ddpm.training.learner import Learner
 from ddpm.training.recipe import learning_rate
 from ddpm.training.state import State, flatten
@@ -39,31 +40,41 @@ class Progress:
     """What `train` yields after every optimizer step.
 
     step: optimizer steps done. rows: the rows just added to metrics.jsonl. stopped: why the training ends, or None.
-    saved_step: in the main process, the step whose state was saved last.
+    saved: in the main process, what the run has on the disk.
     """
 
     step: int
     rows: tuple[dict[str, Any], ...] = ()
     stopped: str | None = None
-    saved_step: int | None = None
+    saved: Saved = Saved()
+
+
+def finished_before(accelerator: Accelerator, folder: RunFolder, learner: Learner, saved: State) -> Progress:
+    """What `train` yields if nothing is left to train. A model that could not be saved before is saved now."""
+    complete = partial(folder.complete, learner.step, saved.meta.get("exported", True))
+    changed = on_main(accelerator, lambda: complete(learner.best_weights(), learner.scheduler))
+    what = "the model is saved now" if changed else "nothing changed"
+    return Progress(learner.step, stopped=f"finished before, {what}", saved=folder.saved)
 
 
 class Recorder:
     """Does what is due after each optimizer step; the processes share the work.
 
     Args:
+        folder: of the run, checked already.
         network: the arguments of `build_unet`, for train_config.json.
         saved: the state that the run continues from, or None.
         should_stop: whether somebody asked this process to stop.
         deadline: when `max_train_minutes` are over, by the clock of time.monotonic().
     Raises:
-        ValueError: the folder of the run cannot be used.
+        ValueError: another process trains in the folder, or nothing can be written there.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         accelerator: Accelerator,
+        folder: RunFolder,
         learner: Learner,
         batches: Batches,
         images: Images,
@@ -80,9 +91,10 @@ class Recorder:
             images.eval, learner.scheduler, config.num_validation_images, rank=accelerator.process_index, world=world
         )
         self.window = LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
-        self.folder: RunFolder | None = None
-        if accelerator.is_main_process:
-            self.folder = RunFolder(config, accelerator, learner.scheduler, images, network, saved)
+        self.folder = folder if accelerator.is_main_process else None
+        begin = partial(folder.begin, accelerator, learner.scheduler, images, network, saved)
+        on_main(accelerator, begin)
+        if self.folder:
             _say_how_it_begins(config, learner, images, batches.global_size)
             trackers.start(accelerator, config)
         self._began, self._busy_s, self._timed_from = 0.0, 0.0, learner.step  # for images_per_second
@@ -118,7 +130,7 @@ class Recorder:
             self.folder.save_strip(self.learner.best_weights(), done)
         if done % config.checkpointing_steps == 0 or stopped:
             self._save(done)
-        return Progress(done, tuple(rows), stopped, self.folder.saved_step if self.folder else None)
+        return Progress(done, tuple(rows), stopped, self.folder.saved if self.folder else Saved())
 
     def _why_stop(self, done: int) -> str | None:
         """Why training stops here: "finished", "time", "interrupted" or None, the same in all processes."""

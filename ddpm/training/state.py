@@ -7,15 +7,18 @@ ddpm/draws.py), and under data parallelism every process holds the same weights,
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -29,6 +32,9 @@ log = logging.getLogger(__name__)
 
 LEARNED = ("unet", "ema", "optimizer")  # parts of a state that must be finite; a loss of its window may be not
 TENSORS, META = "state.safetensors", "state.json"
+NEEDED = {"step", "options", "fingerprint", "slots", "device", "sha256"}  # of META
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +80,41 @@ def folder_of(root: Path, step: int) -> Path:
 def save(root: Path, state: State, keep: int) -> Path:
     """Write `root/step-.../`, which appears complete or not at all, then remove all states but the newest `keep`.
 
+    If the disk is full, older states make room for the new one; the newest of them always stays.
+
     Raises:
-        OSError: the disk is full or the folder not writable; earlier states are untouched.
+        OSError: the disk is full or the folder not writable; the newest earlier state is untouched.
     """
+    folder = write_or_make_room(root, lambda: _write(root, state))
+    for old in folders(root)[:-keep]:
+        _remove(old)
+    return folder
+
+
+def write_or_make_room(root: Path, write: Callable[[], T]) -> T:
+    """Call `write`. While it fails because the disk is full, remove the oldest state below `root` and call it again.
+
+    The newest state always stays. Raises what `write` raises.
+    """
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            older = folders(root)[:-1]
+            if error.errno not in NO_SPACE or not older:
+                raise
+            log.warning("There is no space left (%s): %s is removed, an older state", error.strerror, older[0])
+            _remove(older[0])
+            if older[0].exists():  # it cannot be removed either
+                raise
+
+
+def _write(root: Path, state: State) -> Path:
+    """Write a state. Nothing is left of one that could not be written."""
     folder = folder_of(root, state.meta["step"])
     temporary = root / f".tmp-{folder.name}"
     root.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove_leftovers(root)
     try:
         temporary.mkdir()
         data = safetensors.torch.save(state.tensors)
@@ -89,16 +123,26 @@ def save(root: Path, state: State, keep: int) -> Path:
         files.write_synced(temporary / META, json.dumps(meta, indent=1).encode())
         if folder.exists():  # the same step again: rename does not replace a folder that holds files
             aside = root / f".tmp-old-{folder.name}"
-            shutil.rmtree(aside, ignore_errors=True)
             os.rename(folder, aside)
         os.rename(temporary, folder)
         _sync_folder(root)
     finally:
-        for leftover in root.glob(".tmp-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-    for old in _folders(root)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_leftovers(root)
     return folder
+
+
+def _remove(folder: Path) -> None:
+    """Remove a state. If the process is killed meanwhile, no half state is left under its name."""
+    aside = folder.with_name(f".tmp-removed-{folder.name}")
+    with contextlib.suppress(OSError):
+        os.rename(folder, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove what a crash while saving has left."""
+    for leftover in root.glob(".tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -109,10 +153,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _folders(root: Path) -> list[Path]:
+def folders(root: Path) -> list[Path]:
     """State folders, oldest first."""
     found = [p for p in root.glob("step-*") if p.is_dir() and p.name.removeprefix("step-").isdigit()]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
+    return sorted(found, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """The step of a state, by the name of its folder."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def load(folder: Path) -> State:
@@ -124,9 +173,11 @@ def load(folder: Path) -> State:
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         data = (folder / TENSORS).read_bytes()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder}: not a training state ({error})") from None
-    if hashlib.sha256(data).hexdigest() != meta.get("sha256"):
+    if missing := sorted(NEEDED - set(meta if isinstance(meta, dict) else ())):
+        raise ValueError(f"{folder}: not a training state ({META} lacks {', '.join(missing)})")
+    if hashlib.sha256(data).hexdigest() != meta["sha256"]:
         raise ValueError(f"{folder}: damaged, its checksum does not match")
     state = State(safetensors.torch.load(data), meta)
     learned = {name: tensor for part in LEARNED for name, tensor in state.part(part).items()}
@@ -141,22 +192,22 @@ def load_latest(root: Path) -> State | None:
     Raises:
         ValueError: there are states, and all are damaged.
     """
-    folders = _folders(root)
-    for folder in reversed(folders):
+    found = folders(root)
+    for folder in reversed(found):
         try:
             return load(folder)
         except ValueError as error:
             log.warning("%s; trying the one before it", error)
-    if folders:
+    if found:
         raise ValueError(f"{root}: every training state is damaged; --resume_from_checkpoint none starts afresh")
     return None
 
 
 def forget_after(root: Path, step: int) -> None:
     """Remove states later than `step`: they are damaged, or a resumed run does their steps again."""
-    for folder in _folders(root):
-        if int(folder.name.removeprefix("step-")) > step:
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder in folders(root):
+        if step_of(folder) > step:
+            _remove(folder)
 
 
 def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) -> State | None:

@@ -18,31 +18,40 @@ from ddpm.config import TrainConfig
 from ddpm.errors import about_compile
 from ddpm.hub.background import Pusher
 from ddpm.processes import plain_logging
+from ddpm.training import outcome, state
 from ddpm.training.recipe import learning_rate
 from ddpm.training.recorder import Progress
 from ddpm.training.window import NonFiniteError
 
 log = logging.getLogger("train")
 
+# What asks a training to save its state and end. Windows has only the first two.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+
 Train = Callable[[TrainConfig, Callable[[], bool]], Iterator[Progress]]
 
 
 class StopRequest:
-    """Whether somebody asked this process to stop: by SIGINT, by SIGTERM, or by ending `accelerate launch`.
+    """Whether somebody asked this process to stop: by a signal of `SIGNALS`, or by ending the launcher.
 
-    A signal ends the process at once if there is nothing to save yet (`may_wait` is false) or if it is the second one.
+    The training then saves its state and ends. A signal ends the process at once if there is nothing to save yet
+    (`may_wait` is false), and so does a second Ctrl-C. Other signals may come twice for one wish: a shell passes the
+    hang-up of its terminal on to a process that has received it already, and torchrun adds SIGTERM to a Ctrl-C.
     """
 
     def __init__(self) -> None:
         self.may_wait = False
         self._signals: list[int] = []
-        # `accelerate launch` does not forward signals; when it ends, this process gets another parent.
-        self._launcher = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
+        # Neither `accelerate launch` nor torchrun forwards all signals; when it ends, this process gets another parent.
+        launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys()
+        self._launcher = os.getppid() if launched else None
+        for number in SIGNALS:
+            # nohup has the hang-up ignored: the training is to outlive its terminal.
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: object) -> None:
-        if self._signals or not self.may_wait:
+        if not self.may_wait or (self._signals and number == signal.SIGINT):
             raise SystemExit(128 + number)
         self._signals.append(number)
 
@@ -69,15 +78,16 @@ def run(config: TrainConfig, train: Train) -> int:
             for progress in train(config, stop):
                 stop.may_wait = True
                 _show(bar, progress)
-                if pusher and progress.saved_step == progress.step and not progress.stopped:
+                if pusher and progress.saved.model_step == progress.step and not progress.stopped:
                     pusher.submit(progress.step)
         whole = progress is not None and progress.stopped != "interrupted"
     except (ValueError, OSError, torch.OutOfMemoryError) as error:
         return _failed(error, 1, is_main)
     except NonFiniteError as error:
         rate = learning_rate(config, progress.step if progress else 0)
-        saved = max((config.directory / "checkpoints").glob("step-*"), default="none", key=lambda p: p.name)
-        return _failed(f"{error}; learning rate {rate:.2g}; last good state: {saved}", 3, is_main)
+        saved = state.folders(config.directory / "checkpoints")
+        last = saved[-1] if saved else "none"
+        return _failed(f"{error}; learning rate {rate:.2g}; last good state: {last}", 3, is_main)
     except RuntimeError as error:
         if (reason := about_compile(error)) is None:
             raise
@@ -86,16 +96,19 @@ def run(config: TrainConfig, train: Train) -> int:
         if pusher and not whole:
             pusher.abandon()
     assert progress, "train yields at least once"
-    if progress.stopped == "interrupted":
-        if is_main:
-            _say_interrupted(progress)
-        return stop.exit_status
-    if is_main:
-        reason = "the time limit is reached" if progress.stopped == "time" else progress.stopped
-        log.info("%s: step %d, in %s", reason, progress.step, config.directory)
-    if pusher:
-        pusher.finish(progress.saved_step or progress.step, stop)
-    return 0
+    interrupted = progress.stopped == "interrupted"
+    done = stop.exit_status if interrupted else 0
+    if not is_main:
+        return done
+    good, line = (outcome.of_interrupted if interrupted else outcome.of_finished)(config.directory, progress)
+    if not good:
+        if pusher and not interrupted:
+            pusher.abandon()
+        return _failed(line, 1, True)
+    log.log(logging.WARNING if progress.saved.missing else logging.INFO, "%s", line)
+    if pusher and not interrupted:
+        pusher.finish(progress.step, stop)
+    return done
 
 
 def _bar(config: TrainConfig, is_main: bool) -> tqdm:
@@ -112,13 +125,6 @@ def _show(bar: tqdm, progress: Progress) -> None:
             bar.set_postfix_str(f"loss {row['loss']:.4f}, {row['images_per_second']:.0f} images/s", refresh=False)
         elif row["kind"] == "validation" and not bar.disable:
             bar.write(f"step {row['step']}: val_loss {row['val_loss']:.4f}, EMA {row['val_loss_ema']:.4f}")
-
-
-def _say_interrupted(progress: Progress) -> None:
-    if progress.saved_step == progress.step:
-        log.info("Stopped at step %d, state saved; the same command continues from there", progress.step)
-    else:
-        log.warning("Stopped at step %d, but the last state saved is of step %s", progress.step, progress.saved_step)
 
 
 def _failed(error: Any, status: int, say: bool) -> int:

@@ -126,7 +126,7 @@ def test_a_full_disk_costs_the_save_not_the_run(tmp_path, monkeypatch, caplog, w
 
     monkeypatch.setattr(files, "write_synced", full)
     assert in_process(tmp_path / "run").stopped == "finished"
-    assert "Step 6 could not be saved ([Errno 28] No space left on device)" in caplog.text
+    assert "The training state of step 6 could not be saved (No space left on device)" in caplog.text
     assert not list((tmp_path / "run/checkpoints").glob(".tmp*"))
     assert_same_run(tmp_path / "run", whole)
 

@@ -1,0 +1,117 @@
+"""Output that nobody reads costs the output, not the training; and every signal that asks for an end saves first."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from launch import ROOT, launch
+from tiny import ACCELERATE, command
+
+from ddpm.metrics import read_metrics
+from ddpm.training import state
+
+ODD = "tests/training/odd_output.py"
+
+
+def reached(folder):
+    return state.load_latest(folder / "checkpoints").meta["step"]
+
+
+@pytest.mark.parametrize("output", ["pipe", "terminal", "full", "closed"])
+def test_output_that_nobody_reads_does_not_end_a_training(tmp_path, output):
+    done = launch(ODD, output, "none", *command(tmp_path / "run", logging_steps=1))
+    assert done.returncode == 0, done.stderr
+    assert reached(tmp_path / "run") == 12
+    assert len(read_metrics(tmp_path / "run/metrics.jsonl")) == 14
+    for path in (tmp_path / "run").rglob("*.json*"):
+        assert b"steps/s" not in path.read_bytes(), "what was printed went into a file"
+
+
+def test_a_real_pipe_whose_reader_leaves(tmp_path):
+    """With the end of the interpreter, which flushes its output once more."""
+    words = [sys.executable, *command(tmp_path / "run", max_train_steps=3)]
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=os.environ | {"ACCELERATE_USE_CPU": "true"}, stdout=write, stderr=write
+    )
+    os.close(write)
+    with open(read, "rb") as pipe:
+        pipe.read(1)
+    assert process.wait(200) == 0
+    assert reached(tmp_path / "run") == 3
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [
+        ("SIGHUP", 129),
+        ("SIGUSR1", 138),
+        ("SIGHUP,SIGHUP,SIGTERM", 129),  # a closed terminal and its shell, then a service manager
+        ("SIGINT,SIGTERM", 130),  # Ctrl-C under torchrun
+        ("ignore-SIGHUP", 0),  # nohup
+    ],
+)
+def test_every_signal_that_asks_for_an_end_saves_first(tmp_path, signals, status):
+    steps = {"max_train_steps": 40 if status == 0 else 10**6, "lr_schedule": "constant", "checkpointing_steps": 10**6}
+    done = launch(ODD, "whole", signals, *command(tmp_path / "run", **steps, validation_steps=20))
+    assert done.returncode == status, done.stderr
+    last, step = done.stderr.strip().splitlines()[-1], reached(tmp_path / "run")
+    if status == 0:
+        assert last == f"finished: step 40, in {tmp_path / 'run'}"
+    else:
+        assert last == f"Stopped at step {step}, state saved; the same command continues from there"
+
+
+def test_a_signal_while_a_state_is_saved_waits_for_it(tmp_path):
+    moment = "ddpm.training.state:save:1:40"
+    done = launch("tests/training/killed.py", "SIGTERM", moment, *command(tmp_path / "run"), timeout=250)
+    assert done.returncode == 143, done.stderr
+    assert "Stopped at step 4, state saved" in done.stderr, "at the first step that ends after the signal"
+    assert [path.name for path in state.folders(tmp_path / "run/checkpoints")] == ["step-000003", "step-000004"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_closed_terminal_under_accelerate_launch(tmp_path, nohup):
+    """The kernel hangs up the launcher and the training, and whatever they print fails from then on."""
+    master, slave = os.openpty()
+    steps = {"max_train_steps": 60 if nohup else 10**6, "lr_schedule": "constant", "checkpointing_steps": 10**6}
+    words = [*ACCELERATE, *command(tmp_path / "run", **steps, logging_steps=1)]
+
+    def in_terminal():
+        os.setsid()
+        import fcntl
+        import termios
+
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        if nohup:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    process = subprocess.Popen(words, cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, preexec_fn=in_terminal)
+    os.close(slave)
+    children = []
+    try:
+        deadline = time.monotonic() + 200
+        while not read_metrics(tmp_path / "run/metrics.jsonl"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            with contextlib.suppress(BlockingIOError):
+                os.set_blocking(master, False)
+                os.read(master, 65536)
+            time.sleep(0.02)
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.close(master)
+        psutil.wait_procs(children, 200)
+        assert process.wait(60) == (0 if nohup else -signal.SIGHUP)
+    finally:
+        for left in [*children, process]:
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                left.kill()
+    rows = [row["step"] for row in read_metrics(tmp_path / "run/metrics.jsonl")]
+    assert reached(tmp_path / "run") == rows[-1]
+    assert rows[-1] == 60 or not nohup
