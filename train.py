@@ -52,7 +52,7 @@ def train(
     """
     deadline = time.monotonic() + 60 * (config.max_train_minutes or math.inf)
     accelerator = accelerator or make_accelerator(config)
-    images = data.prepare(data_options(config), progress=accelerator.is_main_process)
+    images = data.prepare(data_options(config), accelerator.is_main_process, output_dir=config.directory)
     batches = Batches(config, images, accelerator)
     network = network_options(config, images)
     learner = Learner(config, accelerator, network, batches.global_size, build)

@@ -1,53 +1,166 @@
-"""Folders of image files: which files are images, which folders are splits, and which are classes."""
+"""Folders of image files: which files are images, which folders are splits and classes, and what is left out."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
-EVAL_SPLITS = ("test", "validation", "valid", "val", "dev", "eval")  # names of held-out splits, the preferred one first
-TABLES = (".parquet", ".arrow", ".tar", ".zip", ".csv", ".json", ".jsonl")
+from ddpm.data import archives
+from ddpm.data.labels import Labels, is_table, read_labels
+from ddpm.data.listing import File, Listing, list_files
+from ddpm.data.options import DataOptions
+from ddpm.data.splits import EVAL_SPLITS, Layout, find_layout, look_alikes, looks_like_split
+from ddpm.data.wording import by_ending, counted, listed, readable, shown
 
-
-class Picture(TypedDict):
-    """An image file and the folder that is its class, if there is one."""
-
-    path: str
-    folder: str | None
-
-
-def files_in(folder: Path) -> list[Path]:
-    """All files below a folder in alphabetical order, except hidden ones."""
-    return sorted(
-        p for p in folder.rglob("*") if p.is_file() and not any(q.startswith(".") for q in p.relative_to(folder).parts)
-    )
+TABLES = (".parquet", ".arrow", ".tar")  # that hold images themselves, and come before pictures
+TEXT_TABLES = (".csv", ".tsv", ".json", ".jsonl")
+FOREIGN = (".heic", ".heif", ".svg", ".jxl", ".raw", ".cr2", ".nef", ".arw", ".dng", ".pdf", ".eps", ".npy", ".npz")
+PACKED = (".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 
 
-def find_pictures(folder: Path) -> dict[str, list[Picture]] | None:
-    """The image files below a folder, by split; None if there are none, or if tables lie there.
+@dataclass
+class Folder:
+    """What a folder, or a zip archive by itself, holds.
 
-    Tables are left to the `datasets` library. Only folders named train, test, and so on at the top are splits, and only
-    if all images lie in such folders: `datasets` would also take a class "test" or a file "test_1.png" for a split, and
-    would leave out the rest without a message.
+    Attributes:
+        listing: the files on disk.
+        unpacked: the files in zip archives.
+        pictures: the image files of both, sorted.
+        others: the files that are none.
+        layout: which folders are splits.
     """
-    from PIL import Image
 
-    extensions = Image.registered_extensions()
-    files = files_in(folder)
-    if any(file.suffix in TABLES for file in files):
-        return None
-    pictures = [file for file in files if file.suffix.lower() in extensions]
-    tops = {file.relative_to(folder).parts[0] for file in pictures}
-    depth = int("train" in tops and tops <= {"train", *EVAL_SPLITS})  # levels of folders that are splits
-    by_split: dict[str, list[Picture]] = {}
-    for file in pictures:
-        parts = file.relative_to(folder).parts
-        picture = Picture(path=str(file), folder=parts[-2] if len(parts) > 1 + depth else None)
-        by_split.setdefault(parts[0] if depth else "train", []).append(picture)
-    return by_split or None
+    listing: Listing
+    unpacked: archives.Unpacked
+    pictures: list[File] = field(default_factory=list)
+    others: list[File] = field(default_factory=list)
+    layout: Layout = field(default_factory=Layout)
+
+    @classmethod
+    def of(cls, path: Path, options: DataOptions, output_dir: Path | None = None) -> Folder:
+        """Look into a folder or a zip archive.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        listing = list_source(path, output_dir)
+        unpacked = archives.unpack(listing.files, looks_like_split)
+        found = cls(listing, unpacked)
+        known = {file.inode for file in listing.files if file.is_picture}
+        for file in sorted(listing.files + unpacked.files, key=lambda file: file.order):
+            copy = not file.ending and file.inode in known  # the Hub's cache keeps files without ending behind links
+            (found.pictures if archives.is_picture(file) and not copy else found.others).append(file)
+        found.layout = find_layout([file.parts for file in found.pictures], (options.train_split, options.eval_split))
+        return found
+
+    @property
+    def tables(self) -> list[File]:
+        """Files that hold images themselves. A tar archive beside its unpacked pictures is none of them."""
+        return [
+            file
+            for file in self.others
+            if file.archive is None
+            and file.ending in TABLES
+            and not (file.ending == ".tar" and archives.is_unpacked(file, self.listing.files))
+        ]
+
+    def by_split(self) -> dict[str, list[File]]:
+        """The pictures of each split; all are in "train" if no folder is a split."""
+        found: dict[str, list[File]] = {}
+        for picture in self.pictures:
+            split = self.layout.split_of(picture.parts)
+            if split is not None:
+                found.setdefault(split, []).append(picture)
+        return found
+
+    def labels(self) -> Labels:
+        """The labels of the pictures: from tables if these know most of the pictures, otherwise from class folders."""
+        classes = {file: self.layout.class_of(file.parts) for file in self.pictures}
+        names = sorted({name for name in classes.values() if name is not None})
+        found = read_labels(self.pictures, filter(is_table, self.others))
+        if found and (len(found.of) >= len(self.pictures) / 2 or len(names) < 2):
+            return found
+        if len(names) < 2:
+            return Labels({}, [])
+        numbers = {name: number for number, name in enumerate(names)}
+        return Labels({file: numbers[name] for file, name in classes.items() if name is not None}, [])
+
+    def left_out(self, taken: list[File], used: list[File]) -> str | None:
+        """What is not used and why, in one sentence; None if all is used.
+
+        Args:
+            taken: the pictures that are used.
+            used: the tables of images or labels that are used.
+        """
+        listing, unpacked = self.listing, self.unpacked
+        endings = [file.ending for file in self.others if file.ending != ".zip" and file not in used]
+        reasons = []
+        if endings:
+            foreign, packed = (any(ending in kind for ending in endings) for kind in (FOREIGN, PACKED))
+            advice = ["convert other formats to .png or .jpg"] * foreign + ["unpack archives"] * packed
+            reasons.append(f"{by_ending(endings)} (no pictures that can be read{''.join(f'; {a}' for a in advice)})")
+        chosen, unused = set(taken), Counter[str | None]()
+        for picture in self.pictures:
+            if picture not in chosen:
+                unused[self.layout.split_of(picture.parts)] += 1
+        for split, number in unused.items():
+            where = "beside the splits" if split is None else f"of the split {shown(split)}"
+            reasons.append(f"{counted(number, 'picture')} {where}")
+        if listing.hidden:
+            reasons.append(f"{counted(listing.hidden, 'hidden picture')} (names that begin with a dot)")
+        if listing.outputs:
+            reasons.append(f"the output of training runs in {listed(sorted(listing.outputs), 3)}")
+        if listing.repeated:
+            reasons.append(f"{listed(sorted(listing.repeated), 3)} (links to what is counted already)")
+        if listing.broken:
+            reasons.append(f"{listed(sorted(listing.broken), 3)} (links that lead nowhere)")
+        if unpacked.repeated:
+            reasons.append(f"{listed(unpacked.repeated, 3)} (unpacked elsewhere in the folder)")
+        if unpacked.nested:
+            reasons.append(f"{listed(unpacked.nested, 3)} (archives in archives must be unpacked)")
+        return f"left out: {'; '.join(reasons)}" if reasons else None
+
+    def warnings(self, taken: list[File]) -> list[str]:
+        """What is probably not as it was meant, in sentences.
+
+        Args:
+            taken: the pictures that are used.
+        """
+        found = []
+        if unreadable := [*sorted(self.listing.unreadable), *self.unpacked.unreadable]:
+            found.append(f"cannot be read, and is left out: {listed(unreadable, 3)}")
+        for name, number in sorted(look_alikes([file.parts for file in taken], self.layout).items()):
+            found.append(
+                f"the folder {shown(name)} ({counted(number, 'picture')}) is named like a split, but it is used like "
+                "any other folder; to keep splits apart, pass the names of folders as --train_split and --eval_split"
+            )
+        used = {self.layout.split_of(file.parts) for file in taken}
+        for name in sorted({split for file in self.pictures if (split := self.layout.split_of(file.parts))} - used):
+            if looks_like_split(name) and name.lower() not in EVAL_SPLITS:
+                found.append(f"the split {shown(name)} is not used; --train_split {readable(name)} would train on it")
+        return [f"Warning: {sentence}" for sentence in found]
 
 
-def classes_of(by_split: dict[str, list[Picture]]) -> list[str]:
-    """The names of the classes in alphabetical order; a label is an index into them. No names if there is only one."""
-    classes = sorted({picture["folder"] for pictures in by_split.values() for picture in pictures if picture["folder"]})
-    return classes if len(classes) > 1 else []
+def list_source(path: Path, output_dir: Path | None = None) -> Listing:
+    """The files in a folder; of a file, this file alone.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.is_dir():
+        return list_files(path, output_dir)
+    about = path.stat()
+    inode = (about.st_dev, about.st_ino)
+    return Listing([File((path.name,), str(path), about.st_size, about.st_mtime_ns, inode)])
+
+
+def rows_of_pictures(pictures: list[File], labels: dict[File, int]) -> Iterator[tuple[Any, int | None]]:
+    """The picture and the label of each file, in order. Pictures in archives are read when they are needed."""
+    try:
+        for picture in pictures:
+            yield (archives.Member(picture) if picture.archive else {"path": picture.path}), labels.get(picture)
+    finally:
+        archives.close_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +53,11 @@ class Images:
                 splits[f"{split}_labels"] = np.fromfile(folder / f"{split}.labels", np.int64)
         about = {name: meta[name] for name in ("fingerprint", "notes", "eval_split")}
         return cls(**splits, **about, source=meta["source"]["kind"])
+
+    def say(self, log: logging.Logger) -> None:
+        """Log the notes; those that begin with "Warning" as warnings."""
+        for note in self.notes:
+            log.log(logging.WARNING if note.startswith("Warning") else logging.INFO, "%s", note)
 
     @property
     def channels(self) -> int:

@@ -25,6 +25,7 @@ from ddpm.data.decoding import Decoded, Encoded, NotSquareError, decode
 from ddpm.data.images import Images
 from ddpm.data.options import DataOptions
 from ddpm.data.sources import Rows, identify, open_splits
+from ddpm.data.wording import counted, readable
 from ddpm.draws import Purpose, generator
 from ddpm.errors import first_line
 from ddpm.files import cache_folder
@@ -34,17 +35,18 @@ HELD_OUT_OF = 20  # without a held-out split, one of so many training images is 
 CHUNK = 64  # images that are decoded at a time; photographs are large before they are resized
 
 
-def prepare(options: DataOptions, progress: bool = False) -> Images:
+def prepare(options: DataOptions, progress: bool = False, output_dir: Path | None = None) -> Images:
     """The images of `options`. They are prepared if that was not done before.
 
     Args:
         progress: show a progress bar.
+        output_dir: where training writes, which is no data.
     Raises:
         ValueError: one line that says what is wrong with the source or the options, and what would be right.
     """
     from filelock import FileLock
 
-    source = identify(options)
+    source = identify(options, output_dir)
     key = hashlib.sha256(json.dumps([FORMAT, vars(options), source], sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_folder() / key
     try:
@@ -128,7 +130,7 @@ class _Decoder:
 def _name(row: Encoded, index: int) -> str:
     """What messages call an image."""
     path = row.get("path") if isinstance(row, Mapping) else None
-    return f"{path} (row {index})" if path else f"row {index}"
+    return f"{readable(str(path))} (row {index})" if path else f"row {index}"
 
 
 class _SplitFile:
@@ -213,10 +215,10 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
         for file in (train, evaluation):
             file.sync()
     _check_counts(options, decoder, len(train), len(evaluation))
-    notes = [splits.note]
+    notes = list(splits.notes)
     if decoder.broken:
         shown = "; ".join(decoder.broken[:3]) + ("; ..." if len(decoder.broken) > 3 else "")
-        notes.append(f"skipped {len(decoder.broken)} of {decoder.total} images that cannot be read: {shown}")
+        notes.append(f"skipped {len(decoder.broken)} of {counted(decoder.total, 'image')}, unreadable: {shown}")
     meta = {
         "format": FORMAT,
         "labelled": [file.name for file in (train, evaluation) if file.save_labels()],
@@ -244,9 +246,9 @@ def _check_counts(options: DataOptions, decoder: _Decoder, num_train: int, num_e
     """
     if not num_train:
         why = f"; the first: {decoder.broken[0]}" if decoder.broken else ""
-        raise ValueError(f"dataset {options.dataset_name!r}: none of {decoder.total} images is usable{why}")
+        raise ValueError(f"dataset {options.dataset_name!r}: none of {counted(decoder.total, 'image')} is usable{why}")
     if not num_eval:
         raise ValueError(
-            f"dataset {options.dataset_name!r}: {num_train} images are too few to hold any out; "
-            f"at least {HELD_OUT_OF} are needed, or an --eval_split"
+            f"dataset {options.dataset_name!r}: {counted(num_train, 'image')} {'is' if num_train == 1 else 'are'} too few "
+            f"to hold any out; at least {HELD_OUT_OF} are needed, or an --eval_split"
         )

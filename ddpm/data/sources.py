@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import logging
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +16,15 @@ from typing import Any
 import numpy as np
 
 from ddpm.data.decoding import Encoded
-from ddpm.data.folders import EVAL_SPLITS, classes_of, files_in, find_pictures
+from ddpm.data.folders import TABLES, TEXT_TABLES, Folder, list_source, rows_of_pictures
+from ddpm.data.listing import Listing
 from ddpm.data.options import DataOptions
+from ddpm.data.splits import EVAL_SPLITS, TRAIN_SPLITS, match
 from ddpm.data.tables import hub_commit, image_column, label_column, load_tables, rows_of
+from ddpm.data.wording import by_ending, counted, listed, shown
+from ddpm.errors import first_line
+
+log = logging.getLogger(__name__)
 
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 
@@ -30,18 +40,20 @@ class Splits:
         train: the training split.
         eval: the held-out split; None if the source has none, so that images of `train` must be held out.
         eval_split: the name of the held-out split.
-        note: what was chosen, in a sentence for the log.
+        notes: what was chosen, what was left out and why, and warnings, each in a sentence for the log.
     """
 
     train: Rows
     eval: Rows | None
     eval_split: str | None
-    note: str
+    notes: list[str]
 
 
-def identify(options: DataOptions) -> dict[str, Any]:
+def identify(options: DataOptions, output_dir: Path | None = None) -> dict[str, Any]:
     """What identifies the present content of a source. This is quick, so that a second start is immediate.
 
+    Args:
+        output_dir: where training writes. It is no data, even if it lies in the folder of the images.
     Returns:
         "kind" (digits, folder or hub), and what else differs when the content differs; JSON.
     Raises:
@@ -49,19 +61,76 @@ def identify(options: DataOptions) -> dict[str, Any]:
     """
     name = options.dataset_name
     if name == "digits":
+        if os.path.isdir(name) and os.environ.get("RANK", "0") == "0":
+            log.warning(
+                "Warning: the dataset 'digits' is scikit-learn's, not the folder of this name here; for the folder, "
+                "pass --dataset_name ./digits"
+            )
         return {"kind": "digits"}
     path = Path(name).expanduser()
-    if path.is_dir():
-        listing = hashlib.sha256()
-        for file in files_in(path):
-            stat = file.stat()
-            listing.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return {"kind": "folder", "path": str(path.resolve()), "listing": listing.hexdigest()}
-    if path.exists():
-        raise ValueError(f"dataset {name!r} is a file; a folder of images or parquet files is needed")
+    try:
+        if path.exists():
+            return _identify_folder(name, path, output_dir)
+    except OSError as error:
+        raise ValueError(f"dataset {name!r} cannot be read: {error.strerror or first_line(error)}") from None
     if name.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):
-        raise ValueError(f"dataset {name!r}: no such folder, and no name of a Hub dataset like ylecun/mnist")
-    return {"kind": "hub", "id": name, "commit": hub_commit(options)}
+        near = _similar_folder(path)
+        raise ValueError(f"dataset {name!r}: no such folder{near}, and no name of a Hub dataset like ylecun/mnist")
+    return {"kind": "hub", "id": name, "commit": hub_commit(options, _similar_folder(path))}
+
+
+def _identify_folder(name: str, path: Path, output_dir: Path | None) -> dict[str, Any]:
+    """`identify` for a folder or a zip archive.
+
+    Raises:
+        ValueError: it is neither, or it is the output of a training.
+        OSError: it cannot be read.
+    """
+    if path.is_file() and path.suffix.lower() != ".zip":
+        raise ValueError(
+            f"dataset {name!r} is a file; a folder of images or parquet files, or a .zip archive is needed"
+        )
+    inside = None
+    if output_dir and output_dir.is_dir():
+        inside = os.path.relpath(output_dir.resolve(), path.resolve())
+        if inside == ".":
+            raise ValueError(
+                f"--output_dir {output_dir} is the folder of the images; give a folder of its own, like runs/1"
+            )
+    if (path / "train_config.json").is_file():
+        raise ValueError(f"dataset {name!r} is the output of a training, for it holds a train_config.json")
+    source = {"kind": "folder", "path": str(path.resolve()), "listing": _digest(list_source(path, output_dir))}
+    if output_dir and inside and not inside.startswith("..") and not (output_dir / "train_config.json").exists():
+        source["output"] = str(output_dir.resolve())  # nothing else tells that it is no data
+    return source
+
+
+def _digest(listing: Listing) -> str:
+    """A digest of the names, sizes and times of the files that may be data, and of how many others there are.
+
+    Where there are pictures, text files other than tables of labels may change, such as a log that training writes.
+    """
+    digest = hashlib.sha256()
+    has_pictures = any(file.is_picture or file.ending == ".zip" for file in listing.files)
+    others: Counter[str] = Counter()
+    for file in listing.files:
+        data = file.is_picture or file.ending in (".zip", ".csv", ".tsv", *TABLES) or not file.ending
+        if data or not has_pictures or file.name.lower() in ("dataset.json", "metadata.jsonl"):
+            digest.update(b"/".join(file.order) + f"\0{file.size}\0{file.mtime_ns}\n".encode())
+        else:
+            others[file.ending] += 1
+    digest.update(repr((sorted(others.items()), sorted(listing.unreadable))).encode())
+    return digest.hexdigest()
+
+
+def _similar_folder(path: Path) -> str:
+    """What to say about a folder with nearly this name."""
+    try:
+        names = [entry.name for entry in os.scandir(path.parent) if entry.is_dir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, 1, 0.75)
+    return f" (there is {shown(str(path.with_name(near[0])))})" if near else ""
 
 
 def open_splits(options: DataOptions, source: dict[str, Any]) -> Splits:
@@ -73,24 +142,67 @@ def open_splits(options: DataOptions, source: dict[str, Any]) -> Splits:
         ValueError: the source cannot be read, or a split or column must be named.
     """
     if source["kind"] == "digits":
-        return Splits(_digits(), None, None, "scikit-learn's digits; held out: 5 %")
-    pictures = find_pictures(Path(source["path"])) if source["kind"] == "folder" else None
-    if pictures is not None:
-        train, held_out = _choose(options, list(pictures))
-        classes = classes_of(pictures)
-        chosen = [
-            [(picture, classes.index(picture["folder"]) if picture["folder"] in classes else None) for picture in part]
-            for part in (pictures[train], pictures[held_out] if held_out else [])
-        ]
-        columns = ""
-    else:
-        tables = load_tables(options, source)
-        train, held_out = _choose(options, list(tables))
-        column, label = image_column(tables[train], options), label_column(tables[train])
-        chosen = [rows_of(tables[name], column, label) if name else [] for name in (train, held_out)]
-        columns = f"; images in column {column!r}"
-    note = f"training on split {train!r}; held out: {f'split {held_out!r}' if held_out else '5 % of it'}{columns}"
-    return Splits(chosen[0], chosen[1] if held_out else None, held_out, note)
+        return Splits(_digits(), None, None, ["scikit-learn's digits; held out: 5 %"])
+    if source["kind"] == "hub":
+        return _open_tables(options, load_tables(options, source))
+    return _open_folder(options, source)
+
+
+def _open_folder(options: DataOptions, source: dict[str, Any]) -> Splits:
+    """Tables that hold images come before pictures, which come before other tables. See `open_splits`."""
+    output = source.get("output")
+    try:
+        folder = Folder.of(Path(source["path"]), options, Path(output) if output else None)
+    except OSError as error:
+        raise ValueError(f"dataset {options.dataset_name!r} cannot be read: {first_line(error)}") from None
+    if not folder.pictures:
+        return _open_other(options, source, folder)
+    if tables := folder.tables:
+        try:
+            splits = _open_tables(options, load_tables(options, source, tables))
+        except ValueError:
+            if options.image_column or options.dataset_config_name:
+                raise  # so tables are meant
+        else:
+            ignored = f"left out: {counted(len(folder.pictures), 'picture')}, because the tables hold images"
+            return Splits(splits.train, splits.eval, splits.eval_split, [*splits.notes, ignored])
+    return _open_pictures(options, folder)
+
+
+def _open_pictures(options: DataOptions, folder: Folder) -> Splits:
+    by_split, labels = folder.by_split(), folder.labels()
+    train, held_out = _choose(options, list(by_split))
+    rows = [rows_of_pictures(by_split[name], labels.of) if name else () for name in (train, held_out)]
+    taken = by_split[train] + (by_split[held_out] if held_out else [])
+    kinds = {name: by_ending(file.ending for file in by_split[name]) for name in (train, held_out) if name}
+    note = f"training on split {shown(train)} ({kinds[train]}); held out: " + (
+        f"split {shown(held_out)} ({kinds[held_out]})" if held_out else "5 % of it"
+    )
+    left_out = folder.left_out(taken, labels.tables)
+    notes = [note + labels.note(taken), *([left_out] if left_out else []), *folder.warnings(taken)]
+    return Splits(rows[0], rows[1] if held_out else None, held_out, notes)
+
+
+def _open_tables(options: DataOptions, tables: dict[str, Any]) -> Splits:
+    train, held_out = _choose(options, list(tables))
+    column, label = image_column(tables[train], options), label_column(tables[train])
+    rows = [rows_of(tables[name], column, label) if name else () for name in (train, held_out)]
+    held = f"split {held_out!r}" if held_out else "5 % of it"
+    note = f"training on split {train!r}; held out: {held}; images in column {column!r}"
+    return Splits(rows[0], rows[1] if held_out else None, held_out, [note])
+
+
+def _open_other(options: DataOptions, source: dict[str, Any], folder: Folder) -> Splits:
+    """A folder without pictures: whatever the `datasets` library reads. See `open_splits`."""
+    name, files = options.dataset_name, folder.others
+    nothing = folder.left_out([], [])
+    if not files and not nothing:
+        problems = folder.warnings([])
+        raise ValueError(f"dataset {name!r} cannot be read: " + ("; ".join(problems) or "the folder is empty"))
+    if not any(file.ending in (*TABLES, *TEXT_TABLES) for file in files):
+        problems = "; ".join([nothing or "", *folder.warnings([])]).strip("; ")
+        raise ValueError(f"dataset {name!r} holds no pictures and no tables; {problems}")
+    return _open_tables(options, load_tables(options, source))
 
 
 def _choose(options: DataOptions, names: list[str]) -> tuple[str, str | None]:
@@ -99,13 +211,19 @@ def _choose(options: DataOptions, names: list[str]) -> tuple[str, str | None]:
     Raises:
         ValueError: the source has no such split, or the training split must be named.
     """
+    chosen: dict[str, str | None] = {}
     for flag, wanted in (("train_split", options.train_split), ("eval_split", options.eval_split)):
-        if wanted and wanted not in names:
-            raise ValueError(f"--{flag} {wanted!r}: {options.dataset_name!r} has {', '.join(names)}")
-    train = options.train_split or ("train" if "train" in names else names[0])
-    if not options.train_split and train != "train" and len(names) > 1:
-        raise ValueError(f"--train_split is needed: {options.dataset_name!r} has {', '.join(names)}")
-    return train, options.eval_split or next((s for s in EVAL_SPLITS if s in names and s != train), None)
+        chosen[flag] = match(wanted, names) if wanted else None
+        if wanted and not chosen[flag]:
+            raise ValueError(f"--{flag} {wanted!r}: {options.dataset_name!r} has {listed(names)}")
+    lower = {name.lower(): name for name in reversed(names)}
+    usual = next((lower[name] for name in TRAIN_SPLITS if name in lower), None)
+    others = [name for name in names if name != chosen["eval_split"]]
+    train = chosen["train_split"] or usual or (others[0] if len(others) == 1 else None)
+    if train is None or (train == chosen["eval_split"] and not options.train_split):
+        raise ValueError(f"--train_split is needed: {options.dataset_name!r} has {listed(names)}")
+    held_out = next((lower[name] for name in EVAL_SPLITS if name in lower and lower[name] != train), None)
+    return train, chosen["eval_split"] or held_out
 
 
 def _digits() -> Rows:

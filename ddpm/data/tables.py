@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
+import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from ddpm.data.folders import files_in
+from ddpm.data.listing import File
 from ddpm.data.options import DataOptions
+from ddpm.data.splits import EVAL_SPLITS
+from ddpm.data.wording import listed
 from ddpm.errors import first_line
 from ddpm.files import cache_folder
 
 log = logging.getLogger(__name__)
 
+READERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of `datasets`
 
-def hub_commit(options: DataOptions) -> str:
+
+def hub_commit(options: DataOptions, near: str = "") -> str:
     """The commit of a dataset on the Hub; if the Hub is unreachable, the commit that was prepared last.
 
+    Args:
+        near: what to say about folders with nearly this name, if the dataset cannot be found.
     Raises:
         ValueError: there is no such dataset, or the Hub is unreachable and nothing was prepared before.
     """
@@ -35,7 +42,7 @@ def hub_commit(options: DataOptions) -> str:
         if status in (401, 403, 404) or type(error).__name__ in ("RepositoryNotFoundError", "RevisionNotFoundError"):
             at = f" at revision {options.revision!r}" if options.revision else ""
             raise ValueError(
-                f"dataset {name!r}{at}: not on the Hub, or not for this login; check the name, "
+                f"dataset {name!r}{at}: no such folder{near}, and not on the Hub, or not for this login; check the name, "
                 "`hf auth login` for a private one, or give a local folder"
             ) from None
         known = [
@@ -44,14 +51,19 @@ def hub_commit(options: DataOptions) -> str:
             if (meta := json.loads(path.read_text()))["source"].get("id") == name and meta["options"] == vars(options)
         ]
         if not known:
-            raise ValueError(f"dataset {name!r}: the Hub cannot be reached ({first_line(error)})") from None
+            raise ValueError(
+                f"dataset {name!r}: no such folder{near}, and the Hub cannot be reached ({first_line(error)})"
+            ) from None
         log.warning("The Hub cannot be reached; using %s as prepared earlier, at commit %s", name, known[-1])
         return known[-1]
 
 
-def load_tables(options: DataOptions, source: dict[str, Any]) -> dict[str, Any]:
+def load_tables(options: DataOptions, source: dict[str, Any], files: list[File] | None = None) -> dict[str, Any]:
     """The splits of a dataset, as the `datasets` library loads them.
 
+    Args:
+        files: read only these files of a folder, because `datasets` would choose between tables and pictures by their
+            number. Default: whatever it chooses.
     Raises:
         ValueError: the dataset cannot be read.
     """
@@ -60,16 +72,28 @@ def load_tables(options: DataOptions, source: dict[str, Any]) -> dict[str, Any]:
     datasets.disable_progress_bars()
     try:
         if source["kind"] == "folder":
-            if not files_in(Path(source["path"])):
-                raise ValueError("the folder is empty")
             # Streaming reads the files in place; otherwise `datasets` would first copy them into its own cache.
-            loaded = datasets.load_dataset(source["path"], options.dataset_config_name, streaming=True)
+            if files and not options.dataset_config_name:
+                loaded = datasets.load_dataset(READERS[files[0].ending], data_files=_by_split(files), streaming=True)
+            else:
+                loaded = datasets.load_dataset(source["path"], options.dataset_config_name, streaming=True)
         else:
             loaded = datasets.load_dataset(source["id"], options.dataset_config_name, revision=source["commit"])
     except Exception as error:  # `datasets` raises whatever its readers raise
         raise ValueError(f"dataset {options.dataset_name!r} cannot be read: {first_line(error)}") from error
     assert isinstance(loaded, dict), "several splits, since none was asked for"
     return {str(name): split for name, split in loaded.items()}
+
+
+def _by_split(files: list[File]) -> dict[str, list[str]]:
+    """Patterns of the paths of tables by split, which is a word in the name of the file or of a folder."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        if file.ending == files[0].ending:
+            words = [word for part in reversed(file.parts) for word in re.split(r"[^a-z]+", part.lower())]
+            split = next((word for word in words if word in ("train", *EVAL_SPLITS)), "train")
+            found.setdefault(split, []).append(glob.escape(file.path))
+    return found
 
 
 def image_column(dataset, options: DataOptions) -> str:
@@ -84,16 +108,16 @@ def image_column(dataset, options: DataOptions) -> str:
     columns = list(features) or list(next(iter(dataset.take(1)), {}))
     if options.image_column:
         if options.image_column not in columns:
-            raise ValueError(f"--image_column {options.image_column!r}: the columns are {', '.join(columns)}")
+            raise ValueError(f"--image_column {options.image_column!r}: the columns are {listed(columns)}")
         return options.image_column
     images = [name for name in columns if isinstance(features.get(name), datasets.Image)]
     # Parquet files that were written without the Hub's metadata still hold {"bytes", "path"} records.
     images = images or [name for name in columns if isinstance(features.get(name), dict) and "bytes" in features[name]]
     if len(images) == 1:
         return images[0]
-    problem = f"more than one image column ({', '.join(images)})" if images else "no image column"
+    problem = f"more than one image column ({listed(images)})" if images else "no image column"
     raise ValueError(
-        f"dataset {options.dataset_name!r} has {problem}; its columns are {', '.join(columns)}: pass --image_column"
+        f"dataset {options.dataset_name!r} has {problem}; its columns are {listed(columns)}: pass --image_column"
     )
 
 

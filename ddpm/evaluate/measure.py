@@ -48,8 +48,7 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
     features = load_features(subject, accelerator) if config.num_samples else None
     on_main(accelerator, lambda: report.check_writable(subject))
     if accelerator.is_main_process:
-        for note in subject.images.notes:
-            log.info("%s", note)
+        subject.images.say(log)
     with _progress(subject, accelerator) as bar:
         bar.set_description("bits/dim")
         bound = measure_bound(subject, accelerator, bar)

@@ -180,8 +180,7 @@ class Recorder:
 
 def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, global_batch: int) -> None:
     """Log the data and the first step, and warn about settings that are probably a mistake."""
-    for note in images.notes:
-        log.info("%s", note)
+    images.say(log)
     size = f"{images.resolution}x{images.resolution}x{images.channels}"
     log.info("%d training and %d held-out images, %s", len(images.train), len(images.eval), size)
     if learner.step:

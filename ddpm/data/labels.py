@@ -1,0 +1,202 @@
+"""Labels of pictures from the tables that people keep beside them.
+
+These are read: EDM's and StyleGAN's dataset.json, metadata.csv and metadata.jsonl, and any .csv or .tsv with a column of
+files and a column of labels. Files may be named with or without their ending, relative to the table or to the root, or
+by their last part alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ddpm.data.archives import read
+from ddpm.data.listing import ENDING, File, picture_endings
+from ddpm.data.splits import match
+from ddpm.data.wording import counted, listed, shown
+
+LABEL_COLUMNS = (
+    "label labels class classes class_id class_name classname class_label category category_id category_name target y "
+    "species breed diagnosis"
+).split()
+TEXT_COLUMNS = ("text", "caption", "captions", "prompt", "description", "title", "url", "additional_feature")
+SAMPLE = 200  # rows that decide which column is which
+MAX_TABLE = 1 << 29  # bytes; a larger file is no table of labels
+MAX_LABEL = 1_000_000  # larger numbers are names, not indices
+
+Rows = list[tuple[str, Any]]
+"""References to files, with their labels as the table has them."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of pictures.
+
+    Attributes:
+        of: label by picture, an index into the sorted classes, or the number in the table.
+        tables: the files that they were read from; none if they are the names of folders.
+    """
+
+    of: dict[File, int]
+    tables: list[File]
+
+    def note(self, pictures: list[File]) -> str:
+        """Where the labels of these pictures are from, for the note on what is used; empty if not from tables."""
+        known = sum(picture in self.of for picture in pictures)
+        if not self.tables or not known:
+            return ""
+        part = "" if known == len(pictures) else f" for {known} of {counted(len(pictures), 'image')}"
+        return f"; labels from {listed((shown(table.parts) for table in self.tables), 3)}{part}"
+
+
+def is_table(file: File) -> bool:
+    """Whether a file may hold labels, by its name."""
+    name = file.name.lower()
+    wanted = name in ("dataset.json", "metadata.jsonl") or file.ending in (".csv", ".tsv")
+    return wanted and "submission" not in name and file.size <= MAX_TABLE  # Kaggle's sample of an answer has no labels
+
+
+def read_labels(pictures: Sequence[File], tables: Iterable[File]) -> Labels | None:
+    """The labels in all tables that fit the pictures; None if there are none."""
+    index, found, used = _Index(pictures), {}, []
+    contradicted: set[File] = set()
+    for table in sorted(tables, key=lambda file: (file.ending == ".csv", file.order)):
+        try:
+            labels = _fitting(_rows(table, index), table, index)
+        except (ValueError, OSError, LookupError, TypeError, RecursionError, csv.Error):
+            continue  # some other kind of table
+        if labels:
+            contradicted |= {file for file, label in labels.items() if found.setdefault(file, label) != label}
+            used.append(table)
+    found = {file: label for file, label in found.items() if file not in contradicted}
+    numbers = {label: _number(label) for label in set(found.values())}
+    if any(number is None for number in numbers.values()):
+        numbers = {label: number for number, label in enumerate(sorted(numbers))}
+    if len(numbers) < 2:
+        return None
+    return Labels({file: numbers[label] for file, label in found.items()}, used)
+
+
+class _Index:
+    """Finds pictures by what tables call them."""
+
+    def __init__(self, pictures: Sequence[File]) -> None:
+        self.size = len(pictures)
+        self._by_stem: dict[str, list[File]] = {}
+        for picture in pictures:
+            self._by_stem.setdefault(picture.stem, []).append(picture)
+
+    def find(self, reference: str, table: File) -> list[File]:
+        """The pictures that a reference means: several if they differ only in their ending, none if it is ambiguous."""
+        parts = [part for part in reference.replace("\\", "/").split("/") if part not in ("", ".")]
+        if not parts:
+            return []
+        ending = ENDING.search(parts[-1].lower())
+        complete = bool(ending and ending[0] in picture_endings())
+        stem = parts[-1][: ending.start()] if complete and ending else parts[-1]
+        wanted = (*parts[:-1], stem)
+        found = [
+            picture
+            for picture in self._by_stem.get(stem, [])
+            if (*picture.parts[:-1], stem)[-len(wanted) :] == wanted
+            and (not complete or picture.name == parts[-1])
+            and (table.archive is None or picture.archive == table.archive)
+        ]
+        if len(found) > 1:
+            found = self._nearest(found, wanted, table)
+        return found if len({picture.parts[:-1] for picture in found}) == 1 else []
+
+    def _nearest(self, found: list[File], wanted: tuple[str, ...], table: File) -> list[File]:
+        """Of pictures in several folders those at the very path, or else those in the split that the table is called
+        after: "train.csv" and "train_labels.csv" are about the folder "train"."""
+        folder = table.parts[:-1]
+        for start in (folder, ()):
+            exact = [picture for picture in found if (*picture.parts[:-1], picture.stem) == (*start, *wanted)]
+            if exact:
+                return exact
+        words = re.split(r"[^a-z]+", table.stem.lower())
+        below = [picture for picture in found if picture.parts[: len(folder)] == folder]
+        named = [
+            p for p in below if any(match(word, [part.lower() for part in p.parts[:-1]]) for word in words if word)
+        ]
+        return named or below
+
+
+def _rows(table: File, index: _Index) -> Rows:
+    """The references and labels of a table.
+
+    Raises:
+        ValueError, OSError, LookupError, TypeError, csv.Error: this is no table of labels.
+    """
+    text = read(table).decode("utf-8-sig", "surrogateescape")  # file names in it may be the file system's bytes
+    if table.ending == ".json":
+        labels = json.loads(text)["labels"]
+        pairs = labels.items() if isinstance(labels, dict) else labels or []
+        return [(str(name), label) for name, label in pairs]
+    if table.ending == ".jsonl":
+        records = [json.loads(line) for line in text.splitlines() if line.strip()]
+        columns = list(dict.fromkeys(key for record in records[:SAMPLE] for key in record))
+        return _two_columns(columns, [[record.get(column) for column in columns] for record in records], table, index)
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    columns, *rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    if any(index.find(cell, table) and ENDING.search(cell.lower()) for cell in columns):  # there is no header
+        columns, rows = [str(number) for number in range(len(columns))], [columns, *rows]
+    return _two_columns(columns, [row for row in rows if len(row) == len(columns)], table, index)
+
+
+def _two_columns(columns: list[str], rows: list[list[Any]], table: File, index: _Index) -> Rows:
+    """The column of files and the column of labels.
+
+    Raises:
+        LookupError: there is none of these.
+    """
+    sample = rows[:: max(1, len(rows) // SAMPLE)]
+    met = [{file for row in sample for file in index.find(str(row[number]), table)} for number in range(len(columns))]
+    files = max(range(len(columns)), key=lambda number: len(met[number]))
+    others = {name.strip().lower(): number for number, name in enumerate(columns) if number != files}
+    named = [others[name] for name in LABEL_COLUMNS if name in others]
+    if not named and len(others) == 1:
+        name, number = next(iter(others.items()))
+        if name not in TEXT_COLUMNS and len({str(row[number]) for row in rows}) <= len(rows) / 2:
+            named = [number]
+    return [(str(row[files]), row[named[0]]) for row in rows]
+
+
+def _fitting(rows: Rows, table: File, index: _Index) -> dict[File, str]:
+    """The labels of the pictures that a table names; none if it is rather about other files."""
+    labels: dict[File, set[str]] = {}
+    met = 0
+    for reference, label in rows:
+        found = index.find(reference, table)
+        met += bool(found)
+        text = _text(label)
+        for file in found if text else ():
+            labels.setdefault(file, set()).add(text)
+    if not met or (met < len(rows) / 2 and len(labels) < index.size / 2):
+        return {}
+    return {file: min(several) for file, several in labels.items() if len(several) == 1}
+
+
+def _text(label: Any) -> str:
+    """A label as text; empty if there is none. Numbers of all kinds have one form, and one-hot vectors are numbers."""
+    if isinstance(label, list):
+        counts = Counter(label)
+        one_hot = counts.get(1) == 1 and set(counts) <= {0, 1}
+        return str(label.index(1)) if one_hot else ""
+    if isinstance(label, bool):
+        return str(int(label))
+    text = "" if label is None else str(label).strip()
+    text = re.sub(r"^(-?\d+)\.0*$", r"\1", text)
+    return "" if text == "-1" else text  # which often stands for "not known"
+
+
+def _number(label: str) -> int | None:
+    """The number that a label is; None if it is a name."""
+    return int(label) if re.fullmatch(r"\d{1,7}", label) and int(label) <= MAX_LABEL else None

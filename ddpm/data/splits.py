@@ -1,0 +1,96 @@
+"""Which folders of pictures are splits: by their names, in any case of letters, also below a wrapping folder."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+TRAIN_SPLITS = ("train", "training")
+# Names of held-out splits, the preferred one first.
+EVAL_SPLITS = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")
+OTHER_SPLITS = ("unlabeled", "unlabelled", "extra")
+KNOWN = (*TRAIN_SPLITS, *EVAL_SPLITS, *OTHER_SPLITS)
+
+Parts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the splits of a folder are.
+
+    Attributes:
+        depth: how many folders, from the root on, lead to a split's pictures; 0 if no folder is a split.
+        wrapper: the folders above the splits.
+    """
+
+    depth: int = 0
+    wrapper: Parts = ()
+
+    def split_of(self, parts: Parts) -> str | None:
+        """The split of a picture with this path; None if it lies beside the splits."""
+        if not self.depth:
+            return "train"
+        inside = len(parts) > self.depth and parts[: self.depth - 1] == self.wrapper
+        return parts[self.depth - 1] if inside else None
+
+    def class_of(self, parts: Parts) -> str | None:
+        """The folder of a picture that lies below its split, or below the root if no folder is a split."""
+        return parts[-2] if len(parts) > 1 + self.depth else None
+
+
+def find_layout(paths: list[Parts], wanted: Iterable[str | None] = ()) -> Layout:
+    """Find the splits.
+
+    Folders are splits if the names of all of them are names of splits and one is for training, or if one is for
+    training and another is to be held out: then whatever lies beside them belongs to neither. A folder named "test"
+    among others is a class.
+
+    Args:
+        paths: of the pictures.
+        wanted: names that the user gave. Folders of these names are splits in any case.
+    """
+    wanted = {name.lower() for name in wanted if name}
+    wrapper: Parts = ()
+    while True:
+        depth = len(wrapper)
+        paths = [parts for parts in paths if parts[:depth] == wrapper]
+        folders = {parts[depth] for parts in paths if len(parts) > depth + 1}
+        names = {folder.lower() for folder in folders}
+        train = names.intersection(TRAIN_SPLITS)
+        loose = any(len(parts) == depth + 1 for parts in paths)
+        if wanted & names or (train and (names.intersection(EVAL_SPLITS) or (names <= set(KNOWN) and not loose))):
+            return Layout(depth + 1, wrapper)
+        if len(folders) != 1:
+            return Layout()
+        wrapper = (*wrapper, *folders)
+
+
+def looks_like_split(name: str) -> bool:
+    """Whether a name has the name of a split in it as a word, such as "seg_test" and "val2017"."""
+    words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+    return any(word in KNOWN for word in words)
+
+
+def look_alikes(paths: Iterable[Parts], layout: Layout) -> Counter[str]:
+    """Folders whose names look like splits but are none, and how many of the pictures lie in each of them."""
+    found: Counter[str] = Counter()
+    for parts in paths:
+        own = layout.split_of(parts) if layout.depth else None
+        found.update({part for part in parts[layout.depth : -1] if looks_like_split(part) and part != own})
+    return found
+
+
+def match(wanted: str, names: list[str]) -> str | None:
+    """The split that is meant by a name: this one, or the same in another case of letters; "train" and "test" also mean
+    "Training" and "Testing"."""
+    alike = {"training": "train", "testing": "test"}
+    plain = [alike.get(name.lower(), name.lower()) for name in names]
+    if wanted in names:
+        return wanted
+    for key in (wanted.lower(), alike.get(wanted.lower(), wanted.lower())):
+        for candidates in ([name.lower() for name in names], plain):
+            if key in candidates:
+                return names[candidates.index(key)]
+    return None
