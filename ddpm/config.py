@@ -34,9 +34,13 @@ def check_common(options: Any) -> None:
     need(options.channels in (None, 1, 3), "channels", "1 or 3")
     fits = options.resolution is None or 1 <= options.resolution <= MAX_RESOLUTION
     need(fits, "resolution", f"1 to {MAX_RESOLUTION} pixels")
-    low, high = options.value_range or (0.0, 1.0)
-    if not -math.inf < low < high < math.inf:
-        raise ValueError(f"--value_range {low:g} {high:g}: two numbers are needed, the lower one first")
+    if options.value_range is not None:
+        words = " ".join(f"{value:g}" for value in options.value_range)
+        ordered = (
+            len(options.value_range) == 2 and -math.inf < options.value_range[0] < options.value_range[1] < math.inf
+        )
+        if not ordered:
+            raise ValueError(f"--value_range {words}: two numbers are needed, the lower one first")
 
 
 def check_network(

@@ -46,10 +46,18 @@ def launchers_precision(present: str, program: str, decided: str | None = None) 
 
 def _has_gpu() -> bool:
     """Whether Accelerate will choose a GPU."""
-    from accelerate.utils import parse_flag_from_env  # asked for only where the answer matters: both take seconds
-    from torch.cuda import is_available
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
+        "1",
+        "true",
+        "yes",
+        "on",
+        "t",
+        "y",
+    ):  # as Accelerate reads it
+        return False
+    from torch.cuda import is_available  # takes seconds, so only where the answer matters
 
-    return is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+    return is_available()
 
 
 def _say(line: str) -> None:

@@ -131,7 +131,7 @@ def _to_eight_bits(opened: Image | np.ndarray, value_range: tuple[float, float] 
     if halved and value_range:
         raise ValueError("of 16 bits per channel, only 8 are read, so --value_range cannot be applied; convert it")
     image = _plain(opened)
-    bands = [image.getextrema()] if image.mode == "L" else image.getextrema()
+    bands: Any = [image.getextrema()] if image.mode == "L" else image.getextrema()
     bands = bands[:-1] if "A" in image.getbands() else bands
     values = Values(min(low for low, _ in bands), max(high for _, high in bands), 255, halved)
     if value_range:
@@ -170,7 +170,8 @@ def _is_gray(image: Image) -> bool:
     from PIL import ImageChops
 
     red, *others = image.split()
-    return all(ImageChops.difference(red, other).getextrema()[1] <= NEARLY_GRAY for other in others)
+    extrema: Any = [ImageChops.difference(red, other).getextrema() for other in others]
+    return all(largest <= NEARLY_GRAY for _, largest in extrema)
 
 
 def _is_turned(image: Image) -> bool:

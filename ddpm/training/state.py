@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ddpm import files
 from ddpm.config import TrainConfig
+from ddpm.data import DataOptions
 
 log = logging.getLogger(__name__)
 
@@ -170,11 +171,14 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
     if saved is None:
         return None
     before = TrainConfig.from_json(saved.meta["options"])
+    same_images = saved.meta["fingerprint"] == fingerprint
     differing = [
         f"--{f.name} ({getattr(before, f.name)}, now {getattr(config, f.name)})"
         for f in dataclasses.fields(config)
         if not f.metadata.get("resume")
         and getattr(before, f.name) != getattr(config, f.name)
+        # The same pixels may have another name: a relative path, a slash at its end, a split that is the default.
+        and not (same_images and f.name in DataOptions.__dataclass_fields__)
         # More micro-batches on fewer processes give the same result.
         and not (f.name == "gradient_accumulation_steps" and saved.meta["slots"] == slots)
     ]
@@ -188,7 +192,7 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
             "The run was on %s before. Each kind of device draws its own noise, so the result will differ",
             saved.meta["device"],
         )
-    if saved.meta["fingerprint"] != fingerprint:
+    if not same_images:
         differing.append("the images of the dataset")
     if saved.meta["slots"] != slots and not differing:
         differing.append(f"processes x gradient_accumulation_steps ({saved.meta['slots']}, now {slots})")
