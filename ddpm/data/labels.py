@@ -1,8 +1,8 @@
 """Labels of pictures from the tables that people keep beside them.
 
-These are read: EDM's and StyleGAN's dataset.json, metadata.csv and metadata.jsonl, and any .csv or .tsv with a column of
-files and a column of labels. Files may be named with or without their ending, relative to the table or to the root, or
-by their last part alone.
+These are read: EDM's and StyleGAN's dataset.json, metadata.csv and metadata.jsonl, and any .csv or .tsv with a column
+of files and a column of labels. They may name files with or without their ending, relative to the table or to the root,
+or by their last part alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from ddpm.data.archives import read
 from ddpm.data.listing import ENDING, File, picture_endings
-from ddpm.data.splits import match
+from ddpm.data.splits import match, words_in
 from ddpm.data.wording import counted, listed, shown
 
 LABEL_COLUMNS = (
@@ -28,7 +28,6 @@ LABEL_COLUMNS = (
 TEXT_COLUMNS = ("text", "caption", "captions", "prompt", "description", "title", "url", "additional_feature")
 SAMPLE = 200  # rows that decide which column is which
 MAX_TABLE = 1 << 29  # bytes; a larger file is no table of labels
-MAX_LABEL = 1_000_000  # larger numbers are names, not indices
 
 Rows = list[tuple[str, Any]]
 """References to files, with their labels as the table has them."""
@@ -75,11 +74,11 @@ def read_labels(pictures: Sequence[File], tables: Iterable[File]) -> Labels | No
             contradicted |= {file for file, label in labels.items() if found.setdefault(file, label) != label}
             used.append(table)
     found = {file: label for file, label in found.items() if file not in contradicted}
-    numbers = {label: _number(label) for label in set(found.values())}
-    if any(number is None for number in numbers.values()):
-        numbers = {label: number for number, label in enumerate(sorted(numbers))}
-    if len(numbers) < 2:
+    names = sorted(set(found.values()))
+    if len(names) < 2:
         return None
+    are_numbers = all(re.fullmatch(r"\d{1,6}", name) for name in names)  # longer ones are names, such as 20240131
+    numbers = {name: int(name) if are_numbers else number for number, name in enumerate(names)}
     return Labels({file: numbers[label] for file, label in found.items()}, used)
 
 
@@ -114,17 +113,15 @@ class _Index:
 
     def _nearest(self, found: list[File], wanted: tuple[str, ...], table: File) -> list[File]:
         """Of pictures in several folders those at the very path, or else those in the split that the table is called
-        after: "train.csv" and "train_labels.csv" are about the folder "train"."""
+        after: "train.csv" and "trainLabels.csv" are about the folder "train"."""
         folder = table.parts[:-1]
         for start in (folder, ()):
             exact = [picture for picture in found if (*picture.parts[:-1], picture.stem) == (*start, *wanted)]
             if exact:
                 return exact
-        words = re.split(r"[^a-z]+", table.stem.lower())
+        words = words_in(table.stem)
         below = [picture for picture in found if picture.parts[: len(folder)] == folder]
-        named = [
-            p for p in below if any(match(word, [part.lower() for part in p.parts[:-1]]) for word in words if word)
-        ]
+        named = [p for p in below if any(match(word, list(p.parts[:-1])) for word in words)]
         return named or below
 
 
@@ -195,8 +192,3 @@ def _text(label: Any) -> str:
     text = "" if label is None else str(label).strip()
     text = re.sub(r"^(-?\d+)\.0*$", r"\1", text)
     return "" if text == "-1" else text  # which often stands for "not known"
-
-
-def _number(label: str) -> int | None:
-    """The number that a label is; None if it is a name."""
-    return int(label) if re.fullmatch(r"\d{1,7}", label) and int(label) <= MAX_LABEL else None

@@ -1,7 +1,7 @@
 """Which files lie below a folder: links are followed, and system files and the output of training runs are no data.
 
-File names are the file system's bytes. Python keeps bytes that are not UTF-8 as lone surrogates in a `str`, so a path can
-always be opened; `wording.readable` makes a message of it.
+File names are the file system's bytes. Python keeps bytes that are not UTF-8 as lone surrogates in a `str`, so a path
+can always be opened; `wording.readable` makes a message of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "system volume information")
 # The first bytes of the usual formats, for files without an ending.
 BEGINNINGS = re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM|II\*\0|MM\0\*", re.DOTALL)
-ENDING = re.compile(r"\.(?!\d+$)[a-z0-9]{1,10}$", re.ASCII)
+ENDING = re.compile(r"\.([a-z][a-z0-9]{0,9}|7z|3gp)~?$", re.ASCII)  # "x.png~" is a backup
 # Pillow knows these formats, but cannot draw their files by itself.
 NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF")
 

@@ -120,7 +120,9 @@ class _Decoder:
                 if isinstance(result, NoRangeError):
                     self.survey.add_unknown(result)
                 if isinstance(result, Exception):
-                    self.broken.append(f"{_name(row, index)}: {first_line(result)}")
+                    unknown = type(result).__name__ == "UnidentifiedImageError"  # whose message repeats the path
+                    reason = "not an image of a known kind" if unknown else first_line(result)
+                    self.broken.append(f"{_name(row, index)}: {reason}")
                 else:
                     self.survey.add(result)
                     yield self._uniform(row, index, result.pixels, result.colour), label

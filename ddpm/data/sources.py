@@ -67,7 +67,7 @@ def identify(options: DataOptions, output_dir: Path | None = None) -> dict[str, 
                 "pass --dataset_name ./digits"
             )
         return {"kind": "digits"}
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     try:
         if path.exists():
             return _identify_folder(name, path, output_dir)
@@ -173,11 +173,13 @@ def _open_pictures(options: DataOptions, folder: Folder) -> Splits:
     by_split, labels = folder.by_split(), folder.labels()
     train, held_out = _choose(options, list(by_split))
     rows = [rows_of_pictures(by_split[name], labels.of) if name else () for name in (train, held_out)]
-    taken = by_split[train] + (by_split[held_out] if held_out else [])
-    kinds = {name: by_ending(file.ending for file in by_split[name]) for name in (train, held_out) if name}
-    note = f"training on split {shown(train)} ({kinds[train]}); held out: " + (
-        f"split {shown(held_out)} ({kinds[held_out]})" if held_out else "5 % of it"
+    taken = list(dict.fromkeys(by_split[train] + (by_split[held_out] if held_out else [])))
+    what = f"split {shown(train)}" if folder.layout.depth else "all pictures"
+    note = f"training on {what} ({by_ending(file.ending for file in by_split[train])}); held out: " + (
+        f"split {shown(held_out)} ({by_ending(file.ending for file in by_split[held_out])})" if held_out else "5 %"
     )
+    if archived := sum(file.archive is not None for file in taken):
+        note += f"; {counted(archived, 'picture')} in .zip archives"
     left_out = folder.left_out(taken, labels.tables)
     notes = [note + labels.note(taken), *([left_out] if left_out else []), *folder.warnings(taken)]
     return Splits(rows[0], rows[1] if held_out else None, held_out, notes)
@@ -218,9 +220,9 @@ def _choose(options: DataOptions, names: list[str]) -> tuple[str, str | None]:
             raise ValueError(f"--{flag} {wanted!r}: {options.dataset_name!r} has {listed(names)}")
     lower = {name.lower(): name for name in reversed(names)}
     usual = next((lower[name] for name in TRAIN_SPLITS if name in lower), None)
-    others = [name for name in names if name != chosen["eval_split"]]
+    others = [name for name in names if name != chosen["eval_split"]] or names
     train = chosen["train_split"] or usual or (others[0] if len(others) == 1 else None)
-    if train is None or (train == chosen["eval_split"] and not options.train_split):
+    if train is None:
         raise ValueError(f"--train_split is needed: {options.dataset_name!r} has {listed(names)}")
     held_out = next((lower[name] for name in EVAL_SPLITS if name in lower and lower[name] != train), None)
     return train, chosen["eval_split"] or held_out

@@ -67,10 +67,14 @@ def find_layout(paths: list[Parts], wanted: Iterable[str | None] = ()) -> Layout
         wrapper = (*wrapper, *folders)
 
 
+def words_in(name: str) -> list[str]:
+    """The words in a name, in lower case: "val2017", "trainLabels" and "seg_test" have one, two and two."""
+    return re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+
+
 def looks_like_split(name: str) -> bool:
     """Whether a name has the name of a split in it as a word, such as "seg_test" and "val2017"."""
-    words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-    return any(word in KNOWN for word in words)
+    return any(word in KNOWN for word in words_in(name))
 
 
 def look_alikes(paths: Iterable[Parts], layout: Layout) -> Counter[str]:

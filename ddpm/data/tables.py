@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import logging
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ from ddpm.data.columns import images_in_columns
 from ddpm.data.decoding import Encoded
 from ddpm.data.listing import File
 from ddpm.data.options import DataOptions
-from ddpm.data.splits import EVAL_SPLITS
+from ddpm.data.splits import EVAL_SPLITS, words_in
 from ddpm.data.wording import listed
 from ddpm.errors import first_line
 
@@ -43,8 +42,8 @@ def hub_commit(options: DataOptions, near: str = "") -> str:
         if status in (401, 403, 404) or type(error).__name__ in ("RepositoryNotFoundError", "RevisionNotFoundError"):
             at = f" at revision {options.revision!r}" if options.revision else ""
             raise ValueError(
-                f"dataset {name!r}{at}: no such folder{near}, and not on the Hub, or not for this login; check the name, "
-                "`hf auth login` for a private one, or give a local folder"
+                f"dataset {name!r}{at}: no such folder{near}, and not on the Hub, or not for this login; "
+                "check the name, `hf auth login` for a private one, or give a local folder"
             ) from None
         known = prepared_commits(options)
         if not known:
@@ -87,7 +86,7 @@ def _by_split(files: list[File]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for file in files:
         if file.ending == files[0].ending:
-            words = [word for part in reversed(file.parts) for word in re.split(r"[^a-z]+", part.lower())]
+            words = [word for part in reversed(file.parts) for word in words_in(part)]
             split = next((word for word in words if word in ("train", *EVAL_SPLITS)), "train")
             found.setdefault(split, []).append(glob.escape(file.path))
     return found

@@ -36,5 +36,5 @@ def shown(name: str | tuple[str, ...]) -> str:
 
 def by_ending(endings: Iterable[str], most: int = 8) -> str:
     """Counts by ending, the largest first: "30 .heic, 2 .txt, 1 without ending"."""
-    counts = sorted(Counter(endings).items(), key=lambda item: (-item[1], item[0]))
+    counts = sorted(Counter(endings).items(), key=lambda item: (-item[1], not item[0], item[0]))
     return listed((f"{number} {ending or 'without ending'}" for ending, number in counts), most)

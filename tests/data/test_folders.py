@@ -1,0 +1,270 @@
+"""Folders of pictures as people have them: what counts, what is a split, and what is said about the rest."""
+
+import os
+from pathlib import Path
+
+import pytest
+from picture_files import fill, labels_of, load, note, picture, png, seeds_in
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+
+
+def parquet(path, seeds=(), column="image", **columns):
+    import datasets
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = datasets.Dataset.from_dict(({column: [picture(seed) for seed in seeds]} if seeds else {}) | columns)
+    (rows.cast_column(column, datasets.Image()) if seeds else rows).to_parquet(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("annotations/instances.json", '{"images": [], "annotations": []}'),
+        ("good/000.json", '{"version": "5.0", "shapes": []}'),
+        ("captions.jsonl", '{"file_name": "good/000.png", "text": "a picture"}\n'),
+        ("notes.csv", "a,b\n1,2\n"),
+        ("good/metadata.csv", "file_name,text\n000.png,a picture\n001.png,another\n"),
+        ("results.csv", "epoch,loss\n0,0.5\n1,0.25\n"),
+        ("empty.csv", ""),
+        ("dataset.json", "not json"),
+        ("train.jsonl", "[1, 2]\nbroken"),
+        ("features.parquet", None),
+    ],
+)
+def test_a_table_beside_pictures_changes_nothing(tmp_path, name, content):
+    """Not the number of images, not the class "test", not the labels."""
+    root = tmp_path / "d"
+    fill(root / "good", range(20))
+    fill(root / "test", range(20, 40))
+    if content is None:
+        parquet(root / name, weight=[0.5, 0.25])
+    else:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(content)
+    images, seeds = load(root)
+    assert sorted(seeds) == list(range(40))
+    assert labels_of(images) == {seed: int(seed >= 20) for seed in range(40)}
+    assert f"1 {Path(name).suffix}" in note(images, "left out")
+
+
+def test_tables_that_hold_images_come_before_pictures(tmp_path):
+    """A dataset of the Hub, with pictures for its README."""
+    root = tmp_path / "d"
+    parquet(root / "data/train-00000.parquet", range(30))
+    parquet(root / "data/test-00000.parquet", range(30, 36))
+    fill(root / "assets", range(100, 160))
+    (root / "README.md").write_text("# pictures")
+    images, _ = load(root)
+    assert (seeds_in(images.train), seeds_in(images.eval)) == (list(range(30)), list(range(30, 36)))
+    assert "left out: 60 pictures" in note(images, "left out")
+
+
+@pytest.mark.parametrize(("train", "test"), [("Training", "Testing"), ("TRAIN", "Val"), ("train", "VALIDATION")])
+@pytest.mark.parametrize("wrapper", ["", "archive", "archive/My Data"])
+def test_splits_in_any_case_and_below_a_wrapping_folder(tmp_path, train, test, wrapper):
+    root = tmp_path / "d"
+    for start, split in ((0, train), (40, test)):
+        fill(root / wrapper / split / "cat", range(start, start + 15))
+        fill(root / wrapper / split / "dog", range(start + 15, start + 30))
+    images, _ = load(root)
+    assert sorted(seeds_in(images.train)) == list(range(30))
+    assert sorted(seeds_in(images.eval)) == list(range(40, 70))
+    assert images.eval_split == test
+    assert labels_of(images) == {seed: int(seed % 40 >= 15) for seed in (*range(30), *range(40, 70))}
+    assert f"training on split '{train}' (30 .png); held out: split '{test}' (30 .png)" in images.notes[0]
+    swapped, _ = load(root, train_split=test.lower(), eval_split=train.upper())
+    assert sorted(seeds_in(swapped.eval)) == list(range(30)), "every split can be named, in any case"
+
+
+def test_other_splits_and_what_lies_beside_them_is_not_trained_on(tmp_path):
+    root = tmp_path / "d"
+    fill(root / "train", range(24))
+    fill(root / "test", range(30, 36))
+    fill(root / "unlabeled", range(40, 90))
+    fill(root / "masks/a", range(100, 103))
+    fill(root, [120], "preview.png")
+    images, _ = load(root)
+    assert (seeds_in(images.train), seeds_in(images.eval)) == (list(range(24)), list(range(30, 36)))
+    left_out = note(images, "left out")
+    for part in (
+        "50 pictures of the split 'unlabeled'",
+        "3 pictures of the split 'masks'",
+        "1 picture beside the splits",
+    ):
+        assert part in left_out
+    assert "--train_split unlabeled" in note(images, "Warning")
+    named, _ = load(root, train_split="unlabeled", eval_split="test")
+    assert (seeds_in(named.train), seeds_in(named.eval)) == (list(range(40, 90)), list(range(30, 36)))
+    assert "24 pictures of the split 'train'" in note(named, "left out")
+    with pytest.raises(ValueError, match=r"--eval_split 'tset': .* has .*masks, test, train, unlabeled"):
+        load(root, eval_split="tset")
+
+
+@pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("train2017", "val2017"), ("training_set", "test_set")])
+def test_look_alikes_of_splits_are_a_warning_and_can_be_named(tmp_path, names):
+    root = tmp_path / "d"
+    for start, name in zip((0, 50), names, strict=True):
+        fill(root / "data" / name, range(start, start + 30))
+    images, seeds = load(root)
+    assert len(seeds) == 60
+    assert "training on all pictures (60 .png)" in images.notes[0]
+    for name in names:
+        assert "(30 pictures) is named like a split" in note(images, f"Warning: the folder '{name}'")
+    images, _ = load(root, train_split=names[0], eval_split=names[1])
+    assert (seeds_in(images.train), seeds_in(images.eval)) == (list(range(30)), list(range(50, 80)))
+    assert not any("Warning" in note for note in images.notes)
+
+
+def test_classes_with_names_of_splits_stay_classes(tmp_path):
+    """Vehicles: a train is one of them. The name is said to be like that of a split."""
+    root = tmp_path / "d"
+    for start, name in ((0, "bus"), (20, "car"), (40, "train")):
+        fill(root / name, range(start, start + 20))
+    images, seeds = load(root)
+    assert sorted(seeds) == list(range(60))
+    assert labels_of(images) == {seed: seed // 20 for seed in range(60)}
+    assert "the folder 'train' (20 pictures)" in note(images, "Warning")
+
+
+def test_linked_folders_are_entered_once_and_loops_end(tmp_path):
+    root = tmp_path / "d"
+    fill(root / "train", range(24))
+    fill(tmp_path / "elsewhere/test", range(30, 36))
+    (root / "test").symlink_to(tmp_path / "elsewhere/test")
+    (root / "latest").symlink_to("train")
+    (root / "train/loop").symlink_to(root)
+    (root / "test/up").symlink_to(tmp_path)  # above the root
+    (root / "itself").symlink_to("itself")
+    (root / "train/gone.png").symlink_to("nowhere.png")
+    (root / "train/first.png").symlink_to("000.png")
+    images, _ = load(root)
+    assert (seeds_in(images.train), seeds_in(images.eval)) == (list(range(24)), list(range(30, 36)))
+    left_out = note(images, "left out")
+    assert "'itself', 'train/gone.png' (links that lead nowhere)" in left_out
+    for repeated in ("latest", "train/loop", "train/first.png"):
+        assert f"'{repeated}'" in left_out or "and 1 more (links to what is counted already)" in left_out
+
+
+def test_what_is_left_out_is_counted_by_ending(tmp_path):
+    root = fill(tmp_path / "d", range(24))
+    for i in range(30):
+        (root / f"IMG_{i}.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    for i in range(3):
+        (root / f"scan{i}.Pdf").write_bytes(b"%PDF-1.4")
+    (root / "notes.txt").write_text("hello")
+    (root / "noise").write_bytes(b"no picture")
+    for junk in (
+        "Thumbs.db",
+        ".DS_Store",
+        "desktop.ini",
+        "__MACOSX/._000.png",
+        "@eaDir/000.png/thumb.jpg",
+        "._000.png",
+    ):
+        (root / junk).parent.mkdir(parents=True, exist_ok=True)
+        (root / junk).write_bytes(png(1))
+    fill(root / ".trash", [100, 101])
+    os.mkfifo(root / "pipe.png")  # to open it would wait forever
+    images, seeds = load(root)
+    assert sorted(seeds) == list(range(24))
+    assert "(24 .png)" in images.notes[0]
+    left_out = note(images, "left out")
+    assert "left out: 30 .heic, 3 .pdf, 1 .txt, 1 without ending (no pictures that can be read; convert" in left_out
+    assert "2 hidden pictures" in left_out
+    assert sum(character.isdigit() for character in left_out) == len("303112"), "nothing else is counted"
+
+
+def test_pictures_without_an_ending_are_known_by_their_content(tmp_path):
+    root = fill(tmp_path / "d", range(24), "{:032x}")
+    fill(root, range(30, 36), "v1.2_{:03d}")
+    images, seeds = load(root)
+    assert sorted(seeds) == [*range(24), *range(30, 36)]
+    assert "(30 without ending)" in images.notes[0]
+
+
+def test_the_hubs_cache_does_not_count_twice(tmp_path):
+    """There, files without endings lie behind links that have them."""
+    root = tmp_path / "d"
+    fill(root / "blobs", range(24), "{:032x}")
+    (root / "snapshots/abc").mkdir(parents=True)
+    for seed in range(24):
+        (root / f"snapshots/abc/{seed:03d}.png").symlink_to(f"../../blobs/{seed:032x}")
+    _, seeds = load(root)
+    assert sorted(seeds) == list(range(24))
+
+
+def test_file_names_that_are_not_utf_8(tmp_path):
+    """As an old zip archive from China leaves them: a damaged one is named readably, in files and on the terminal."""
+    root = tmp_path / os.fsdecode("图".encode("gb18030"))
+    name = os.fsdecode("数字é".encode("gb18030"))
+    fill(root / name, range(20), name + "{:03d}.png")
+    fill(root / "b", range(20, 40))
+    bad = os.fsencode(root / "b") + b"/" + os.fsencode(name) + b".png"
+    with open(bad, "wb") as file:
+        file.write(b"damaged")
+    (root / f"{name}.heic").write_bytes(b"x")
+    fill(root / f"test{name}", [50])
+    images, seeds = load(root)
+    assert sorted(seeds) == [*range(40), 50]
+    assert labels_of(images) == {seed: 2 if seed < 20 else 1 if seed == 50 else 0 for seed in seeds}
+    assert r"b/\xca\xfd\xd7" in note(images, "skipped 1 of 42 images")
+    assert r"'test\xca\xfd" in note(images, "Warning")
+    assert sorted(seeds_in(load(root, train_split=name, eval_split="b")[0].train)) == list(range(20))
+
+
+def test_a_folder_that_cannot_be_read_is_a_warning(tmp_path, monkeypatch):
+    root = fill(tmp_path / "d", range(24))
+    fill(root / "private", range(30, 40))
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "private":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
+    images, seeds = load(root)
+    assert sorted(seeds) == list(range(24))
+    assert "'private' (Permission denied)" in note(images, "Warning: cannot be read")
+
+
+def test_two_files_of_one_stem_are_two_pictures(tmp_path):
+    root = fill(tmp_path / "d", range(24))
+    picture(50).save(root / "000.bmp")
+    images, seeds = load(root)
+    assert sorted(seeds) == [*range(24), 50]
+    assert "(24 .png, 1 .bmp)" in images.notes[0]
+
+
+def test_the_output_of_training_is_no_data(tmp_path, monkeypatch):
+    """As `cd data; train.py --dataset_name .` has it at the second start."""
+    root = fill(tmp_path / "d", range(24))
+    monkeypatch.chdir(root)
+    first, _ = load(".", output_dir=Path("runs/digits"))
+    fill(root / "runs/digits/samples", range(100, 110))
+    (root / "runs/digits/train_config.json").write_text("{}")
+    fill(root / "runs/other/samples", range(110, 120))
+    again, seeds = load(".", output_dir=Path("runs/other"))
+    assert sorted(seeds) == list(range(24))
+    assert again.fingerprint == first.fingerprint
+    fill(root, [50])
+    images, seeds = load(".", output_dir=Path("runs/other"))
+    assert sorted(seeds) == [*range(24), 50]
+    assert "the output of training runs in 'runs/digits', 'runs/other'" in note(images, "left out")
+    with pytest.raises(ValueError, match=r"--output_dir .*d is the folder of the images"):
+        load(".", output_dir=root)
+    with pytest.raises(ValueError, match=r"'runs/digits' is the output of a training"):
+        load("runs/digits")
+
+
+def test_a_log_that_grows_beside_the_pictures_does_not_prepare_them_again(tmp_path):
+    root = fill(tmp_path / "d", range(24))
+    (root / "train.log").write_text("begins")
+    load(root)
+    (root / "train.log").write_text("goes on")
+    load(root)
+    assert len(list((tmp_path / "cache").glob("*/meta.json"))) == 1
