@@ -38,9 +38,7 @@ def launchers_precision(present: str, program: str, decided: str | None = None) 
     if decided:
         _say(f"{program}: accelerate launch's mixed precision {wanted} is not taken, because {decided}")
         return present
-    _say(
-        f"{program}: mixed precision {wanted}, because accelerate launch asks for it, and --mixed_precision is not given"
-    )
+    _say(f"{program}: mixed precision {wanted}, because accelerate launch asks for it")
     return wanted
 
 
