@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddpm.errors import first_line
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -82,9 +84,10 @@ def _from_bytes(content: bytes) -> Image | np.ndarray:
         raise ValueError("it is empty")
     if content.startswith(NPY):
         try:
-            return _from_numbers(np.load(io.BytesIO(content), allow_pickle=False))
-        except (OSError, EOFError) as error:
-            raise ValueError(f"it is a damaged .npy file ({error})") from None
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"it is a .npy file that cannot be read ({first_line(error)})") from None
+        return _from_numbers(array)
     try:
         return Image.open(io.BytesIO(content))
     except UnidentifiedImageError:

@@ -135,7 +135,7 @@ def test_empty_and_damaged_rows_are_left_out_and_named(tmp_path):
         (bytes(144), pa.binary(), "144 bytes of no known image format .*: store the bytes of PNG or JPEG files"),
         (pickle.dumps(GRAY[0]), pa.binary(), "a Python pickle, which could run code: store the bytes of PNG"),
         (npy(np.array([{}], object)), pa.binary(), "Object arrays cannot be loaded"),
-        (npy(GRAY[0])[:90], pa.binary(), "a damaged .npy file"),
+        (npy(GRAY[0])[:90], pa.binary(), "a .npy file that cannot be read"),
         ({"bytes": None, "path": "1.png"}, None, "only the path of a file, which is not there: store the files' bytes"),
         ([png(GRAY[0])] * 2, pa.list_(pa.binary()), "a list of 2 files; each row needs one image"),
         ([{"bytes": png(GRAY[0]), "path": ""}] * 2, None, "a list of 2 files; each row needs one image"),
