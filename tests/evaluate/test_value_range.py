@@ -17,7 +17,9 @@ def test_the_range_is_recorded_used_by_the_evaluation_and_compared_on_resume(tmp
     options = {"dataset_name": tmp_path / "d", "max_train_steps": 2, "num_validation_images": 8}
     plain = launch(*command(tmp_path / "plain", **options))
     assert plain.returncode == 0, plain.stderr
-    warning = r"Warning: the 16- or 32-bit pixel values are (\d+) to (\d+), a small part of 0 to 65535.* --value_range \1 \2 "
+    warning = (
+        r"Warning: the 16- or 32-bit pixel values are (\d+) to (\d+), a small part of 0 to 65535.* --value_range \1 \2 "
+    )
     assert re.search(warning, plain.stderr)
     done = launch(*command(tmp_path / "run", value_range=(0, 4095), **options))
     assert done.returncode == 0, done.stderr
