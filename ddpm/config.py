@@ -26,6 +26,7 @@ from ddpm.flags import (
     parse_flags,
     usage_errors,
 )
+from ddpm.launcher import launchers_precision
 from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS, PredictionType, VarianceType, counted, times
 from ddpm.presets import PRESETS
 
@@ -46,6 +47,13 @@ def check_common(options: Any) -> None:
     need(options.channels in (None, 1, 3), "channels", "1 or 3")
     fits = options.resolution is None or 1 <= options.resolution <= MAX_RESOLUTION
     need(fits, "resolution", f"1 to {MAX_RESOLUTION} pixels")
+    if options.value_range is not None:
+        words = " ".join(f"{value:g}" for value in options.value_range)
+        ordered = (
+            len(options.value_range) == 2 and -math.inf < options.value_range[0] < options.value_range[1] < math.inf
+        )
+        if not ordered:
+            raise ValueError(f"--value_range {words}: two numbers are needed, the lower one first")
 
 
 def check_network(
@@ -113,6 +121,8 @@ class DatasetOptions:
     resolution: int | None = None
     # 1 (grayscale) or 3 (RGB). Default: what the images have.
     channels: int | None = None
+    # Pixel values that become black and white. Default: 0 and the largest value of the pixels' type.
+    value_range: tuple[float, float] | None = None
     # Mirror half of the training images left to right.
     random_flip: bool = False
 
@@ -184,11 +194,13 @@ class OptimizationOptions:
 class MachineOptions:
     """How the machine computes."""
 
-    # Precision of the network. Noising, loss and averaged weights stay in float32.
+    # Precision of the network. Noising, loss and averaged weights stay in float32. Default: what `accelerate launch`
+    # asks for, then the preset's.
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     # Compile the network with torch.compile.
     compile: bool = False
-    # CPU threads per process. 0: physical cores divided by local processes.
+    # CPU threads per process. 0: the physical cores, or fewer where a container's limit is lower, divided by local
+    # processes.
     num_cpu_threads: int = changeable(0)
 
 
@@ -356,6 +368,7 @@ def parse(argv: list[str]) -> TrainConfig:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in ("--config", "--preset"):
         first.add_argument(flag, nargs="?")  # whether a value is missing is for parse_flags to say
+    first.add_argument("--mixed_precision", "--mixed-precision", nargs="?")
     given, _ = first.parse_known_args(argv)
     with usage_errors("train.py"):
         base = preset(given.preset or "digits") if given.config is None else read_config(Path(given.config))
@@ -369,7 +382,10 @@ def parse(argv: list[str]) -> TrainConfig:
         except ValueError as error:
             raise ValueError(f"{_blame(given.config, base, error)}{error}") from None
         need_folder(config, "output_dir", config.directory)
-    return config
+        source = "--mixed_precision" if given.mixed_precision else "--config" if given.config else None
+        decided = source and f"{source} says {config.mixed_precision}"  # a preset's value is only a default
+        precision: Any = launchers_precision(config.mixed_precision, "train.py", decided)
+    return dataclasses.replace(config, mixed_precision=precision)
 
 
 def _blame(path: str | None, base: TrainConfig, error: ValueError) -> str:

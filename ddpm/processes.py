@@ -49,7 +49,8 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
     """Set threads and matrix precision, and check that the processes know of each other.
 
     Args:
-        num_cpu_threads: the threads of each process; 0 divides the physical cores among the processes of this machine.
+        num_cpu_threads: the threads of each process; 0 divides the cores that may be used among the processes of this
+            machine.
         program: the script that the message names after `torchrun`.
     Raises:
         ValueError: the processes do not know of each other.
@@ -60,11 +61,11 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
             f"{world} processes were started but do not know of each other; on CPUs: "
             f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 {program}"
         )
-    if accelerator.device.type == "cpu":
-        # `accelerate launch` sets OMP_NUM_THREADS=1 on a CPU, which would leave all cores but one idle.
-        local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(num_cpu_threads or max(1, physical_cores() // local_processes))
-    else:
+    # `accelerate launch` sets OMP_NUM_THREADS=1 on a CPU, which would leave all cores but one idle; beside a GPU,
+    # PyTorch would start a thread for each core of the machine, whatever a container's limit is.
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(num_cpu_threads or max(1, physical_cores() // local_processes))
+    if accelerator.device.type != "cpu":
         torch.set_float32_matmul_precision("high")  # TF32
 
 

@@ -11,8 +11,12 @@ zip archives).
     splits.py      which folders are splits
     labels.py      labels from tables that lie beside pictures
     tables.py      datasets that the `datasets` library reads, local or on the Hub
+    columns.py     which column of a table holds the images
+    cells.py       what people write into such a column: files, base64, lists
     decoding.py    one encoded image to pixels
+    survey.py      what the values of all images tell
     preparing.py   from a source to files in the cache
+    cache.py       which prepared images are whole, and which are old
     wording.py     numbers, lists and file names in messages
     images.py      the prepared images, and how they become tensors
 """

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-GRAYSCALE_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")  # of Pillow
+from ddpm.data.cells import open_image
 
-Encoded = np.ndarray | Mapping[str, Any]
-"""An image as a source holds it: (H, W) or (H, W, C) uint8, or a record with the "bytes" or the "path" of a file."""
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+NEARLY_GRAY = 3  # of 255: by so much the channels of a gray picture differ after lossy compression in colour
+
+Encoded = np.ndarray | Mapping[str, Any] | bytes | str | list | None
+"""An image as a source holds it; ddpm/data/cells.py lists the forms."""
 
 
 class NotSquareError(Exception):
@@ -26,48 +30,159 @@ class NotSquareError(Exception):
         super().__init__(self.size)
 
 
+class NoRangeError(Exception):
+    """Which values of an image are black and white is not known, and no `value_range` says it.
+
+    Attributes:
+        low, high: the smallest and the largest value of the image.
+        whole: whether its values are integers, which do not fit 0 to 255.
+    """
+
+    def __init__(self, low: float, high: float, whole: bool) -> None:
+        self.low, self.high, self.whole = low, high, whole
+        super().__init__("integers that do not fit 0 to 255" if whole else "floating-point numbers of unknown range")
+
+
+class Values(NamedTuple):
+    """The values of an image before they become 0 to 255.
+
+    Attributes:
+        low, high: the smallest and the largest one.
+        white: what becomes white without a `value_range`: 255, or 65535 for 16 and 32 bits per pixel.
+        halved: whether the file has 16 bits per channel in colour, of which Pillow reads only the upper 8.
+    """
+
+    low: float
+    high: float
+    white: int
+    halved: bool = False
+
+
 class Decoded(NamedTuple):
-    """Pixels as (H, W, C) uint8 with C 1 or 3, and whether the image was in colour before it was converted to them."""
+    """Pixels as (H, W, C) uint8 with C 1 or 3, and what the image was before it was converted to them.
+
+    Attributes:
+        colour: whether it has colour channels.
+        gray: whether these are all the same, nearly. False for an image without colour channels.
+        values: those of its pixels.
+    """
 
     pixels: np.ndarray
     colour: bool
+    gray: bool
+    values: Values
 
 
-def decode(encoded: Encoded, channels: int | None, resolution: int | None) -> Decoded:
+def decode(
+    encoded: Encoded, channels: int | None, resolution: int | None, value_range: tuple[float, float] | None = None
+) -> Decoded:
     """Decode an image.
 
-    It is turned as its EXIF data say, transparent parts become white, 16 bits per pixel are scaled to 8.
+    It is turned as its EXIF data say, and transparent parts become white. Values become 0 to 255 linearly: 8 bits per
+    pixel stay as they are, 16 and 32 bits are scaled from 0 to 65535, numbers in lists must be integers up to 255.
 
     Args:
         channels: 1 or 3; None: as the image has them.
         resolution: resize the short side to so many pixels and crop the rest; None: keep the size.
+        value_range: the values that become black and white instead, whatever the kind of image. Those outside are
+            clipped.
     Raises:
         NotSquareError: the image is not square, and `resolution` is None.
+        NoRangeError: the values have no usual range, and `value_range` is None.
         Exception: whatever Pillow raises for a damaged file, or for a kind of pixels that cannot be used.
     """
     from PIL import Image, ImageOps
 
-    if isinstance(encoded, np.ndarray):
-        image = Image.fromarray(encoded)
-    elif isinstance(encoded, Mapping):
-        image = Image.open(io.BytesIO(encoded["bytes"]) if encoded.get("bytes") is not None else encoded["path"])
-    else:
-        raise TypeError(f"not an image but {type(encoded).__name__}")
-    if resolution is None and image.width != image.height:
-        raise NotSquareError(*image.size)  # before the pixels are decoded
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError("pixels are 32-bit floats, whose range is not known")
-    if image.mode == "P" and np.ptp(np.reshape(image.getpalette() or [], (-1, 3)), axis=1).max() == 0:
-        image = image.convert("LA" if "transparency" in image.info else "L")
-    colour = image.mode not in GRAYSCALE_MODES
-    if image.mode.startswith("I"):  # 16 bits per pixel, which convert("L") would clip instead of scaling
-        image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).round().astype(np.uint8))
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    opened = open_image(encoded)
+    height, width = opened.shape[:2] if isinstance(opened, np.ndarray) else (opened.height, opened.width)
+    if resolution is None and width != height:
+        raise NotSquareError(width, height)  # before the pixels are decoded
+    if not isinstance(opened, np.ndarray):
+        opened = ImageOps.exif_transpose(opened) if _is_turned(opened) else opened
+    image, values = _to_eight_bits(opened, value_range)
+    colour = image.mode in ("RGB", "RGBA")
+    if "A" in image.getbands():
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image = image.convert("RGB" if (channels or (3 if colour else 1)) == 3 else "L")
     if resolution and image.size != (resolution, resolution):
         image = ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
-    return Decoded(pixels.reshape(*pixels.shape[:2], -1), colour)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return Decoded(pixels, colour, colour and _is_gray(image), values)
+
+
+def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Numbers as uint8: `low` becomes 0, `high` 255, what lies between is linear, and the rest is clipped."""
+    return ((values.astype(np.float64) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
+
+
+def _to_eight_bits(opened: Image | np.ndarray, value_range: tuple[float, float] | None) -> tuple[Image, Values]:
+    """An image of mode L, LA, RGB or RGBA, and the values that it had before. Raises as `decode`."""
+    from PIL import Image
+
+    if isinstance(opened, np.ndarray):
+        array = opened.astype(np.uint8) * 255 if opened.dtype == bool else opened
+        pixels, values = _scaled_numbers(array, 255, value_range)
+        return Image.fromarray(np.ascontiguousarray(pixels)), values
+    if opened.mode == "F" or opened.mode.startswith("I"):
+        pixels, values = _scaled_numbers(np.asarray(opened), None if opened.mode == "F" else 65535, value_range)
+        return Image.fromarray(pixels), values
+    halved = opened.mode in ("LA", "RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(opened, "tile", ()))
+    if halved and value_range:
+        raise ValueError("of 16 bits per channel, only 8 are read, so --value_range cannot be applied; convert it")
+    image = _plain(opened)
+    bands: Any = [image.getextrema()] if image.mode == "L" else image.getextrema()
+    bands = bands[:-1] if "A" in image.getbands() else bands
+    values = Values(min(low for low, _ in bands), max(high for _, high in bands), 255, halved)
+    if value_range:
+        array = np.array(image)
+        colour = (..., slice(len(bands))) if array.ndim == 3 else ...
+        array[colour] = scaled(np.arange(256), *value_range)[array[colour]]
+        image = Image.fromarray(array)
+    return image, values
+
+
+def _scaled_numbers(
+    array: np.ndarray, white: int | None, value_range: tuple[float, float] | None
+) -> tuple[np.ndarray, Values]:
+    """Numbers as uint8, and their values.
+
+    Args:
+        array: (H, W) or (H, W, C).
+        white: the value that becomes white if there is no `value_range`; None if there is no such value.
+    Raises:
+        NoRangeError: see `decode`.
+        ValueError: a number is NaN or infinite.
+    """
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError("it holds numbers that are NaN or infinite")
+    whole = array.dtype.kind in "ui"
+    if not value_range and (not whole or (white == 255 and not 0 <= low <= high <= 255)):
+        raise NoRangeError(low, high, whole)
+    values = Values(low, high, white or 255)
+    if not value_range and white == 255:
+        return array.astype(np.uint8), values
+    return scaled(array, *(value_range or (0, white or 255))), values
+
+
+def _is_gray(image: Image) -> bool:
+    from PIL import ImageChops
+
+    red, *others = image.split()
+    extrema: Any = [ImageChops.difference(red, other).getextrema() for other in others]
+    return all(largest <= NEARLY_GRAY for _, largest in extrema)
+
+
+def _is_turned(image: Image) -> bool:
+    return image.getexif().get(0x0112, 1) != 1
+
+
+def _plain(image: Image) -> Image:
+    """An image of 8 bits per channel in mode L, LA, RGB or RGBA."""
+    transparent = "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
+    gray = image.mode in ("1", "L", "LA", "La") or (
+        image.mode == "P" and np.ptp(np.reshape(image.getpalette() or [], (-1, 3)), axis=1).max() == 0
+    )
+    mode = ("L" if gray else "RGB") + "A" * transparent
+    return image if image.mode == mode else image.convert(mode)

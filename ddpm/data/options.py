@@ -17,3 +17,9 @@ class DataOptions:
     eval_split: str | None = None
     resolution: int | None = None
     channels: int | None = None
+    value_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.value_range:  # 0 and 0.0, a list of JSON and a tuple: all name the same prepared images
+            low, high = self.value_range
+            object.__setattr__(self, "value_range", (float(low), float(high)))

@@ -7,9 +7,11 @@ prepare while the others wait.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -21,16 +23,21 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.data.decoding import Decoded, Encoded, NotSquareError, decode
+from ddpm.data import cache
+from ddpm.data.cache import FORMAT
+from ddpm.data.decoding import Decoded, Encoded, NoRangeError, NotSquareError, decode
 from ddpm.data.images import Images
 from ddpm.data.options import DataOptions
 from ddpm.data.sources import Rows, identify, open_splits
+from ddpm.data.survey import Survey
 from ddpm.data.wording import counted, readable
 from ddpm.draws import Purpose, generator
 from ddpm.errors import first_line
-from ddpm.files import cache_folder
+from ddpm.files import cache_folder, write_synced
+from ddpm.threads import physical_cores
 
-FORMAT = 4  # of the prepared files; raise it when what is written changes
+log = logging.getLogger(__name__)
+
 HELD_OUT_OF = 20  # without a held-out split, one of so many training images is held out: 5 %
 CHUNK = 64  # images that are decoded at a time; photographs are large before they are resized
 
@@ -44,22 +51,35 @@ def prepare(options: DataOptions, progress: bool = False, output_dir: Path | Non
     Raises:
         ValueError: one line that says what is wrong with the source or the options, and what would be right.
     """
-    from filelock import FileLock
-
     source = identify(options, output_dir)
     key = hashlib.sha256(json.dumps([FORMAT, vars(options), source], sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_folder() / key
     try:
-        if not (folder / "meta.json").is_file():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder.with_suffix(".lock")):
-                if not (folder / "meta.json").is_file():
-                    _prepare_into(folder, options, source, progress)
-        return Images.open(folder)
+        try:
+            return _open_or_prepare(folder, options, source, progress)
+        except FileNotFoundError:  # another process has just removed it, because the folder of the images has changed
+            return _open_or_prepare(folder, options, source, progress)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "the disk is full; free some space, or" if full else "it must be writable;"
         raise ValueError(
-            f"cannot prepare {options.dataset_name!r} in {folder.parent}: {error}; is the disk full?"
+            f"cannot prepare {options.dataset_name!r} in {folder.parent}: {error}; {advice} "
+            "name another folder by the environment variable DDPM_CACHE"
         ) from error
+
+
+def _open_or_prepare(folder: Path, options: DataOptions, source: dict[str, Any], progress: bool) -> Images:
+    from filelock import FileLock
+
+    if cache.damage(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if problem := cache.damage(folder):
+                if folder.exists():
+                    log.warning("The prepared images in %s are damaged (%s); they are prepared again", folder, problem)
+                _prepare_into(folder, options, source, progress)
+                cache.remove_old(folder, source)
+    return Images.open(folder)
 
 
 class _ColourFoundError(Exception):
@@ -73,11 +93,12 @@ class _Decoder:
         channels, resolution: of the images so far; None before the first one, unless the options give them.
         total: rows so far.
         broken: one line for each image that cannot be decoded.
+        survey: the values of all images.
     """
 
     def __init__(self, options: DataOptions, channels: int | None, pool: ThreadPoolExecutor) -> None:
         self.channels, self.resolution = channels, options.resolution
-        self.total, self.broken = 0, []
+        self.total, self.broken, self.survey = 0, [], Survey(options)
         self._options, self._pool = options, pool
 
     def images(self, rows: Rows) -> Iterator[tuple[bytes, int | None]]:
@@ -96,17 +117,20 @@ class _Decoder:
                     raise ValueError(
                         f"{_name(row, index)} is {result.size}, not square: pass --resolution to crop and resize"
                     )
+                if isinstance(result, NoRangeError):
+                    self.survey.add_unknown(result)
                 if isinstance(result, Exception):
                     unknown = type(result).__name__ == "UnidentifiedImageError"  # whose message repeats the path
                     reason = "not an image of a known kind" if unknown else first_line(result)
                     self.broken.append(f"{_name(row, index)}: {reason}")
                 else:
-                    yield self._uniform(row, index, *result), label
+                    self.survey.add(result)
+                    yield self._uniform(row, index, result.pixels, result.colour), label
             start += len(chunk)
 
     def _attempt(self, row: Encoded) -> Decoded | Exception:
         try:
-            return decode(row, self.channels, self._options.resolution)
+            return decode(row, self.channels, self._options.resolution, self._options.value_range)
         except Exception as error:  # for damaged files Pillow raises exceptions of many kinds
             return error
 
@@ -164,21 +188,20 @@ class _SplitFile:
         """Write NAME.labels, unless no image has a label; returns whether it did."""
         if max(self.labels) < 0:
             return False
-        np.array(self.labels, np.int64).tofile(self._folder / f"{self.name}.labels")
+        write_synced(self._folder / f"{self.name}.labels", np.array(self.labels, np.int64).tobytes())
         return True
 
 
 def _prepare_into(folder: Path, options: DataOptions, source: dict[str, Any], progress: bool) -> None:
     """Prepare beside `folder`, then rename. The caller holds the lock."""
-    for leftover in folder.parent.glob(f".{folder.name}-*"):  # of a preparation that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
+    cache.remove_leftovers(folder)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         try:
             _write(temporary, options, source, options.channels, progress)
         except _ColourFoundError:
             _write(temporary, options, source, 3, progress)
-        os.replace(temporary, folder)
+        cache.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -198,7 +221,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     with (
         _SplitFile(folder, "train") as train,
         _SplitFile(folder, "eval") as evaluation,
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(min(8, physical_cores())) as pool,
         tqdm(desc="preparing images", unit=" images", disable=None if progress else True, delay=1) as bar,
     ):
         decoder = _Decoder(options, channels, pool)
@@ -217,7 +240,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
         for file in (train, evaluation):
             file.sync()
     _check_counts(options, decoder, len(train), len(evaluation))
-    notes = list(splits.notes)
+    notes = [*splits.notes, *decoder.survey.notes()]
     if decoder.broken:
         shown = "; ".join(decoder.broken[:3]) + ("; ..." if len(decoder.broken) > 3 else "")
         notes.append(f"skipped {len(decoder.broken)} of {counted(decoder.total, 'image')}, unreadable: {shown}")
@@ -246,11 +269,13 @@ def _check_counts(options: DataOptions, decoder: _Decoder, num_train: int, num_e
     Raises:
         ValueError: there is no image to train on, or none to hold out.
     """
+    decoder.survey.check()
+    why = f"; the first: {decoder.broken[0]}{decoder.survey.advice()}" if decoder.broken else ""
     if not num_train:
-        why = f"; the first: {decoder.broken[0]}" if decoder.broken else ""
         raise ValueError(f"dataset {options.dataset_name!r}: none of {counted(decoder.total, 'image')} is usable{why}")
     if not num_eval:
+        skipped = f" ({len(decoder.broken)} more cannot be read{why})" if decoder.broken else ""
         raise ValueError(
-            f"dataset {options.dataset_name!r}: {counted(num_train, 'image')}, too few to hold any out; "
+            f"dataset {options.dataset_name!r}: {counted(num_train, 'image')}{skipped}, too few to hold any out; "
             f"at least {HELD_OUT_OF} are needed, or an --eval_split"
         )

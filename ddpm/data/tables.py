@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import glob
-import json
 import logging
 from collections.abc import Iterator
 from typing import Any
 
+from ddpm.data.cache import prepared_commits
+from ddpm.data.columns import images_in_columns
+from ddpm.data.decoding import Encoded
 from ddpm.data.listing import File
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, words_in
 from ddpm.data.wording import listed
 from ddpm.errors import first_line
-from ddpm.files import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +45,7 @@ def hub_commit(options: DataOptions, near: str = "") -> str:
                 f"dataset {name!r}{at}: no such folder{near}, and not on the Hub, or not for this login; "
                 "check the name, `hf auth login` for a private one, or give a local folder"
             ) from None
-        known = [
-            meta["source"]["commit"]
-            for path in sorted(cache_folder().glob("*/meta.json"), key=lambda p: p.stat().st_mtime)
-            if (meta := json.loads(path.read_text()))["source"].get("id") == name and meta["options"] == vars(options)
-        ]
+        known = prepared_commits(options)
         if not known:
             raise ValueError(
                 f"dataset {name!r}: no such folder{near}, and the Hub cannot be reached ({first_line(error)})"
@@ -112,8 +109,13 @@ def image_column(dataset, options: DataOptions) -> str:
     images = [name for name in columns if isinstance(features.get(name), datasets.Image)]
     # Parquet files that were written without the Hub's metadata still hold {"bytes", "path"} records.
     images = images or [name for name in columns if isinstance(features.get(name), dict) and "bytes" in features[name]]
+    reason = None
+    if not images:
+        images, reason = images_in_columns(dataset, columns)
     if len(images) == 1:
         return images[0]
+    if reason and not images:
+        raise ValueError(f"dataset {options.dataset_name!r}: {reason}")
     problem = f"more than one image column ({listed(images)})" if images else "no image column"
     raise ValueError(
         f"dataset {options.dataset_name!r} has {problem}; its columns are {listed(columns)}: pass --image_column"
@@ -130,7 +132,7 @@ def label_column(dataset) -> str | None:
     return next(iter(typed + named), None)
 
 
-def rows_of(dataset, column: str, label: str | None) -> Iterator[tuple[dict[str, Any], int | None]]:
+def rows_of(dataset, column: str, label: str | None) -> Iterator[tuple[Encoded, int | None]]:
     """The encoded image and the label of each row, in order."""
     import datasets
 

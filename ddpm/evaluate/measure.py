@@ -21,6 +21,7 @@ from ddpm.evaluate.bound import measure_bound
 from ddpm.evaluate.options import PROG, EvaluateConfig
 from ddpm.evaluate.samples import load_features, measure_samples
 from ddpm.evaluate.subject import Subject, find_subject
+from ddpm.launcher import launchers_precision
 from ddpm.processes import on_main, plain_logging, settle
 from ddpm.validation import Validation
 
@@ -40,7 +41,7 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
     Raises:
         ValueError: in one line why this model cannot be measured on these images.
     """
-    accelerator = Accelerator()
+    accelerator = Accelerator(mixed_precision=launchers_precision("no", PROG, "figures are computed in float32"))
     settle(accelerator, config.num_cpu_threads, "-m ddpm.evaluate ...")
     model = model or hub.pull(config.model, config.revision)
     # Whatever can be rejected is rejected before the minutes that the bound takes.

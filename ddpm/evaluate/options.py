@@ -50,6 +50,8 @@ class DatasetOptions:
     resolution: int | None = None
     # 1 (grayscale) or 3 (RGB). Default: what the images have.
     channels: int | None = None
+    # Pixel values that become black and white. Default: as in train.py.
+    value_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class RunOptions:
     seed: int = 0
     # Largest number of images in one call of the network.
     batch_size: int = 64
-    # CPU threads per process. 0: physical cores divided by local processes.
+    # CPU threads per process. 0: as in train.py.
     num_cpu_threads: int = 0
     # The report. Pictures are written beside it and share its name.
     output: str = "report.json"

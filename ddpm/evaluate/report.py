@@ -76,7 +76,8 @@ def command(subject: Subject) -> str:
         if isinstance(value, bool):
             words.append(f"--{field.name}" if value else f"--no_{field.name}")
         else:
-            words.append(f"--{field.name} {shlex.quote(str(value))}")
+            values = value if isinstance(value, tuple) else (value,)
+            words.append(" ".join([f"--{field.name}", *(shlex.quote(str(v)) for v in values)]))
     return " ".join(words)
 
 

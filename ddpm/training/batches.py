@@ -39,11 +39,31 @@ class Batches:
         self.num_images = len(images.train)
         if self.num_images < self.global_size:
             raise ValueError(
-                f"{self.num_images} training images are too few for a step of {self.global_size}: "
-                f"pass --train_batch_size {max(1, self.num_images // self.slots)} or less"
+                f"{self.num_images} training image{'s are' if self.num_images != 1 else ' is'} too few for a step of "
+                f"{self._size_in_words()}: {self._smaller()}"
             )
         self.pixels = data.resident(images.train, self.device)
         self.timesteps = np.empty(0, np.int64)
+
+    def _size_in_words(self) -> str:
+        """The images of a step, such as "2048 (64 images x 4 micro-batches x 8 processes)"."""
+        factors = [(self.config.gradient_accumulation_steps, "micro-batches"), (self.num_processes, "processes")]
+        words = "".join(f" x {number} {name}" for number, name in factors if number > 1)
+        return (
+            f"{self.global_size} ({self.size} image{'s' * (self.size != 1)}{words})" if words else str(self.global_size)
+        )
+
+    def _smaller(self) -> str:
+        """What to pass for a step that takes at most all images."""
+        at_once = self.size * self.num_processes
+        if at_once <= self.num_images:  # so the accumulation is the cause
+            return f"pass --gradient_accumulation_steps {self.num_images // at_once} or less"
+        if self.slots <= self.num_images:
+            return f"pass --train_batch_size {self.num_images // self.slots} or less"
+        if self.num_processes <= self.num_images:
+            size = self.num_images // self.num_processes
+            return f"pass --gradient_accumulation_steps 1 and --train_batch_size {size} or less"
+        return f"start at most {self.num_images} process{'es' * (self.num_images != 1)}"
 
     def of(self, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The micro-batches of an optimizer step (0-based), one after another.

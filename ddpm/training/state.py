@@ -27,6 +27,7 @@ from torch import Tensor
 from ddpm import files
 from ddpm.checkpoint import not_finite
 from ddpm.config import TrainConfig
+from ddpm.data import DataOptions
 
 log = logging.getLogger(__name__)
 
@@ -231,11 +232,14 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
     except ValueError as error:  # it was saved by another version of this program
         root = folder_of(config.directory / "checkpoints", saved.meta["step"]) if wanted == "latest" else Path(wanted)
         raise ValueError(f"{root / META}: {error}") from None
+    same_images = saved.meta["fingerprint"] == fingerprint
     differing = [
         f"--{f.name} ({getattr(before, f.name)}, now {getattr(config, f.name)})"
         for f in dataclasses.fields(config)
         if not f.metadata.get("resume")
         and getattr(before, f.name) != getattr(config, f.name)
+        # The same pixels may have another name: a relative path, a slash at its end, a split that is the default.
+        and not (same_images and f.name in DataOptions.__dataclass_fields__)
         # More micro-batches on fewer processes give the same result.
         and not (f.name == "gradient_accumulation_steps" and saved.meta["slots"] == slots)
     ]
@@ -249,7 +253,7 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
             "The run was on %s before. Each kind of device draws its own noise, so the result will differ",
             saved.meta["device"],
         )
-    if saved.meta["fingerprint"] != fingerprint:
+    if not same_images:
         differing.append("the images of the dataset")
     if saved.meta["slots"] != slots and not differing:
         differing.append(f"processes x gradient_accumulation_steps ({saved.meta['slots']}, now {slots})")

@@ -3,9 +3,11 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDPMPipeline
+from PIL import Image
 from tiny import assert_same_run, in_process, weights
 
 from ddpm import checkpoint, files
@@ -63,6 +65,27 @@ def test_a_finished_run_started_again_changes_nothing(whole):
 def test_other_settings_are_refused_by_name(whole, options, named):
     with pytest.raises(ValueError, match=re.escape(named)):
         in_process(whole, **options)
+
+
+def test_the_pixels_count_not_how_their_dataset_is_named(tmp_path, monkeypatch):
+    for number in range(40):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"data/{number}.png")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    names = (str(tmp_path / "data"), "data", "./data/", str(tmp_path / "link"), "data/../data")
+    for step, name in enumerate(names, 1):
+        options = {"resolution": 8, "channels": 1} if step == 3 else {}  # what the pictures have anyway
+        in_process(tmp_path / "run", should_stop=lambda now, step=step: now >= step, dataset_name=name, **options)
+    assert in_process(tmp_path / "run", dataset_name="data").stopped == "finished"
+    in_process(tmp_path / "whole", dataset_name="data")
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    Image.new("L", (8, 8)).save("data/0.png")
+    with pytest.raises(
+        ValueError, match=r"other settings: --dataset_name \(data, now ./data\), the images of the dataset"
+    ):
+        in_process(tmp_path / "run", dataset_name="./data")
 
 
 def test_output_cadence_may_change_on_resume(tmp_path, whole):

@@ -227,6 +227,13 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
             1,
             r"1707 training images are too few for a step of 2000: .*--train_batch_size 1707",
         ),
+        (
+            {"train_batch_size": 64, "gradient_accumulation_steps": 40},
+            1,
+            r"1707 training images are too few for a step of 2560 \(64 images x 40 micro-batches\): "
+            r"pass --gradient_accumulation_steps 26 or less$",
+        ),
+        ({"train_batch_size": 1, "gradient_accumulation_steps": 1708}, 1, r"pass --gradient_accumulation_steps 1707"),
         ({"mixed_precision": "fp16"}, 1, r"--mixed_precision fp16 needs a GPU"),
         (
             {"learning_rate": 1e30, "lr_warmup_steps": 0},

@@ -1,0 +1,170 @@
+"""Images in the columns of tables as people write them: bytes, base64, .npy and lists instead of image files."""
+
+import base64
+import io
+import json
+import pickle
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ddpm.data import DataOptions, prepare
+
+RNG = np.random.default_rng(0)
+GRAY = RNG.integers(0, 256, (30, 12, 12), np.uint8)
+COLOUR = RNG.integers(0, 256, (30, 12, 12, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def npy(pixels):
+    file = io.BytesIO()
+    np.save(file, pixels)
+    return file.getvalue()
+
+
+def text(pixels):
+    return base64.b64encode(png(pixels)).decode()
+
+
+def lists(kind, depth):
+    for _ in range(depth):
+        kind = pa.list_(kind)
+    return kind
+
+
+def table(folder, columns):
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns), folder / "train.parquet")
+    return DataOptions(dataset_name=str(folder))
+
+
+def pixels_of(images):
+    """All images as (N, H, W, C), sorted by their bytes."""
+    together = np.concatenate([images.train, images.eval]).transpose(0, 2, 3, 1)
+    return np.stack(sorted(together, key=lambda image: image.tobytes()))
+
+
+def assert_holds(images, expected):
+    expected = expected.reshape(len(expected), 12, 12, -1)
+    assert np.array_equal(pixels_of(images), np.stack(sorted(expected, key=lambda image: image.tobytes())))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "write", "kind"),
+    [
+        (GRAY, png, pa.binary()),
+        (COLOUR, png, pa.large_binary()),
+        (COLOUR, lambda p: {"bytes": png(p), "path": None}, None),
+        (GRAY, npy, pa.binary()),
+        (COLOUR, lambda p: npy(p.transpose(2, 0, 1)), pa.binary()),
+        (GRAY, lambda p: npy(p.astype(np.int64)[None, None]), pa.binary()),
+        (GRAY, text, pa.string()),
+        (GRAY, lambda p: "data:image/png;base64," + text(p), pa.large_string()),
+        (GRAY, lambda p: re.sub("(.{76})", r"\1\n", base64.urlsafe_b64encode(png(p)).decode().rstrip("=")), pa.string()),
+        (GRAY, lambda p: text(p).encode(), pa.binary()),
+        (COLOUR, lambda p: json.dumps(p.tolist()), pa.string()),
+        (GRAY, lambda p: p.ravel().tolist(), lists(pa.uint8(), 1)),
+        (GRAY, lambda p: p.ravel().tolist(), pa.list_(pa.uint8(), 144)),
+        (GRAY, lambda p: p.tolist(), lists(pa.int64(), 2)),
+        (COLOUR, lambda p: p.tolist(), lists(pa.uint8(), 3)),
+        (COLOUR, lambda p: p.transpose(2, 0, 1).tolist(), lists(pa.uint8(), 3)),
+        (GRAY, lambda p: p[None].tolist(), lists(pa.int32(), 3)),
+        (GRAY, lambda p: p[..., None].tolist(), pa.large_list(pa.list_(pa.list_(pa.uint8())))),
+    ],
+)  # fmt: skip
+def test_any_column_trains_whose_shape_is_known(tmp_path, pixels, write, kind):
+    cells = pa.array([write(p) for p in pixels], kind)
+    images = prepare(
+        table(tmp_path / "d", {"id": list(range(30)), "image": cells, "label": [i % 3 for i in range(30)]})
+    )
+    assert_holds(images, pixels)
+    assert "images in column 'image'" in images.notes[0]
+    of = {image.tobytes(): label for image, label in zip(pixels, [i % 3 for i in range(30)], strict=True)}
+    assert [of[image.transpose(1, 2, 0).tobytes()] for image in images.train] == images.train_labels.tolist()
+
+
+def test_arrays_of_the_datasets_library_train(tmp_path):
+    import datasets
+
+    (tmp_path / "d").mkdir()
+    features = datasets.Features({"pixels": datasets.Array3D((12, 12, 3), "uint8")})
+    datasets.Dataset.from_dict({"pixels": COLOUR}, features=features).to_parquet(str(tmp_path / "d/train.parquet"))
+    assert_holds(prepare(DataOptions(dataset_name=str(tmp_path / "d"))), COLOUR)
+
+
+def test_a_column_is_found_by_its_name_and_by_what_it_holds(tmp_path):
+    other = {"boxes": [[[1, 2, 3, 4]]] * 30, "embedding": [[0.5] * 144] * 30, "caption": ["a cat"] * 30}
+    assert_holds(prepare(table(tmp_path / "a", other | {"scan": [png(p) for p in GRAY]})), GRAY)
+    assert_holds(
+        prepare(table(tmp_path / "b", other | {"rows": GRAY.tolist(), "img": [text(p) for p in COLOUR]})), COLOUR
+    )
+    two = table(tmp_path / "c", {"before": [png(p) for p in GRAY], "after": [png(p) for p in COLOUR]})
+    with pytest.raises(ValueError, match=r"more than one image column \(before, after\).*pass --image_column"):
+        prepare(two)
+    assert_holds(prepare(DataOptions(two.dataset_name, image_column="after")), COLOUR)
+
+
+def test_empty_and_damaged_rows_are_left_out_and_named(tmp_path):
+    cells = [png(p) for p in GRAY]
+    cells[0], cells[3], cells[7] = None, b"", cells[7][: len(cells[7]) // 2]
+    images = prepare(table(tmp_path / "d", {"image": pa.array(cells, pa.binary())}))
+    assert_holds(images, np.delete(GRAY, [0, 3, 7], 0))
+    assert "skipped 3 of 30 images, unreadable: row 0: it is empty; row 3: it is empty; row 7: " in images.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind", "message"),
+    [
+        ("pictures/1.png", pa.string(), "text 'pictures/1.png', and no image in base64; if it is the path .* store their bytes"),
+        ("https://example.com/1.png", pa.string(), "web address 'https://example.com/1.png': download the pictures"),
+        ("data:image/svg+xml,<svg/>", pa.string(), "data: URI that is not base64"),
+        (bytes(144), pa.binary(), "144 bytes of no known image format .*: store the bytes of PNG or JPEG files"),
+        (pickle.dumps(GRAY[0]), pa.binary(), "a Python pickle, which could run code: store the bytes of PNG"),
+        (npy(np.array([{}], object)), pa.binary(), "Object arrays cannot be loaded"),
+        (npy(GRAY[0])[:90], pa.binary(), "a .npy file that cannot be read"),
+        ({"bytes": None, "path": "1.png"}, None, "only the path of a file, which is not there: store the files' bytes"),
+        ([png(GRAY[0])] * 2, pa.list_(pa.binary()), "a list of 2 files; each row needs one image"),
+        ([{"bytes": png(GRAY[0]), "path": ""}] * 2, None, "a list of 2 files; each row needs one image"),
+        (COLOUR[0].ravel().tolist(), lists(pa.uint8(), 1), r"flat list of 432 numbers, 12x12 pixels of 3 channels .* \(12, 12, 3\)"),
+        ([1] * 143, lists(pa.uint8(), 1), "flat list of 143 numbers, which is no square image: store lists of rows"),
+        ([[1, 2], [3]], lists(pa.uint8(), 2), "lists of different lengths"),
+        ([[[1, 2]] * 5] * 5, lists(pa.uint8(), 3), r"numbers of shape \(5, 5, 2\); \(H, W\), \(H, W, 3\) or"),
+        ([[0.5] * 12] * 12, lists(pa.float32(), 2), "floating-point numbers of unknown range; .* 0.5 to 0.5: pass --value_range 0 1"),
+        ([[300] * 12, [-5] * 12] * 6, lists(pa.int32(), 2), "do not fit 0 to 255; the values are -5 to 300: pass --value_range -5 300"),
+        (None, pa.binary(), "its first 16 rows are empty"),
+    ],
+)  # fmt: skip
+def test_what_a_column_holds_instead_is_said_in_one_line(tmp_path, cell, kind, message):
+    options = table(tmp_path / "d", {"image": pa.array([cell] * 25, kind)})
+    for named in (None, "image"):
+        with pytest.raises(ValueError, match=message if cell is not None or not named else "it is empty") as error:
+            prepare(DataOptions(options.dataset_name, image_column=named))
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 400
+
+
+def test_lists_of_which_some_do_not_fit_are_refused_whole(tmp_path):
+    """Otherwise training would see the darker half of the images, and nothing of the others."""
+    rows = [(image.astype(int) * (1 + i % 2)).tolist() for i, image in enumerate(GRAY)]
+    options = table(tmp_path / "d", {"image": rows})
+    with pytest.raises(
+        ValueError, match=r"15 images of 30 hold integers that do not fit 0 to 255; .* --value_range 0 510"
+    ):
+        prepare(options)
+    images = prepare(DataOptions(options.dataset_name, value_range=(0, 510)))
+    expected = np.stack([np.round(np.array(row) / 2).astype(np.uint8) for row in rows])
+    assert_holds(images, expected)
