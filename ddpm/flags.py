@@ -108,16 +108,20 @@ def check_type(hint: Any, value: Any) -> Any:
     if get_origin(kind) is Literal and value in get_args(kind):
         return value
     if get_origin(kind) is tuple and isinstance(value, list | tuple):
-        item = get_args(kind)[0]
-        if all(type(part) is item for part in value):
-            return tuple(value)
+        items = get_args(kind)
+        items = items[:1] * len(value) if items[-1] is Ellipsis else items
+        if len(items) == len(value) and all(_fits(item, part) for item, part in zip(items, value, strict=True)):
+            return tuple(item(part) for item, part in zip(items, value, strict=True))
     if kind is Path and isinstance(value, str):
         return Path(value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is kind:
-        return value
+    if kind in (bool, int, float, str) and _fits(kind, value):
+        return kind(value)
     raise ValueError(f"{_described(kind)}{' or null' if _optional(hint) else ''} is needed")
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a value is of a plain type; a whole number is a number, too."""
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def _optional(hint: Any) -> bool:
@@ -129,7 +133,8 @@ def _described(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     if get_origin(kind) is tuple:
-        return "a list of whole numbers"
+        items = get_args(kind)
+        return "a list of whole numbers" if items[-1] is Ellipsis else f"a list of {len(items)} numbers"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
     return words[kind]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
@@ -72,5 +74,6 @@ class InputConvolution(nn.Conv2d):
 
 def keep_input_precision(unet: nn.Module) -> None:
     """Let a network see x_t in float32 under autocast. Names, shapes and values of its weights stay as they are."""
-    if type(getattr(unet, "conv_in", None)) is nn.Conv2d:
-        unet.conv_in.__class__ = InputConvolution  # a wrapper around it would change the names of the weights
+    first: Any = getattr(unet, "conv_in", None)
+    if type(first) is nn.Conv2d:
+        first.__class__ = InputConvolution  # a wrapper around it would change the names of the weights

@@ -35,15 +35,16 @@ def network_options(config: TrainConfig, images: Images) -> dict[str, Any]:
 
 def make_scheduler(config: TrainConfig) -> DDPMScheduler:
     """The noise schedule of the training. Betas are scaled by 1000 / T, so that alpha_bar_T is near 0 for any T."""
-    steps, trained_betas = config.num_train_timesteps, None
-    if config.beta_schedule == "log_snr":  # diffusers has no name for it
+    steps, name, trained_betas = config.num_train_timesteps, config.beta_schedule, None
+    if name == "log_snr":  # diffusers has no such schedule; with betas that are given, it ignores the name
+        name = "linear"
         trained_betas = NoiseSchedule.from_log_snr(steps, config.log_snr_max, config.log_snr_min).beta.tolist()
-    scale = 1.0 if config.beta_schedule == "squaredcos_cap_v2" else 1000 / steps
+    scale = 1.0 if name == "squaredcos_cap_v2" else 1000 / steps
     return DDPMScheduler(
         num_train_timesteps=steps,
         beta_start=1e-4 * scale,
         beta_end=0.02 * scale,
-        beta_schedule="linear" if trained_betas else config.beta_schedule,
+        beta_schedule=name,
         trained_betas=trained_betas,
         prediction_type=config.prediction_type,
         variance_type=config.variance_type,
