@@ -114,8 +114,10 @@ def check_type(hint: Any, value: Any) -> Any:
             return tuple(item(part) for item, part in zip(items, value, strict=True))
     if kind is Path and isinstance(value, str):
         return Path(value)
-    if kind in (bool, int, float, str) and _fits(kind, value):
-        return kind(value)
+    if kind is float and _fits(kind, value):
+        return float(value)
+    if type(value) is kind:
+        return value
     raise ValueError(f"{_described(kind)}{' or null' if _optional(hint) else ''} is needed")
 
 
