@@ -114,10 +114,9 @@ def check_type(hint: Any, value: Any) -> Any:
             return tuple(item(part) for item, part in zip(items, value, strict=True))
     if kind is Path and isinstance(value, str):
         return Path(value)
-    if kind is float and _fits(kind, value):
-        return float(value)
-    if type(value) is kind:
-        return value
+    if type(value) is kind or (kind is float and type(value) is int):
+        plain: Any = value
+        return float(plain) if kind is float else plain
     raise ValueError(f"{_described(kind)}{' or null' if _optional(hint) else ''} is needed")
 
 
