@@ -130,11 +130,7 @@ def push(
 
 def _message(folder: Path) -> str:
     """The message of the commit."""
-    try:
-        rows = read_metrics(folder / "metrics.jsonl")
-    except ValueError as error:
-        log.warning("metrics.jsonl is pushed as it is: %s", first_line(error))
-        rows = []
+    rows = read_metrics(folder / "metrics.jsonl")
     return f"Model after {counted(rows[-1]['step'], 'step')}" if rows else "Model"
 
 

@@ -147,7 +147,7 @@ def test_local_defects_are_no_trouble_with_the_hub(lfs, hub, model, name):
     (model / "metrics.jsonl").write_bytes(b'{"kind": "train"}\n\xff')
     answer = lfs.ask("push", directory=str(model), repo_id=name)
     assert "README.md stays as it is" in answer["said"]
-    assert "metrics.jsonl is pushed as it is" in answer["said"]
+    assert "metrics.jsonl: line 2 is not JSON and skipped" in answer["said"]
     assert "README.md is not pushed because it is not UTF-8" in answer["said"]
     here = {path: content for path, content in snapshot(model).items() if not path.startswith("checkpoints/")}
     assert up(hub, name) == {path: content for path, content in here.items() if path != "README.md"}
