@@ -250,6 +250,16 @@ def test_in_forced_colours_what_says_something_stays_visible(browser: Browser, u
         assert contrast(mark, paper) > 3
 
 
+def test_in_forced_colours_letters_under_bars_and_hats_are_seen(browser: Browser, url: str):
+    inks = []
+    for forced in ("none", "active"):
+        with visiting(browser, url, forced_colors=forced, color_scheme="light", reduced_motion="reduce") as visitor:
+            page = visitor.open("lang=en&__theme=light")
+            page.evaluate("document.fonts.ready")
+            inks.append((1 - image(page, page.locator("#forward .equation"))).sum())
+    assert inks[1] > 0.95 * inks[0], "the equation has as much ink as without them"
+
+
 # ---------------------------------------------------------------- the first seconds
 
 WATCH = "window.seen = []; setInterval(() => { const t = window.ddpm?.shared?.get('t'); if (t) seen.push(t); }, 15);"
@@ -289,11 +299,12 @@ def test_nothing_moves_by_itself_with_reduced_motion(visit):
     assert set(visit.page.evaluate("seen")) == {300}
 
 
-def test_the_first_touch_ends_the_arrival(browser: Browser, url: str):
+def test_the_first_touch_or_a_reload_ends_the_arrival(browser: Browser, url: str):
     for touch in (
         lambda page: page.keyboard.press("Tab"),
         lambda page: page.locator("#forward h2").click(),
         lambda page: page.locator("#tab-noise-button").click(),
+        lambda page: (page.reload(), page.wait_for_selector("#forward .katex")),
     ):
         with visiting(browser, url) as visitor:
             page = visitor.open()
