@@ -256,8 +256,9 @@ def test_in_forced_colours_letters_under_bars_and_hats_are_seen(browser: Browser
         with visiting(browser, url, forced_colors=forced, color_scheme="light", reduced_motion="reduce") as visitor:
             page = visitor.open("lang=en&__theme=light")
             page.evaluate("document.fonts.ready")
-            inks.append((1 - image(page, page.locator("#forward .equation"))).sum())
-    assert inks[1] > 0.95 * inks[0], "the equation has as much ink as without them"
+            letter = image(page, page.locator("#forward .equation .accent").first)[5:-5, 5:-5]
+            inks.append((letter.mean(axis=2) < 0.5).sum())
+    assert inks[1] > 0.7 * inks[0] > 0, "alpha below its bar"
 
 
 # ---------------------------------------------------------------- the first seconds
