@@ -91,6 +91,26 @@ def test_the_whole_tour_is_seen_in_the_frame(framed):
     expect(framed.find(".tour")).to_be_hidden()
 
 
+@pytest.mark.parametrize("framed", [1280], indirect=True)
+def test_a_stop_is_in_view_once_its_tab_has_its_height_unless_the_visitor_goes_elsewhere(framed):
+    grow = """(px) => { document.querySelector('.tab-container').style.paddingBottom = `${px}px`; }"""
+    framed.find(".tour-start").click()
+    framed.seen("#forward .toured")
+    framed.page.wait_for_timeout(3500)
+    framed.find(".tour-next").click()
+    expect(framed.find("#noise .toured")).to_be_visible()
+    framed.page.wait_for_timeout(2000)  # longer than until the end of the first stop's waiting
+    framed.frame.evaluate(grow, 900)  # the host makes the frame taller
+    framed.until(lambda: framed.span("#noise .toured")[0] > 0, "the stop is below what came above it")
+    framed.seen("#noise .toured")
+    framed.page.mouse.move(200, 100)
+    framed.page.mouse.wheel(0, -3000)
+    framed.until(lambda: framed.page.evaluate("scrollY") == 0, "the visitor goes to the top")
+    framed.frame.evaluate(grow, 0)
+    framed.page.wait_for_timeout(1000)
+    assert framed.page.evaluate("scrollY") == 0, "and stays there"
+
+
 def test_the_tour_is_seen_where_the_page_around_the_frame_tells_nothing(strict, space):
     with hub(space, resized=False) as address, visiting_hub(strict, 390) as visitor:
         visitor.open(address)

@@ -250,6 +250,17 @@ def test_in_forced_colours_what_says_something_stays_visible(browser: Browser, u
         assert contrast(mark, paper) > 3
 
 
+def test_in_forced_colours_letters_under_bars_and_hats_are_seen(browser: Browser, url: str):
+    inks = []
+    for forced in ("none", "active"):
+        with visiting(browser, url, forced_colors=forced, color_scheme="light", reduced_motion="reduce") as visitor:
+            page = visitor.open("lang=en&__theme=light")
+            page.evaluate("document.fonts.ready")
+            letter = image(page, page.locator("#forward .equation .accent").first)[5:-5, 5:-5]
+            inks.append((letter.mean(axis=2) < 0.5).sum())
+    assert inks[1] > 0.7 * inks[0] > 0, "alpha below its bar"
+
+
 # ---------------------------------------------------------------- the first seconds
 
 WATCH = "window.seen = []; setInterval(() => { const t = window.ddpm?.shared?.get('t'); if (t) seen.push(t); }, 15);"
@@ -289,11 +300,12 @@ def test_nothing_moves_by_itself_with_reduced_motion(visit):
     assert set(visit.page.evaluate("seen")) == {300}
 
 
-def test_the_first_touch_ends_the_arrival(browser: Browser, url: str):
+def test_the_first_touch_or_a_reload_ends_the_arrival(browser: Browser, url: str):
     for touch in (
         lambda page: page.keyboard.press("Tab"),
         lambda page: page.locator("#forward h2").click(),
         lambda page: page.locator("#tab-noise-button").click(),
+        lambda page: (page.reload(), page.wait_for_selector("#forward .katex")),
     ):
         with visiting(browser, url) as visitor:
             page = visitor.open()

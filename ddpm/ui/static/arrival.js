@@ -4,7 +4,7 @@
 (() => {
   const { shared, T, firstT } = ddpm;
   const STATE = ["tab", "tour", "t", "example", "noise"]; // what a link names in the address is not moved
-  const TOUCHES = ["pointerdown", "keydown", "wheel"];
+  const ENDS = ["pointerdown", "keydown", "wheel", "pagehide"]; // a reload brings back the t that was there before
   const OWN_T = ".t-bar, .plot"; // a touch there sets t itself
   // [milliseconds, t at their end], one after the other; it begins at t = 1.
   const WAY = [
@@ -50,7 +50,7 @@
 
     function stop() {
       running = false;
-      for (const touch of TOUCHES) removeEventListener(touch, end, true);
+      for (const touch of ENDS) removeEventListener(touch, end, true);
     }
 
     function end(event) {
@@ -71,7 +71,7 @@
     }
 
     shared.on("t", () => running && !moving && stop()); // something else has moved t
-    for (const touch of TOUCHES) addEventListener(touch, end, true);
+    for (const touch of ENDS) addEventListener(touch, end, true);
     move(1); // before the first paint
     requestAnimationFrame(tick);
   }

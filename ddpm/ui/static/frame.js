@@ -8,7 +8,8 @@
   const framed = window.parent !== window;
   const LEAST = 320; // pixels in which something is shown when less than that of the frame is in view
   const LOOK_MS = 100;
-  const SETTLE_MS = 3000; // after which the host has made the frame as tall as a tab that has come to the front
+  const SETTLE_MS = 5000; // after which the host has made the frame as tall as a tab that has come to the front
+  const ACTIONS = ["wheel", "touchmove", "pointerdown", "keydown"]; // of a visitor who goes elsewhere
   const followers = new Set();
   let seen = { top: 0, bottom: Infinity }; // in coordinates of the viewport
   let host = null; // {frame: what iframe-resizer offers, scrollLeft, scrollTop, height: of its window}, once it answers
@@ -85,8 +86,8 @@
   }
 
   // The host can scroll no further than to the end of the frame, and makes it as tall as a tab that has come to the
-  // front only after a moment. Then it scrolls again, unless the visitor has scrolled since.
-  let settled = new AbortController();
+  // front only after a moment. Then it scrolls again, unless the visitor has done something since.
+  let settling = new AbortController();
   function scrollHost(element, covered) {
     function scroll() {
       const box = element.getBoundingClientRect();
@@ -94,16 +95,16 @@
       host.frame.scrollTo(host.scrollLeft, Math.max(0, host.scrollTop + box.top - seen.top - margin));
     }
 
-    settled.abort();
-    settled = new AbortController();
-    let reached = null; // where the host has scrolled to
-    const note = () => {
-      reached = host.scrollTop; // it has told by now
-    };
-    const again = () => (reached === null || reached === host.scrollTop) && scroll();
-    window.addEventListener("resize", () => setTimeout(again, LOOK_MS), { signal: settled.signal });
-    setTimeout(note, LOOK_MS);
-    setTimeout(() => settled.abort(), SETTLE_MS);
+    settling.abort();
+    const mine = new AbortController();
+    settling = mine;
+    const end = () => mine.abort();
+    const again = () => mine.signal.aborted || scroll();
+    window.addEventListener("resize", () => setTimeout(again, LOOK_MS), { signal: mine.signal });
+    for (const action of ACTIONS) {
+      window.addEventListener(action, end, { capture: true, passive: true, signal: mine.signal });
+    }
+    setTimeout(end, SETTLE_MS);
     scroll();
   }
 

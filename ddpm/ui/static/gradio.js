@@ -1,6 +1,6 @@
 // Everything in the browser that relies on Gradio's internals: the requests of its client, its copy of KaTeX, its
-// theme, its tabs, its parameters in the address, its side of a frame. A newer Gradio may change any of them; tests/browser/test_gradio.py
-// finds out.
+// theme, its tabs, its parameters in the address, its side of a frame. A newer Gradio may change any of them;
+// tests/browser/test_gradio.py finds out.
 // Needs `ddpm.page` (page.py).
 // Gives onLoss, isLost; katex; dark, onTheme, toggleTheme; tabs, inFront, bringToFront, untilTabs; container,
 // isGradioParameter, keepTheme; frame.

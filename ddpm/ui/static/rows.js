@@ -269,8 +269,8 @@
 
   // Brings the rows of a tab to life.
   //   fetch(key): the server function that returns a trajectory; send(message), expect: see ddpm.sampling;
-  //   name, instead, changed: see `board`; busy(on): a request begins or ends; done(): all rows are there; end(): the t to go to
-  //   then.
+  //   name, instead, changed: see `board`; busy(on): a request begins or ends; done(): all rows are there; end(): the t
+  //   to go to then.
   function rows(element, options) {
     const { fetch, send, expect, name, instead = () => null, changed = () => {}, busy, done, end = () => 0 } = options;
     const { t, ...onScreen } = board(element, { name, instead, changed, held: () => drawing.active() });

@@ -13,8 +13,8 @@
     return `linear-gradient(to right, ${shades.join(", ")})`;
   }
 
-  // Brings a .t-bar to life. onInput(t): a visitor has moved it.
-  // Every show(t) sends the event "shown". Returns input; show(t); nearest(t), the mark closest to t; setMarks(ts), which restricts the slider to some t, such
+  // Brings a .t-bar to life. onInput(t): a visitor has moved it. Every show(t) sends the event "shown".
+  // Returns input; show(t); nearest(t), the mark closest to t; setMarks(ts), which restricts the slider to some t, such
   // as those of a trajectory's frames; null lifts the restriction.
   function tBar(element, onInput = (t) => shared.set("t", t)) {
     const find = (selector) => element.querySelector(selector);
