@@ -10,7 +10,7 @@ import pytest
 from ddpm.ui.page import STYLES
 from ddpm.ui.panels import UI, read_static
 
-WIDTHS = {"1080", "980", "640", "641"}
+WIDTHS = {"1240", "1080", "980", "640", "641"}
 GRADIO = "static/gradio.css"
 
 
