@@ -216,7 +216,7 @@ class OutputOptions:
     num_validation_images: int = changeable(1024)
     # Images in a sample grid.
     num_samples: int = changeable(36)
-    # Ancestral steps of the sample grids. If left out, T where that is less.
+    # Ancestral steps of the sample grids, at most as many as the training has done. If left out, T where that is less.
     sample_steps: int = changeable(250)
     # Optimizer steps between two saved training states.
     checkpointing_steps: int = changeable(500)

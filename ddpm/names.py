@@ -24,6 +24,18 @@ MAX_TIMESTEPS = 10_000
 """The largest T."""
 
 
+def grid_steps(sample_steps: int, trained: int) -> int:
+    """In how many sampling steps a sample grid is drawn: no more than the network has been trained for.
+
+    The samples of a network that has hardly been trained look like noise in any number of steps.
+
+    Args:
+        sample_steps: that were asked for.
+        trained: optimizer steps so far.
+    """
+    return max(1, min(sample_steps, trained))
+
+
 def times(count: int) -> str:
     """ "once", "twice", "3 times", for messages."""
     return {1: "once", 2: "twice"}.get(count) or f"{count:,} times"

@@ -18,6 +18,7 @@ from ddpm.files import write_text
 from ddpm.hub.contents import REPO_ID
 from ddpm.hub.privacy import PRIVATE, public_data, public_folder, without_paths
 from ddpm.metrics import read_metrics
+from ddpm.names import grid_steps
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +193,11 @@ def _samples(directory: Path, settings: dict[str, Any]) -> dict[str, Any] | None
     if not pictures:
         return None
     # train.py draws them so; a model whose grids were drawn in another way notes it in its settings.
-    usual = {"sampler": "ancestral", "num_inference_steps": settings["options"]["sample_steps"]}
+    trained = pictures[-1].stem.removeprefix("step-")
+    steps = settings["options"]["sample_steps"]
+    if trained.isdigit():
+        steps = grid_steps(steps, int(trained))
+    usual = {"sampler": "ancestral", "num_inference_steps": steps}
     return {"picture": pictures[-1].name, **(settings.get("samples") or usual)}
 
 
