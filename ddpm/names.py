@@ -42,9 +42,10 @@ def times(count: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """ "1 image", "2 images", for messages.
+    """ "1 image", "2,000 images", "2 processes", for messages.
 
     Args:
-        noun: in the singular; its plural ends in s.
+        noun: in the singular; its plural ends in s, or in es after an s.
     """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{'' if count == 1 else plural}"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddpm.config import check_network
+from ddpm.checks import check_network
 from ddpm.unet import build_unet
 
 

@@ -4,7 +4,6 @@ import pytest
 from tiny import assert_same_run, in_process
 
 from ddpm import sampling
-from ddpm.hub import card
 from ddpm.names import grid_steps
 
 STOP = {"lr_schedule": "constant", "num_samples": 4, "sample_steps": 6, "validation_steps": 6}
