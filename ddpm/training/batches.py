@@ -17,7 +17,6 @@ from torch import Tensor
 from ddpm import data, draws
 from ddpm.config import TrainConfig
 from ddpm.draws import Purpose
-from ddpm.names import counted
 
 
 class Batches:
@@ -40,7 +39,7 @@ class Batches:
         self.num_images = len(images.train)
         if self.num_images < self.global_size:
             raise ValueError(
-                f"{counted(self.num_images, 'training image')} {'is' if self.num_images == 1 else 'are'} too few for a step of "
+                f"{self.num_images} training image{'s are' if self.num_images != 1 else ' is'} too few for a step of "
                 f"{self._size_in_words()}: {self._smaller()}"
             )
         self.pixels = data.resident(images.train, self.device)
@@ -50,7 +49,9 @@ class Batches:
         """The images of a step, such as "2048 (64 images x 4 micro-batches x 8 processes)"."""
         factors = [(self.config.gradient_accumulation_steps, "micro-batches"), (self.num_processes, "processes")]
         words = "".join(f" x {number} {name}" for number, name in factors if number > 1)
-        return f"{self.global_size} ({counted(self.size, 'image')}{words})" if words else str(self.global_size)
+        return (
+            f"{self.global_size} ({self.size} image{'s' * (self.size != 1)}{words})" if words else str(self.global_size)
+        )
 
     def _smaller(self) -> str:
         """What to pass for a step that takes at most all images."""
@@ -62,7 +63,7 @@ class Batches:
         if self.num_processes <= self.num_images:
             size = self.num_images // self.num_processes
             return f"pass --gradient_accumulation_steps 1 and --train_batch_size {size} or less"
-        return f"start at most {counted(self.num_images, 'process')}"
+        return f"start at most {self.num_images} process{'es' * (self.num_images != 1)}"
 
     def of(self, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The micro-batches of an optimizer step (0-based), one after another.
