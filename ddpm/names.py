@@ -24,15 +24,28 @@ MAX_TIMESTEPS = 10_000
 """The largest T."""
 
 
+def grid_steps(sample_steps: int, trained: int) -> int:
+    """In how many sampling steps a sample grid is drawn: no more than the network has been trained for.
+
+    The samples of a network that has hardly been trained look like noise in any number of steps.
+
+    Args:
+        sample_steps: that were asked for.
+        trained: optimizer steps so far.
+    """
+    return max(1, min(sample_steps, trained))
+
+
 def times(count: int) -> str:
     """ "once", "twice", "3 times", for messages."""
     return {1: "once", 2: "twice"}.get(count) or f"{count:,} times"
 
 
 def counted(count: int, noun: str) -> str:
-    """ "1 image", "2 images", for messages.
+    """ "1 image", "2,000 images", "2 processes", for messages.
 
     Args:
-        noun: in the singular; its plural ends in s.
+        noun: in the singular; its plural ends in s, or in es after an s.
     """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{'' if count == 1 else plural}"

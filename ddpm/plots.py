@@ -109,11 +109,18 @@ def strip_steps(num_train_timesteps: int, trained: int) -> int:
 
 
 def save_strip(steps: Iterable[ReverseStep], path: Path, columns: int = 11, images: int = 2) -> None:
-    """The images x_t above x0_hat along one reverse trajectory, noise on the left, each under its t (1-based)."""
-    chosen = []  # only what is shown is kept, since a thousand steps of large images would not fit into memory
+    """The images x_t above x0_hat along one reverse trajectory, noise on the left, each under its t (1-based).
+
+    Raises:
+        InterruptedError: the trajectory ends before its last step.
+    """
+    chosen, complete = [], False  # what is not shown is not kept: a thousand steps of large images fill the memory
     for step in steps:
+        complete = step.index + 1 == step.num_steps
         if step.index in np.linspace(0, step.num_steps - 1, columns - 1).round():
             chosen.append(step)
+    if not complete:
+        raise InterruptedError("sampling was cancelled")
     titles = [f"t = {step.t + 1}" for step in chosen] + ["t = 0"]
     labels, rows = [], []
     for i in range(min(images, chosen[0].xt.shape[0])):

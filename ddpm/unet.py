@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from ddpm.config import check_network
+from ddpm.checks import check_network
 
 
 def build_unet(

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from ddpm.config import check_network
+from ddpm.checks import check_network
 from ddpm.unet import build_unet
 
 
 @pytest.mark.parametrize(
     ("resolution", "channels", "message"),
     [
-        (28, (8, 8, 8, 8), "28 cannot be halved 3 times: take --resolution 24 or 32, or at most 3 entries"),
-        (2, (8, 8, 8), "2 cannot be halved 2 times: take --resolution 4, or at most 2"),
+        (28, (8, 8, 8, 8), "28 cannot be halved 3 times: take --resolution 24 or 32, or at most 3 widths"),
+        (2, (8, 8, 8), "2 cannot be halved twice: take --resolution 4, or at most 2"),
         (8, (8, 12), r"\[12\]: not divisible by norm_num_groups 8"),
     ],
 )

@@ -17,7 +17,7 @@ zip archives).
     survey.py      what the values of all images tell
     preparing.py   from a source to files in the cache
     cache.py       which prepared images are whole, and which are old
-    wording.py     numbers, lists and file names in messages
+    wording.py     lists and file names in messages
     images.py      the prepared images, and how they become tensors
 """
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ddpm.data.listing import SYSTEM_FILES, SYSTEM_FOLDERS, File, looks_like_picture
-from ddpm.data.wording import counted, shown
+from ddpm.data.wording import shown
 from ddpm.errors import first_line
+from ddpm.names import counted
 
 OPEN_ARCHIVES = 16  # at a time
 

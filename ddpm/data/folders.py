@@ -13,7 +13,8 @@ from ddpm.data.labels import Labels, is_table, read_labels
 from ddpm.data.listing import File, Listing, list_files
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, Layout, find_layout, look_alikes, looks_like_split
-from ddpm.data.wording import by_ending, counted, listed, readable, shown
+from ddpm.data.wording import by_ending, listed, readable, shown
+from ddpm.names import counted
 
 TABLES = (".parquet", ".arrow", ".tar")  # that hold images themselves, and come before pictures
 TEXT_TABLES = (".csv", ".tsv", ".json", ".jsonl")

@@ -19,7 +19,8 @@ from typing import Any
 from ddpm.data.archives import read
 from ddpm.data.listing import ENDING, File, picture_endings
 from ddpm.data.splits import match, words_in
-from ddpm.data.wording import counted, listed, shown
+from ddpm.data.wording import listed, shown
+from ddpm.names import counted
 
 LABEL_COLUMNS = (
     "label labels class classes class_id class_name classname class_label category category_id category_name target y "

@@ -30,10 +30,11 @@ from ddpm.data.images import Images
 from ddpm.data.options import DataOptions
 from ddpm.data.sources import Rows, identify, open_splits
 from ddpm.data.survey import Survey
-from ddpm.data.wording import counted, readable
+from ddpm.data.wording import readable
 from ddpm.draws import Purpose, generator
 from ddpm.errors import first_line
 from ddpm.files import cache_folder, write_synced
+from ddpm.names import counted
 from ddpm.threads import physical_cores
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,9 @@ from ddpm.data.listing import Listing
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, TRAIN_SPLITS, match
 from ddpm.data.tables import hub_commit, image_column, label_column, load_tables, rows_of
-from ddpm.data.wording import by_ending, counted, listed, shown
+from ddpm.data.wording import by_ending, listed, shown
 from ddpm.errors import first_line
+from ddpm.names import counted
 
 log = logging.getLogger(__name__)
 

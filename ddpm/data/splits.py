@@ -23,20 +23,25 @@ class Layout:
     Attributes:
         depth: how many folders, from the root on, lead to a split's pictures; 0 if no folder is a split.
         wrapper: the folders above the splits.
+        classes_first: whether one more folder, a class, lies between these and the splits: "cat/train", "dog/train".
     """
 
     depth: int = 0
     wrapper: Parts = ()
+    classes_first: bool = False
 
     def split_of(self, parts: Parts) -> str | None:
         """The split of a picture with this path; None if it lies beside the splits."""
         if not self.depth:
             return "train"
-        inside = len(parts) > self.depth and parts[: self.depth - 1] == self.wrapper
+        inside = len(parts) > self.depth and parts[: len(self.wrapper)] == self.wrapper
         return parts[self.depth - 1] if inside else None
 
     def class_of(self, parts: Parts) -> str | None:
-        """The folder of a picture that lies below its split, or below the root if no folder is a split."""
+        """The folder of a picture that lies below its split, or below the root if no folder is a split; or the folder
+        that holds the splits of its class."""
+        if self.classes_first:
+            return parts[self.depth - 2] if len(parts) > self.depth else None
         return parts[-2] if len(parts) > 1 + self.depth else None
 
 
@@ -45,7 +50,7 @@ def find_layout(paths: list[Parts], wanted: Iterable[str | None] = ()) -> Layout
 
     Folders are splits if the names of all of them are names of splits and one is for training, or if one is for
     training and another is to be held out: then whatever lies beside them belongs to neither. A folder named "test"
-    among others is a class.
+    among others is a class. If every folder holds such splits, it is a class: "cat/train", "cat/test", "dog/train".
 
     Args:
         paths: of the pictures.
@@ -62,9 +67,19 @@ def find_layout(paths: list[Parts], wanted: Iterable[str | None] = ()) -> Layout
         loose = any(len(parts) == depth + 1 for parts in paths)
         if wanted & names or (train and (names.intersection(EVAL_SPLITS) or (names <= set(KNOWN) and not loose))):
             return Layout(depth + 1, wrapper)
+        if len(folders) > 1:
+            below = [_folders_in(folder, paths, depth) for folder in folders]
+            everywhere, anywhere = set.intersection(*below), set.union(*below)
+            if wanted & anywhere or (everywhere.intersection(TRAIN_SPLITS) and everywhere.intersection(EVAL_SPLITS)):
+                return Layout(depth + 2, wrapper, classes_first=True)
         if len(folders) != 1:
             return Layout()
         wrapper = (*wrapper, *folders)
+
+
+def _folders_in(folder: str, paths: list[Parts], depth: int) -> set[str]:
+    """The folders in a folder at this depth that hold pictures, in lower case."""
+    return {parts[depth + 1].lower() for parts in paths if parts[depth] == folder and len(parts) > depth + 2}
 
 
 def words_in(name: str) -> list[str]:

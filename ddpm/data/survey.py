@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ddpm.data.decoding import Decoded, NoRangeError
 from ddpm.data.options import DataOptions
-from ddpm.data.wording import counted
+from ddpm.names import counted
 
 SMALL_PART = 0.25  # of a range: below it, pictures show hardly any contrast
 KINDS = {255: "8-bit", 65535: "16- or 32-bit"}  # by what becomes white

@@ -1,19 +1,10 @@
-"""Numbers, lists and file names in messages about data."""
+"""Lists and file names in messages about data."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Iterable
-
-
-def counted(number: int, noun: str) -> str:
-    """ "1 image", "2 images", "1 class", "2 classes", "1 library", "2 libraries"."""
-    if number == 1:
-        return f"1 {noun}"
-    if noun.endswith("s"):
-        return f"{number} {noun}es"
-    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import tyro  # light: --help and wrong usage are answered before torch is loaded
 
-from ddpm.config import check_common
+from ddpm.checks import check_common
 from ddpm.flags import flattened, grouped, need_folder, need_option, parse_flags, usage_errors
 from ddpm.names import Sampler, VarianceType
 

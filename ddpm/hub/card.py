@@ -18,6 +18,7 @@ from ddpm.files import write_text
 from ddpm.hub.contents import REPO_ID
 from ddpm.hub.privacy import PRIVATE, public_data, public_folder, without_paths
 from ddpm.metrics import read_metrics
+from ddpm.names import counted, grid_steps
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +193,11 @@ def _samples(directory: Path, settings: dict[str, Any]) -> dict[str, Any] | None
     if not pictures:
         return None
     # train.py draws them so; a model whose grids were drawn in another way notes it in its settings.
-    usual = {"sampler": "ancestral", "num_inference_steps": settings["options"]["sample_steps"]}
+    trained = pictures[-1].stem.removeprefix("step-")
+    steps = settings["options"]["sample_steps"]
+    if trained.isdigit():
+        steps = grid_steps(steps, int(trained))
+    usual = {"sampler": "ancestral", "num_inference_steps": steps}
     return {"picture": pictures[-1].name, **(settings.get("samples") or usual)}
 
 
@@ -208,10 +213,7 @@ def _settings_table(settings: dict[str, Any], rows: list[dict[str, Any]], datase
     lines = {f"`{name}`": _shown(value) for name, value in options.items() if name not in CIRCUMSTANCES[1:]}
     lines["`dataset_name`"] = dataset or "a folder"
     processes, threads = machine["processes"], machine["threads"]
-    lines["machine"] = (
-        f"{machine['processor']}, {processes} process{'es' if processes != 1 else ''}, {threads} "
-        f"thread{'s' if threads != 1 else ''} each"
-    )
+    lines["machine"] = f"{machine['processor']}, {counted(processes, 'process')}, {counted(threads, 'thread')} each"
     speeds = sorted(row["images_per_second"] for row in rows if row["kind"] == "train" and "images_per_second" in row)
     if speeds:
         lines["speed"] = f"{speeds[len(speeds) // 2]:.0f} images/s (median)"

@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from ddpm.training.state import State
 log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "diffusers", "accelerate", "datasets", "numpy")
+STOPPED = "somebody asked the training to stop"
 BEGUN = ".begun"  # lies in checkpoints/ until a run has tried to save its first state: until then it may start again
 
 
@@ -199,10 +200,23 @@ class RunFolder:
             self._lock = claim(self.path)
         return self.save_model(step, unet)
 
-    def save_samples(self, step: int, grid: Image.Image) -> None:
-        """Save samples/step-....png, and training.png with the rows so far."""
-        path = self.path / f"samples/step-{step:06d}.png"
+    def lacks_samples(self, step: int) -> bool:
+        """Whether samples/step-....png is missing."""
+        return not self._samples(step).exists()
+
+    def _samples(self, step: int) -> Path:
+        return self.path / f"samples/step-{step:06d}.png"
+
+    def save_samples(self, step: int, grid: Image.Image | None) -> None:
+        """Save samples/step-....png, and training.png with the rows so far.
+
+        Args:
+            grid: None if somebody asked the training to stop before the samples were finished.
+        """
+        path = self._samples(step)
         with self._saving(path.relative_to(self.path).as_posix()):
+            if grid is None:
+                raise InterruptedError(STOPPED)
             plots.save_image(grid, path)
         if self.config.plots:
             with self._saving("training.png"):
@@ -244,21 +258,26 @@ class RunFolder:
             return None
         return reference_val_loss(self.config.preset, self.images.fingerprint)
 
-    def save_strip(self, unet: Any, trained: int) -> None:
+    def save_strip(self, unet: Any, trained: int, should_stop: Callable[[], bool]) -> None:
         """Save strip.png: two images, sampled by ancestral sampling in `plots.strip_steps` steps.
 
         Args:
             trained: optimizer steps so far.
+            should_stop: once it returns true, the strip is given up.
         """
         if not self.config.plots:
             return
         shape = (2, self.images.channels, self.images.resolution, self.images.resolution)
         eps_theta = Engine(unet, self.scheduler, self.device)
         count = plots.strip_steps(self.scheduler.config["num_train_timesteps"], trained)
-        steps = reverse_process(eps_theta, self.scheduler, shape, num_inference_steps=count, device=self.device)
+        options = {"num_inference_steps": count, "device": self.device, "cancelled": should_stop}
+        steps = reverse_process(eps_theta, self.scheduler, shape, **options)
         steps = tqdm(steps, "drawing strip.png", count, leave=False, unit=" steps", dynamic_ncols=True)
         with self._saving("strip.png"):
-            plots.save_strip(steps, self.path / "strip.png")
+            try:
+                plots.save_strip(steps, self.path / "strip.png")
+            except InterruptedError:
+                raise InterruptedError(STOPPED) from None
 
 
 def has_model(folder: Path) -> bool:

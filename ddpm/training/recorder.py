@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -20,7 +21,7 @@ from ddpm import plots
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Counted, Engine
-from ddpm.names import counted
+from ddpm.names import counted, grid_steps
 from ddpm.processes import agree, on_main, share
 from ddpm.sampling import sample
 from ddpm.training import trackers
@@ -99,6 +100,10 @@ class Recorder:
             trackers.start(accelerator, config)
         self._began, self._busy_s, self._timed_from = 0.0, 0.0, learner.step  # for images_per_second
         self._loss_was_high = False
+        if learner.step and learner.step % config.validation_steps == 0:
+            lacks = partial(RunFolder.lacks_samples, folder, learner.step)
+            if on_main(accelerator, lacks):  # the run was asked to stop while it drew them
+                self._draw_samples(learner.step, learner.best_weights())
 
     def start_clock(self) -> None:
         """Mark the beginning of an optimizer step: images_per_second counts the time from here to `record`."""
@@ -126,8 +131,9 @@ class Recorder:
             rows.append(self._add(self._train_row(done, means)))
         if done % config.validation_steps == 0 or ends:
             rows.append(self._validate(done))
+            stopped = stopped or self._interrupted(done)  # by a signal during the validation
         if ends and self.folder:
-            self.folder.save_strip(self.learner.best_weights(), done)
+            self.folder.save_strip(self.learner.best_weights(), done, self.should_stop)
         if done % config.checkpointing_steps == 0 or stopped:
             self._save(done)
         return Progress(done, tuple(rows), stopped, self.folder.saved if self.folder else Saved())
@@ -138,6 +144,10 @@ class Recorder:
             return "finished"
         wish = "interrupted" if self.should_stop() else "time" if time.monotonic() > self.deadline else None
         return agree(self.accelerator, wish, done)
+
+    def _interrupted(self, done: int) -> str | None:
+        """ "interrupted" in all processes if somebody asked one of them to stop, otherwise None."""
+        return agree(self.accelerator, "interrupted" if self.should_stop() else None, done)
 
     def _train_row(self, done: int, means: dict[str, Any]) -> dict[str, Any]:
         row = {"kind": "train", "step": done, "images": done * self.batches.global_size, **means}
@@ -160,26 +170,41 @@ class Recorder:
         losses = (total / self.validation.count).tolist()
         row = {"kind": "validation", "step": done, "images": done * self.batches.global_size}
         row |= {"val_loss": losses[0], "val_loss_ema": losses[1]}
-        tiles = gather_object([self._sample_tiles(best)])
         self._add(row)
-        if self.folder:
-            grid = plots.grid(plots.to_pixels(torch.cat(tiles)), round(self.config.num_samples**0.5))
-            self.folder.save_samples(done, grid)
-            trackers.log_samples(self.accelerator, grid, done)
+        self._draw_samples(done, best)
         return row
 
-    def _sample_tiles(self, unet) -> Tensor:
-        """This process's images of the sample grid, (n, C, H, W), always from the same noise."""
+    def _draw_samples(self, done: int, unet) -> None:
+        """Draw the sample grid, unless somebody asks to stop; then a resumed run draws it."""
+        steps = grid_steps(self.config.sample_steps, done)
+        tiles = gather_object([self._sample_tiles(unet, steps)])
+        if self.folder:
+            if steps < self.config.sample_steps:
+                few = counted(steps, "sampling step")
+                log.info("The sample grid is drawn in %s, because training has done no more steps", few)
+            whole = all(part is not None for part in tiles)
+            columns = round(self.config.num_samples**0.5)
+            grid = plots.grid(plots.to_pixels(torch.cat(tiles)), columns) if whole else None
+            self.folder.save_samples(done, grid)
+            if grid:
+                trackers.log_samples(self.accelerator, grid, done)
+
+    def _sample_tiles(self, unet, steps: int) -> Tensor | None:
+        """This process's images of the sample grid, (n, C, H, W), always from the same noise; None if somebody asked to
+        stop before they were finished."""
         part = share(self.config.num_samples, self.accelerator.process_index, self.accelerator.num_processes)
         if not part:
             return torch.empty(0, *self.image_shape)
         device, scheduler = self.accelerator.device, self.learner.scheduler
-        options = {"num_inference_steps": self.config.sample_steps, "first_image": part.start, "device": device}
+        options = {"num_inference_steps": steps, "first_image": part.start, "device": device}
         shape = (len(part), *self.image_shape)
-        calls = len(part) * self.config.sample_steps
+        calls = len(part) * steps
         # Shown where people look, and only if they would have to wait.
         with tqdm(desc="sample grid", total=calls, leave=False, delay=2, disable=None if self.folder else True) as bar:
-            return sample(Counted(Engine(unet, scheduler, device), bar), scheduler, shape, **options).cpu()
+            eps_theta = Counted(Engine(unet, scheduler, device), bar)
+            with contextlib.suppress(InterruptedError):
+                return sample(eps_theta, scheduler, shape, cancelled=self.should_stop, **options).cpu()
+        return None
 
     def _add(self, row: dict[str, Any]) -> dict[str, Any]:
         if self.folder:

@@ -121,6 +121,22 @@ def test_look_alikes_of_splits_are_a_warning_and_can_be_named(tmp_path, names):
     assert not any("Warning" in note for note in images.notes)
 
 
+def test_splits_below_each_class_are_kept_apart_and_can_be_named(tmp_path):
+    """As datasets of defects have them: bottle/train/good, bottle/test/broken, cable/train/good, ..."""
+    root = tmp_path / "d"
+    for start, kind in ((0, "bottle"), (100, "cable")):
+        fill(root / "data" / kind / "train/good", range(start, start + 20))
+        fill(root / "data" / kind / "test/broken", range(start + 50, start + 60))
+        fill(root / "data" / kind / "masks", range(start + 70, start + 75))
+    images, _ = load(root)
+    assert sorted(seeds_in(images.train)) == [*range(20), *range(100, 120)]
+    assert sorted(seeds_in(images.eval)) == [*range(50, 60), *range(150, 160)]
+    assert labels_of(images) == {seed: seed // 100 for seed in seeds_in(images.train) + seeds_in(images.eval)}
+    assert "10 pictures of the split 'masks'" in note(images, "left out")
+    swapped, _ = load(root, train_split="test", eval_split="masks")
+    assert sorted(seeds_in(swapped.train)) == [*range(50, 60), *range(150, 160)]
+
+
 def test_classes_with_names_of_splits_stay_classes(tmp_path):
     """Vehicles: a train is one of them. The name is said to be like that of a split."""
     root = tmp_path / "d"

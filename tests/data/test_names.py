@@ -6,7 +6,8 @@ import pytest
 from picture_files import fill, load, note, picture
 
 from ddpm.data import DataOptions, prepare
-from ddpm.data.wording import by_ending, counted, listed
+from ddpm.data.wording import by_ending, listed
+from ddpm.names import counted
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,58 @@
+"""What options must fulfil, of whichever program: those that training and evaluation share, and those of a network.
+
+Importing this loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+from ddpm.flags import need_option
+from ddpm.names import MAX_RESOLUTION, counted, times
+
+
+def check_common(options: Any) -> None:
+    """Check the options that training and evaluation share. Raises as `need_option`."""
+    need = functools.partial(need_option, options)
+    for name in ("seed", "num_cpu_threads"):
+        need(getattr(options, name) >= 0, name, "0 or more")
+    need(options.seed < 2**63, "seed", "less than 2**63")
+    need(options.channels in (None, 1, 3), "channels", "1 or 3")
+    fits = options.resolution is None or 1 <= options.resolution <= MAX_RESOLUTION
+    need(fits, "resolution", f"1 to {MAX_RESOLUTION} pixels")
+    if options.value_range is not None:
+        words = " ".join(f"{value:g}" for value in options.value_range)
+        ordered = (
+            len(options.value_range) == 2 and -math.inf < options.value_range[0] < options.value_range[1] < math.inf
+        )
+        if not ordered:
+            raise ValueError(f"--value_range {words}: two numbers are needed, the lower one first")
+
+
+def check_network(
+    resolution: int | None, block_out_channels: tuple[int, ...], attention_levels: tuple[int, ...], groups: int
+) -> None:
+    """Reject networks that UNet2DModel would only reject deep inside a forward pass.
+
+    Args:
+        resolution: pixels; None if it is not known yet.
+    Raises:
+        ValueError: the message names the value and what is accepted.
+    """
+    levels = len(block_out_channels)
+    if not levels:
+        raise ValueError("--block_out_channels: at least one width is needed")
+    factor = 2 ** (levels - 1)
+    if resolution is not None and resolution % factor:
+        below, above = resolution // factor * factor, (resolution // factor + 1) * factor
+        fits = next(n for n in range(levels, 0, -1) if resolution % 2 ** (n - 1) == 0)
+        raise ValueError(
+            f"resolution {resolution} cannot be halved {times(levels - 1)}: take --resolution "
+            f"{f'{below} or ' if below else ''}{above}, or at most {counted(fits, 'width')} in --block_out_channels"
+        )
+    if bad := [c for c in block_out_channels if c <= 0 or c % groups]:
+        raise ValueError(f"block_out_channels {bad}: not divisible by norm_num_groups {groups}")
+    if bad := [level for level in attention_levels if not 0 <= level < levels]:
+        raise ValueError(f"attention_levels {bad}: levels are 0 (full resolution) to {levels - 1}")
