@@ -31,6 +31,7 @@ from ddpm.processes import make_accelerator, on_main
 from ddpm.training import state, terminal, trackers
 from ddpm.training.batches import Batches
 from ddpm.training.folder import RunFolder
+from ddpm.training.initial import start_from
 from ddpm.training.learner import Learner
 from ddpm.training.recipe import Noising, data_options, loss_weights, network_options, target_of
 from ddpm.training.recorder import Progress, Recorder, finished_before
@@ -55,6 +56,7 @@ def train(
     """
     deadline = time.monotonic() + 60 * (config.max_train_minutes or math.inf)
     accelerator = accelerator or make_accelerator(config)
+    config, build = start_from(config, build, accelerator)  # --init_from
     folder = RunFolder(config)
     on_main(accelerator, folder.check)  # refused before the images are prepared
     images = data.prepare(data_options(config), accelerator.is_main_process, output_dir=config.directory)

@@ -55,6 +55,8 @@ class RunOptions:
     max_train_minutes: float = changeable(0.0)
     # latest, none (start afresh), or a folder below checkpoints/.
     resume_from_checkpoint: str = changeable("latest")
+    # Start from the weights, network and noise schedule of a model: a folder, or an id on the Hub.
+    init_from: str | None = None
 
 
 @dataclass(frozen=True)

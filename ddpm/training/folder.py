@@ -88,7 +88,8 @@ class RunFolder:
         if model and not afresh and not (ours and (self.states / BEGUN).exists()):
             raise ValueError(
                 f"--output_dir {self.path} holds a model ({model}), but no training state to continue from; give "
-                "another --output_dir, or --resume_from_checkpoint none to start afresh there and replace that model"
+                f"--init_from {self.path} and another --output_dir to train that model on, or "
+                "--resume_from_checkpoint none to start afresh there and replace it"
             )
         others = sorted(p.name for p in self.path.iterdir() if p != self.states and not p.name.startswith(".tmp-"))
         if others and not ours and not model:

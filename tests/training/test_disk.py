@@ -292,7 +292,7 @@ def test_a_model_without_states_is_not_trained_over(tmp_path, whole, change):
     change(folder)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     with pytest.raises(
-        ValueError, match=r"holds a model \(.*--output_dir, or --resume_from_checkpoint none"
+        ValueError, match=r"holds a model \(.*--init_from .* and another --output_dir .* --resume_from_checkpoint none"
     ) as refusal:
         in_process(folder, dataset_name="digits", max_train_steps=3)
     assert "\n" not in str(refusal.value)
