@@ -37,7 +37,7 @@ def test_both_languages_have_the_same_keys_and_chinese_is_chinese():
         assert string.count("$") % 2 == chinese[key].count("$") % 2 == 0, key
         assert string.count("||") == chinese[key].count("||"), key
         assert not re.search("[\u4e00-\u9fff]", string), key
-        if " " in string:
+        if re.search("[a-z] ", string):
             assert re.search("[\u4e00-\u9fff]", chinese[key]), key
 
 
@@ -175,7 +175,7 @@ def test_the_page_comes_compressed(url):
     request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
-        assert len(answer.read()) < 125_000
+        assert len(answer.read()) < 140_000
 
 
 def test_the_keyboard_reaches_the_slider_and_shows_where_it_is(same):

@@ -132,7 +132,6 @@ def test_whether_data_are_public_is_what_training_noted_down(model):
     [
         lambda m: (m / "README.md").write_bytes(b"caf\xe9"),
         lambda m: (m / "train_config.json").write_text("{}"),
-        lambda m: (m / "metrics.jsonl").write_bytes(b"\xff"),
         lambda m: (m / "README.md").mkdir() or (m / "README.md/x").write_text(""),
     ],
 )

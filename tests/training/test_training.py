@@ -222,7 +222,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         (
             {"block_out_channels": (8, 16, 16, 16, 16)},
             1,
-            r"resolution 8 cannot be halved 4 times: .* at most 4 entries",
+            r"resolution 8 cannot be halved 4 times: .* at most 4 widths",
         ),
         (
             {"train_batch_size": 2000},

@@ -198,9 +198,9 @@ def test_an_answer_that_is_not_finite_is_refused_everywhere(tmp_path, bad):
     assert [message["key"] for message in refused] == ["refused.not_finite"] * 4
     json.dumps(messages, allow_nan=False)
     for call in (
-        lambda: endpoints.sample(**asked),
-        lambda: endpoints.predict_noise(xt=[[0.0] * 8] * 8, t=1),
-        lambda: endpoints.elbo_terms(x0=[[0] * 8] * 8, seed=0),
+        lambda: endpoints.sample(**asked, in_vain=lambda: False),
+        lambda: endpoints.predict_noise(xt=[[0.0] * 8] * 8, t=1, in_vain=lambda: False),
+        lambda: endpoints.elbo_terms(x0=[[0] * 8] * 8, seed=0, in_vain=lambda: False),
     ):
         with pytest.raises(InputError, match="not finite"):
             call()

@@ -67,10 +67,10 @@ PAIRS: dict[str, tuple[str, str]] = {
     "reverse.running": ("Step {step} of {steps}", "第 {step} / {steps} 步"),
     "reverse.coming": ("The pictures are on their way …", "图像正在传输……"),
     "reverse.fetching": (
-        "The pictures are on their way: {done} of {total} frames …",
+        "The pictures are on their way: {done} of {total} {total?frame:frames} …",
         "图像正在传输：{done} / {total} 帧……",
     ),
-    "reverse.kept": ("{kept} of {steps} steps kept", "保留 {steps} 步中的 {kept} 步"),
+    "reverse.kept": ("{kept} of {steps} {steps?step:steps} kept", "保留 {steps} 步中的 {kept} 步"),
     "reverse.small": (
         "steps shown with {side} × {side} of {size} × {size} pixels",
         "过程图像为 {side} × {side} 像素（原图 {size} × {size}）",
