@@ -26,7 +26,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from ddpm.ui import door, tools
 from ddpm.ui.endpoints import Endpoint
-from ddpm.ui.server.listeners import PAGE_PATIENCE_S, PATIENCE_S, Listeners
+from ddpm.ui.server.listeners import PATIENCE_S, Listeners
 from ddpm.ui.text import say
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def stream(
     """
 
     def answer_event(sent: gr.EventData):
-        asked, messages = _Asked(PAGE_PATIENCE_S), answer(sent._data)
+        asked, messages = _Asked(PATIENCE_S), answer(sent._data)
         try:
             for message in messages:
                 if asked.in_vain():

@@ -11,7 +11,7 @@ from ddpm.ui.panels import read_static
 from ddpm.ui.text import TEXT
 
 # A tab's settings, none of them what the page begins with, and a script that reads them off its controls.
-PRESSED = "[...document.querySelectorAll('#%s .switch button')].find((b) => b.ariaPressed === 'true').dataset.value"
+PRESSED = "[...document.querySelectorAll('#%s .switch button')].find((b) => b.ariaPressed === 'true')?.dataset.value"
 FORM = "[...document.querySelector('#reverse form').elements].filter((e) => e.name).map((e) => e.value)"
 LINKS = {
     "forward": ({"schedule": "sigmoid"}, "[document.querySelector('[name=schedule]').value]"),

@@ -389,7 +389,7 @@ def test_a_network_that_is_not_finite_is_said(tmp_path):
     torch.nn.init.constant_(unet.conv_out.bias, math.nan)
     unet.save_pretrained(folder / "unet")
     for timesteps in (0, 3):
-        with pytest.raises(ValueError, match="nan: the weights are not finite: conv_out.bias"):
+        with pytest.raises(ValueError, match=r"nan: the weights are not finite: conv_out\.bias"):
             evaluate(
                 EvaluateConfig(
                     model=str(folder),

@@ -250,8 +250,7 @@ def test_a_tool_stops_when_the_client_of_mcp_goes_away(page):
 
 
 def test_work_stops_when_its_caller_never_listens(page, monkeypatch):
-    for patience in ("PATIENCE_S", "PAGE_PATIENCE_S"):
-        monkeypatch.setattr(ours, patience, 0.3)
+    monkeypatch.setattr(ours, "PATIENCE_S", 0.3)
     page.post("call/wait", {"data": [1]})
     assert page.work.ended.wait(WAIT_S)
     page.work = Work()

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# For so long a caller who has asked, and does not listen yet, is waited for: a person with curl, and a page's script.
-PATIENCE_S, PAGE_PATIENCE_S = 20.0, 6.0
+# A caller who has asked and does not listen yet (a person with curl, a page on a slow line) is waited for so long.
+PATIENCE_S = 20.0
 
 
 class Listeners:

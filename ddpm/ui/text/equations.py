@@ -57,7 +57,7 @@ EQUATIONS: dict[str, str] = {
     "ddim": r"\begin{aligned}x_{s}={}&\sqrt{\bar\alpha_s}\,\htmlData{of=x0_hat}{\hat x_0}\\"
     r"&+\sqrt{1-\bar\alpha_s-\sigma_t^2}\;\htmlData{of=eps_hat}{\hat\epsilon}+\sigma_t z\end{aligned}",
     "ancestral": r"\begin{aligned}x_{t-1}&=\tilde\mu_t(\htmlData{of=xt}{x_t},\htmlData{of=x0_hat}{\hat x_0})"
-    r"+\sigma_t z\\z&\sim\mathcal N(0,I)\ \ (t>1),\quad z=0\ \ (t=1)\end{aligned}",
+    r"+\sigma_t z\\z&\sim\mathcal N(0,I)\ \ (t>1)\\z&=0\ \ (t=1)\end{aligned}",
     "training": r"\begin{aligned}t&\sim\mathrm{U}(1\dots T),\quad\epsilon\sim\mathcal N(0,I)\\[3pt]"
     r"\theta&\leftarrow\theta-\eta\,\nabla_{\!\theta}\,\htmlData{of=loss}{\big\Vert\epsilon"
     r"-\epsilon_\theta(x_t,t)\big\Vert^2}\end{aligned}",
