@@ -59,9 +59,19 @@ def snapshot(directory: Path, repo_id: str) -> Iterator[Path]:
 def remove_abandoned(directory: Path) -> None:
     """Remove the snapshots that killed processes have left in a model directory."""
     for folder in (*directory.glob(".pushing-*"), *directory.glob("checkpoints/.pushing-*")):
-        number = folder.name.split("-")[1]
-        if not (number.isdigit() and psutil.pid_exists(int(number))):
+        if not _is_in_use(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Whether the process that made a snapshot still runs. A killed one may stay in the list until somebody collects
+    its exit status, and its number may belong to a younger process."""
+    number = folder.name.split("-")[1]
+    try:
+        process = psutil.Process(int(number))
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= folder.stat().st_ctime + 1
+    except (ValueError, OSError, psutil.NoSuchProcess):
+        return False
 
 
 def _make(directory: Path, repo_id: str) -> Path:
