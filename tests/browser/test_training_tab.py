@@ -17,7 +17,7 @@ SLOW = {"timeout": 170_000}  # libraries to load and steps to take, beside whate
 def ended(language: str) -> re.Pattern:
     """What the page says at the end; on a machine that is busy otherwise, of the minutes instead of the steps."""
     strings = (re.escape(TEXT[language][f"training.{key}"]) for key in ("finished", "time"))
-    return re.compile("|".join(re.sub(r"\\{\w+\\}", ".+", string) for string in strings))
+    return re.compile("|".join(re.sub(r"\\{\w+(\\\?\w+:\w+)?\\}", ".+", string) for string in strings))
 
 
 def gray(visit: Visit, story: str) -> int:

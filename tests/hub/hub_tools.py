@@ -19,7 +19,7 @@ class Client:
     """The real client in a process of its own, see hub_client.py, and all that it ever said."""
 
     def __init__(self, hub: HubStandIn, home: Path, xet: bool) -> None:
-        self.hub, self.home, self.xet, self.said = hub, home, xet, []
+        self.hub, self.home, self.xet, self.said, self.is_there = hub, home, xet, [], False
         env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
         env |= hub.env(token=TOKEN, home=home, xet=xet) | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
         self.env = env | {"HF_XET_CLIENT_RETRY_BASE_DELAY": "20ms"}
@@ -32,8 +32,9 @@ class Client:
         request = {"call": call, "args": args, "settings": settings or {}}
         too_late = threading.Timer(150, self.process.kill)
         too_late.start()
-        if not self.said:
-            self.process.stdout.readline()  # it is there
+        if not self.is_there:
+            self.process.stdout.readline()  # its first line, before any answer
+            self.is_there = True
         self.process.stdin.write(json.dumps(request, default=str) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
