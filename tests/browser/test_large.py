@@ -48,7 +48,8 @@ def test_every_picture_has_room_and_the_strip_shows_none_twice(same, phone):
         urls = columns.evaluate_all("all => all.map((b) => b.firstChild.toDataURL())")
         assert len(set(urls)) == len(urls) >= 4
         assert min(widths(page, "#reverse .strip-rows canvas")) >= 60
-        assert page.locator(PLANES[0]).first.get_attribute("width") == str(SIZE), "the finished picture is whole"
+        expect(page.locator("#reverse .t-now")).to_have_text("0")
+        expect(page.locator(PLANES[0]).first).to_have_attribute("width", str(SIZE), timeout=20_000)  # it is whole
         visit.move("reverse", 20)
         assert SIZE / 4 <= int(page.locator(PLANES[0]).first.get_attribute("width")) < SIZE
 
