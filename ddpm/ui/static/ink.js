@@ -103,8 +103,8 @@
       return opaque ? map(alpha, (a, i) => a * (mean < 0.5 ? 1 - light.data[i] : light.data[i])) : null;
     }
     const seen = smooth(light);
-    if (percentile(seen.data, 0.5) < 0.15 && !isDarkInk(seen)) return null; // bright on black already, like the data
     const isDark = isDarkInk(seen);
+    if (!isDark && percentile(seen.data, 0.5) < 0.15) return null; // bright on black already, like the data
     // Closing (or opening, for chalk) fills what is narrower than the reach and leaves shadows as they are.
     const reach = Math.max(1, Math.round(REACH * Math.max(seen.width, seen.height)));
     const [first, second] = isDark ? [Math.max, Math.min] : [Math.min, Math.max];
