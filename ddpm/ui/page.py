@@ -9,6 +9,7 @@ import re
 from contextlib import suppress
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -74,7 +75,9 @@ def _head(checkpoint: Checkpoint) -> str:
     script = re.sub(r"^ *//.*\n", "", script, flags=re.MULTILINE)  # visitors need not wait for comments
     style = "".join(read_static(name) for name in STYLES)
     style = re.sub(r"/\*.*?\*/|^\s+", "", style, flags=re.S | re.M)  # nor for the indentation of rules
-    return f"<script>window.ddpm = {{ page: {safe} }};\n{script}</script><style>{style}</style>"
+    # /favicon.ico is Gradio's icon and, below a path, another server's.
+    icon = f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(read_static("static/icon.svg"))}">'
+    return f"{icon}<script>window.ddpm = {{ page: {safe} }};\n{script}</script><style>{style}</style>"
 
 
 def _space() -> str | None:

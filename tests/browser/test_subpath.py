@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,9 @@ def proxy(app: str) -> Iterator[str]:
 
     class PassOn(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == "/favicon.ico":  # which browsers ask for before the page's script names an icon
+                self.send_response(204)
+                return self.end_headers()
             if not self.path.startswith(f"{PATH}/"):
                 return self.send_error(404)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -70,6 +74,7 @@ def test_the_page_works_below_a_path(browser: Browser, below):
         page = visit.page
         page.goto(f"{below}?lang=en&tab=noise&reading=v")
         expect(page.locator("#noise .answer")).to_have_attribute("data-state", "done")
+        expect(page.locator('link[rel="icon"]')).to_have_attribute("href", re.compile("^data:image/svg"))
         assert page.evaluate("ddpm.katex.then((katex) => Boolean(katex.version))")
         page.locator("#tab-reverse-button").click()
         page.locator('#reverse [name="num_inference_steps"]').select_option("10")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hub_tools import ROOT, up
 
-from ddpm import checkpoint
+from ddpm.model_files import Layout
 
 
 def test_by_hand(lfs, hub, model, name):
@@ -51,7 +51,8 @@ def test_the_readmes_commands_deploy_the_space(lfs, hub, tmp_path):
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert hub.variables["alice/ddpm"] == {"DDPM_MODEL": "alice/ddpm-digits", "DDPM_REVISION": "main"}
-    assert set(checkpoint.Layout.of(up(hub, "alice/ddpm-mnist")).__dict__.values()) <= set(up(hub, "alice/ddpm-mnist"))
+    pushed = up(hub, "alice/ddpm-mnist")
+    assert set(Layout.of(pushed, "alice/ddpm-mnist").files) <= pushed.keys()
     repo = hub.store.repos["space", "alice/ddpm"]
     files = repo.commits[repo.branches["main"]].files
     assert {"app.py", "README.md", "requirements.txt", "ddpm/hub/card_template.md", "ddpm/ui/page.py"} <= set(files)

@@ -11,4 +11,5 @@ def test_every_key_stands_in_one_module():
 
 def test_fields_are_filled_in_either_language():
     assert say("rows.calls", calls=5) == "5 network calls"
+    assert say("rows.calls", calls=1) == "1 network call"
     assert say("rows.calls", "zh", calls=5) == "5 次网络调用"

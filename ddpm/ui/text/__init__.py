@@ -8,12 +8,15 @@ and `||` separates paragraphs.
 
 from __future__ import annotations
 
+import re
+
 from ddpm.ui.text import bound, compare, forward, mine, noise, page, refusals, reverse, rows, tour, training, wrong
 from ddpm.ui.text.equations import EQUATIONS
 
 __all__ = ["AREAS", "EQUATIONS", "LANGUAGES", "TEXT", "say"]
 
 LANGUAGES = ("en", "zh")
+PLURAL = re.compile(r"\{(\w+)\?([^:}]*):([^}]*)\}")
 
 AREAS = (page, forward, noise, bound, reverse, rows, compare, wrong, mine, training, tour, refusals)
 """The modules that hold the strings: `PAIRS`, key -> (English, Chinese)."""
@@ -27,4 +30,5 @@ TEXT: dict[str, dict[str, str]] = {
 
 def say(key: str, language: str = "en", **fields: object) -> str:
     """The string of `key` with its fields filled in."""
-    return TEXT[language][key].format(**fields)
+    chosen = PLURAL.sub(lambda found: found[2 if fields[found[1]] == 1 else 3], TEXT[language][key])
+    return chosen.format(**fields)
