@@ -62,7 +62,7 @@ def train(
     images = data.prepare(data_options(config), accelerator.is_main_process, output_dir=config.directory)
     batches = Batches(config, images, accelerator)
     network = network_options(config, images)
-    learner = Learner(config, accelerator, network, batches.global_size, build)
+    learner = Learner(config, accelerator, network, batches.global_size, build, images.class_names)
     find = partial(state.find, config, images.fingerprint, batches.slots, accelerator.device.type)
     saved = on_main(accelerator, find)
     if saved:
@@ -80,11 +80,11 @@ def train(
         recorder.start_clock()
         learner.set_learning_rate(step)
         losses = []
-        for x0, t, eps in batches.of(step):  # Algorithm 1, lines 2 to 4
+        for x0, t, eps, label in batches.of(step):  # Algorithm 1, lines 2 to 4; label is None unless it is learned
             with accelerator.accumulate(model):
                 xt = q_sample(x0, eps, t)  # Eq. 4, float32
                 with accelerator.autocast():
-                    eps_hat = model(xt, t).sample
+                    eps_hat = model(xt, t, label).sample
                 error = F.mse_loss(eps_hat.float(), target(x0, eps, t), reduction="none")
                 loss = error.mean(dim=(1, 2, 3))  # (B,), one for each image
                 accelerator.backward((weights[t] * loss).mean())  # Eq. 14: L_simple, where every weight is 1

@@ -20,6 +20,8 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors import SafetensorError
 
+from ddpm import classes
+from ddpm.classes import NO_LABEL, Classes, accepting_vectors, shortened
 from ddpm.compiled import Compiled
 from ddpm.engine import Engine
 from ddpm.errors import first_line
@@ -40,13 +42,14 @@ class Checkpoint:
     Args:
         name: what messages and the page call it.
         unet: the network, to compute with. It has no weights (it is on the meta device) if `load` left them for
-            `with_weights`.
+            `with_weights`. It takes no labels; for `classes`, see `ddpm.classes`.
         scheduler: the scheduler that it was trained with.
         directory: the folder of its files.
         revision: the commit on the Hub; None for a directory.
         offline: True if this is the cached copy of a model whose Hub could not be reached.
         config: train_config.json; empty if there is none.
         metrics: the rows of metrics.jsonl.
+        classes: the classes that a class-conditional model knows; None for any other.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Checkpoint:
     offline: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    classes: Classes | None = None
 
     @property
     def resolution(self) -> int:
@@ -89,15 +93,28 @@ class Checkpoint:
         return load(self.directory, self.name if self.revision else None, self.revision)
 
     def engine(self, device: str = "cpu") -> Engine:
-        """eps_theta(x_t, t) of this model: compiled on the CPU, computed by PyTorch on other devices."""
+        """eps_theta(x_t, t, label) of this model: compiled on the CPU, computed by PyTorch on other devices."""
         if torch.device(device).type == "cpu":
-            return Engine(self.unet, self.scheduler, device, self._compiled)
-        unet = copy.deepcopy(self.unet).to(device)  # pyright: ignore[reportArgumentType] - diffusers wraps `to`
-        return Engine(unet, self.scheduler, device)
+            return Engine(self.unet, self.scheduler, device, self._compiled, self.classes)
+        network = accepting_vectors(self.unet) if self.classes else self.unet
+        unet = copy.deepcopy(network).to(device)  # pyright: ignore[reportArgumentType] - diffusers wraps `to`
+        return Engine(unet, self.scheduler, device, lambda *inputs: unet(*inputs).sample, self.classes)
+
+    def label(self, name: str | int | None) -> int:
+        """The number of a class by its name; -1 for None, for "none" and for the empty name.
+
+        Raises:
+            ValueError: there is no such class, or the model has no labels.
+        """
+        if name is None or (self.classes is None and str(name).strip().lower() in ("", "none")):
+            return NO_LABEL
+        if self.classes is None:
+            raise ValueError(f"label {shortened(str(name))!r}: {self.name} has no labels to ask for")
+        return self.classes.number(name)
 
     @cached_property
     def _compiled(self) -> Compiled:
-        return Compiled(self.unet)
+        return Compiled(accepting_vectors(self.unet) if self.classes else self.unet)
 
 
 def load(
@@ -134,6 +151,7 @@ def load(
     if weights:
         unet = _read_weights((directory / layout.unet_config).parent, layout.variant, where)
         unet.register_to_config(sample_size=unet_config["sample_size"])
+    unet, known = _read_classes(directory, layout, unet, where)
     return Checkpoint(
         name=name or directory.resolve().name,
         unet=unet,
@@ -142,7 +160,37 @@ def load(
         revision=revision,
         config=_optional(where, "its settings", lambda: _settings(directory)) or {},
         metrics=_optional(where, "what was measured", lambda: _metrics(directory)) or [],
+        classes=known,
     )
+
+
+def _read_classes(directory: Path, layout: Layout, unet: UNet2DModel, where: str) -> tuple[UNet2DModel, Classes | None]:
+    """The network without a table of class vectors, and its classes; None if it has none.
+
+    A network with a table of class vectors inside, which diffusers makes and this program does not save, was trained
+    with labels only: its first class takes the place of "no label".
+
+    Raises:
+        ValueError: the files of the classes are damaged, or belong to other weights; one line.
+    """
+    if inside := unet.config.get("num_class_embeds"):
+        names = tuple(map(str, range(inside)))
+        if unet.device.type == "meta":
+            return unet, Classes(names, torch.zeros(inside, classes.width_of(unet)), names[0])
+        folded, others = classes.fold(unet, base=0)
+        log.warning(
+            "%s: the network was trained with labels and has no name for them. They are called by their numbers, 0 to "
+            "%d; where no label is asked for, it gets label 0",
+            where,
+            inside - 1,
+        )
+        vectors = torch.cat([torch.zeros(1, others.shape[1]), others])
+        return folded, Classes(names, vectors, names[0])
+    try:
+        found = classes.read(directory, unet, layout.variant is None)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return unet, found
 
 
 def _read_weights(folder: Path, variant: str | None, where: str) -> UNet2DModel:
@@ -211,10 +259,12 @@ def _refuse_link(path: Path) -> None:
         raise ValueError(f"{path.name} is a link out of the model's directory")
 
 
-def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any]) -> None:
+def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any], known: Classes | None = None) -> None:
     """Write a DDPMPipeline directory. Each file is replaced as a whole, so nobody ever sees half of one.
 
     Args:
+        unet: a network that takes neither labels nor class vectors.
+        known: the classes of a class-conditional model, for the files of `ddpm.classes`.
         scheduler_config: the configuration of the DDPMScheduler of training.
     Raises:
         OSError: the disk is full or the folder is not writable.
@@ -228,6 +278,8 @@ def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any]) -
         scheduler = DDPMScheduler.from_config(scheduler_config)
         assert isinstance(scheduler, DDPMScheduler)
         DDPMPipeline(unet, scheduler).save_pretrained(temporary)
+        if known:
+            classes.save(temporary, known, unet)
         mode = (temporary / "model_index.json").stat().st_mode
         for part in sorted(temporary.rglob("*")):
             if part.is_file():
@@ -237,6 +289,8 @@ def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any]) -
                 with open(part, "rb") as written:
                     os.fsync(written.fileno())
                 os.replace(part, target)
+        for name in classes.FILES if known is None else ():  # of an earlier model in the same folder
+            (directory / name).unlink(missing_ok=True)
     except SafetensorError as error:  # this is how safetensors reports a full disk
         code = re.search(r"os error (\d+)", str(error))
         raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(str(error))) from error

@@ -14,6 +14,7 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor
 
+from ddpm.classes import is_conditional, width_of
 from ddpm.errors import first_line
 from ddpm.openvino_backend import Key, Networks, OpenVINO, Plan, compute
 
@@ -36,7 +37,9 @@ class Compiled:
         backend = OpenVINO(unet) if backend is None else backend
         self._unet = unet
         size = unet.config["sample_size"]
-        self._pixels = (unet.config["in_channels"], size, size)
+        self._shapes = [(unet.config["in_channels"], size, size), ()]  # of an image's inputs
+        if is_conditional(unet):
+            self._shapes.append((width_of(unet),))
         self._threads = backend.threads
         self._worth_s = WORTH_S if worth_s is None else worth_s
         self._backend = backend if backend.available() else None  # None: PyTorch computes everything
@@ -49,11 +52,12 @@ class Compiled:
         self._closed = False
         self._settled = False
 
-    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, xt: Tensor, t: Tensor, *vectors: Tensor) -> Tensor:
         """The network's output.
 
         Args:
             xt, t: (B, C, H, W) float32 and (B,) int64, on the CPU.
+            vectors: of a network that takes class vectors, (B, D) float32.
         Returns:
             (B, C, H, W) float32.
         """
@@ -61,16 +65,17 @@ class Compiled:
         if self._settled and not self._closed:
             self._wait(plan)
         networks = self._networks
-        fits = xt.dtype == torch.float32 and xt.shape[1:] == self._pixels and t.shape == xt.shape[:1]
+        inputs = (xt, t, *vectors)
+        fits = xt.dtype == torch.float32 and [tuple(x.shape) for x in inputs] == [(len(xt), *s) for s in self._shapes]
         if fits and all(key in networks for _, key in plan):
             try:
                 with self._computing:
-                    return compute(plan, networks, xt, t)
+                    return compute(plan, networks, *inputs)
             except Exception as error:  # OpenVINO's exceptions have no common base
                 self._give_up(error)
         started = time.perf_counter()
         with torch.no_grad():
-            output = self._unet(xt, t).sample
+            output = self._unet(*inputs).sample
         self._torch_s += time.perf_counter() - started
         if self._torch_s > self._worth_s or (self._backend and self._backend.converted):
             self._compile(plan)

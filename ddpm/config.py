@@ -102,6 +102,17 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True)
+class LabelOptions:
+    """Whether the network learns what the images show."""
+
+    # Learn the labels of the images, so that samples of a class can be asked for. The model also draws without a label.
+    class_conditional: bool = False
+    # Share of the images that are trained without their label, as classifier-free guidance needs. Images that have none
+    # count among them.
+    label_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
 class DiffusionOptions:
     """The forward process, and what the network learns about it."""
 
@@ -208,6 +219,7 @@ class TrainConfig(
     MachineOptions,
     OptimizationOptions,
     DiffusionOptions,
+    LabelOptions,
     NetworkOptions,
     DatasetOptions,
     RunOptions,
@@ -236,6 +248,7 @@ class TrainConfig(
             need(0 < getattr(self, name) < math.inf, name, "more than 0")
         need(self.weight_decay < 1, "weight_decay", "0 or more and less than 1")
         need(0 <= self.dropout < 1, "dropout", "0 or more and less than 1")
+        need(0 <= self.label_dropout <= 1, "label_dropout", "0 to 1")
         need(0 < self.adam_beta2 < 1, "adam_beta2", "between 0 and 1")
         need(0 <= self.ema_ramp_up <= 1, "ema_ramp_up", "0 to 1")
         check_network(self.resolution, self.block_out_channels, self.attention_levels, self.norm_num_groups)
@@ -311,6 +324,7 @@ class TrainFlags:
     run: RunFlags
     data: DatasetOptions
     network: NetworkOptions
+    labels: LabelOptions
     diffusion: DiffusionOptions
     optimization: OptimizationOptions
     machine: MachineOptions

@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     HELD_OUT = 7
     EVALUATION = 8
     QUALITY = 9
+    LABELS = 10
 
 
 def generator(seed: int, purpose: Purpose, step: int = 0, slot: int = 0) -> np.random.Generator:
@@ -91,3 +92,8 @@ def noise(seed: int, step: int, slot: int, shape: tuple[int, ...], device: torch
 def flips(seed: int, step: int, slot: int, count: int) -> np.ndarray:
     """(count,) bool: True for the images of a micro-batch that are mirrored."""
     return generator(seed, Purpose.FLIP, step, slot).random(count) < 0.5
+
+
+def dropped_labels(seed: int, step: int, slot: int, count: int, share: float) -> np.ndarray:
+    """(count,) bool: True for the images of a micro-batch that are trained without their label, a `share` of them."""
+    return generator(seed, Purpose.LABELS, step, slot).random(count) < share

@@ -1,4 +1,4 @@
-"""The network as a function eps_theta(x_t, t), whatever it was trained to predict."""
+"""The network as a function eps_theta(x_t, t, label), whatever it was trained to predict."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddpm.classes import Classes, accepting_vectors
 from ddpm.compiled import Compiled
 from ddpm.names import PREDICTION_TYPES
 from ddpm.schedule import NoiseSchedule
@@ -20,7 +21,11 @@ class Engine:
         unet: a UNet2DModel, or anything that is called as `unet(xt, t).sample`.
         scheduler: the DDPMScheduler that it was trained with; its betas and its prediction type are used.
         device: where the network computes; x_t and t are moved there.
-        network: a faster way to compute `unet(xt, t).sample` on `device`, for weights that no longer change.
+        network: a faster way to compute `unet(xt, t).sample` on `device`, for weights that no longer change. If there
+            are classes, it gets their vectors (B, D) as its third argument.
+        classes: the classes of a class-conditional network, which is then a UNet2DModel as `ddpm.classes` saves it.
+    Attributes:
+        classes: as given.
     Raises:
         ValueError: unknown prediction type.
     """
@@ -30,14 +35,19 @@ class Engine:
         unet,
         scheduler,
         device: torch.device | str = "cpu",
-        network: Callable[[Tensor, Tensor], Tensor] | None = None,
+        network: Callable[..., Tensor] | None = None,
+        classes: Classes | None = None,
     ) -> None:
         self.prediction_type = scheduler.config.prediction_type
         if self.prediction_type not in PREDICTION_TYPES:
             raise ValueError(
                 f"prediction_type {self.prediction_type!r}: one of {', '.join(PREDICTION_TYPES)} is needed"
             )
-        self._network = (lambda xt, t: unet(xt, t).sample) if network is None else network
+        if network is None:
+            unet = accepting_vectors(unet) if classes else unet
+            network = lambda *inputs: unet(*inputs).sample  # noqa: E731
+        self._network, self.classes = network, classes
+        self._vectors = classes.with_none(device) if classes else None
         self.schedule = NoiseSchedule(scheduler.betas.double().cpu())
         self.device = torch.device(device)
 
@@ -67,17 +77,24 @@ class Engine:
             self._network.close()
 
     @torch.no_grad()
-    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """The predicted noise.
 
         Args:
             xt: (B, C, H, W) float.
             t: (B,) int64, 0-based.
+            labels: (B,) int64, the numbers of classes; -1 is "no label". None: no label for any image.
         Returns:
             (B, C, H, W) float32 eps_hat, on `device`.
+        Raises:
+            ValueError: a label that the network does not know.
         """
-        xt = xt.to(self.device)
-        output = self._network(xt, t.to(self.device)).float()
+        xt, inputs = xt.to(self.device), ()
+        if labels is not None:
+            self._check(labels)
+        if self._vectors is not None:
+            inputs = (self._vectors[torch.full((len(xt),), -1) if labels is None else labels],)
+        output = self._network(xt, t.to(self.device), *inputs).float()
         if self.prediction_type == "epsilon":
             return output
         if self.prediction_type == "sample":
@@ -88,6 +105,14 @@ class Engine:
             table.float().to(xt.device).reshape(-1, 1, 1, 1) for table in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
         )
         return signal * output + noise * xt
+
+    def _check(self, labels: Tensor) -> None:
+        known = len(self.classes) if self.classes else 0
+        if bool(((labels < -1) | (labels >= known)).any()):
+            raise ValueError(
+                f"labels from {int(labels.min())} to {int(labels.max())}: "
+                + (f"0 to {known - 1} is possible, and -1 for no label" if known else "the model has no labels")
+            )
 
 
 class Counted:
@@ -100,7 +125,7 @@ class Counted:
     def __init__(self, engine: Engine, bar: Any) -> None:
         self.engine, self.bar, self.device = engine, bar, engine.device
 
-    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
-        eps_hat = self.engine(xt, t)
+    def __call__(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        eps_hat = self.engine(xt, t, labels)
         self.bar.update(len(xt))
         return eps_hat

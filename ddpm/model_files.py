@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
+from ddpm.classes import FILES as LABEL_FILES
+from ddpm.classes import MAX_CLASSES
 from ddpm.errors import first_line
 from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS
 from ddpm.scheduler_files import read_scheduler
@@ -44,6 +46,7 @@ class Layout:
         shards: the file that says which weight is in which shard; None if there are none.
         variant: None, or one of HALVES: the weights are in half precision, by the names of their files.
         unread: what else lies there that looks like weights, each with the reason why it is not read.
+        labels: the files of the classes of a class-conditional model, see `ddpm.classes`; none of any other.
     """
 
     index: str | None
@@ -53,6 +56,7 @@ class Layout:
     shards: str | None = None
     variant: str | None = None
     unread: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, names: Collection[str], model: str) -> Layout:
@@ -74,7 +78,8 @@ class Layout:
             weights, shards = _weights_of(names, folder, variant)
             if weights:
                 unread = tuple(_unread(names, folder, {*weights, shards}))
-                return cls(index, f"{folder}config.json", scheduler, weights, shards, variant, unread)
+                labels = tuple(name for name in LABEL_FILES if name in names)
+                return cls(index, f"{folder}config.json", scheduler, weights, shards, variant, unread, labels)
         raise ValueError(_without_weights(names, folder, model))
 
     @property
@@ -85,7 +90,7 @@ class Layout:
     @property
     def files(self) -> tuple[str, ...]:
         """All files of the model."""
-        return (*self.small, *self.weights)
+        return (*self.small, *self.weights, *self.labels)
 
 
 def _weights_of(names: Collection[str], folder: str, variant: str | None) -> tuple[tuple[str, ...], str | None]:
@@ -248,7 +253,9 @@ def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where:
             assert isinstance(unet, UNet2DModel)
             expected = sum(p.numel() for p in unet.parameters())
             fits = 2 * expected <= size <= 8 * expected + 2**20  # 16 to 64 bits per weight, and a header
-            shape = tuple(unet(torch.empty(pixels), torch.zeros(1, dtype=torch.int64)).sample.shape) if fits else pixels
+            number = torch.zeros(1, dtype=torch.int64)
+            label = number if unet_config.get("num_class_embeds") else None
+            shape = tuple(unet(torch.empty(pixels), number, label).sample.shape) if fits else pixels
         if shape != pixels:
             raise ValueError(f"it turns {pixels[2]}x{pixels[3]} pixels into {shape[2]}x{shape[3]}")
     except Exception as error:  # whatever diffusers raises for a configuration that makes no network
@@ -294,13 +301,14 @@ def _check_network(unet: Settings) -> None:
         "not computed here yet; as many out as in are needed",
     )
     unet.need(channels in ((1, 1), (3, 3)), f"in and out channels {channels}: 1 or 3, both the same, are needed")
-    for name in ("num_class_embeds", "class_embed_type"):
-        value = unet.values.get(name)
-        unet.need(
-            value is None,
-            f"{name} {value}: the network is class-conditional and computes nothing without labels, which nothing here "
-            "gives it yet; an unconditional one is needed",
-        )
+    kind = unet.values.get("class_embed_type")
+    unet.need(
+        kind is None,
+        f"class_embed_type {kind}: what the network takes for a class is not in its files; null is needed, with "
+        "labels.safetensors or num_class_embeds",
+    )
+    if unet.values.get("num_class_embeds") is not None:
+        unet.need_whole("num_class_embeds", 1, MAX_CLASSES, None, f"1 to {MAX_CLASSES}")
     unknown = sorted(key for key in unet.values if not key.startswith("_") and key not in UNET_SETTINGS)
     names = ", ".join(unknown[:3])
     unet.need(not unknown, f"the network's configuration has {names}, which a UNet2DModel does not know")

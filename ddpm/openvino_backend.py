@@ -29,6 +29,7 @@ from diffusers import UNet2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+from ddpm.classes import is_conditional, width_of
 from ddpm.errors import first_line
 from ddpm.files import cache_folder
 
@@ -67,17 +68,17 @@ class Request:
     Its arrays are allocated once, since accessing OpenVINO's own tensors takes longer than copying a batch.
 
     Attributes:
-        xt, t: the inputs, (B, C, H, W) float32 and (B,) int64; to be filled before `start`.
+        inputs: x_t (B, C, H, W) float32, t (B,) int64 and, of a network that takes class vectors, these (B, D) float32;
+            to be filled before `start`.
         out: the output, (B, C, H, W) float32; valid after `wait`.
     """
 
     def __init__(self, network) -> None:
         openvino = import_openvino()
-        (xt, t), out = network.inputs, network.output(0)
-        self.xt, self.t = np.zeros(xt.shape, np.float32), np.zeros(t.shape, np.int64)
-        self.out = np.zeros(out.shape, np.float32)
+        self.inputs = [np.zeros(x.shape, np.int64 if i == 1 else np.float32) for i, x in enumerate(network.inputs)]
+        self.out = np.zeros(network.output(0).shape, np.float32)
         self._request = network.create_infer_request()
-        for i, array in enumerate((self.xt, self.t)):
+        for i, array in enumerate(self.inputs):
             self._request.set_input_tensor(i, openvino.Tensor(array, shared_memory=True))
         self._request.set_output_tensor(0, openvino.Tensor(self.out, shared_memory=True))
 
@@ -94,16 +95,16 @@ Networks = dict[Key, Sequence[Request]]
 """The requests of each compiled network, one per stream."""
 
 
-def compute(plan: Plan, networks: Networks, xt: Tensor, t: Tensor) -> Tensor:
+def compute(plan: Plan, networks: Networks, *inputs: Tensor) -> Tensor:
     """The network's output for a batch, with as many requests at a time as there are streams.
 
     Args:
-        xt, t: (B, C, H, W) float32 and (B,) int64 on the CPU.
+        inputs: x_t (B, C, H, W) float32, t (B,) int64 and perhaps class vectors (B, D) float32, on the CPU.
     Returns:
         (B, C, H, W) float32.
     """
-    images, timesteps = xt.numpy(), t.numpy()
-    output, busy = np.empty(images.shape, np.float32), deque()
+    arrays = [x.numpy() for x in inputs]
+    output, busy = np.empty(arrays[0].shape, np.float32), deque()
     idle = {key: list(networks[key]) for _, key in plan}
 
     def finish() -> None:
@@ -116,7 +117,8 @@ def compute(plan: Plan, networks: Networks, xt: Tensor, t: Tensor) -> Tensor:
         if len(busy) == key[1]:
             finish()
         request = idle[key].pop()
-        request.xt[:], request.t[:] = images[part], timesteps[part]
+        for to_fill, array in zip(request.inputs, arrays, strict=True):
+            to_fill[:] = array[part]
         request.start()
         busy.append((request, part, key))
     while busy:
@@ -179,6 +181,13 @@ class _Output(nn.Module):
         return self.unet(xt, t).sample
 
 
+class _OutputWithVectors(_Output):
+    """The same for a network that takes class vectors."""
+
+    def forward(self, xt: Tensor, t: Tensor, vectors: Tensor) -> Tensor:
+        return self.unet(xt, t, vectors).sample
+
+
 class OpenVINO:
     """Compiles one network for requests of any size.
 
@@ -191,7 +200,9 @@ class OpenVINO:
         self.threads = torch.get_num_threads() if threads is None else threads
         self._unet = unet
         size = unet.config["sample_size"]
-        self._pixels = (unet.config["in_channels"], size, size)
+        self._shapes = [[unet.config["in_channels"], size, size], []]  # of an image's inputs
+        if is_conditional(unet):
+            self._shapes.append([width_of(unet)])
         self._model = None  # OpenVINO's, for any number of images
 
     @property
@@ -245,18 +256,19 @@ class OpenVINO:
             "ignore",
             category=torch.jit.TracerWarning,  # pyright: ignore  torch leaves it out of __all__
         )
+        kind = _OutputWithVectors if len(self._shapes) == 3 else _Output
         with torch.no_grad():
             return openvino.convert_model(
-                _Output(rewritten(self._unet)).eval(),
-                example_input=(torch.zeros(2, *self._pixels), torch.tensor([0, self._last_t()])),
-                input=[openvino.PartialShape([-1, *self._pixels]), openvino.PartialShape([-1])],
+                kind(rewritten(self._unet)).eval(),
+                example_input=self._example(2),
+                input=[openvino.PartialShape([-1, *shape]) for shape in self._shapes],
             )
 
     def compile(self, model, key: Key) -> Sequence[Request]:
         """The requests of `model` compiled for `key`, one per stream."""
         images, streams = key
         model = model.clone()
-        model.reshape({0: [images, *self._pixels], 1: [images]})
+        model.reshape({number: [images, *shape] for number, shape in enumerate(self._shapes)})
         options = {
             "INFERENCE_PRECISION_HINT": "f32",  # on some processors the default is bfloat16
             "NUM_STREAMS": streams,
@@ -275,15 +287,21 @@ class OpenVINO:
         requests = self.compile(model, key)
         images, _ = key
         count = -(-3 // images) * images
-        xt = torch.randn(count, *self._pixels, generator=torch.Generator().manual_seed(0))
-        t = torch.linspace(0, self._last_t(), count).round().long()
+        inputs = self._example(count)
         with torch.no_grad():
-            expected = self._unet(xt, t).sample
-        output = compute([(slice(i, i + images), key) for i in range(0, count, images)], {key: requests}, xt, t)
+            expected = self._unet(*inputs).sample
+        output = compute([(slice(i, i + images), key) for i in range(0, count, images)], {key: requests}, *inputs)
         difference = float((output - expected).abs().max() / expected.abs().max().clamp(min=1e-3))
         if not difference < TOLERANCE:
             raise ValueError(f"its output differs from PyTorch's by {difference:.1e}")
         return requests
+
+    def _example(self, count: int) -> tuple[Tensor, ...]:
+        """Inputs for `count` images: noise at t from 0 to T - 1, and class vectors if the network takes them."""
+        draw = torch.Generator().manual_seed(0)
+        t = torch.linspace(0, self._last_t(), count).round().long()
+        xt, *vectors = (torch.randn(count, *self._shapes[i], generator=draw) for i in range(0, len(self._shapes), 2))
+        return (xt, t, *vectors)
 
     def _last_t(self) -> int:
         """T - 1, 0-based. The network's configuration has T only if each timestep has its own learned embedding."""

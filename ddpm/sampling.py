@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from ddpm.guidance import labelled
 from ddpm.names import SAMPLERS
 from ddpm.schedule import EpsTheta
 
@@ -216,6 +217,9 @@ def reverse_process(
     fresh_noise: str = "until_last",
     x_start: Tensor | None = None,
     start_t: int | None = None,
+    labels: Tensor | None = None,
+    guidance_scale: float | Sequence[float] = 1.0,
+    guidance_interval: tuple[int, int] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     device: torch.device | str | None = None,
 ) -> Iterator[ReverseStep]:
@@ -237,6 +241,11 @@ def reverse_process(
             beta-tilde_1 is 0.
         x_start: (B, C, H, W), the x_t to start from; None: a draw from N(0, I), which is right for x_T only.
         start_t: the first timestep, 0-based; None: T - 1.
+        labels: (B,) int64, the class of each image, -1 for "no label"; None: no label for any image. `eps_theta` then
+            takes them as its third argument, as an `Engine` does.
+        guidance_scale: s in eps_hat = eps_0 + s (eps_c - eps_0), for all images or one for each: 0 is without label, 1
+            the plain class-conditional model (Ho & Salimans 2022, whose w is s - 1).
+        guidance_interval: the range of timesteps, 0-based, in which s is more than 1; see `Guided`.
         device: the device of x_t; None: on `eps_theta.device`, or on the CPU if it has no such attribute.
     Raises:
         ValueError: an argument is out of range; the message names it.
@@ -244,6 +253,9 @@ def reverse_process(
     num_timesteps: int = base.config["num_train_timesteps"]
     start_t = num_timesteps - 1 if start_t is None else start_t
     device = getattr(eps_theta, "device", "cpu") if device is None else device
+    if labels is not None and tuple(labels.shape) != (shape[0],):
+        raise ValueError(f"labels have shape {tuple(labels.shape)}: {(shape[0],)} is needed, one for each image")
+    eps_theta = labelled(eps_theta, labels, guidance_scale, guidance_interval)
     _check_options(sampler, eta, fresh_noise, start_t, num_timesteps)
     timesteps = timesteps_for(num_inference_steps or start_t + 1, start_t)
     alpha_bar = base.alphas_cumprod.float().cpu()[timesteps]

@@ -19,6 +19,7 @@ def build_unet(
     attention_levels: tuple[int, ...] = (),
     norm_num_groups: int = 8,
     dropout: float = 0.0,
+    num_classes: int = 0,
 ) -> UNet2DModel:
     """A UNet2DModel with the paper's settings where the defaults of diffusers differ.
 
@@ -33,6 +34,8 @@ def build_unet(
         attention_levels: levels with self-attention, 0 is full resolution; the middle block always has it.
         norm_num_groups: groups of each group normalisation.
         dropout: probability, in the residual blocks.
+        num_classes: K, the classes of a class-conditional network, which takes numbers from 0 to K as `class_labels`;
+            the last means "no label". 0: the network takes none. At first all classes have the same vector, zero.
     Raises:
         ValueError: the network cannot compute this combination.
     """
@@ -48,6 +51,7 @@ def build_unet(
         up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
         norm_num_groups=norm_num_groups,
         dropout=dropout,
+        num_class_embeds=num_classes + 1 if num_classes else None,
         # The paper's settings, as in google/ddpm-cifar10-32; the defaults of UNet2DModel are others.
         attention_head_dim=None,
         flip_sin_to_cos=False,
@@ -57,6 +61,8 @@ def build_unet(
     )
     for parameter in unet.conv_out.parameters():
         nn.init.zeros_(parameter)
+    if num_classes:
+        nn.init.zeros_(unet.class_embedding.weight)  # pyright: ignore[reportArgumentType, reportOptionalMemberAccess]
     return unet
 
 

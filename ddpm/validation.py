@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.classes import NO_LABEL, Classes
 from ddpm.data import to_float
 from ddpm.draws import Purpose, generator
 from ddpm.engine import Engine
@@ -21,12 +22,21 @@ class Validation:
         images: (N, C, H, W) uint8, the held-out images; they repeat in shuffled order until there are `count` triples.
         scheduler: the DDPMScheduler of training.
         count: number of triples, over all processes.
+        classes: (N,) int64, the class of each image, -1 for an image without a label; None: no image has one.
         batch_size: triples per call of the network.
         rank, world: the number of this process and of all processes; it computes every `world`-th batch.
     """
 
     def __init__(
-        self, images: np.ndarray, scheduler, count: int, *, batch_size: int = 128, rank: int = 0, world: int = 1
+        self,
+        images: np.ndarray,
+        scheduler,
+        count: int,
+        *,
+        classes: np.ndarray | None = None,
+        batch_size: int = 128,
+        rank: int = 0,
+        world: int = 1,
     ):
         draw = generator(0, Purpose.VALIDATION)  # seed 0 whatever the seed of the run
         order = np.concatenate([draw.permutation(len(images)) for _ in range(-(-count // len(images)))])[:count]
@@ -35,34 +45,38 @@ class Validation:
         eps = draw.standard_normal((count, *images.shape[1:]), dtype=np.float32)
         self.count = count
         self.scheduler = scheduler
+        classes = np.full(len(images), NO_LABEL) if classes is None else classes
         starts = range(0, count, batch_size)[rank::world]
         self.batches = [
             (
                 images[order[i : i + batch_size]],
                 torch.from_numpy(t[i : i + batch_size]),
                 torch.from_numpy(eps[i : i + batch_size]),
+                torch.from_numpy(classes[order[i : i + batch_size]]),
             )
             for i in starts
         ]
 
     @torch.no_grad()
-    def squared_error(self, unet, device: torch.device | str = "cpu") -> Tensor:
+    def squared_error(self, unet, device: torch.device | str = "cpu", classes: Classes | None = None) -> Tensor:
         """The squared error |eps - eps_theta|^2, averaged over dimensions and summed over this process's triples.
 
         val_loss is this sum over all processes, divided by `count`. The network computes in eval mode and float32.
 
         Args:
-            unet: a UNet2DModel on `device`.
+            unet: a UNet2DModel on `device` that takes no labels.
+            classes: its classes, if it is to be told the labels of the images.
         Returns:
             () float64 on the CPU.
         """
-        eps_theta, total = Engine(unet, self.scheduler, device), torch.zeros((), dtype=torch.float64)
+        eps_theta = Engine(unet, self.scheduler, device, classes=classes)
+        total = torch.zeros((), dtype=torch.float64)
         was_training = unet.training
         unet.eval()
-        for pixels, t, eps in self.batches:
+        for pixels, t, eps, labels in self.batches:
             x0, t, eps = to_float(pixels, device), t.to(device), eps.to(device)
             xt = eps_theta.schedule.q_sample(x0, eps, t)
-            errors = (eps_theta(xt, t) - eps).square().mean(dim=(1, 2, 3))
+            errors = (eps_theta(xt, t, labels if classes else None) - eps).square().mean(dim=(1, 2, 3))
             total += errors.cpu().double().sum()  # on the CPU, since some devices have no float64
         unet.train(was_training)
         return total

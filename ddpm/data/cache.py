@@ -19,7 +19,7 @@ from ddpm.files import cache_folder
 
 log = logging.getLogger(__name__)
 
-FORMAT = 5  # of the prepared files; raise it when what is written changes
+FORMAT = 6  # of the prepared files; raise it when what is written changes
 
 
 def damage(folder: Path) -> str | None:
@@ -50,7 +50,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         ValueError: it is damaged.
     """
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    needed = ("format", "options", "source", "fingerprint", "notes", "eval_split", "labelled")
+    needed = ("format", "options", "source", "fingerprint", "notes", "eval_split", "labelled", "label_names")
     if not isinstance(meta, dict) or not isinstance(meta.get("source"), dict) or any(key not in meta for key in needed):
         raise ValueError(f"{folder / 'meta.json'} is damaged")
     return meta

@@ -90,9 +90,10 @@ class Folder:
         if found and (len(found.of) >= len(self.pictures) / 2 or len(names) < 2):
             return found
         if len(names) < 2:
-            return Labels({}, [])
+            return Labels({}, [], {})
         numbers = {name: number for number, name in enumerate(names)}
-        return Labels({file: numbers[name] for file, name in classes.items() if name is not None}, [])
+        of = {file: numbers[name] for file, name in classes.items() if name is not None}
+        return Labels(of, [], {number: readable(name) for name, number in numbers.items()})
 
     def left_out(self, taken: list[File], used: list[File]) -> str | None:
         """What is not used and why, in one sentence; None if all is used.

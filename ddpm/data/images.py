@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ class Images:
         train, eval: (N, C, H, W) uint8 memory maps, for training and held out.
         fingerprint: a digest of all pixels, in hexadecimal.
         train_labels, eval_labels: (N,) int64, -1 for an image without a label; None if no image of the split has one.
-            Only evaluation reads them.
+        label_names: what labels are called; one that is not in here is called by its number.
         notes: what was chosen and what was left out, in sentences for the log.
         source: "digits", "folder" or "hub".
         eval_split: the name of the split that `eval` is; None if it was held out of the training split.
@@ -33,6 +34,7 @@ class Images:
     fingerprint: str
     train_labels: np.ndarray | None = None
     eval_labels: np.ndarray | None = None
+    label_names: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     source: str | None = None
     eval_split: str | None = None
@@ -52,12 +54,37 @@ class Images:
             if split in meta["labelled"]:
                 splits[f"{split}_labels"] = np.fromfile(folder / f"{split}.labels", np.int64)
         about = {name: meta[name] for name in ("fingerprint", "notes", "eval_split")}
-        return cls(**splits, **about, source=meta["source"]["kind"])
+        names = {int(label): name for label, name in meta["label_names"].items()}
+        return cls(**splits, **about, label_names=names, source=meta["source"]["kind"])
 
     def say(self, log: logging.Logger) -> None:
         """Log the notes; those that begin with "Warning" as warnings."""
         for note in self.notes:
             log.log(logging.WARNING if note.startswith("Warning") else logging.INFO, "%s", note)
+
+    @cached_property
+    def classes(self) -> tuple[int, ...]:
+        """The labels of the training images, each once and in order; none if no training image has a label."""
+        known = np.unique(self.train_labels) if self.train_labels is not None else np.empty(0, np.int64)
+        return tuple(known[known >= 0].tolist())
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What `classes` are called."""
+        return tuple(self.label_names.get(label, str(label)) for label in self.classes)
+
+    def class_of(self, labels: np.ndarray | None, count: int) -> np.ndarray:
+        """The place of each label among `classes`, (count,) int64; -1 for an image without a label, or with one that
+        no training image has.
+
+        Args:
+            labels: `train_labels` or `eval_labels` of `count` images.
+        """
+        if labels is None or not self.classes:
+            return np.full(count, -1)
+        known = np.array(self.classes)
+        place = np.searchsorted(known, labels).clip(max=len(known) - 1)
+        return np.where(known[place] == labels, place, -1)
 
     @property
     def channels(self) -> int:

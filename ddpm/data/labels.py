@@ -19,7 +19,7 @@ from typing import Any
 from ddpm.data.archives import read
 from ddpm.data.listing import ENDING, File, picture_endings
 from ddpm.data.splits import match, words_in
-from ddpm.data.wording import listed, shown
+from ddpm.data.wording import listed, readable, shown
 from ddpm.names import counted
 
 LABEL_COLUMNS = (
@@ -41,10 +41,12 @@ class Labels:
     Attributes:
         of: label by picture, an index into the sorted classes, or the number in the table.
         tables: the files that they were read from; none if they are the names of folders.
+        names: what the labels are called; a number in the table is its own name and is not in here.
     """
 
     of: dict[File, int]
     tables: list[File]
+    names: dict[int, str]
 
     def note(self, pictures: list[File]) -> str:
         """Where the labels of these pictures are from, for the note on what is used; empty if not from tables."""
@@ -80,7 +82,8 @@ def read_labels(pictures: Sequence[File], tables: Iterable[File]) -> Labels | No
         return None
     are_numbers = all(re.fullmatch(r"\d{1,6}", name) for name in names)  # longer ones are names, such as 20240131
     numbers = {name: int(name) if are_numbers else number for number, name in enumerate(names)}
-    return Labels({file: numbers[label] for file, label in found.items()}, used)
+    called = {} if are_numbers else {number: readable(name) for name, number in numbers.items()}
+    return Labels({file: numbers[label] for file, label in found.items()}, used, called)
 
 
 class _Index:

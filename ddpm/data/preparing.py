@@ -257,6 +257,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
         "fingerprint": digest.hexdigest(),
         "notes": notes,
         "eval_split": splits.eval_split,
+        "label_names": splits.label_names,  # JSON turns the numbers into text
     }
     with open(folder / "meta.json", "w", encoding="utf-8") as file:
         json.dump(meta, file, indent=1)

@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ddpm.data.folders import TABLES, TEXT_TABLES, Folder, list_source, rows_of_
 from ddpm.data.listing import Listing
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, TRAIN_SPLITS, match
-from ddpm.data.tables import hub_commit, image_column, label_column, load_tables, rows_of
+from ddpm.data.tables import hub_commit, image_column, label_column, label_names, load_tables, rows_of
 from ddpm.data.wording import by_ending, listed, shown
 from ddpm.errors import first_line
 from ddpm.names import counted
@@ -42,12 +42,14 @@ class Splits:
         eval: the held-out split; None if the source has none, so that images of `train` must be held out.
         eval_split: the name of the held-out split.
         notes: what was chosen, what was left out and why, and warnings, each in a sentence for the log.
+        label_names: what the labels are called; a label that is not in here is called by its number.
     """
 
     train: Rows
     eval: Rows | None
     eval_split: str | None
     notes: list[str]
+    label_names: dict[int, str] = field(default_factory=dict)
 
 
 def identify(options: DataOptions, output_dir: Path | None = None) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def _open_folder(options: DataOptions, source: dict[str, Any]) -> Splits:
                 raise  # so tables are meant
         else:
             ignored = f"left out: {counted(len(folder.pictures), 'picture')}, because the tables hold images"
-            return Splits(splits.train, splits.eval, splits.eval_split, [*splits.notes, ignored])
+            return replace(splits, notes=[*splits.notes, ignored])
     return _open_pictures(options, folder)
 
 
@@ -183,7 +185,7 @@ def _open_pictures(options: DataOptions, folder: Folder) -> Splits:
         note += f"; {counted(archived, 'picture')} in .zip archives"
     left_out = folder.left_out(taken, labels.tables)
     notes = [note + labels.note(taken), *([left_out] if left_out else []), *folder.warnings(taken)]
-    return Splits(rows[0], rows[1] if held_out else None, held_out, notes)
+    return Splits(rows[0], rows[1] if held_out else None, held_out, notes, labels.names)
 
 
 def _open_tables(options: DataOptions, tables: dict[str, Any]) -> Splits:
@@ -192,7 +194,7 @@ def _open_tables(options: DataOptions, tables: dict[str, Any]) -> Splits:
     rows = [rows_of(tables[name], column, label) if name else () for name in (train, held_out)]
     held = f"split {held_out!r}" if held_out else "5 % of it"
     note = f"training on split {train!r}; held out: {held}; images in column {column!r}"
-    return Splits(rows[0], rows[1] if held_out else None, held_out, [note])
+    return Splits(rows[0], rows[1] if held_out else None, held_out, [note], label_names(tables[train], label))
 
 
 def _open_other(options: DataOptions, source: dict[str, Any], folder: Folder) -> Splits:

@@ -132,6 +132,12 @@ def label_column(dataset) -> str | None:
     return next(iter(typed + named), None)
 
 
+def label_names(dataset, column: str | None) -> dict[int, str]:
+    """What the labels of a column are called, if the dataset says so."""
+    kind = (dataset.features or {}).get(column)
+    return dict(enumerate(map(str, getattr(kind, "names", None) or ())))
+
+
 def rows_of(dataset, column: str, label: str | None) -> Iterator[tuple[Encoded, int | None]]:
     """The encoded image and the label of each row, in order."""
     import datasets

@@ -101,6 +101,7 @@ def _download(name: str, info, where: str) -> Path:
     size = sum(files[path].size or 0 for path in layout.weights)
     what = layout.weights[0] if len(layout.weights) == 1 else f"the {len(layout.weights)} shards together"
     sizes = [(what, size, limits.max_weights_bytes)]
+    sizes += [(path, files[path].size or 0, limits.max_weights_bytes) for path in layout.labels]
     sizes += [(path, files[path].size or 0, limits.max_json_bytes) for path in layout.small]
     for path, found, limit in sizes:
         if found > limit:
@@ -110,7 +111,7 @@ def _download(name: str, info, where: str) -> Path:
     unet_config, _ = read_configs(folder, layout, where, tell=False)
     check_weights(unet_config, size, layout, where)
     with Deadline.after(limits.lookup_s + size / limits.slowest_bytes_per_s):
-        for path in layout.weights:
+        for path in (*layout.weights, *layout.labels):
             _fetch(name, info.sha, files[path], where)
     with Deadline.after(limits.lookup_s):
         for path in [*(p for p in EXTRAS if p in files), *_samples(files)]:

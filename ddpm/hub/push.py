@@ -171,7 +171,8 @@ def _commit(api: Any, folder: Path, files: dict[str, Checksums], repo_id: str, m
         for path, sums in files.items()
         if path not in there or not sums.match(there[path])
     ]
-    changes += [CommitOperationDelete(path) for path in there if fnmatch.fnmatch(path, STALE) and path not in files]
+    gone = [path for path in there if path not in files and any(fnmatch.fnmatch(path, stale) for stale in STALE)]
+    changes += map(CommitOperationDelete, gone)
     commit = head.sha
     if changes:
         # The Hub rejects this if somebody else was faster; the next try then compares with their commit.

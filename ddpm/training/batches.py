@@ -1,4 +1,4 @@
-"""The batches of Algorithm 1, lines 2 to 4: x_0, t and eps of every micro-batch as a function of the optimizer step.
+"""The batches of Algorithm 1, lines 2 to 4: x_0, t, eps and label of every micro-batch as a function of the step.
 
 A slot is the position of a micro-batch in the batch of an optimizer step, over all processes: micro-batch number times
 the number of processes, plus the rank. What is drawn depends on the slot alone, so one process with two micro-batches
@@ -17,6 +17,7 @@ from torch import Tensor
 from ddpm import data, draws
 from ddpm.config import TrainConfig
 from ddpm.draws import Purpose
+from ddpm.training.labelling import Labelling
 
 
 class Batches:
@@ -27,7 +28,7 @@ class Batches:
         global_size: images of an optimizer step.
         timesteps: (global_size,) int64 t of the step that `of` was last called with, in the order of slots.
     Raises:
-        ValueError: there are fewer training images than an optimizer step takes.
+        ValueError: there are fewer training images than an optimizer step takes, or labels are wanted and missing.
     """
 
     def __init__(self, config: TrainConfig, images: data.Images, accelerator: Accelerator) -> None:
@@ -42,6 +43,7 @@ class Batches:
                 f"{self.num_images} training image{'s are' if self.num_images != 1 else ' is'} too few for a step of "
                 f"{self._size_in_words()}: {self._smaller()}"
             )
+        self.labelling = Labelling(config, images) if config.class_conditional else None
         self.pixels = data.resident(images.train, self.device)
         self.timesteps = np.empty(0, np.int64)
 
@@ -65,27 +67,35 @@ class Batches:
             return f"pass --gradient_accumulation_steps 1 and --train_batch_size {size} or less"
         return f"start at most {self.num_images} process{'es' * (self.num_images != 1)}"
 
-    def of(self, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def of(self, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         """The micro-batches of an optimizer step (0-based), one after another.
 
         Yields:
-            x_0 (B, C, H, W) float32 in [-1, 1], t (B,) int64, 0-based, and eps (B, C, H, W) from N(0, I).
+            x_0 (B, C, H, W) float32 in [-1, 1], t (B,) int64, 0-based, eps (B, C, H, W) from N(0, I), and the labels
+            (B,) int64 in 0 ... K, where K is "no label"; None instead of labels for a network that takes none.
         """
         config = self.config
         self.timesteps = draws.timesteps(config.seed, step, self.global_size, config.num_train_timesteps)
         for micro_batch in range(config.gradient_accumulation_steps):
             slot = micro_batch * self.num_processes + self.rank
-            x0 = self._images(step, slot)
+            index = self._index(step, slot)
+            x0 = self._images(index, step, slot)
             t = torch.from_numpy(self.timesteps[slot * self.size : (slot + 1) * self.size])
             eps = draws.noise(config.seed, step, slot, x0.shape, self.device)
             if config.dropout:  # torch draws the dropout masks while the network computes
                 torch.manual_seed(draws.torch_seed(config.seed, Purpose.DROPOUT, step, slot))
-            yield x0, t.to(self.device, non_blocking=True), eps  # waiting here would slow every step
+            label = self.labelling and torch.from_numpy(self.labelling.of(index, step, slot))
+            if label is not None:
+                label = label.to(self.device, non_blocking=True)
+            yield x0, t.to(self.device, non_blocking=True), eps, label  # waiting here would slow every step
 
-    def _images(self, step: int, slot: int) -> Tensor:
-        """x_0 of a slot. With `random_flip`, about half of the images are mirrored."""
+    def _index(self, step: int, slot: int) -> np.ndarray:
+        """Which images a slot takes, (B,) int64."""
         first = step * self.global_size + slot * self.size
-        index = draws.image_indices(self.config.seed, self.num_images, first, self.size)
+        return draws.image_indices(self.config.seed, self.num_images, first, self.size)
+
+    def _images(self, index: np.ndarray, step: int, slot: int) -> Tensor:
+        """x_0 of the images at `index`. With `random_flip`, about half of them are mirrored."""
         x0 = data.to_float(data.take(self.pixels, index), self.device)
         if not self.config.random_flip:
             return x0

@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import checkpoint, plots
+from ddpm.classes import Weights
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Engine
@@ -156,14 +157,14 @@ class RunFolder:
         with self._saving("metrics.jsonl"):
             self.metrics.append(row)
 
-    def save(self, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], unet: Any) -> None:
-        """Save the DDPMPipeline of `unet` and its card, and last of all the training state.
+    def save(self, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], weights: Weights) -> None:
+        """Save the DDPMPipeline of `weights` and its card, and last of all the training state.
 
         Each is written whether or not the others could be.
         """
         with self._saving("metrics.jsonl"):
             self.metrics.flush()
-        exported = self.save_model(step, unet)
+        exported = self.save_model(step, weights)
         meta = {"options": self.config.to_json(), "fingerprint": self.images.fingerprint, "exported": exported} | meta
         with self._saving("the training state", step):
             state.save(self.states, State(tensors, meta), self.config.checkpoints_total_limit)
@@ -173,10 +174,11 @@ class RunFolder:
         with self._saving("metrics.jsonl"):  # once more: an older state may have made room
             self.metrics.flush()
 
-    def save_model(self, step: int, unet: Any) -> bool:
-        """Save the DDPMPipeline of `unet` and its card; returns whether the pipeline could be saved."""
+    def save_model(self, step: int, weights: Weights) -> bool:
+        """Save the DDPMPipeline of `weights` and its card; returns whether the pipeline could be saved."""
         with self._saving("the model", step):
-            write = functools.partial(checkpoint.save, self.path, unet, dict(self.scheduler.config))
+            unet, classes = weights
+            write = functools.partial(checkpoint.save, self.path, unet, dict(self.scheduler.config), classes)
             state.write_or_make_room(self.states, write)
             self.saved = replace(self.saved, model_step=step)
         with self._saving("README.md"):
@@ -184,7 +186,7 @@ class RunFolder:
                 raise OSError(reason)
         return self.saved.model_step == step
 
-    def complete(self, step: int, exported: bool, unet: Any, scheduler: Any) -> bool:
+    def complete(self, step: int, exported: bool, weights: Weights, scheduler: Any) -> bool:
         """Save the model of a run that had finished, unless it is there; returns whether something was saved.
 
         Args:
@@ -199,7 +201,7 @@ class RunFolder:
         self.scheduler = scheduler
         with self._may_not_be_written():
             self._lock = claim(self.path)
-        return self.save_model(step, unet)
+        return self.save_model(step, weights)
 
     def lacks_samples(self, step: int) -> bool:
         """Whether samples/step-....png is missing."""
@@ -259,7 +261,7 @@ class RunFolder:
             return None
         return reference_val_loss(self.config.preset, self.images.fingerprint)
 
-    def save_strip(self, unet: Any, trained: int, should_stop: Callable[[], bool]) -> None:
+    def save_strip(self, weights: Weights, trained: int, should_stop: Callable[[], bool]) -> None:
         """Save strip.png: two images, sampled by ancestral sampling in `plots.strip_steps` steps.
 
         Args:
@@ -269,7 +271,7 @@ class RunFolder:
         if not self.config.plots:
             return
         shape = (2, self.images.channels, self.images.resolution, self.images.resolution)
-        eps_theta = Engine(unet, self.scheduler, self.device)
+        eps_theta = Engine(weights.unet, self.scheduler, self.device)  # without label
         count = plots.strip_steps(self.scheduler.config["num_train_timesteps"], trained)
         options = {"num_inference_steps": count, "device": self.device, "cancelled": should_stop}
         steps = reverse_process(eps_theta, self.scheduler, shape, **options)
@@ -319,6 +321,7 @@ def _about_data(images: Images) -> dict[str, Any]:
         "resolution": images.resolution,
         "channels": images.channels,
         "source": images.source,
+        "class_names": list(images.class_names),
         "notes": images.notes,
     }
 

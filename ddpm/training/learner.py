@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ddpm import draws
+from ddpm.classes import Weights, separated
 from ddpm.config import TrainConfig
 from ddpm.draws import Purpose
 from ddpm.processes import memory_format
@@ -30,6 +31,7 @@ class Learner:
         network: the arguments of `build`.
         global_batch: images of an optimizer step.
         build: makes the network, a diffusers ModelMixin.
+        class_names: what the classes of a class-conditional network are called.
     Attributes:
         model: the network as Accelerate has prepared it, which the loop calls.
         unet: the same network without the wrappers of Accelerate and torch.compile. Its weights are saved.
@@ -48,7 +50,9 @@ class Learner:
         network: dict[str, Any],
         global_batch: int,
         build: Callable[..., nn.Module],
+        class_names: Sequence[str] = (),
     ) -> None:
+        self.class_names = class_names
         self.config, self.accelerator = config, accelerator
         device = accelerator.device
         torch.manual_seed(draws.torch_seed(config.seed, Purpose.WEIGHTS))
@@ -103,14 +107,14 @@ class Learner:
 
     # ------------------------------------------------------------------------------------------------ weights and state
 
-    def raw_weights(self) -> nn.Module:
+    def raw_weights(self) -> Weights:
         """A copy of the network in float32 with its present weights, not averaged."""
         self._raw.load_state_dict(self.unet.state_dict())
-        return self._raw
+        return separated(self._raw, self.class_names)
 
-    def best_weights(self) -> nn.Module:
+    def best_weights(self) -> Weights:
         """The network that is sampled and exported: averaged weights, or the raw ones where there is no average."""
-        return self.ema.module if self.ema else self.raw_weights()
+        return separated(self.ema.module, self.class_names) if self.ema else self.raw_weights()
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of a training state, which `restore` reads."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import plots
+from ddpm.classes import Weights
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Counted, Engine
@@ -29,6 +30,7 @@ from ddpm.training.batches import Batches
 from ddpm.training.folder import RunFolder, Saved
 from ddpm.training.learner import Learner
 from ddpm.training.recipe import learning_rate
+from ddpm.training.sheet import Sheet
 from ddpm.training.state import State, flatten
 from ddpm.training.window import LossWindow
 from ddpm.validation import Validation
@@ -89,8 +91,14 @@ class Recorder:
         self.image_shape = images.train.shape[1:]
         world = accelerator.num_processes
         self.validation = Validation(
-            images.eval, learner.scheduler, config.num_validation_images, rank=accelerator.process_index, world=world
+            images.eval,
+            learner.scheduler,
+            config.num_validation_images,
+            classes=images.class_of(images.eval_labels, len(images.eval)),
+            rank=accelerator.process_index,
+            world=world,
         )
+        self.sheet = Sheet.of(config.num_samples, len(images.classes) if config.class_conditional else 0)
         self.window = LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
         self.folder = folder if accelerator.is_main_process else None
         begin = partial(folder.begin, accelerator, learner.scheduler, images, network, saved)
@@ -164,44 +172,48 @@ class Recorder:
     def _validate(self, done: int) -> dict[str, Any]:
         """A row with the held-out losses of raw and averaged weights, and a grid of samples."""
         device, best = self.accelerator.device, self.learner.best_weights()
-        networks = (self.learner.raw_weights(), best)
-        errors = torch.stack([self.validation.squared_error(network, device) for network in networks])
+        raw = self.learner.raw_weights()
+        asked = [("val_loss", raw.unet, None), ("val_loss_ema", best.unet, None)]
+        if best.classes:
+            asked += [("val_loss_with_labels", *raw), ("val_loss_ema_with_labels", *best)]
+        errors = torch.stack([self.validation.squared_error(unet, device, known) for _, unet, known in asked])
         total: Any = self.accelerator.reduce(errors.to(device, torch.float32), "sum")
         losses = (total / self.validation.count).tolist()
         row = {"kind": "validation", "step": done, "images": done * self.batches.global_size}
-        row |= {"val_loss": losses[0], "val_loss_ema": losses[1]}
+        row |= {name: loss for (name, *_), loss in zip(asked, losses, strict=True)}
         self._add(row)
         self._draw_samples(done, best)
         return row
 
-    def _draw_samples(self, done: int, unet) -> None:
+    def _draw_samples(self, done: int, weights: Weights) -> None:
         """Draw the sample grid, unless somebody asks to stop; then a resumed run draws it."""
         steps = grid_steps(self.config.sample_steps, done)
-        tiles = gather_object([self._sample_tiles(unet, steps)])
+        tiles = gather_object([self._sample_tiles(weights, steps)])
         if self.folder:
             if steps < self.config.sample_steps:
                 few = counted(steps, "sampling step")
                 log.info("The sample grid is drawn in %s, because training has done no more steps", few)
             whole = all(part is not None for part in tiles)
-            columns = round(self.config.num_samples**0.5)
-            grid = plots.grid(plots.to_pixels(torch.cat(tiles)), columns) if whole else None
+            grid = plots.grid(plots.to_pixels(torch.cat(tiles)), self.sheet.columns) if whole else None
             self.folder.save_samples(done, grid)
             if grid:
                 trackers.log_samples(self.accelerator, grid, done)
 
-    def _sample_tiles(self, unet, steps: int) -> Tensor | None:
+    def _sample_tiles(self, weights: Weights, steps: int) -> Tensor | None:
         """This process's images of the sample grid, (n, C, H, W), always from the same noise; None if somebody asked to
         stop before they were finished."""
-        part = share(self.config.num_samples, self.accelerator.process_index, self.accelerator.num_processes)
+        part = share(len(self.sheet.labels), self.accelerator.process_index, self.accelerator.num_processes)
         if not part:
             return torch.empty(0, *self.image_shape)
         device, scheduler = self.accelerator.device, self.learner.scheduler
-        options = {"num_inference_steps": steps, "first_image": part.start, "device": device}
+        options: dict[str, Any] = {"num_inference_steps": steps, "first_image": part.start, "device": device}
+        if weights.classes:
+            options["labels"] = torch.tensor(self.sheet.labels[part.start : part.stop])
         shape = (len(part), *self.image_shape)
         calls = len(part) * steps
         # Shown where people look, and only if they would have to wait.
         with tqdm(desc="sample grid", total=calls, leave=False, delay=2, disable=None if self.folder else True) as bar:
-            eps_theta = Counted(Engine(unet, scheduler, device), bar)
+            eps_theta = Counted(Engine(weights.unet, scheduler, device, classes=weights.classes), bar)
             with contextlib.suppress(InterruptedError):
                 return sample(eps_theta, scheduler, shape, cancelled=self.should_stop, **options).cpu()
         return None

@@ -43,12 +43,13 @@ class Terms:
     device: str = "cuda"
 
 
-def compute(xt: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """The network's output for (B, C, H, W) float32 x_t and (B,) int64 t. Arguments and result are pickled."""
+def compute(*inputs: np.ndarray) -> np.ndarray:
+    """The network's output for (B, C, H, W) float32 x_t, (B,) int64 t and, of a class-conditional network, (B, D)
+    float32 class vectors. Arguments and result are pickled."""
     import torch
 
     with torch.inference_mode():
-        output = _network(torch.from_numpy(xt).to(_device), torch.from_numpy(t).to(_device)).sample
+        output = _network(*(torch.from_numpy(array).to(_device) for array in inputs)).sample
     return output.float().cpu().numpy()
 
 
@@ -73,13 +74,15 @@ def engine(checkpoint: Checkpoint, terms: Terms) -> Engine:
 
     if not leases(checkpoint, terms):
         return checkpoint.engine("cuda" if torch.cuda.is_available() and not lends() else "cpu")
+    from ddpm.classes import accepting_vectors
     from ddpm.engine import Engine
 
-    unet: Any = checkpoint.unet
+    unet: Any = accepting_vectors(checkpoint.unet) if checkpoint.classes else checkpoint.unet
     _device = terms.device
     _network = unet.to(_device)  # now, since a lease finds on the device what was there when the Space started
     return Engine(
         _network,
         checkpoint.scheduler,
-        network=lambda xt, t: torch.from_numpy(compute(xt.numpy(), t.numpy())),
+        network=lambda *inputs: torch.from_numpy(compute(*(tensor.numpy() for tensor in inputs))),
+        classes=checkpoint.classes,
     )

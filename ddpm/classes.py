@@ -1,0 +1,239 @@
+"""The classes of a class-conditional model: their names, and the vectors by which a network tells them apart.
+
+UNet2DModel adds a vector for the class to the embedding of t, and nothing else in it depends on the class. The
+embedding's last layer is linear. So the vector of "no label" can be added to the bias of that layer once and for all,
+which leaves a network that needs no label; what remains of every class is the difference between its vector and that of
+"no label". A checkpoint holds that network as a plain DDPMPipeline, and the differences in a file of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from diffusers import UNet2DModel
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ddpm.errors import first_line
+from ddpm.files import write_text
+
+NAMES, VECTORS = "labels.json", "labels.safetensors"
+FILES = (NAMES, VECTORS)
+TENSOR, DIGEST = "class_embedding", "time_embedding_sha256"
+MAX_CLASSES = 10_000
+NO_LABEL = -1
+"""Stands for "no label" among the numbers of classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """The classes that a network knows.
+
+    Attributes:
+        names: of the K classes, all different.
+        vectors: (K, D) float32 on the CPU, what is added to the embedding of t for each class; D is 4 times the width
+            of the network's first level. For "no label", nothing is added.
+        unlabelled: the name of the class that the network draws where no label is asked for, because it was trained
+            with labels only; None for a network that knows "no label".
+    """
+
+    names: tuple[str, ...]
+    vectors: Tensor
+    unlabelled: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def number(self, name: str | int) -> int:
+        """The number of a class by its name, in any case of letters; -1 for "none" and the empty name.
+
+        Raises:
+            ValueError: there is no such class; the message lists the names.
+        """
+        wanted = str(name).strip()
+        if wanted in self.names:
+            return self.names.index(wanted)
+        if wanted.lower() in ("", "none"):
+            return NO_LABEL
+        lower = [known.lower() for known in self.names]
+        if lower.count(wanted.lower()) == 1:
+            return lower.index(wanted.lower())
+        raise ValueError(f"label {shortened(wanted)!r}: the model knows {self.listed()}, and none for no label")
+
+    def listed(self, most: int = 24) -> str:
+        """The names, for messages; a long list is cut and ends with the number of the rest."""
+        names = [shortened(name) for name in self.names[:most]]
+        return ", ".join(names) + (f" and {len(self) - most} more" if len(self) > most else "")
+
+    def with_none(self, device: torch.device | str = "cpu") -> Tensor:
+        """(K + 1, D): the vectors, and zeros for "no label" in the last row, which index -1 finds."""
+        return torch.cat([self.vectors, torch.zeros(1, self.vectors.shape[1])]).to(device)
+
+
+def shortened(text: str) -> str:
+    """At most 60 characters of a name, for messages."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def fold(unet: UNet2DModel, base: int = -1) -> tuple[UNet2DModel, Tensor]:
+    """A network with a table of class vectors, as a network without one and the differences between the vectors.
+
+    The results are the same up to rounding: the vector that is folded in is added to a bias in float64.
+
+    Args:
+        unet: with `num_class_embeds` set; it is not changed.
+        base: the row of the table that is folded in; the last is "no label" in networks that this program trains.
+    Returns:
+        The network without the table, in eval mode, whose answer is that for class `base`; and (K, D) float32, the
+        other rows less that row, in order.
+    """
+    weights = {name: value.detach() for name, value in unet.state_dict().items()}
+    table, bias = weights.pop("class_embedding.weight").double(), "time_embedding.linear_2.bias"
+    weights[bias] = (weights[bias].double() + table[base]).to(weights[bias].dtype)
+    others = [row for row in range(len(table)) if row != base % len(table)]
+    folded = _with(unet, weights, num_class_embeds=None, class_embed_type=None)
+    return folded, (table[others] - table[base]).float().cpu()
+
+
+class Weights(NamedTuple):
+    """A network as it is drawn with, measured and exported.
+
+    unet: it takes no labels. classes: the classes that it knows; None for any but a class-conditional network.
+    """
+
+    unet: Any
+    classes: Classes | None
+
+
+def separated(unet: Any, names: Sequence[str]) -> Weights:
+    """A network that trains here, made by `build_unet`, as it is drawn with; see `fold`.
+
+    Args:
+        names: of its classes, if it has some.
+    """
+    if not getattr(unet, "config", {}).get("num_class_embeds"):
+        return Weights(unet, None)
+    folded, vectors = fold(unet)
+    return Weights(folded, Classes(distinct(names), vectors))
+
+
+def accepting_vectors(unet: UNet2DModel) -> UNet2DModel:
+    """The same network, with the same weights in the same memory, that takes class vectors (B, D) as `class_labels`.
+
+    Diffusers does so with `class_embed_type="identity"`. Vectors of zeros give what the network gives without any.
+    """
+    return _with(unet, unet.state_dict(), class_embed_type="identity")
+
+
+def _with(unet: UNet2DModel, weights: Mapping[str, Tensor], **changed: Any) -> UNet2DModel:
+    """A network of another configuration that has these weights in place, in eval mode."""
+    config = {name: value for name, value in unet.config.items() if not name.startswith("_")}
+    with torch.device("meta"):
+        made = UNet2DModel(**{**config, **changed})
+    made.load_state_dict(weights, assign=True)
+    return made.eval().requires_grad_(False)
+
+
+def is_conditional(unet: Any) -> bool:
+    """Whether a network takes class vectors; see `accepting_vectors`."""
+    config = getattr(unet, "config", None)
+    return bool(config) and config.get("class_embed_type") == "identity"
+
+
+def width_of(unet: Any) -> int:
+    """D, the length of a class vector."""
+    return 4 * unet.config["block_out_channels"][0]
+
+
+# ------------------------------------------------------------------------------------------------------------- on disk
+
+
+def save(directory: Path, classes: Classes, unet: UNet2DModel) -> None:
+    """Write the two files.
+
+    Args:
+        unet: the network without a table. Its time embedding is noted, so that vectors are never used with the weights
+            of another moment.
+    Raises:
+        OSError, SafetensorError: the disk is full or the folder is not writable.
+    """
+    write_text(directory / NAMES, json.dumps(list(classes.names), ensure_ascii=False, indent=1) + "\n")
+    safetensors.torch.save_file(
+        {TENSOR: classes.vectors.contiguous()}, directory / VECTORS, {"format": "pt", DIGEST: _digest(unet)}
+    )
+
+
+def read(directory: Path, unet: UNet2DModel, full_precision: bool = True) -> Classes | None:
+    """The classes of the network in a model directory; None if it has neither of the two files.
+
+    Args:
+        unet: the network without a table; on the meta device if its weights are not loaded.
+        full_precision: whether its weights are stored in float32, so that they can be told apart from others.
+    Raises:
+        ValueError: a file is missing, damaged, or does not belong to the network.
+    """
+    there = [name for name in FILES if (directory / name).is_file()]
+    if not there:
+        return None
+    if len(there) < len(FILES):
+        missing = next(name for name in FILES if name not in there)
+        raise ValueError(f"there is {there[0]} but no {missing}; a class-conditional model has both")
+    names = _read_names(directory / NAMES)
+    try:
+        with safe_open(directory / VECTORS, "pt") as file:
+            vectors, noted = file.get_tensor(TENSOR), (file.metadata() or {}).get(DIGEST)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ValueError(f"{VECTORS} is damaged or has no tensor {TENSOR} ({first_line(error)})") from None
+    expected = (len(names), width_of(unet))
+    if tuple(vectors.shape) != expected or vectors.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"{VECTORS} holds {vectors.dtype} of shape {tuple(vectors.shape)}; the {len(names)} names in {NAMES} and "
+            f"the network need float32 of shape {expected}"
+        )
+    vectors = vectors.float()
+    if not bool(torch.isfinite(vectors).all()):
+        raise ValueError(f"{VECTORS} holds NaN or infinity")
+    if noted and full_precision and unet.device.type != "meta" and noted != _digest(unet):
+        raise ValueError(
+            f"{VECTORS} belongs to other weights than those in unet/: one of the two was replaced alone, or a process "
+            "was killed between the two; save or download the model again"
+        )
+    return Classes(names, vectors)
+
+
+def _read_names(path: Path) -> tuple[str, ...]:
+    """The content of labels.json. Raises ValueError."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is damaged ({first_line(error)})") from None
+    good = isinstance(names, list) and 1 <= len(names) <= MAX_CLASSES and all(isinstance(n, str) and n for n in names)
+    if not good or len(set(names)) < len(names):
+        raise ValueError(f"{path.name} is no list of 1 to {MAX_CLASSES} different names")
+    return tuple(names)
+
+
+def _digest(unet: UNet2DModel) -> str:
+    """Tells the weights of one moment of a training from those of another."""
+    layer = unet.time_embedding.linear_2
+    content = hashlib.sha256()
+    for tensor in (layer.weight, layer.bias):
+        content.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, with numbers behind those that occur more than once."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(found)
