@@ -373,6 +373,7 @@ assert not [name for name in sys.modules if name.startswith("openvino_telemetry.
 """
 
 
+@pytest.mark.slow
 def test_processes_at_once_and_no_telemetry(tmp_path):
     """Two fresh processes convert the same network into one cache; none calls home or leaves a file there."""
     (tmp_path / "home").mkdir()

@@ -97,8 +97,8 @@ def stream(
 ) -> None:
     """Answer an event of a panel with the messages of `answer`, which gets what the browser sent with the event.
 
-    The work ends once nobody listens. Whoever takes messages more slowly than they are made misses some of the frames,
-    so that the others do not pile up.
+    The work ends once nobody listens. Whoever takes messages more slowly than they are made misses some of the frames
+    after the first, so that the others do not pile up.
 
     Args:
         concurrency_limit: how many events of one `concurrency_id` are answered at the same time.
@@ -110,7 +110,8 @@ def stream(
             for message in messages:
                 if asked.in_vain():
                     return
-                if message.get("kind") != "frame" or asked.unread() <= MAX_UNREAD:
+                may_be_missed = message.get("kind") == "frame" and message.get("step") != 1
+                if not may_be_missed or asked.unread() <= MAX_UNREAD:
                     yield message
         finally:
             if isinstance(messages, Generator):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from harness import Visit, draw
+from harness import Visit, draw, until_quiet
 from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
@@ -79,7 +79,7 @@ def test_the_switch_drops_the_weights(same):
 def test_moving_t_asks_nothing(same):
     page = same.back("bound")
     finished(same)
-    page.wait_for_load_state("networkidle")
+    until_quiet(page)
     before = len(same.requests)
     seen = set()
     for t in (2, 100, 1000):
@@ -146,7 +146,7 @@ def test_a_picture_chosen_in_another_tab_waits_until_this_one_is_in_front(same):
     finished(same)
     first = page.locator(TOTAL).inner_text()
     page.locator("#tab-forward-button").click()
-    page.wait_for_load_state("networkidle")
+    until_quiet(page)
     before = len(same.requests)
     page.locator("#forward .example").nth(8).click()
     page.evaluate("new Promise((later) => setTimeout(later, 250))")  # a question is sent after 120 ms

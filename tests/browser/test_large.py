@@ -33,6 +33,7 @@ def widths(page, selector: str) -> list[float]:
     return page.locator(selector).evaluate_all("all => all.map((c) => c.getBoundingClientRect().width)")
 
 
+@pytest.mark.slow
 def test_every_picture_has_room_and_the_strip_shows_none_twice(same, phone):
     same.page.wait_for_function("ddpm.shared.get('examples')", timeout=DRAWN_MS)
     for visit, least in ((same, 110), (phone, 150)):
@@ -77,6 +78,7 @@ def test_rows_and_predictions_have_room(same):
     assert gray.std() > 0, "the prediction is painted"
 
 
+@pytest.mark.slow
 def test_a_slow_line_shows_the_finished_pictures_first_and_says_what_is_under_way(visit: Visit):
     """At 150 kB/s, as on a weak phone network: the page never stands still for long."""
     page = visit.open(tab="reverse")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from harness import Visit, draw
+from harness import Visit, draw, until_quiet
 from playwright.sync_api import Page, expect
 
 XT, SECOND = (f'#mine .board [data-object="{name}"] canvas' for name in ("xt", "x0_second"))
@@ -47,7 +47,7 @@ def test_examples_are_there_before_the_first_click_and_t_asks_nothing(visit):
     assert (blends[-1] == second).all()
     assert first != second
 
-    page.wait_for_load_state("networkidle")
+    until_quiet(page)
     before = len(visit.requests)
     visit.move("mine", 1)
     assert np.abs(row(visit, XT_MIXTURE) - blends).mean() < 3

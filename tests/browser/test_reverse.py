@@ -1,7 +1,7 @@
 """Tab "Reverse": frames stream in, Stop stops, the whole trajectory is scrubbed without the server."""
 
 import numpy as np
-from harness import LONG, Session, Visit, crowd
+from harness import LONG, Session, Visit, crowd, until_quiet
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -50,7 +50,7 @@ def test_frames_stream_in_and_the_end_can_be_scrubbed_both_ways(same):
     assert now(same) == 0, "it ends with the finished pictures"
     assert page.locator(X0_HAT).count() == page.locator(EPS_HAT).count() == 8
 
-    page.wait_for_load_state("networkidle")
+    until_quiet(page)
     before, frames = len(same.requests), {}
     for t in (0, 400, 1000, 400, 0):
         same.move("reverse", t)

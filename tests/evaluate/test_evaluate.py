@@ -184,6 +184,7 @@ def test_the_figures_do_not_depend_on_the_clock(run, tmp_path, monkeypatch):
     from ddpm.evaluate import EvaluateConfig, evaluate
 
     monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(quality, "CLASSIFIER_STEPS", 100)
     figures = []
     for worth_s in (math.inf, 0, 0.05):
         monkeypatch.setattr(compiled, "WORTH_S", worth_s)

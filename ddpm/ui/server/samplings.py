@@ -221,8 +221,10 @@ class Samplings:
                 back with every message, so that the page can tell late frames of an earlier request apart.
         Yields:
             {"kind": "started"} once it is its turn, {"kind": "frame", "row", "step", "steps", "share", "t", "n",
-            "data"}, {"kind": "row", "row", "key"} when it is complete, then {"kind": "done", "key"}; or
-            {"kind": "refused", "key", "fields"}, or {"kind": "failed"} for a fault of ours, which is logged.
+            "data"}, {"kind": "row", "row", "key"} when it is complete, then {"kind": "done", "key", "keys"}; or
+            {"kind": "refused", "key", "fields"}, or {"kind": "failed"} for a fault of ours, which is logged. Only the
+            last message is certain to reach the page's script: of several that arrive at one moment, Gradio hands over
+            the last.
         """
         return self._answer("sample", raw, lambda: [SampleRequest.check(raw, self.num_steps, self.max_images)])
 
@@ -271,7 +273,7 @@ class Samplings:
                     yield from complete(message["key"]) if message["kind"] == "row" else [message]
         except StoppedError:
             return
-        yield {"kind": "done", "key": keys[0]}
+        yield {"kind": "done", "key": keys[0], "keys": keys}
 
     def _draw_side_by_side(
         self, requests: dict[int, Request], stopped: Callable[[], bool]

@@ -196,7 +196,7 @@
   //   fetch, send, expect, busy: see `rows`; finished(): all rows are there; stopped(): some rows are unfinished.
   function rowDrawing(element, { shown, set, draw, t }, { fetch, send, expect, busy, finished, stopped }) {
     let begun = new Set(); // the rows of which the current request has sent frames
-    let fetching = []; // promises of its finished rows
+    let fetching = new Map(); // the finished rows, each with a promise of whether it could be fetched
     let finishing = false; // all rows are drawn, and their pictures are on the way
 
     function takeFrame(message) {
@@ -229,10 +229,13 @@
       return true;
     }
 
-    async function finish({ run }) {
+    const fetchRow = (message) => fetching.set(message.row, takeRow(message));
+
+    async function finish({ run, keys }) {
       finishing = true;
       drawing.note("reverse.coming");
-      const complete = (await Promise.all(fetching)).every(Boolean);
+      keys.forEach((key, row) => fetching.has(row) || fetchRow({ row, key, run })); // whose message got lost
+      const complete = (await Promise.all(fetching.values())).every(Boolean);
       if (drawing.number() !== run) return;
       if (!complete) return drawing.end("reverse.failed");
       drawing.end();
@@ -245,7 +248,7 @@
       busy,
       take(message) {
         if (message.kind === "frame") takeFrame(message);
-        else if (message.kind === "row") fetching.push(takeRow(message));
+        else if (message.kind === "row") fetchRow(message);
         else if (message.kind === "done") finish(message);
       },
       stopped() {
@@ -259,7 +262,7 @@
     function start(message) {
       t.pause();
       begun = new Set();
-      fetching = [];
+      fetching = new Map();
       finishing = false;
       drawing.start(message);
     }
