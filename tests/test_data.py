@@ -104,6 +104,18 @@ def test_parquet_with_named_columns_and_splits(tmp_path):
     assert np.array_equal(images.eval[:, 0], np.stack([np.asarray(p) for p in pictures[25:]]))
 
 
+def test_the_names_of_class_labels(tmp_path):
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog", "eel"])})
+    rows = {"image": [picture(i) for i in range(40)], "label": [i % 2 * 2 for i in range(40)]}
+    (tmp_path / "d").mkdir()
+    datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "d/train-0.parquet")
+    images = prepare(DataOptions(str(tmp_path / "d")))
+    assert (images.classes, images.class_names) == ((0, 2), ("cat", "eel")), "those that occur"
+    assert set(images.class_of(images.train_labels, len(images.train))) == {0, 1}
+
+
 def test_labels_of_digits_parquet_and_class_folders(tmp_path):
     """They stay beside their images, also where images are held out or left out as damaged."""
     from sklearn.datasets import load_digits

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from picture_files import archive, fill, labels_of, load, note, png
 
@@ -57,6 +58,7 @@ def test_labels_are_read_from_a_table(tmp_path, kind, packed):
         (root / name).write_text(text.replace("d\\x", "x"), encoding="utf-8")
     images, _ = load(root)
     assert labels_of(images) == WANTED
+    assert images.class_names == (NAMES if "ant" in text else ("0", "1", "2"))
     assert f"labels from '{name}'" in images.notes[0]
     assert not any("left out" in note for note in images.notes)
 
@@ -83,6 +85,8 @@ def test_pictures_without_a_line_in_the_table_are_kept(tmp_path):
     (root / "metadata.csv").write_text(lines(["file_name,label", *(f"{n},{i}" for n, i in pairs()[:30]), "gone.png,1"]))
     images, _ = load(root)
     assert labels_of(images) == {seed: seed % 3 if seed < 30 else -1 for seed in range(40)}
+    assert images.class_of(np.array([2, -1, 7, 0]), 4).tolist() == [2, -1, -1, 0], "7 is no label of a training image"
+    assert images.class_of(None, 2).tolist() == [-1, -1]
     assert "labels from 'metadata.csv' for 30 of 40 images" in images.notes[0]
 
 
@@ -105,4 +109,5 @@ def test_tables_that_do_not_fit_leave_the_folders_names(tmp_path, text):
     (root / "table.csv").write_text(text)
     images, _ = load(root)
     assert labels_of(images) == {seed: int(seed >= 20) for seed in range(40)}
+    assert images.class_names == ("a", "b")
     assert "1 .csv" in note(images, "left out")
