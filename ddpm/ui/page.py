@@ -40,7 +40,7 @@ FONTS = (
 
 # In the order of loading: the comment at the head of each file says what it needs before it.
 SCRIPTS = (
-    "memory gradio language outlines schedule shared frame arrival pictures along slider charts controls status "
+    "memory gradio language outlines schedule shared frame arrival pictures along slider charts controls story status "
     "request ink picker links tour trajectory player rows gif export"
 ).split()
 
