@@ -33,6 +33,22 @@ NO_COOKIES = "--test-third-party-cookie-phaseout"
 AS_VISITORS_HAVE_IT = "--disable-features=Translate"
 
 
+class Quiet(BaseHTTPRequestHandler):
+    """Answers without a log."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def listening(handler: type[Quiet]) -> Iterator[int]:
+    """The port of a server on loopback that answers with `handler`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
 @contextmanager
 def hub(app: str, query: str = "__theme=dark", resized: bool = True) -> Iterator[str]:
     """The address of a page that shows `app` in a frame.
@@ -45,20 +61,15 @@ def hub(app: str, query: str = "__theme=dark", resized: bool = True) -> Iterator
     style, script = ("", RESIZED) if resized else ("height: 4000px", "")
     content = PAGE.format(header=HEADER_PX, src=src, style=style, script=script).encode()
 
-    class Answer(BaseHTTPRequestHandler):
+    class Answer(Quiet):
         def do_GET(self) -> None:
             self.send_response(200 if self.path == "/" else 204)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.end_headers()
             self.wfile.write(content if self.path == "/" else b"")
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://hub.test:{server.server_port}/"
-        server.shutdown()
+    with listening(Answer) as port:
+        yield f"http://hub.test:{port}/"
 
 
 @contextmanager

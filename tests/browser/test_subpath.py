@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
 from gradio_client import Client
 from harness import serving, visiting
+from hosting import Quiet, listening
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 from playwright.sync_api import Browser, expect
@@ -29,7 +28,7 @@ PATH = "/ddpm"
 def proxy(app: str) -> Iterator[str]:
     """The address under which another server passes everything below PATH on to `app`, and nothing else."""
 
-    class PassOn(BaseHTTPRequestHandler):
+    class PassOn(Quiet):
         def do_GET(self) -> None:
             if self.path == "/favicon.ico":  # which browsers ask for before the page's script names an icon
                 self.send_response(204)
@@ -53,13 +52,8 @@ def proxy(app: str) -> Iterator[str]:
 
         do_POST = do_GET  # noqa: N815 - http.server wants this name
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), PassOn) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}{PATH}/"
-        server.shutdown()
+    with listening(PassOn) as port:
+        yield f"http://127.0.0.1:{port}{PATH}/"
 
 
 @pytest.fixture(scope="module")
