@@ -29,7 +29,7 @@ def proxy(app: str) -> Iterator[str]:
     """The address under which another server passes everything below PATH on to `app`, and nothing else."""
 
     class PassOn(Quiet):
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - http.server wants this name
             if self.path == "/favicon.ico":  # which browsers ask for before the page's script names an icon
                 self.send_response(204)
                 return self.end_headers()
