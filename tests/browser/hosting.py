@@ -62,7 +62,7 @@ def hub(app: str, query: str = "__theme=dark", resized: bool = True) -> Iterator
     content = PAGE.format(header=HEADER_PX, src=src, style=style, script=script).encode()
 
     class Answer(Quiet):
-        def do_GET(self) -> None:  # noqa: N802 - http.server wants this name
+        def do_GET(self) -> None:
             self.send_response(200 if self.path == "/" else 204)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.end_headers()
