@@ -77,9 +77,17 @@ class Numbering:
         self._texts: dict[str, int] = {}  # numbers in the order of the rows, until all are known
 
     def number(self, label: Any) -> int:
-        """A number for the label of one row, -1 for none. It is the last word only if no label is text."""
-        if label is None or type(label) is int:
-            return -1 if label is None else label
+        """A number for the label of one row, -1 for none. It is the last word only if no label is text.
+
+        Raises:
+            ValueError: a whole number is too large.
+        """
+        if label is None:
+            return -1
+        if type(label) is int:
+            if not -(2**63) <= label < 2**63:
+                raise ValueError(f"label {label}: a whole number of at most 64 bits with its sign, or text, is needed")
+            return label
         text = _text(label)
         return self._texts.setdefault(text, len(self._texts)) if text else -1
 

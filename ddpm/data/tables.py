@@ -141,7 +141,7 @@ def label_columns(dataset, options: DataOptions) -> list[str]:
         return [options.label_column]
     typed = [c for c, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     dtypes = {name: str(getattr(features.get(name), "dtype", "")) for name in ("label", "labels")}
-    numbers = [name for name, dtype in dtypes.items() if dtype.lstrip("u").startswith("int")]
+    numbers = [name for name, dtype in dtypes.items() if dtype.lstrip("u").startswith("int") and dtype != "uint64"]
     texts = [name for name, dtype in dtypes.items() if dtype in ("string", "large_string", "bool")]
     return list(dict.fromkeys(typed + numbers + texts))
 

@@ -103,14 +103,18 @@ class Initial:
         known = self.classes.names if self.classes else ()
         if not names and not known:
             return ""
-        if not names:
-            gone = f"{counted(len(known), 'class')} of {self.name}"
-            return f"Without --class_conditional, the {gone} are given up; its network without labels is trained on"
         if not known:
             return f"{self.name} has no labels: all {counted(len(names), 'class')} start from its network as it is"
+        always = self.classes.unlabelled if self.classes else None
+        bare = "its network without label" if always is None else f"its network for label {always}"
+        if not names:
+            gone = f"{counted(len(known), 'class')} of {self.name}"
+            return f"Without --class_conditional, the {gone} are given up, and {bare} is trained on"
         new = [shortened(name) for name in names if name not in known]
         line = f"{len(names) - len(new)} of {counted(len(names), 'class')} start from their vectors in {self.name}"
-        return line + (f"; new, from no label: {', '.join(new[:8])}{' ...' if len(new) > 8 else ''}" if new else "")
+        if new:
+            line += f"; these are new and start from {bare}: {', '.join(new[:8])}{' ...' if len(new) > 8 else ''}"
+        return line
 
 
 def start_from(config: TrainConfig, accelerator: Accelerator) -> tuple[TrainConfig, Initial | None]:

@@ -257,7 +257,7 @@ def find(config: TrainConfig, fingerprints: tuple[str, str | None], slots: int, 
         )
     if not same_images:
         differing.append("the images of the dataset")
-    elif config.class_conditional and before.class_conditional and saved.meta.get("labels") != fingerprints[1]:
+    elif saved.meta.get("labels") not in (None, fingerprints[1]) and config.class_conditional:
         differing.append("the labels of the dataset")
     if saved.meta["slots"] != slots and not differing:
         differing.append(f"processes x gradient_accumulation_steps ({saved.meta['slots']}, now {slots})")

@@ -127,7 +127,8 @@ def test_classes_keep_their_vectors_by_name_and_new_ones_start_from_no_label(tmp
         torch.testing.assert_close(answer, told[known.get(label, -1) + 1], rtol=0, atol=1e-5)
     assert (told[1:] - told[0]).abs().amax(dim=(1, 2, 3, 4)).min() > 0.01, "labels matter"
     assert (
-        f"2 of 10 classes start from their vectors in {tmp_path / 'source'}; new, from no label: 0, 1, 2" in caplog.text
+        f"2 of 10 classes start from their vectors in {tmp_path / 'source'}; these are new and start from its network without label: 0, 1, 2"
+        in caplog.text
     )
 
 
