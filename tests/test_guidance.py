@@ -100,10 +100,11 @@ def test_an_image_has_its_own_label_and_scale_whatever_is_drawn_with_it(model, e
         alone = sample(
             eps_theta, model.scheduler, (1, 1, 8, 8), first_image=i, labels=label[None], guidance_scale=scale, **options
         )
-        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=2e-5)
+        # x_0 at t = 1000 is the rounding of a batch's size divided by 0.006.
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=5e-4)
     options.pop("guidance_interval")
     without = sample(eps_theta, model.scheduler, (4, 1, 8, 8), **options)
-    torch.testing.assert_close(together[2], without[2], rtol=0, atol=2e-5)
+    torch.testing.assert_close(together[2], without[2], rtol=0, atol=5e-4)
     assert (together[[0, 1, 3]] - without[[0, 1, 3]]).abs().amax(dim=(1, 2, 3)).min() > 0.05, "labels matter"
 
 
