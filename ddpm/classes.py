@@ -167,9 +167,8 @@ def save(directory: Path, classes: Classes, unet: UNet2DModel) -> None:
         OSError, SafetensorError: the disk is full or the folder is not writable.
     """
     write_text(directory / NAMES, json.dumps(list(classes.names), ensure_ascii=False, indent=1) + "\n")
-    safetensors.torch.save_file(
-        {TENSOR: classes.vectors.contiguous()}, directory / VECTORS, {"format": "pt", DIGEST: _digest(unet)}
-    )
+    # One note and no more: their order in the file would be another in every process.
+    safetensors.torch.save_file({TENSOR: classes.vectors.contiguous()}, directory / VECTORS, {DIGEST: _digest(unet)})
 
 
 def read(directory: Path, unet: UNet2DModel, full_precision: bool = True) -> Classes | None:

@@ -9,7 +9,6 @@ import threading
 import time
 from pathlib import Path
 
-import labelled
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
@@ -21,6 +20,7 @@ from ddpm.compiled import Compiled
 from ddpm.engine import Engine
 from ddpm.openvino_backend import Doubled, OpenVINO, rewritten
 from ddpm.unet import build_unet
+from tests import labelled
 
 # Not by importing it: that would wake its telemetry.
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")

@@ -229,6 +229,7 @@ def test_every_option_is_read_by_a_training(tmp_path, monkeypatch):
         "max_train_steps": 3,
         "lr_warmup_steps": 1,
         "beta_schedule": "log_snr",
+        "class_conditional": True,
         "output_dir": tmp_path / "run",
     }
     assert trainer.main(Watched(**options)) == 0

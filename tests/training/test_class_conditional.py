@@ -274,6 +274,7 @@ def test_two_processes_equal_two_micro_batches(tmp_path):
         torch.testing.assert_close(tensor, one[name], rtol=1e-3, atol=2e-5, msg=name)
     assert one[""].abs().max() > 1e-4, "labels were learned"
     rows = [read_metrics(tmp_path / folder / "metrics.jsonl")[-1] for folder in ("two", "one")]
+    assert rows[0].pop("kind") == rows[1].pop("kind") == "validation"
     assert rows[0] == pytest.approx(rows[1], rel=1e-3)
     grids = [np.asarray(Image.open(tmp_path / f / "samples/step-000012.png"), float) for f in ("two", "one")]
     assert np.abs(grids[0] - grids[1]).max() <= 2
