@@ -191,12 +191,13 @@ def _open_pictures(options: DataOptions, folder: Folder) -> Splits:
 def _open_tables(options: DataOptions, tables: dict[str, Any]) -> Splits:
     train, held_out = _choose(options, list(tables))
     column = image_column(tables[train], options)
-    label, *others = [name for name in label_columns(tables[train], options) if name != column] or [None]
+    columns = [name for name in label_columns(tables[train], options) if name != column]
+    label = columns[0] if columns else None
     rows = [rows_of(tables[name], column, label) if name else () for name in (train, held_out)]
     held = f"split {held_out!r}" if held_out else "5 % of it"
     note = f"training on split {train!r}; held out: {held}; images in column {column!r}"
     note += f"; labels in column {label!r}" if label else ""
-    note += f" (--label_column chooses {listed(others)} instead)" if others else ""
+    note += f" (--label_column chooses {listed(columns[1:])} instead)" if columns[1:] else ""
     return Splits(rows[0], rows[1] if held_out else None, held_out, [note], label_names(tables[train], label))
 
 
