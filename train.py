@@ -56,14 +56,17 @@ def train(
     """
     deadline = time.monotonic() + 60 * (config.max_train_minutes or math.inf)
     accelerator = accelerator or make_accelerator(config)
-    config, build = start_from(config, build, accelerator)  # --init_from
+    config, initial = start_from(config, accelerator)  # --init_from
     folder = RunFolder(config)
     on_main(accelerator, folder.check)  # refused before the images are prepared
     images = data.prepare(data_options(config), accelerator.is_main_process, output_dir=config.directory)
     batches = Batches(config, images, accelerator)
     network = network_options(config, images)
+    if initial:
+        build = initial.loaded(build, images.class_names, accelerator.is_main_process)
     learner = Learner(config, accelerator, network, batches.global_size, build, images.class_names)
-    find = partial(state.find, config, images.fingerprint, batches.slots, accelerator.device.type)
+    given = images.fingerprint, batches.labels_fingerprint
+    find = partial(state.find, config, given, batches.slots, accelerator.device.type)
     saved = on_main(accelerator, find)
     if saved:
         learner.restore(saved)
@@ -80,11 +83,11 @@ def train(
         recorder.start_clock()
         learner.set_learning_rate(step)
         losses = []
-        for x0, t, eps, label in batches.of(step):  # Algorithm 1, lines 2 to 4; label is None unless it is learned
+        for x0, t, eps, label in batches.of(step):  # Algorithm 1, lines 2 to 4; label is empty unless it is learned
             with accelerator.accumulate(model):
                 xt = q_sample(x0, eps, t)  # Eq. 4, float32
                 with accelerator.autocast():
-                    eps_hat = model(xt, t, label).sample
+                    eps_hat = model(xt, t, *label).sample
                 error = F.mse_loss(eps_hat.float(), target(x0, eps, t), reduction="none")
                 loss = error.mean(dim=(1, 2, 3))  # (B,), one for each image
                 accelerator.backward((weights[t] * loss).mean())  # Eq. 14: L_simple, where every weight is 1

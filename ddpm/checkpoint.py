@@ -281,14 +281,14 @@ def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any], k
         if known:
             classes.save(temporary, known, unet)
         mode = (temporary / "model_index.json").stat().st_mode
-        for part in sorted(temporary.rglob("*")):
-            if part.is_file():
-                target = directory / part.relative_to(temporary)
-                target.parent.mkdir(exist_ok=True)
-                part.chmod(mode)  # safetensors writes files that only their owner can read
-                with open(part, "rb") as written:
-                    os.fsync(written.fileno())
-                os.replace(part, target)
+        parts = sorted((p for p in temporary.rglob("*") if p.is_file()), key=lambda p: (p.suffix, p))
+        for part in parts:
+            (directory / part.relative_to(temporary)).parent.mkdir(exist_ok=True)
+            part.chmod(mode)  # safetensors writes files that only their owner can read
+            with open(part, "rb") as written:
+                os.fsync(written.fileno())
+        for part in parts:  # labels.safetensors, then the weights that it belongs to, with nothing slow between them
+            os.replace(part, directory / part.relative_to(temporary))
         for name in classes.FILES if known is None else ():  # of an earlier model in the same folder
             (directory / name).unlink(missing_ok=True)
     except SafetensorError as error:  # this is how safetensors reports a full disk

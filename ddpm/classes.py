@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from ddpm.errors import first_line
 from ddpm.files import write_text
+from ddpm.names import counted, distinct, is_name
 
 NAMES, VECTORS = "labels.json", "labels.safetensors"
 FILES = (NAMES, VECTORS)
@@ -38,8 +40,8 @@ class Classes:
 
     Attributes:
         names: of the K classes, all different.
-        vectors: (K, D) float32 on the CPU, what is added to the embedding of t for each class; D is 4 times the width
-            of the network's first level. For "no label", nothing is added.
+        vectors: (K, D) float32 on the CPU, what is added to the embedding of t for each class; D is `width_of` the
+            network. For "no label", nothing is added.
         unlabelled: the name of the class that the network draws where no label is asked for, because it was trained
             with labels only; None for a network that knows "no label".
     """
@@ -62,7 +64,7 @@ class Classes:
             return self.names.index(wanted)
         if wanted.lower() in ("", "none"):
             return NO_LABEL
-        lower = [known.lower() for known in self.names]
+        lower = [known.strip().lower() for known in self.names]
         if lower.count(wanted.lower()) == 1:
             return lower.index(wanted.lower())
         raise ValueError(f"label {shortened(wanted)!r}: the model knows {self.listed()}, and none for no label")
@@ -149,7 +151,7 @@ def is_conditional(unet: Any) -> bool:
 
 def width_of(unet: Any) -> int:
     """D, the length of a class vector."""
-    return 4 * unet.config["block_out_channels"][0]
+    return unet.config.get("time_embedding_dim") or 4 * unet.config["block_out_channels"][0]
 
 
 # ------------------------------------------------------------------------------------------------------------- on disk
@@ -165,9 +167,8 @@ def save(directory: Path, classes: Classes, unet: UNet2DModel) -> None:
         OSError, SafetensorError: the disk is full or the folder is not writable.
     """
     write_text(directory / NAMES, json.dumps(list(classes.names), ensure_ascii=False, indent=1) + "\n")
-    safetensors.torch.save_file(
-        {TENSOR: classes.vectors.contiguous()}, directory / VECTORS, {"format": "pt", DIGEST: _digest(unet)}
-    )
+    # One note and no more: their order in the file would be another in every process.
+    safetensors.torch.save_file({TENSOR: classes.vectors.contiguous()}, directory / VECTORS, {DIGEST: _digest(unet)})
 
 
 def read(directory: Path, unet: UNet2DModel, full_precision: bool = True) -> Classes | None:
@@ -182,25 +183,16 @@ def read(directory: Path, unet: UNet2DModel, full_precision: bool = True) -> Cla
     there = [name for name in FILES if (directory / name).is_file()]
     if not there:
         return None
+    names = _read_json(directory / NAMES) if NAMES in there else None
+    if there == [NAMES] and isinstance(names, dict):
+        return None  # somebody's table of names, such as many repositories have; no model of this program writes it
     if len(there) < len(FILES):
         missing = next(name for name in FILES if name not in there)
         raise ValueError(f"there is {there[0]} but no {missing}; a class-conditional model has both")
-    names = _read_names(directory / NAMES)
-    try:
-        with safe_open(directory / VECTORS, "pt") as file:
-            vectors, noted = file.get_tensor(TENSOR), (file.metadata() or {}).get(DIGEST)
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ValueError(f"{VECTORS} is damaged or has no tensor {TENSOR} ({first_line(error)})") from None
-    expected = (len(names), width_of(unet))
-    if tuple(vectors.shape) != expected or vectors.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(
-            f"{VECTORS} holds {vectors.dtype} of shape {tuple(vectors.shape)}; the {len(names)} names in {NAMES} and "
-            f"the network need float32 of shape {expected}"
-        )
-    vectors = vectors.float()
-    if not bool(torch.isfinite(vectors).all()):
-        raise ValueError(f"{VECTORS} holds NaN or infinity")
-    if noted and full_precision and unet.device.type != "meta" and noted != _digest(unet):
+    names = _checked_names(names)
+    vectors, noted = _read_vectors(directory / VECTORS, (len(names), width_of(unet)))
+    same = not noted or not full_precision or unet.device.type == "meta" or _is_half(unet) or noted == _digest(unet)
+    if not same:
         raise ValueError(
             f"{VECTORS} belongs to other weights than those in unet/: one of the two was replaced alone, or a process "
             "was killed between the two; save or download the model again"
@@ -208,32 +200,59 @@ def read(directory: Path, unet: UNet2DModel, full_precision: bool = True) -> Cla
     return Classes(names, vectors)
 
 
-def _read_names(path: Path) -> tuple[str, ...]:
-    """The content of labels.json. Raises ValueError."""
+def _read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises ValueError."""
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is damaged ({first_line(error)})") from None
-    good = isinstance(names, list) and 1 <= len(names) <= MAX_CLASSES and all(isinstance(n, str) and n for n in names)
-    if not good or len(set(names)) < len(names):
-        raise ValueError(f"{path.name} is no list of 1 to {MAX_CLASSES} different names")
+        raise ValueError(f"{path.name} is damaged ({first_line(error)[:200]})") from None
+
+
+def _checked_names(names: Any) -> tuple[str, ...]:
+    """The content of labels.json, if it is a list of names. Raises ValueError."""
+    if not isinstance(names, list) or not 1 <= len(names) <= MAX_CLASSES:
+        raise ValueError(f"{NAMES} is no list of 1 to {MAX_CLASSES:,} names")
+    if (odd := next((name for name in names if not is_name(name)), None)) is not None or None in names:
+        raise ValueError(f"{NAMES}: {shortened(json.dumps(odd))} is no name; names are texts of one line")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{NAMES}: {shortened(twice[0])!r} is there more than once; all names must differ")
     return tuple(names)
+
+
+def _read_vectors(path: Path, expected: tuple[int, int]) -> tuple[Tensor, str | None]:
+    """The vectors in labels.safetensors, float32, and the digest of the weights that they belong to.
+
+    Args:
+        expected: their shape.
+    Raises:
+        ValueError: the file is damaged, or holds something else.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            stored = file.get_slice(TENSOR)
+            shape, kind = tuple(stored.get_shape()), stored.get_dtype()
+            if shape != expected or kind not in ("F32", "F16", "BF16"):
+                raise ValueError(
+                    f"{VECTORS} holds numbers of type {kind} and shape {shape}; the {counted(expected[0], 'name')} in "
+                    f"{NAMES} and the network need F32 and {expected}"
+                )
+            vectors, noted = file.get_tensor(TENSOR).float(), (file.metadata() or {}).get(DIGEST)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{VECTORS} is damaged or has no tensor {TENSOR} ({first_line(error)[:200]})") from None
+    if not bool(torch.isfinite(vectors).all()):
+        raise ValueError(f"{VECTORS} holds NaN or infinity")
+    return vectors, noted
 
 
 def _digest(unet: UNet2DModel) -> str:
     """Tells the weights of one moment of a training from those of another."""
-    layer = unet.time_embedding.linear_2
     content = hashlib.sha256()
-    for tensor in (layer.weight, layer.bias):
+    for tensor in unet.time_embedding.linear_2.parameters():  # weight and bias
         content.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return content.hexdigest()
 
 
-def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, with numbers behind those that occur more than once."""
-    seen: dict[str, int] = {}
-    found = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return tuple(found)
+def _is_half(unet: UNet2DModel) -> bool:
+    """Whether the weights have been in half precision, so that their digest is no longer that of training."""
+    weight = unet.time_embedding.linear_2.weight
+    return any(torch.equal(weight.to(half).to(weight.dtype), weight) for half in (torch.float16, torch.bfloat16))

@@ -47,7 +47,7 @@ class RunOptions:
     preset: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
     # Folder for everything that the run writes. Default: runs/<preset>.
     output_dir: Path | None = changeable(None)
-    # Seed of weights, batches, timesteps, noise, flips and dropout.
+    # Seed of weights, batches, timesteps, noise, flips, dropout and hidden labels.
     seed: int = 0
     # Number of optimizer steps.
     max_train_steps: int = changeable(4000)
@@ -71,6 +71,8 @@ class DatasetOptions:
     revision: str | None = None
     # Column that holds the images. Default: the only one that does.
     image_column: str | None = None
+    # Column that holds the labels. Default: the first one of class labels, or one that is called label.
+    label_column: str | None = None
     # Split to train on. Default: train, or the only split.
     train_split: str | None = None
     # Held-out split. Default: test or validation, or 5 % held out of the training split.
@@ -105,10 +107,11 @@ class NetworkOptions:
 class LabelOptions:
     """Whether the network learns what the images show."""
 
-    # Learn the labels of the images, so that samples of a class can be asked for. The model also draws without a label.
+    # Learn the labels of the images, so that samples of a class can be asked for: a column of labels, a folder for each
+    # class, or a table beside the pictures. The model also draws without a label.
     class_conditional: bool = False
-    # Share of the images that are trained without their label, as classifier-free guidance needs. Images that have none
-    # count among them.
+    # Share of the images that are trained without their label, as classifier-free guidance needs. Images that have no
+    # label count among them; there may be no more of these.
     label_dropout: float = 0.1
 
 
@@ -183,7 +186,7 @@ class OutputOptions:
     validation_steps: int = changeable(500)
     # Number of held-out (image, timestep, noise) triples behind val_loss.
     num_validation_images: int = changeable(1024)
-    # Images in a sample grid.
+    # Images in a sample grid. With --class_conditional it has a column for each class, and a row without label above.
     num_samples: int = changeable(36)
     # Ancestral steps of the sample grids, at most as many as the training has done. If left out, T where that is less.
     sample_steps: int = changeable(250)
@@ -347,17 +350,25 @@ def parse(argv: list[str]) -> TrainConfig:
         options = flattened(parse_flags(argv, grouped(TrainFlags, base), "train.py"))
         options.pop("config")
         config = TrainConfig(**options)
-        if not any(word.replace("-", "_").startswith("__sample_steps") for word in argv):
+        if not _flag("sample_steps", argv):
             config = _capped(config)
         try:
             config.validate()
         except ValueError as error:
             raise ValueError(f"{_blame(given.config, base, error)}{error}") from None
+        if not config.class_conditional and (flag := _flag("label_dropout", argv)):
+            raise ValueError(f"{flag}: pass --class_conditional, too; otherwise no label is learned")
         need_folder(config, "output_dir", config.directory)
         source = "--mixed_precision" if given.mixed_precision else "--config" if given.config else None
         decided = source and f"{source} says {config.mixed_precision}"  # a preset's value is only a default
         precision: Any = launchers_precision(config.mixed_precision, "train.py", decided)
     return dataclasses.replace(config, mixed_precision=precision)
+
+
+def _flag(name: str, argv: list[str]) -> str | None:
+    """The word that gives an option on the command line, without its value; None if it is not given."""
+    words = (word.split("=", 1)[0] for word in argv)
+    return next((word for word in words if word.replace("-", "_") == f"__{name}"), None)
 
 
 def _blame(path: str | None, base: TrainConfig, error: ValueError) -> str:

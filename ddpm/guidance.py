@@ -33,7 +33,7 @@ class Guided:
         interval: (t_low, t_high), both 0-based and included; at other timesteps s is 1 wherever it is more
             (Kynkäänniemi et al. 2024). None: all timesteps.
     Raises:
-        ValueError: a scale or the interval is out of range.
+        ValueError: a scale or the interval is out of range, or there are not as many scales as images.
     """
 
     def __init__(
@@ -43,9 +43,12 @@ class Guided:
         scale: float | Sequence[float] = 1.0,
         interval: tuple[int, int] | None = None,
     ) -> None:
-        self.eps_theta, self.labels, self.interval = eps_theta, torch.as_tensor(labels), interval
-        self.scale = torch.as_tensor(scale, dtype=torch.float32).expand(len(self.labels)).clone()
-        check_scale(self.scale.tolist())
+        self.eps_theta, self.labels, self.interval = eps_theta, torch.as_tensor(labels).cpu(), interval
+        given, count = torch.as_tensor(scale, dtype=torch.float32).cpu(), len(self.labels)
+        if given.shape not in ((), (count,)):
+            raise ValueError(f"guidance_scale has shape {tuple(given.shape)}: one number or {count} numbers are needed")
+        check_scale(given.reshape(-1).tolist())
+        self.scale = given.expand(count).clone()
         if bool((self.labels < -1).any()):
             raise ValueError(f"labels from {int(self.labels.min())}: 0 and more is possible, and -1 for no label")
         if interval is not None and not 0 <= interval[0] <= interval[1]:

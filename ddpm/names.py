@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
@@ -22,6 +24,9 @@ MAX_RESOLUTION = 1024
 
 MAX_TIMESTEPS = 10_000
 """The largest T."""
+
+CONTROLS = ("Cc", "Cs", "Zl", "Zp")
+"""Categories of characters that no name has: control characters, halves of characters, ends of lines."""
 
 
 def grid_steps(sample_steps: int, trained: int) -> int:
@@ -49,3 +54,24 @@ def counted(count: int, noun: str) -> str:
     """
     plural = "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{'' if count == 1 else plural}"
+
+
+def is_name(text: object) -> bool:
+    """Whether a value can be the name of a class: text of one line, which UTF-8 can write and people can read."""
+    return isinstance(text, str) and bool(text.strip()) and not any(unicodedata.category(c) in CONTROLS for c in text)
+
+
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of classes as `is_name` wants them; those that occurred before get a number behind them."""
+    seen: set[str] = set()
+    found = []
+    for raw in names:
+        words = "".join(" " if unicodedata.category(c) in CONTROLS else c for c in raw).split()
+        name = free = " ".join(words) or "unnamed"
+        number = 1
+        while free in seen:
+            number += 1
+            free = f"{name} ({number})"
+        seen.add(free)
+        found.append(free)
+    return tuple(found)

@@ -168,6 +168,10 @@ def _plot_losses(
         at, raw, ema = ([row[name] for row in validation] for name in ("step", "val_loss", "val_loss_ema"))
         axes.plot(at, raw, "o-", ms=3, color="tab:orange", label="held out, raw weights")
         axes.plot(at, ema, "o-", ms=3, color="tab:green", label=f"held out, EMA weights: {ema[-1]:.4f}")
+        told = [(row["step"], row[name]) for row in validation if (name := "val_loss_ema_with_labels") in row]
+        if told:
+            line = f"held out, EMA weights, with labels: {told[-1][1]:.4f}"
+            axes.plot(*zip(*told, strict=True), "o-", ms=3, color="tab:purple", label=line)
     if reference:
         axes.axhline(reference, color="0.4", ls="--", lw=1, label=f"the preset as measured: {reference:.4f}")
     # On linear axes the first steps would take all the room, and the rest would be a flat line.

@@ -25,6 +25,8 @@ class Validation:
         classes: (N,) int64, the class of each image, -1 for an image without a label; None: no image has one.
         batch_size: triples per call of the network.
         rank, world: the number of this process and of all processes; it computes every `world`-th batch.
+    Attributes:
+        labelled: whether one of the images has a class.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Validation:
         self.count = count
         self.scheduler = scheduler
         classes = np.full(len(images), NO_LABEL) if classes is None else classes
+        self.labelled = bool((classes != NO_LABEL).any())
         starts = range(0, count, batch_size)[rank::world]
         self.batches = [
             (

@@ -150,7 +150,8 @@ def test_saving_replaces_and_leaves_nothing_behind(model):
         (lambda m: edit(m / "scheduler/scheduler_config.json", num_train_timesteps=1), "2 to 10000 is needed"),
         (lambda m: edit(m / "unet/config.json", sample_size=[8, 16]), r"sample_size \[8, 16\]"),
         (lambda m: edit(m / "unet/config.json", in_channels=4, out_channels=4), r"\(4, 4\): 1 or 3"),
-        (lambda m: edit(m / "unet/config.json", num_class_embeds=10), "unconditional one is needed"),
+        (lambda m: edit(m / "unet/config.json", num_class_embeds=10), "the weights lack class_embedding.weight"),
+        (lambda m: edit(m / "unet/config.json", num_class_embeds="ten"), "num_class_embeds ten: 1 to 10000 is needed"),
         (lambda m: edit(m / "unet/config.json", block_out_channels=[8, 12]), "cannot be loaded|makes no network"),
         (
             lambda m: FlowMatchEulerDiscreteScheduler().save_pretrained(m / "scheduler"),

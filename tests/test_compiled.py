@@ -15,10 +15,12 @@ from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.models.upsampling import Upsample2D
 
 from ddpm import openvino_backend
+from ddpm.classes import accepting_vectors, separated
 from ddpm.compiled import Compiled
 from ddpm.engine import Engine
 from ddpm.openvino_backend import Doubled, OpenVINO, rewritten
 from ddpm.unet import build_unet
+from tests import labelled
 
 # Not by importing it: that would wake its telemetry.
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
@@ -112,6 +114,29 @@ def test_equals_pytorch_at_any_batch_size(channels, threads):
     for answer in answers.values():
         torch.testing.assert_close(answer, expected(unet, xt, t), rtol=0, atol=1e-5)
     assert len(answers) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_class_vectors_are_a_third_input_of_the_same_network(threads):
+    whole = labelled.network(attention_levels=(1,))
+    unet, classes = separated(whole, labelled.NAMES)
+    taking = accepting_vectors(unet)
+    fast = Compiled(taking, OpenVINO(taking, threads))
+    engine = Engine(unet, DDPMScheduler(), network=fast, classes=classes)
+    for count in (1, 2, 3, 8, 17):
+        engine.prepare(count, wait=True)
+        xt, t = ask(unet, count)
+        labels = torch.arange(count) % 4 - 1  # "no label" first
+        calls = []
+        hook = taking.register_forward_pre_hook(lambda *args, calls=calls: calls.append(args))
+        answer, without = engine(xt, t, labels), engine(xt, t)
+        hook.remove()
+        assert not calls, "PyTorch computed nothing"
+        with torch.no_grad():
+            told = whole(xt, t, labels % 4).sample  # its last vector is "no label"
+        torch.testing.assert_close(answer, told, rtol=0, atol=1e-5)
+        torch.testing.assert_close(without, expected(unet, xt, t), rtol=0, atol=1e-5)
+    assert (answer[1:] - without[1:]).abs().max() > 0.01, "labels matter"
 
 
 def test_once_it_is_settled_no_result_depends_on_how_fast_the_compiler_is(unet):

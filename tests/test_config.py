@@ -30,8 +30,9 @@ def test_underscores_and_dashes():
     assert parse([]) == preset("digits")
 
 
-def test_a_saved_config_brings_the_options_back(tmp_path):
-    config = preset("mnist", seed=3, block_out_channels=(8, 16), output_dir=tmp_path / "x")
+@pytest.mark.parametrize("labels", [{}, {"class_conditional": True, "label_dropout": 0.25, "label_column": "fine"}])
+def test_a_saved_config_brings_the_options_back(tmp_path, labels):
+    config = preset("mnist", seed=3, block_out_channels=(8, 16), output_dir=tmp_path / "x", **labels)
     path = tmp_path / "train_config.json"
     path.write_text(json.dumps({"options": config.to_json(), "versions": {}}))
     assert parse(["--config", str(path)]) == config
@@ -60,6 +61,12 @@ def test_a_saved_config_brings_the_options_back(tmp_path):
         ("--num_train_timesteps 50 --sample_steps 250", "--sample_steps 250: at most 50"),
         ("--num_train_timesteps 50 --sample-steps=51", "--sample_steps 51: at most 50"),
         ("--lr_schedule linear", "--lr_schedule 'linear': one of constant, cosine"),
+        ("--class_conditional --label_dropout 1.5", "--label_dropout 1.5: 0 to 1 is needed"),
+        ("--class_conditional --label_dropout -0.1", "--label_dropout -0.1: 0 to 1 is needed"),
+        ("--class_conditional --label_dropout nan", "--label_dropout nan: 0 to 1 is needed"),
+        ("--class_conditional --label_dropout few", "--label_dropout: 'few' is not valid .expected FLOAT"),
+        ("--label_dropout 0.2", "--label_dropout: pass --class_conditional, too; otherwise no label is learned"),
+        ("--no_class_conditional --label-dropout=0.2", "--label-dropout: pass --class_conditional, too"),
         ("--config nowhere.json", "--config nowhere.json: not a readable"),
         ("--hub_wait_minutes 0", "--hub_wait_minutes 0.0: more than 0"),
         ("--output_dir=~nobody-here/run", "--output_dir ~nobody-here/run: there is no user nobody-here"),
@@ -222,6 +229,7 @@ def test_every_option_is_read_by_a_training(tmp_path, monkeypatch):
         "max_train_steps": 3,
         "lr_warmup_steps": 1,
         "beta_schedule": "log_snr",
+        "class_conditional": True,
         "output_dir": tmp_path / "run",
     }
     assert trainer.main(Watched(**options)) == 0

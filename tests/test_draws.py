@@ -62,6 +62,22 @@ def test_slots_of_a_step_have_noise_of_their_own():
     assert not torch.equal(draws.noise(0, 3, 0, (8, 4)), draws.noise(0, 3, 1, (8, 4)))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_labels_are_dropped_by_seed_step_and_slot_in_the_share_that_is_asked_for(share):
+    drawn = np.stack([[draws.dropped_labels(3, step, slot, 32, share) for slot in range(2)] for step in range(500)])
+    again = draws.dropped_labels(3, 499, 1, 32, share)
+    assert np.array_equal(drawn[-1, 1], again)
+    assert drawn.mean() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / drawn.size))
+    if 0 < share < 1:
+        assert not np.array_equal(drawn[:, 0], drawn[:, 1])
+        assert not np.array_equal(drawn[0], drawn[1])
+        other = [draws.dropped_labels(4, step, 0, 32, share) for step in range(500)]
+        assert not np.array_equal(drawn[:, 0], other)
+        flips = np.stack([draws.flips(3, step, 0, 32) for step in range(500)])
+        with_flip, without = drawn[:, 0][flips].mean(), drawn[:, 0][~flips].mean()
+        assert with_flip == pytest.approx(without, abs=8 * np.sqrt(share * (1 - share) / 16_000)), "draws of their own"
+
+
 def test_noise_is_standard_normal():
     eps = draws.noise(0, 0, 0, (200_000,))
     assert eps.dtype == torch.float32

@@ -222,14 +222,21 @@ REFUSED = {
     ),
     "infinity": (lambda f: to_values(f, float("-inf"), "conv_in.bias"), "not finite: conv_in.bias holds NaN or inf"),
     "too large for float32": (lambda f: to_values(f, 1e300, dtype=torch.float64), "not finite: conv_out.weight"),
-    "classes": (
+    "classes without their vectors": (
         lambda f: edit(f / "unet/config.json", num_class_embeds=10),
-        "num_class_embeds 10: the network is class-conditional and computes nothing without labels",
+        "the weights lack class_embedding.weight",
     ),
-    "no classes, but an embedding": (lambda f: edit(f / "unet/config.json", num_class_embeds=0), "num_class_embeds 0"),
+    "more classes than anybody has": (
+        lambda f: edit(f / "unet/config.json", num_class_embeds=10**9),
+        "num_class_embeds 1000000000: 1 to 10000 is needed",
+    ),
+    "no classes, but an embedding": (
+        lambda f: edit(f / "unet/config.json", num_class_embeds=0),
+        "num_class_embeds 0: 1 to 10000 is needed",
+    ),
     "another embedding": (
         lambda f: edit(f / "unet/config.json", class_embed_type="timestep"),
-        "class_embed_type timestep: the network is class-conditional",
+        "class_embed_type timestep: what the network takes for a class is not in its files; null is needed",
     ),
     "learned variance": (
         lambda f: edit(f / "unet/config.json", out_channels=2),

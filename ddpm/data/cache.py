@@ -50,7 +50,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
         ValueError: it is damaged.
     """
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    needed = ("format", "options", "source", "fingerprint", "notes", "eval_split", "labelled", "label_names")
+    needed = ["format", "options", "source", "fingerprint", "notes", "eval_split", "labelled"]
+    if isinstance(meta, dict) and meta.get("format") == FORMAT:  # older ones are listed, too, so that they can go
+        needed.append("label_names")
     if not isinstance(meta, dict) or not isinstance(meta.get("source"), dict) or any(key not in meta for key in needed):
         raise ValueError(f"{folder / 'meta.json'} is damaged")
     return meta
@@ -70,11 +72,13 @@ def prepared() -> list[tuple[Path, dict[str, Any]]]:
 
 def prepared_commits(options: DataOptions) -> list[str]:
     """The commits of a Hub dataset that were prepared with these options, the oldest first."""
-    wanted = json.loads(json.dumps(vars(options)))
+    wanted, defaults = json.loads(json.dumps(vars(options))), vars(DataOptions())  # older ones lack newer options
     return [
         meta["source"]["commit"]
         for folder, meta in prepared()
-        if meta["source"].get("id") == options.dataset_name and meta["options"] == wanted and not damage(folder)
+        if meta["source"].get("id") == options.dataset_name
+        and defaults | meta["options"] == wanted
+        and not damage(folder)
     ]
 
 

@@ -32,6 +32,7 @@ class Folder:
         pictures: the image files of both, sorted.
         others: the files that are none.
         layout: which folders are splits.
+        label_column: the column of labels in tables beside the pictures, if the options name one.
     """
 
     listing: Listing
@@ -39,6 +40,7 @@ class Folder:
     pictures: list[File] = field(default_factory=list)
     others: list[File] = field(default_factory=list)
     layout: Layout = field(default_factory=Layout)
+    label_column: str | None = None
 
     @classmethod
     def of(cls, path: Path, options: DataOptions, output_dir: Path | None = None) -> Folder:
@@ -49,7 +51,7 @@ class Folder:
         """
         listing = list_source(path, output_dir)
         unpacked = archives.unpack(listing.files, looks_like_split)
-        found = cls(listing, unpacked)
+        found = cls(listing, unpacked, label_column=options.label_column)
         known = {file.inode for file in listing.files if file.is_picture}
         for file in sorted(listing.files + unpacked.files, key=lambda file: file.order):
             copy = not file.ending and file.inode in known  # the Hub's cache keeps files without ending behind links
@@ -83,11 +85,20 @@ class Folder:
         return found
 
     def labels(self) -> Labels:
-        """The labels of the pictures: from tables if these know most of the pictures, otherwise from class folders."""
+        """The labels of the pictures: from tables if these know most of the pictures, otherwise from class folders.
+
+        Raises:
+            ValueError: no table has the column that the options name.
+        """
         classes = {file: self.layout.class_of(file.parts) for file in self.pictures}
         names = sorted({name for name in classes.values() if name is not None})
-        found = read_labels(self.pictures, filter(is_table, self.others))
-        if found and (len(found.of) >= len(self.pictures) / 2 or len(names) < 2):
+        found = read_labels(self.pictures, filter(is_table, self.others), self.label_column)
+        if self.label_column and not found:
+            raise ValueError(
+                f"--label_column {self.label_column!r}: no .csv, .tsv or metadata.jsonl beside the pictures has labels "
+                "for them in such a column"
+            )
+        if found and (self.label_column or len(found.of) >= len(self.pictures) / 2 or len(names) < 2):
             return found
         if len(names) < 2:
             return Labels({}, [], {})

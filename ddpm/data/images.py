@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.names import distinct
+
 RESIDENT_SHARE = 0.25  # of a GPU's free memory that the training images may take
 
 
@@ -70,8 +72,8 @@ class Images:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What `classes` are called."""
-        return tuple(self.label_names.get(label, str(label)) for label in self.classes)
+        """What `classes` are called; the names differ."""
+        return distinct(self.label_names.get(label, "").strip() or str(label) for label in self.classes)
 
     def class_of(self, labels: np.ndarray | None, count: int) -> np.ndarray:
         """The place of each label among `classes`, (count,) int64; -1 for an image without a label, or with one that

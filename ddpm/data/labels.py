@@ -12,7 +12,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,26 +64,79 @@ def is_table(file: File) -> bool:
     return wanted and "submission" not in name and file.size <= MAX_TABLE  # Kaggle's sample of an answer has no labels
 
 
-def read_labels(pictures: Sequence[File], tables: Iterable[File]) -> Labels | None:
-    """The labels in all tables that fit the pictures; None if there are none."""
+class Numbering:
+    """Whole numbers for the labels of a source, which may be text.
+
+    Args:
+        names: what the labels are called that are whole numbers already.
+        named: whether the user has named the column of the labels, so that whatever it holds are labels.
+    """
+
+    def __init__(self, names: dict[int, str], named: bool = False) -> None:
+        self._names, self._named = names, named
+        self._texts: dict[str, int] = {}  # numbers in the order of the rows, until all are known
+
+    def number(self, label: Any) -> int:
+        """A number for the label of one row, -1 for none. It is the last word only if no label is text.
+
+        Raises:
+            ValueError: a whole number is too large.
+        """
+        if label is None:
+            return -1
+        if type(label) is int:
+            if not -(2**63) <= label < 2**63:
+                raise ValueError(f"label {label}: a whole number of at most 64 bits with its sign, or text, is needed")
+            return label
+        text = _text(label)
+        return self._texts.setdefault(text, len(self._texts)) if text else -1
+
+    def finish(self, *splits: MutableSequence[int]) -> dict[int, str]:
+        """Put the final numbers in the place of those of `number`, and return what they are called.
+
+        If most rows have a text of their own, such as a caption, none is a label.
+        """
+        if not self._texts:
+            return self._names
+        numbers, names = _numbered(self._texts)
+        if not self._named and len(self._texts) > sum(map(len, splits)) / 2:
+            numbers, names = dict.fromkeys(numbers, -1), {}
+        final = [*(numbers[text] for text in self._texts), -1]  # at -1 stands what has none
+        for labels in splits:
+            for place, number in enumerate(labels):
+                labels[place] = final[number]
+        return names
+
+
+def read_labels(pictures: Sequence[File], tables: Iterable[File], column: str | None = None) -> Labels | None:
+    """The labels in all tables that fit the pictures; None if there are none.
+
+    Args:
+        column: the column that holds them; None: one that is called so, or the only one beside that of the files.
+    """
     index, found, used = _Index(pictures), {}, []
     contradicted: set[File] = set()
     for table in sorted(tables, key=lambda file: (file.ending == ".csv", file.order)):
         try:
-            labels = _fitting(_rows(table, index), table, index)
+            labels = _fitting(_rows(table, index, column), table, index)
         except (ValueError, OSError, LookupError, TypeError, RecursionError, csv.Error):
             continue  # some other kind of table
         if labels:
             contradicted |= {file for file, label in labels.items() if found.setdefault(file, label) != label}
             used.append(table)
     found = {file: label for file, label in found.items() if file not in contradicted}
-    names = sorted(set(found.values()))
-    if len(names) < 2:
+    numbers, names = _numbered(found.values())
+    if len(numbers) < 2:
         return None
-    are_numbers = all(re.fullmatch(r"\d{1,6}", name) for name in names)  # longer ones are names, such as 20240131
-    numbers = {name: int(name) if are_numbers else number for number, name in enumerate(names)}
-    called = {} if are_numbers else {number: readable(name) for name, number in numbers.items()}
-    return Labels({file: numbers[label] for file, label in found.items()}, used, called)
+    return Labels({file: numbers[label] for file, label in found.items()}, used, names)
+
+
+def _numbered(labels: Iterable[str]) -> tuple[dict[str, int], dict[int, str]]:
+    """Numbers for labels that are text, in sorted order, and what these numbers are called; numerals are themselves."""
+    texts = sorted(set(labels))
+    if all(re.fullmatch(r"\d{1,6}", text) for text in texts):  # longer ones are names, such as 20240131
+        return {text: int(text) for text in texts}, {}
+    return {text: number for number, text in enumerate(texts)}, {n: readable(text) for n, text in enumerate(texts)}
 
 
 class _Index:
@@ -129,30 +182,33 @@ class _Index:
         return named or below
 
 
-def _rows(table: File, index: _Index) -> Rows:
+def _rows(table: File, index: _Index, column: str | None) -> Rows:
     """The references and labels of a table.
 
     Raises:
         ValueError, OSError, LookupError, TypeError, csv.Error: this is no table of labels.
     """
     text = read(table).decode("utf-8-sig", "surrogateescape")  # file names in it may be the file system's bytes
-    if table.ending == ".json":
+    if table.ending == ".json" and not column:
         labels = json.loads(text)["labels"]
         pairs = labels.items() if isinstance(labels, dict) else labels or []
         return [(str(name), label) for name, label in pairs]
     if table.ending == ".jsonl":
         records = [json.loads(line) for line in text.splitlines() if line.strip()]
         columns = list(dict.fromkeys(key for record in records[:SAMPLE] for key in record))
-        return _two_columns(columns, [[record.get(column) for column in columns] for record in records], table, index)
+        rows = [[record.get(name) for name in columns] for record in records]
+        return _two_columns(columns, rows, table, index, column)
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     columns, *rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
     if any(index.find(cell, table) and ENDING.search(cell.lower()) for cell in columns):  # there is no header
         columns, rows = [str(number) for number in range(len(columns))], [columns, *rows]
-    return _two_columns(columns, [row for row in rows if len(row) == len(columns)], table, index)
+    return _two_columns(columns, [row for row in rows if len(row) == len(columns)], table, index, column)
 
 
-def _two_columns(columns: list[str], rows: list[list[Any]], table: File, index: _Index) -> Rows:
+def _two_columns(
+    columns: list[str], rows: list[list[Any]], table: File, index: _Index, column: str | None = None
+) -> Rows:
     """The column of files and the column of labels.
 
     Raises:
@@ -162,8 +218,8 @@ def _two_columns(columns: list[str], rows: list[list[Any]], table: File, index: 
     met = [{file for row in sample for file in index.find(str(row[number]), table)} for number in range(len(columns))]
     files = max(range(len(columns)), key=lambda number: len(met[number]))
     others = {name.strip().lower(): number for number, name in enumerate(columns) if number != files}
-    named = [others[name] for name in LABEL_COLUMNS if name in others]
-    if not named and len(others) == 1:
+    named = [others[name] for name in ([column.strip().lower()] if column else LABEL_COLUMNS) if name in others]
+    if not named and len(others) == 1 and not column:
         name, number = next(iter(others.items()))
         if name not in TEXT_COLUMNS and len({str(row[number]) for row in rows}) <= len(rows) / 2:
             named = [number]
@@ -193,6 +249,8 @@ def _text(label: Any) -> str:
         return str(label.index(1)) if one_hot else ""
     if isinstance(label, bool):
         return str(int(label))
+    if label != label:  # NaN, which stands for an empty cell in a column of numbers
+        return ""
     text = "" if label is None else str(label).strip()
     text = re.sub(r"^(-?\d+)\.0*$", r"\1", text)
     return "" if text == "-1" else text  # which often stands for "not known"

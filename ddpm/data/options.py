@@ -13,6 +13,7 @@ class DataOptions:
     dataset_config_name: str | None = None
     revision: str | None = None
     image_column: str | None = None
+    label_column: str | None = None
     train_split: str | None = None
     eval_split: str | None = None
     resolution: int | None = None

@@ -27,6 +27,7 @@ from ddpm.data import cache
 from ddpm.data.cache import FORMAT
 from ddpm.data.decoding import Decoded, Encoded, NoRangeError, NotSquareError, decode
 from ddpm.data.images import Images
+from ddpm.data.labels import Numbering
 from ddpm.data.options import DataOptions
 from ddpm.data.sources import Rows, identify, open_splits
 from ddpm.data.survey import Survey
@@ -102,7 +103,7 @@ class _Decoder:
         self.total, self.broken, self.survey = 0, [], Survey(options)
         self._options, self._pool = options, pool
 
-    def images(self, rows: Rows) -> Iterator[tuple[bytes, int | None]]:
+    def images(self, rows: Rows) -> Iterator[tuple[bytes, Any]]:
         """(C, H, W) bytes and the label of each image that can be decoded, in order.
 
         Raises:
@@ -176,9 +177,9 @@ class _SplitFile:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def append(self, pixels: bytes, label: int | None) -> None:
+    def append(self, pixels: bytes, label: int) -> None:
         self._file.write(pixels)
-        self.labels.append(-1 if label is None else label)
+        self.labels.append(label)
 
     def sync(self) -> None:
         """Return when the pixels are on the disk."""
@@ -216,7 +217,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     from tqdm import tqdm
 
     splits = open_splits(options, source)
-    digest = hashlib.sha256()
+    digest, numbering = hashlib.sha256(), Numbering(splits.label_names, bool(options.label_column))
     draw = generator(0, Purpose.HELD_OUT)  # seed 0, so that the same images are held out whatever the seed of a run
     held_out = 0
     with (
@@ -227,8 +228,8 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     ):
         decoder = _Decoder(options, channels, pool)
 
-        def put(file: _SplitFile, pixels: bytes, label: int | None) -> None:
-            file.append(pixels, label)
+        def put(file: _SplitFile, pixels: bytes, label: Any) -> None:
+            file.append(pixels, numbering.number(label))
             digest.update(pixels)
             bar.update()
 
@@ -241,6 +242,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
         for file in (train, evaluation):
             file.sync()
     _check_counts(options, decoder, len(train), len(evaluation))
+    label_names = numbering.finish(train.labels, evaluation.labels)
     notes = [*splits.notes, *decoder.survey.notes()]
     if decoder.broken:
         shown = "; ".join(decoder.broken[:3]) + ("; ..." if len(decoder.broken) > 3 else "")
@@ -257,7 +259,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
         "fingerprint": digest.hexdigest(),
         "notes": notes,
         "eval_split": splits.eval_split,
-        "label_names": splits.label_names,  # JSON turns the numbers into text
+        "label_names": label_names,  # JSON turns the numbers into text
     }
     with open(folder / "meta.json", "w", encoding="utf-8") as file:
         json.dump(meta, file, indent=1)

@@ -20,7 +20,7 @@ from ddpm.data.folders import TABLES, TEXT_TABLES, Folder, list_source, rows_of_
 from ddpm.data.listing import Listing
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, TRAIN_SPLITS, match
-from ddpm.data.tables import hub_commit, image_column, label_column, label_names, load_tables, rows_of
+from ddpm.data.tables import hub_commit, image_column, label_columns, label_names, load_tables, rows_of
 from ddpm.data.wording import by_ending, listed, shown
 from ddpm.errors import first_line
 from ddpm.names import counted
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 
-Rows = Iterable[tuple[Encoded, int | None]]
-"""Encoded images with their labels; None for an image without a label."""
+Rows = Iterable[tuple[Encoded, Any]]
+"""Encoded images with their labels, whole numbers or what else a table has; None for an image without a label."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Splits:
         eval: the held-out split; None if the source has none, so that images of `train` must be held out.
         eval_split: the name of the held-out split.
         notes: what was chosen, what was left out and why, and warnings, each in a sentence for the log.
-        label_names: what the labels are called; a label that is not in here is called by its number.
+        label_names: what the labels are called; a number that is not in here is its own name.
     """
 
     train: Rows
@@ -190,10 +190,14 @@ def _open_pictures(options: DataOptions, folder: Folder) -> Splits:
 
 def _open_tables(options: DataOptions, tables: dict[str, Any]) -> Splits:
     train, held_out = _choose(options, list(tables))
-    column, label = image_column(tables[train], options), label_column(tables[train])
+    column = image_column(tables[train], options)
+    columns = [name for name in label_columns(tables[train], options) if name != column]
+    label = columns[0] if columns else None
     rows = [rows_of(tables[name], column, label) if name else () for name in (train, held_out)]
     held = f"split {held_out!r}" if held_out else "5 % of it"
     note = f"training on split {train!r}; held out: {held}; images in column {column!r}"
+    note += f"; labels in column {label!r}" if label else ""
+    note += f" (--label_column chooses {listed(columns[1:])} instead)" if columns[1:] else ""
     return Splits(rows[0], rows[1] if held_out else None, held_out, [note], label_names(tables[train], label))
 
 

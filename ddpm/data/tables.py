@@ -122,14 +122,28 @@ def image_column(dataset, options: DataOptions) -> str:
     )
 
 
-def label_column(dataset) -> str | None:
-    """The first column of class labels: by its type or, if that is only known to be an integer, by its name."""
+def label_columns(dataset, options: DataOptions) -> list[str]:
+    """The columns that may hold the labels, the likeliest first: the one that `options` name, or those of class labels,
+    or those that are called so and hold whole numbers, and then those that are called so and hold text.
+
+    Raises:
+        ValueError: there is no column of the name in `options`, or it holds images.
+    """
     import datasets
 
     features = dataset.features or {}
+    if options.label_column:
+        columns = list(features) or list(next(iter(dataset.take(1)), {}))
+        holds_images = isinstance(features.get(options.label_column), datasets.Image)
+        if options.label_column not in columns or holds_images:
+            why = "it holds images; " if holds_images else ""
+            raise ValueError(f"--label_column {options.label_column!r}: {why}the columns are {listed(columns)}")
+        return [options.label_column]
     typed = [c for c, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    named = [c for c in ("label", "labels") if str(getattr(features.get(c), "dtype", "")).startswith("int")]
-    return next(iter(typed + named), None)
+    dtypes = {name: str(getattr(features.get(name), "dtype", "")) for name in ("label", "labels")}
+    numbers = [name for name, dtype in dtypes.items() if dtype.lstrip("u").startswith("int") and dtype != "uint64"]
+    texts = [name for name, dtype in dtypes.items() if dtype in ("string", "large_string", "bool")]
+    return list(dict.fromkeys(typed + numbers + texts))
 
 
 def label_names(dataset, column: str | None) -> dict[int, str]:
@@ -138,8 +152,8 @@ def label_names(dataset, column: str | None) -> dict[int, str]:
     return dict(enumerate(map(str, getattr(kind, "names", None) or ())))
 
 
-def rows_of(dataset, column: str, label: str | None) -> Iterator[tuple[Encoded, int | None]]:
-    """The encoded image and the label of each row, in order."""
+def rows_of(dataset, column: str, label: str | None) -> Iterator[tuple[Encoded, Any]]:
+    """The encoded image and the label of each row, in order; the labels as the table has them."""
     import datasets
 
     if isinstance((dataset.features or {}).get(column), datasets.Image):

@@ -42,6 +42,8 @@ class DatasetOptions:
     dataset_revision: str | None = None
     # Column that holds the images. Default: the only one that does.
     image_column: str | None = None
+    # Column that holds the labels. Default: as in train.py.
+    label_column: str | None = None
     # Split that samples are compared with. Default: train.
     train_split: str | None = None
     # Split that the bound is computed on. Default: as in train.py.

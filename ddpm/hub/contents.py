@@ -38,3 +38,5 @@ def check_complete(files: Path, directory: Path) -> None:
     for name in MODEL:
         if not (files / name).is_file():
             raise ValueError(f"{directory}: there is no {name}, so there is no model to push")
+    if (files / "labels.safetensors").is_file() and not (files / "labels.json").is_file():
+        raise ValueError(f"{directory}: there is labels.safetensors but no labels.json, so nobody could load the model")

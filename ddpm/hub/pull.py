@@ -101,7 +101,10 @@ def _download(name: str, info, where: str) -> Path:
     size = sum(files[path].size or 0 for path in layout.weights)
     what = layout.weights[0] if len(layout.weights) == 1 else f"the {len(layout.weights)} shards together"
     sizes = [(what, size, limits.max_weights_bytes)]
-    sizes += [(path, files[path].size or 0, limits.max_weights_bytes) for path in layout.labels]
+    sizes += [
+        (path, files[path].size or 0, limits.max_extra_bytes if path.endswith(".json") else limits.max_weights_bytes)
+        for path in layout.labels
+    ]
     sizes += [(path, files[path].size or 0, limits.max_json_bytes) for path in layout.small]
     for path, found, limit in sizes:
         if found > limit:

@@ -21,15 +21,37 @@ from ddpm.metrics import read_metrics, to_lines
 
 log = logging.getLogger(__name__)
 
+TRIES = 5  # to find a moment in which no training saves its model; it takes minutes from one to the next
+
 
 def link_files(directory: Path, target: Path) -> None:
     """Bring the files of `directory` that a push sends into `target`, within milliseconds.
 
-    Files that are only ever replaced as a whole are linked; the others are copied.
+    Files that are only ever replaced as a whole are linked; the others are copied. If a training saves its model at
+    that moment, everything is brought again, so that the weights and the vectors of the classes belong together.
     """
+    for _ in range(TRIES):
+        before = _tensors(directory)
+        _bring(directory, target)
+        if _tensors(directory) == before:
+            return
+
+
+def _tensors(directory: Path) -> dict[Path, tuple[int, int]]:
+    """The files with tensors, each with what tells it from another of the same name."""
+    found = {
+        path: path.stat()
+        for path in (directory / "labels.safetensors", *directory.glob("unet/*.safetensors"))
+        if path.is_file()
+    }
+    return {path: (about.st_ino, about.st_mtime_ns) for path, about in found.items()}
+
+
+def _bring(directory: Path, target: Path) -> None:
     for name in files_to_push(directory):
         path = target / name
         path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)  # of the try before: a copy would write into the file that it is linked to
         with contextlib.suppress(FileNotFoundError):  # an old sample grid that was just removed
             try:
                 if name == "metrics.jsonl":

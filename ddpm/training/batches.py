@@ -27,6 +27,7 @@ class Batches:
         slots: micro-batches of an optimizer step, over all processes.
         global_size: images of an optimizer step.
         timesteps: (global_size,) int64 t of the step that `of` was last called with, in the order of slots.
+        labelling: which labels the images are shown with; None for a network that takes none.
     Raises:
         ValueError: there are fewer training images than an optimizer step takes, or labels are wanted and missing.
     """
@@ -67,12 +68,17 @@ class Batches:
             return f"pass --gradient_accumulation_steps 1 and --train_batch_size {size} or less"
         return f"start at most {self.num_images} process{'es' * (self.num_images != 1)}"
 
-    def of(self, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    @property
+    def labels_fingerprint(self) -> str | None:
+        """A digest of the labels that are learned; None for a network that takes none."""
+        return self.labelling.fingerprint if self.labelling else None
+
+    def of(self, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]]:
         """The micro-batches of an optimizer step (0-based), one after another.
 
         Yields:
-            x_0 (B, C, H, W) float32 in [-1, 1], t (B,) int64, 0-based, eps (B, C, H, W) from N(0, I), and the labels
-            (B,) int64 in 0 ... K, where K is "no label"; None instead of labels for a network that takes none.
+            x_0 (B, C, H, W) float32 in [-1, 1], t (B,) int64, 0-based, eps (B, C, H, W) from N(0, I), and what else the
+            network takes: nothing, or labels (B,) int64 in 0 ... K, where K is "no label".
         """
         config = self.config
         self.timesteps = draws.timesteps(config.seed, step, self.global_size, config.num_train_timesteps)
@@ -84,10 +90,9 @@ class Batches:
             eps = draws.noise(config.seed, step, slot, x0.shape, self.device)
             if config.dropout:  # torch draws the dropout masks while the network computes
                 torch.manual_seed(draws.torch_seed(config.seed, Purpose.DROPOUT, step, slot))
-            label = self.labelling and torch.from_numpy(self.labelling.of(index, step, slot))
-            if label is not None:
-                label = label.to(self.device, non_blocking=True)
-            yield x0, t.to(self.device, non_blocking=True), eps, label  # waiting here would slow every step
+            labels = (torch.from_numpy(self.labelling.of(index, step, slot)),) if self.labelling else ()
+            labels = tuple(label.to(self.device, non_blocking=True) for label in labels)
+            yield x0, t.to(self.device, non_blocking=True), eps, labels  # waiting here would slow every step
 
     def _index(self, step: int, slot: int) -> np.ndarray:
         """Which images a slot takes, (B,) int64."""

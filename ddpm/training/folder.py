@@ -114,7 +114,7 @@ class RunFolder:
         self.scheduler, self.images, self.device = scheduler, images, accelerator.device
         settings = {
             "options": self.config.to_json(),
-            "data": _about_data(images),
+            "data": _about_data(images, self.config.class_conditional),
             "network": network,
             "machine": _about_machine(accelerator),
             "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
@@ -313,15 +313,15 @@ def _kept_rows(resumed: State | None) -> tuple[int, dict[str, int]]:
     return resumed.meta["step"], {"train": options["logging_steps"], "validation": options["validation_steps"]}
 
 
-def _about_data(images: Images) -> dict[str, Any]:
-    return {
+def _about_data(images: Images, with_classes: bool) -> dict[str, Any]:
+    names = {"class_names": list(images.class_names)} if with_classes else {}
+    return names | {
         "fingerprint": images.fingerprint,
         "num_train": len(images.train),
         "num_eval": len(images.eval),
         "resolution": images.resolution,
         "channels": images.channels,
         "source": images.source,
-        "class_names": list(images.class_names),
         "notes": images.notes,
     }
 

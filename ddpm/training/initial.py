@@ -1,11 +1,17 @@
-"""`--init_from`: a training that starts from the weights, the network and the schedule of a model."""
+"""`--init_from`: a training that starts from the weights, the network and the schedule of a model.
+
+A checkpoint is a network without labels, and of a class-conditional model also a vector for each class, see
+`ddpm.classes`. So a network with a table of vectors starts from any model: "no label" is the network as it is, with a
+vector of zeros, and each class starts from the model's vector for that name, or from "no label".
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,8 +19,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ddpm.checkpoint import Checkpoint
+from ddpm.classes import Classes, shortened
 from ddpm.config import TrainConfig
 from ddpm.hub.pull import pull
+from ddpm.names import counted
 from ddpm.processes import on_main
 from ddpm.training import state
 from ddpm.training.recipe import make_scheduler
@@ -39,40 +47,96 @@ ADOPTED = (
 """The options that come from the model. What it predicts must match the flag; the data's shape must match the model."""
 
 
-def start_from(config: TrainConfig, build: Build, accelerator: Accelerator) -> tuple[TrainConfig, Build]:
-    """The options and the network of a training with `init_from`; without it, what was given.
+@dataclass(frozen=True, eq=False)
+class Initial:
+    """What a training starts from.
 
-    A run that is continued takes both from its own folder, so that it needs neither the model nor the Hub.
+    Attributes:
+        name: of the model, as `init_from` gives it.
+        weights: of its network without labels.
+        shape: (resolution, channels) of its images.
+        classes: those that it knows; None if it has no labels.
+    """
+
+    name: str
+    weights: dict[str, Tensor]
+    shape: tuple[int, int]
+    classes: Classes | None
+
+    def loaded(self, build: Build, class_names: Sequence[str], speaks: bool) -> Build:
+        """`build`, which also loads the weights.
+
+        Args:
+            class_names: of the classes that will be learned, if the network has some.
+            speaks: whether this process logs what becomes of the labels.
+        """
+
+        def built(**network: Any) -> nn.Module:
+            found, shape = (network["resolution"], network["channels"]), self.shape
+            if found != shape:
+                raise ValueError(
+                    f"--init_from {self.name} is for images of {shape[0]}x{shape[0]}x{shape[1]}, and these are "
+                    f"{found[0]}x{found[0]}x{found[1]}: pass --resolution {shape[0]} --channels {shape[1]}"
+                )
+            unet, weights = build(**network), dict(self.weights)
+            learned = class_names if network.get("num_classes") else ()
+            if learned:
+                width = len(weights["time_embedding.linear_2.bias"])
+                weights["class_embedding.weight"] = self._table(learned, width)
+            unet.load_state_dict(weights)
+            if speaks and (line := self._about_labels(learned)):
+                log.info("%s", line)
+            return unet
+
+        return built
+
+    def _table(self, names: Sequence[str], width: int) -> Tensor:
+        """(K + 1, width): the vectors of the classes, and that of "no label"."""
+        table = torch.zeros(len(names) + 1, width)
+        for row, name in enumerate(names):
+            if self.classes and name in self.classes.names:
+                table[row] = self.classes.vectors[self.classes.names.index(name)]
+        return table
+
+    def _about_labels(self, names: Sequence[str]) -> str:
+        """What becomes of the model's labels, in one sentence; empty if it has none and none are learned."""
+        known = self.classes.names if self.classes else ()
+        if not names and not known:
+            return ""
+        if not known:
+            return f"{self.name} has no labels: all {counted(len(names), 'class')} start from its network as it is"
+        always = self.classes.unlabelled if self.classes else None
+        bare = "its network without label" if always is None else f"its network for label {always}"
+        if not names:
+            gone = f"{counted(len(known), 'class')} of {self.name}"
+            return f"Without --class_conditional, the {gone} are given up, and {bare} is trained on"
+        new = [shortened(name) for name in names if name not in known]
+        line = f"{len(names) - len(new)} of {counted(len(names), 'class')} start from their vectors in {self.name}"
+        if new:
+            line += f"; these are new and start from {bare}: {', '.join(new[:8])}{' ...' if len(new) > 8 else ''}"
+        return line
+
+
+def start_from(config: TrainConfig, accelerator: Accelerator) -> tuple[TrainConfig, Initial | None]:
+    """The options of a training with `init_from`, and what it starts from; without it, the options that were given.
+
+    A run that is continued takes the options from its own folder, so that it needs neither the model nor the Hub.
 
     Returns:
-        The config with the model's network and schedule; and `build`, which also loads the model's weights.
+        The config with the model's network and schedule; and the model's weights, None if the run is continued.
     Raises:
         ValueError: there is no such model, or this program cannot train it; one line.
     """
     if config.init_from is None:
-        return config, build
-    adopted, weights, shape = on_main(accelerator, lambda: _read(config))
+        return config, None
+    adopted, initial = on_main(accelerator, lambda: _read(config))
     config = dataclasses.replace(config, **adopted)
     config.validate()
-    if weights is None:
-        return config, build
-
-    def built(**network: Any) -> nn.Module:
-        found = (network["resolution"], network["channels"])
-        if found != shape:
-            raise ValueError(
-                f"--init_from {config.init_from} is for images of {shape[0]}x{shape[0]}x{shape[1]}, and these are "
-                f"{found[0]}x{found[0]}x{found[1]}: pass --resolution {shape[0]} --channels {shape[1]}"
-            )
-        unet = build(**network)
-        unet.load_state_dict(weights)
-        return unet
-
-    return config, built
+    return config, initial
 
 
-def _read(config: TrainConfig) -> tuple[dict[str, Any], dict[str, Tensor] | None, tuple[int, int]]:
-    """The options that come from the model, its weights (None if the run is continued), and (resolution, channels)."""
+def _read(config: TrainConfig) -> tuple[dict[str, Any], Initial | None]:
+    """The options that come from the model, and the model; None if the run is continued."""
     states = state.folders(config.directory / "checkpoints")
     if states and config.resume_from_checkpoint != "none":
         try:
@@ -81,11 +145,12 @@ def _read(config: TrainConfig) -> tuple[dict[str, Any], dict[str, Tensor] | None
         except (OSError, ValueError, KeyError, TypeError):
             pass  # damaged: whatever is found out about the state later names it
         else:
-            return {name: getattr(before, name) for name in ADOPTED}, None, (0, 0)
+            return {name: getattr(before, name) for name in ADOPTED}, None
     model = pull(config.init_from or "")
     log.info("Starting from the weights, the network and the noise schedule of %s", model.name)
     adopted = _network_of(model) | _schedule_of(model, config)
-    return adopted, model.unet.state_dict(), (model.resolution, model.channels)
+    shape = (model.resolution, model.channels)
+    return adopted, Initial(str(config.init_from), model.unet.state_dict(), shape, model.classes)
 
 
 def _network_of(model: Checkpoint) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def data_options(config: TrainConfig) -> DataOptions:
 
 
 def network_options(config: TrainConfig, images: Images) -> dict[str, Any]:
-    """The arguments of `ddpm.unet.build_unet`. Images that lack labels are refused by `LabelDropout`."""
+    """The arguments of `ddpm.unet.build_unet`. Images that lack labels are refused by `Labelling`."""
     names = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "dropout")
     shape = {"resolution": images.resolution, "channels": images.channels}
     classes = {"num_classes": len(images.classes)} if config.class_conditional else {}

@@ -104,7 +104,7 @@ class Recorder:
         begin = partial(folder.begin, accelerator, learner.scheduler, images, network, saved)
         on_main(accelerator, begin)
         if self.folder:
-            _say_how_it_begins(config, learner, images, batches.global_size)
+            _say_how_it_begins(config, learner, images, batches)
             trackers.start(accelerator, config)
         self._began, self._busy_s, self._timed_from = 0.0, 0.0, learner.step  # for images_per_second
         self._loss_was_high = False
@@ -170,11 +170,14 @@ class Recorder:
         return row
 
     def _validate(self, done: int) -> dict[str, Any]:
-        """A row with the held-out losses of raw and averaged weights, and a grid of samples."""
+        """A row with the held-out losses of raw and averaged weights, and a grid of samples.
+
+        The losses of a class-conditional network are those without labels, and those with the labels of the images.
+        """
         device, best = self.accelerator.device, self.learner.best_weights()
         raw = self.learner.raw_weights()
         asked = [("val_loss", raw.unet, None), ("val_loss_ema", best.unet, None)]
-        if best.classes:
+        if best.classes and self.validation.labelled:
             asked += [("val_loss_with_labels", *raw), ("val_loss_ema_with_labels", *best)]
         errors = torch.stack([self.validation.squared_error(unet, device, known) for _, unet, known in asked])
         total: Any = self.accelerator.reduce(errors.to(device, torch.float32), "sum")
@@ -229,14 +232,18 @@ class Recorder:
         if self.folder:
             tensors = self.learner.tensors() | flatten("window", self.window.tensors())
             meta = self.learner.meta() | {"slots": self.batches.slots, "device": self.accelerator.device.type}
+            meta |= {"labels": self.batches.labels_fingerprint}
             self.folder.save(done, tensors, meta, self.learner.best_weights())
 
 
-def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, global_batch: int) -> None:
+def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, batches: Batches) -> None:
     """Log the data and the first step, and warn about settings that are probably a mistake."""
+    global_batch = batches.global_size
     images.say(log)
     size = f"{images.resolution}x{images.resolution}x{images.channels}"
     log.info("%d training and %d held-out images, %s", len(images.train), len(images.eval), size)
+    if batches.labelling:
+        batches.labelling.say()
     if learner.step:
         log.info("Resuming at step %d of %d", learner.step, config.max_train_steps)
     alpha_bar_T = float(learner.scheduler.alphas_cumprod[-1])

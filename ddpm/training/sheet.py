@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ddpm.classes import NO_LABEL
 
-MAX_COLUMNS = 20
+MAX_COLUMNS = 20  # of classes; more would make the picture wider than a screen
+MIN_ROWS = 10  # that a picture may have although the square of as many samples has fewer
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,12 @@ class Sheet:
         for each class. Of more than MAX_COLUMNS classes, the first ones are shown.
 
         Args:
-            num_samples: at least so many are shown if there are classes, and just so many if there are none.
+            num_samples: just so many are shown if there are no classes. If there are some, the rows are filled up; few
+                classes get fewer samples, so that the picture is no higher than the square would be, or MIN_ROWS.
         """
+        side = round(num_samples**0.5)
         if not num_classes:
-            return cls(round(num_samples**0.5), (NO_LABEL,) * num_samples)
+            return cls(side, (NO_LABEL,) * num_samples)
         columns = min(num_classes, MAX_COLUMNS)
-        rows = max(1, -(-num_samples // columns) - 1)
-        return cls(columns, (NO_LABEL,) * columns + tuple(range(columns)) * rows)
+        rows = max(2, min(-(-num_samples // columns), max(side, MIN_ROWS)))
+        return cls(columns, (NO_LABEL,) * columns + tuple(range(columns)) * (rows - 1))

@@ -211,11 +211,11 @@ def forget_after(root: Path, step: int) -> None:
             _remove(folder)
 
 
-def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) -> State | None:
+def find(config: TrainConfig, fingerprints: tuple[str, str | None], slots: int, device_type: str) -> State | None:
     """The state that a run continues from, or None for a fresh start.
 
     Args:
-        fingerprint: of the prepared images.
+        fingerprints: of the prepared images, and of the labels that are learned; None if none are.
         slots: micro-batches of an optimizer step, over all processes.
         device_type: "cpu", "cuda" or "mps".
     Raises:
@@ -232,7 +232,8 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
     except ValueError as error:  # it was saved by another version of this program
         root = folder_of(config.directory / "checkpoints", saved.meta["step"]) if wanted == "latest" else Path(wanted)
         raise ValueError(f"{root / META}: {error}") from None
-    same_images = saved.meta["fingerprint"] == fingerprint
+    same_images = saved.meta["fingerprint"] == fingerprints[0]
+    without_labels = not (config.class_conditional or before.class_conditional)
     differing = [
         f"--{f.name} ({getattr(before, f.name)}, now {getattr(config, f.name)})"
         for f in dataclasses.fields(config)
@@ -242,6 +243,7 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
         and not (same_images and f.name in DataOptions.__dataclass_fields__)
         # More micro-batches on fewer processes give the same result.
         and not (f.name == "gradient_accumulation_steps" and saved.meta["slots"] == slots)
+        and not (f.name == "label_dropout" and without_labels)
     ]
     if config.lr_schedule == "cosine" and before.max_train_steps != config.max_train_steps:
         differing.append(
@@ -255,6 +257,8 @@ def find(config: TrainConfig, fingerprint: str, slots: int, device_type: str) ->
         )
     if not same_images:
         differing.append("the images of the dataset")
+    elif saved.meta.get("labels") not in (None, fingerprints[1]) and config.class_conditional:
+        differing.append("the labels of the dataset")
     if saved.meta["slots"] != slots and not differing:
         differing.append(f"processes x gradient_accumulation_steps ({saved.meta['slots']}, now {slots})")
     if differing:

@@ -124,7 +124,10 @@ def _show(bar: tqdm, progress: Progress) -> None:
         if row["kind"] == "train" and row["loss"] is not None:
             bar.set_postfix_str(f"loss {row['loss']:.4f}, {row['images_per_second']:.0f} images/s", refresh=False)
         elif row["kind"] == "validation" and not bar.disable:
-            bar.write(f"step {row['step']}: val_loss {row['val_loss']:.4f}, EMA {row['val_loss_ema']:.4f}")
+            line = f"step {row['step']}: val_loss {row['val_loss']:.4f}, EMA {row['val_loss_ema']:.4f}"
+            if "val_loss_ema_with_labels" in row:
+                line += f"; with labels {row['val_loss_with_labels']:.4f}, EMA {row['val_loss_ema_with_labels']:.4f}"
+            bar.write(line)
 
 
 def _failed(error: Any, status: int, say: bool) -> int:

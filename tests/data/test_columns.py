@@ -168,3 +168,84 @@ def test_lists_of_which_some_do_not_fit_are_refused_whole(tmp_path):
     images = prepare(DataOptions(options.dataset_name, value_range=(0, 510)))
     expected = np.stack([np.round(np.array(row) / 2).astype(np.uint8) for row in rows])
     assert_holds(images, expected)
+
+
+# -------------------------------------------------------------------------------------------------------------- labels
+
+
+def labelled(folder, cells, kind=None, **more):
+    """The class names of a table whose column "label" holds these cells, and the label of each picture by its name."""
+    options = table(folder, {"image": [png(p) for p in GRAY], "label": pa.array(cells, kind)} | more)
+    images = prepare(options)
+    return images, names_of(images)
+
+
+def names_of(images):
+    """What each picture is called, None if it has no label, in the order of GRAY."""
+    found = {}
+    for pixels, labels in ((images.train, images.train_labels), (images.eval, images.eval_labels)):
+        classes = images.class_of(labels, len(pixels))
+        found |= {
+            image.tobytes(): images.class_names[c] if c >= 0 else None for image, c in zip(pixels, classes, strict=True)
+        }
+    return [found[image.tobytes()] for image in GRAY]
+
+
+KINDS = ("dog", "ant", " cat ")
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "classes", "names"),
+    [
+        ([KINDS[i % 3] for i in range(30)], pa.string(), ("ant", "cat", "dog"), ["dog", "ant", "cat"] * 10),
+        ([KINDS[i % 3] for i in range(30)], pa.large_string(), ("ant", "cat", "dog"), ["dog", "ant", "cat"] * 10),
+        (["dog", "ant", None] * 10, pa.string(), ("ant", "dog"), ["dog", "ant", None] * 10),
+        (["dog", "", "ant"] * 10, pa.string(), ("ant", "dog"), ["dog", None, "ant"] * 10),
+        (["10", "9", "9"] * 10, pa.string(), ("9", "10"), ["10", "9", "9"] * 10),
+        ([True, False, None] * 10, pa.bool_(), ("0", "1"), ["1", "0", None] * 10),
+        ([5, 3, 200] * 10, pa.uint8(), ("3", "5", "200"), ["5", "3", "200"] * 10),
+        ([5, -1, None] * 10, pa.int64(), ("5",), ["5", None, None] * 10),
+        (["数字", "x\ny", "a"] * 10, pa.string(), ("a", "x y", "数字"), ["数字", "x y", "a"] * 10),
+    ],
+)
+def test_a_column_of_labels_may_hold_numbers_or_text(tmp_path, cells, kind, classes, names):
+    images, found = labelled(tmp_path / "d", cells, kind)
+    assert images.class_names == classes
+    assert found == names
+    assert "labels in column 'label'" in images.notes[0]
+    assert prepare(DataOptions(str(tmp_path / "d"))).class_names == classes, "from the cache"
+
+
+def test_captions_are_no_labels(tmp_path):
+    images, _ = labelled(tmp_path / "d", [f"a picture of number {i}" for i in range(30)], pa.string())
+    assert images.class_names == ()
+    assert images.train_labels is None
+
+
+def test_a_column_of_labels_can_be_named(tmp_path):
+    """Fine and coarse labels, as in CIFAR-100, and columns that nothing tells to be labels."""
+    import datasets
+
+    features = {"img": datasets.Image(), "fine": datasets.ClassLabel(names=["a", "b", "c"]), "coarse": datasets.ClassLabel(names=["x", "y"])}  # fmt: skip
+    columns = {"img": [Image.fromarray(p) for p in GRAY], "fine": [i % 3 for i in range(30)], "coarse": [i % 2 for i in range(30)]}  # fmt: skip
+    columns |= {"size": [(i % 2) / 2 for i in range(30)], "score": [float(i % 3) if i % 5 else None for i in range(30)]}
+    features |= {"size": datasets.Value("float64"), "score": datasets.Value("float32")}
+    (tmp_path / "d").mkdir()
+    rows = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    rows.to_parquet(str(tmp_path / "d/train.parquet"))
+    options = {"dataset_name": str(tmp_path / "d")}
+    first = prepare(DataOptions(**options))
+    assert (first.class_names, names_of(first)) == (("a", "b", "c"), ["a", "b", "c"] * 10)
+    assert "labels in column 'fine' (--label_column chooses coarse instead)" in first.notes[0]
+    coarse = prepare(DataOptions(**options, label_column="coarse"))
+    assert (coarse.class_names, names_of(coarse)) == (("x", "y"), ["x", "y"] * 15)
+    assert coarse.fingerprint == first.fingerprint, "the pixels are the same"
+    assert prepare(DataOptions(**options, label_column="size")).class_names == ("0", "0.5")
+    score = prepare(DataOptions(**options, label_column="score"))
+    assert names_of(score) == [str(i % 3) if i % 5 else None for i in range(30)]
+    for name, said in (
+        ("colour", "the columns are img, fine, coarse"),
+        ("img", "it holds images; the columns are img"),
+    ):
+        with pytest.raises(ValueError, match=f"--label_column '{name}': {said}"):
+            prepare(DataOptions(**options, label_column=name))

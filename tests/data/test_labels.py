@@ -111,3 +111,19 @@ def test_tables_that_do_not_fit_leave_the_folders_names(tmp_path, text):
     assert labels_of(images) == {seed: int(seed >= 20) for seed in range(40)}
     assert images.class_names == ("a", "b")
     assert "1 .csv" in note(images, "left out")
+
+
+def test_the_column_of_labels_can_be_named(tmp_path):
+    root = tmp_path / "d"
+    fill(root / "x", range(20))
+    fill(root / "y", range(20, 40))
+    rows = (f"{n},{NAMES[i]},{'odd' if number % 2 else 'even'}" for number, (n, i) in enumerate(pairs()))
+    (root / "table.csv").write_text(lines(["file,label,Parity", *rows]))
+    images, _ = load(root, label_column="parity")
+    assert labels_of(images) == {seed: seed % 2 for seed in range(40)}
+    assert images.class_names == ("even", "odd")
+    assert load(root)[0].class_names == NAMES
+    with pytest.raises(
+        ValueError, match=r"--label_column 'colour': no .csv, .tsv or metadata.jsonl beside the pictures"
+    ):
+        load(root, label_column="colour")

@@ -44,6 +44,7 @@ def pull(**args):
     got = hub.pull(**args)
     summary = {name: getattr(got, name) for name in ("name", "revision", "offline", "resolution", "channels")}
     return summary | {
+        "classes": got.classes and [list(got.classes.names), got.classes.vectors.double().sum().item()],
         "weights": weights(got.unet),
         "betas": got.schedule.beta[[0, -1]].tolist(),
         "t": got.schedule.num_steps,

@@ -1,4 +1,4 @@
-"""`--init_from`: weights, network and noise schedule of a model; data and output are new."""
+"""`--init_from`: weights, network and noise schedule of a model, and its labels by name; data and output are new."""
 
 import dataclasses
 import json
@@ -6,11 +6,13 @@ import shutil
 
 import pytest
 import torch
+from labelled import network
 from launch import launch
 from tiny import assert_same_run, command, in_process, weights
 from untrained import make_model
 
 from ddpm import checkpoint
+from ddpm.classes import separated
 from ddpm.training import state
 
 OTHER = {"block_out_channels": (8, 8), "norm_num_groups": 2, "num_train_timesteps": 60, "beta_schedule": "log_snr"}
@@ -77,3 +79,85 @@ def test_a_folder_with_a_model_names_the_way_to_train_it_on(tmp_path, model):
     assert f"--init_from {folder} and another --output_dir" in done.stderr
     assert dataclasses.is_dataclass(checkpoint.load(folder)), "nothing was changed"
     assert weights(folder).keys() == weights(model).keys()
+
+
+# --------------------------------------------------------------------------------------------------------------- labels
+
+
+def started(folder, source, **options):
+    """The raw weights after one step that changes next to nothing, and what the model that was saved answers."""
+    in_process(folder, init_from=str(source), max_train_steps=1, learning_rate=1e-12, **options)
+    return state.load_latest(folder / "checkpoints").part("unet"), checkpoint.load(folder)
+
+
+def answers(model, labels):
+    """What a model answers for so many labels, (labels, 2, 1, 8, 8)."""
+    draw = torch.Generator().manual_seed(0)
+    xt, t = torch.randn(2, 1, 8, 8, generator=draw), torch.tensor([3, 30])
+    engine = model.engine()
+    return torch.stack([engine(xt, t, None if label < 0 else torch.full((2,), label)) for label in labels])
+
+
+def labelled_model(folder, names):
+    """A model of TINY's network and schedule that knows these classes."""
+    in_process(folder, max_train_steps=1)  # for the schedule
+    unet, classes = separated(network(len(names), seed=4), names)
+    checkpoint.save(folder, unet, dict(checkpoint.load(folder).scheduler.config), classes)
+    return checkpoint.load(folder)
+
+
+def test_a_model_without_labels_learns_them(tmp_path, model, caplog):
+    caplog.set_level("INFO")
+    raw, found = started(tmp_path / "run", model, class_conditional=True)
+    assert raw["class_embedding.weight"].shape == (11, 32)
+    assert raw["class_embedding.weight"].abs().max() < 1e-9
+    assert f"{model} has no labels: all 10 classes start from its network as it is" in caplog.text
+    before = answers(checkpoint.load(model), [-1])
+    torch.testing.assert_close(answers(found, [-1, 0, 9]), before.expand(3, -1, -1, -1, -1), rtol=0, atol=1e-6)
+
+
+def test_classes_keep_their_vectors_by_name_and_new_ones_start_from_no_label(tmp_path, caplog):
+    caplog.set_level("INFO")
+    source = labelled_model(tmp_path / "source", ("cat", "3", "7", "03"))
+    _, found = started(tmp_path / "run", tmp_path / "source", class_conditional=True)
+    assert found.classes.names == tuple("0123456789")
+    known = {3: 1, 7: 2}
+    told = answers(source, [-1, 0, 1, 2])
+    for label, answer in zip(range(-1, 10), answers(found, range(-1, 10)), strict=True):
+        torch.testing.assert_close(answer, told[known.get(label, -1) + 1], rtol=0, atol=1e-5)
+    assert (told[1:] - told[0]).abs().amax(dim=(1, 2, 3, 4)).min() > 0.01, "labels matter"
+    assert (
+        f"2 of 10 classes start from their vectors in {tmp_path / 'source'}; these are new and start from its network without label: 0, 1, 2"
+        in caplog.text
+    )
+
+
+def test_without_class_conditional_the_labels_are_given_up_and_it_is_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    source = labelled_model(tmp_path / "source", ("cat", "dog"))
+    raw, found = started(tmp_path / "run", tmp_path / "source")
+    assert "class_embedding.weight" not in raw
+    assert found.classes is None
+    torch.testing.assert_close(answers(found, [-1]), answers(source, [-1]), rtol=0, atol=1e-6)
+    assert f"Without --class_conditional, the 2 classes of {tmp_path / 'source'} are given up" in caplog.text
+
+
+def test_a_run_with_labels_goes_on_without_the_model_it_started_from(tmp_path):
+    labelled_model(tmp_path / "source", ("3", "7"))
+    options = {"init_from": str(tmp_path / "source"), "class_conditional": True, "lr_schedule": "constant"}
+    in_process(tmp_path / "whole", **options | {"max_train_steps": 6})
+    in_process(tmp_path / "parts", **options | {"max_train_steps": 3})
+    shutil.rmtree(tmp_path / "source")
+    in_process(tmp_path / "parts", **options | {"max_train_steps": 6})
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_two_processes_start_from_the_same_labels(tmp_path):
+    labelled_model(tmp_path / "source", ("3", "7"))
+    options = {"init_from": tmp_path / "source", "class_conditional": True, "max_train_steps": 2}
+    done = launch(*command(tmp_path / "two", **options), processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("2 of 10 classes start from their vectors") == 1
+    in_process(tmp_path / "one", gradient_accumulation_steps=2, **options | {"init_from": str(tmp_path / "source")})
+    two, one = (checkpoint.load(tmp_path / folder).classes.vectors for folder in ("two", "one"))
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=2e-5)
