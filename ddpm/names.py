@@ -23,6 +23,9 @@ MAX_RESOLUTION = 1024
 MAX_TIMESTEPS = 10_000
 """The largest T."""
 
+MAX_SCALE = 20.0
+"""The largest guidance scale."""
+
 
 def grid_steps(sample_steps: int, trained: int) -> int:
     """In how many sampling steps a sample grid is drawn: no more than the network has been trained for.
