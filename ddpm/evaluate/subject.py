@@ -157,7 +157,7 @@ def _check_labels(subject: Subject, speaks: bool) -> None:
         )
     if unknown and speaks:
         which = f"{counted(unknown, 'held-out image')} of {len(images.eval):,}"
-        log.info("The model does not know the label of %s; they are measured without label", which)
+        log.info("Measured without label, because the model knows none for them: %s", which)
 
 
 def _data_options(config: EvaluateConfig, model: Checkpoint) -> DataOptions:
