@@ -278,7 +278,7 @@ def save_guidance_plot(figures: dict[str, Any], path: Path) -> None:
     accuracy, distance = ([row[key] for row in guided] for key in ("label_accuracy", "frechet_distance"))
     axes.plot([100 * share for share in accuracy], distance, "o-", color="tab:blue", lw=1.2, ms=5)
     for row, x, y in zip(guided, accuracy, distance, strict=True):
-        axes.annotate(f"s = {row['guidance_scale']:g}", (100 * x, y), (6, 5), textcoords="offset points", fontsize=9)
+        axes.annotate(f"s = {row['guidance_scale']:g}", (100 * x, y), (8, -12), textcoords="offset points", fontsize=9)
     if "frechet_distance_without_label" in figures:
         axes.axhline(
             figures["frechet_distance_without_label"], color="tab:orange", ls="--", lw=1, label="s = 0, no label"

@@ -143,6 +143,12 @@ def _check_labels(subject: Subject, speaks: bool) -> None:
                 shown = wish if isinstance(wish, int) else " ".join(f"{scale:g}" for scale in wish)
                 raise ValueError(f"--{flag} {shown}: {model.name} has no labels; train with --class_conditional")
         return
+    if model.classes.unlabelled and set(config.guidance_scale or ()) - {1.0}:
+        scale = min(set(config.guidance_scale or ()) - {1.0})
+        raise ValueError(
+            f"--guidance_scale {scale:g}: {model.name} was trained with labels only, so there is nothing to guide away "
+            "from; 1 is needed"
+        )
     if len(images.classes) and (subject.numbers < 0).all():
         theirs, ours = (listed(map(shortened, names), 6) for names in (images.class_names, model.classes.names))
         raise ValueError(

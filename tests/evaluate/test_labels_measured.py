@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMPipeline, DDPMScheduler
 from launch import launch
 from PIL import Image
 from tiny import command
@@ -17,6 +17,8 @@ from ddpm import checkpoint, data, draws
 from ddpm.classes import separated
 from ddpm.elbo import class_posterior, elbo_estimate, elbo_terms
 from ddpm.evaluate import EvaluateConfig, evaluate, quality
+from ddpm.evaluate.labels import asked_labels
+from ddpm.evaluate.subject import Subject
 from ddpm.sampling import sample
 from ddpm.unet import build_unet
 
@@ -326,3 +328,48 @@ def test_images_without_labels_are_measured_without(tmp_path, caplog):
     assert "3 held-out images of 3" in caplog.text
     with pytest.raises(ValueError, match=r"--classify 2: no held-out image of .* has a label that model knows"):
         evaluate(EvaluateConfig(model, classify=2, **options))
+
+
+def test_a_model_that_was_trained_with_labels_only_is_measured_with_them_only(tmp_path):
+    """As diffusers makes them: the table of class vectors is among the weights, and no row of it means "no label"."""
+    torch.manual_seed(0)
+    unet = build_unet(8, 1, (8, 16), norm_num_groups=4, num_classes=9)
+    torch.nn.init.normal_(unet.class_embedding.weight)
+    torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
+    folder = tmp_path / "stranger"
+    DDPMPipeline(unet, DDPMScheduler(num_train_timesteps=40)).save_pretrained(folder)
+    options = {"dataset_name": "digits", "num_images": 2, "timesteps": 3, "num_cpu_threads": 1, "num_samples": 20}
+    options |= {"num_inference_steps": 2, "output": str(tmp_path / "r.json")}
+    figures = evaluate(EvaluateConfig(str(folder), **options))
+    assert figures["num_images"] == 2
+    assert "bits_per_dim_without_label" not in figures
+    assert [row["guidance_scale"] for row in figures["by_guidance_scale"]] == [1]
+    images, found = data.prepare(data.DataOptions()), []
+    for index in held_out(images, 2):
+        draw = draws.generator(0, draws.Purpose.EVALUATION, int(index), slot=2)
+        label = torch.tensor(int(images.eval_labels[index]))
+        with torch.no_grad():
+            terms, kl_sum = elbo_estimate(
+                lambda xt, t, label=label: unet.eval()(xt, t, label.expand(len(xt))).sample,
+                checkpoint.load(folder).schedule,
+                data.to_float(images.eval[index]),
+                3,
+                draw,
+            )
+        found.append(float(terms.prior + terms.reconstruction + kl_sum))
+    assert figures["bits_per_dim"] == pytest.approx(np.mean(found), rel=1e-4)
+    with pytest.raises(ValueError, match=r"--guidance_scale 3: stranger was trained with labels only"):
+        evaluate(EvaluateConfig(str(folder), guidance_scale=(1.0, 3.0), **options))
+
+
+def test_samples_are_asked_for_in_the_proportions_of_the_training_images(tmp_path):
+    """So that the Fréchet distance to all of them is fair."""
+    model = checkpoint.load(conditional(tmp_path / "model", ["cat", "dog", "eel"]))
+    labels = np.array([5] * 75 + [9] * 15 + [7] * 10)
+    pixels = np.zeros((100, 1, 8, 8), np.uint8)
+    images = data.Images(pixels, pixels[:4], "0" * 64, labels, labels[:4], {5: "eel", 9: "cat", 7: "newt"})
+    subject = Subject(EvaluateConfig(num_samples=24), model, data.DataOptions("zoo"), images)
+    assert subject.numbers.tolist() == [2, -1, 0]
+    assert np.bincount(asked_labels(subject), minlength=3).tolist() == [4, 0, 20], "nobody knows what a newt looks like"
+    bare = Subject(EvaluateConfig(num_samples=7), model, data.DataOptions("zoo"), data.Images(pixels, pixels, "0" * 64))
+    assert np.bincount(asked_labels(bare)).tolist() == [3, 2, 2]
