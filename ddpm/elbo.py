@@ -369,5 +369,5 @@ def _hopeful(nats: Tensor, kept: Tensor) -> Tensor:
     labels = kept[:-1].tolist()
     best = labels[int(nats[:, labels].mean(0).argmin())]
     worse = nats[:, labels] - nats[:, [best]]
-    least = worse.mean(0) - 3 * worse.std(0) / len(nats) ** 0.5
-    return torch.cat([kept[:-1][least <= HOPELESS], kept[-1:]])
+    gap, error = worse.mean(0), worse.std(0) / len(nats) ** 0.5
+    return torch.cat([kept[:-1][(gap <= HOPELESS) | (gap <= 3 * error)], kept[-1:]])

@@ -265,11 +265,12 @@ def save_labelled(
     save_figure(figure, path)
 
 
-def save_guidance_plot(figures: dict[str, Any], path: Path) -> None:
+def save_guidance_plot(figures: dict[str, Any], model: str, path: Path) -> None:
     """Quality against obedience: the Fréchet distance over the label accuracy, a point for each guidance scale.
 
     Args:
-        figures: of an evaluation with samples of a class-conditional model.
+        figures: of the samples, by an evaluation of a class-conditional model.
+        model: its name.
     """
     rows = figures["by_guidance_scale"]
     guided = [row for row in rows if row["guidance_scale"] > 0]
@@ -287,7 +288,7 @@ def save_guidance_plot(figures: dict[str, Any], path: Path) -> None:
     axes.set(
         xlabel="samples with the label that was asked for, in %",
         ylabel="Fréchet distance (lower is better)",
-        title=f"{figures['model']}: quality against obedience",
+        title=f"{model}: quality against obedience",
         yscale="log",
     )
     axes.margins(0.12)

@@ -153,7 +153,7 @@ def _save_guided(subject: Subject, sets: list[np.ndarray], labels: np.ndarray, f
     assert subject.model.classes
     output = Path(subject.config.output)
     if len(subject.scales) > 1 and subject.images.classes:
-        plots.save_guidance_plot(figures, output.with_name(f"{output.stem}-guidance.png"))
+        plots.save_guidance_plot(figures, subject.model.name, output.with_name(f"{output.stem}-guidance.png"))
     first = {int(label): place for place, label in reversed(list(enumerate(labels)))}
     shown = sorted(first)[:SHOWN_CLASSES]
     rows = [[np.moveaxis(part[first[label]], 0, -1) for label in shown] for part in sets]
