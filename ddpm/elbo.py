@@ -229,7 +229,7 @@ def elbo_estimate(
 # ------------------------------------------------------------------------------------------- a classifier of the bound
 
 POSTERIOR_TIMESTEPS = 24  # enough
-LABELS_AT, LABELS_WIDTH = -2.0, 1.5  # log SNR about which labels differ most, and the width of that range
+LABELS_AT, LABELS_WIDTH = 4.5, 1.3  # where labels differ most along log(SNR x dimensions), and how far around it
 SURE = 8  # timesteps before a label can be left out
 HOPELESS = 12.0  # nats
 
@@ -256,7 +256,7 @@ class ClassPosterior:
     evaluations: int
 
 
-def posterior_density(schedule: NoiseSchedule) -> np.ndarray:
+def posterior_density(schedule: NoiseSchedule, dimensions: int) -> np.ndarray:
     """(T,) the probability with which `class_posterior` draws each timestep.
 
     The sum of the terms over t is an integral over log SNR. Labels differ in a range of it: with less noise, x_t itself
@@ -265,7 +265,7 @@ def posterior_density(schedule: NoiseSchedule) -> np.ndarray:
     """
     log_snr = torch.logit(schedule.alpha_bar).numpy()
     width = -np.diff(log_snr, prepend=2 * log_snr[0] - log_snr[1])
-    bump = width / np.cosh((log_snr - LABELS_AT) / (2 * LABELS_WIDTH)) ** 2
+    bump = width / np.cosh((log_snr + math.log(dimensions) - LABELS_AT) / (2 * LABELS_WIDTH)) ** 2
     return 0.9 * bump / bump.sum() + 0.1 * width / width.sum()
 
 
@@ -303,7 +303,7 @@ def class_posterior_steps(
         raise ValueError(f"x0 is {x0.dtype} of shape {tuple(x0.shape)}: float (C, H, W) in [-1, 1] is needed")
     if min(num_classes, count, batch_size) < 1:
         raise ValueError(f"num_classes {num_classes}, count {count}, batch_size {batch_size}: 1 or more is needed")
-    at, weight = _posterior_timesteps(schedule, count, draw)
+    at, weight = _posterior_timesteps(schedule, x0.numel(), count, draw)
     eps = torch.from_numpy(draw.standard_normal((len(at), *x0.shape), dtype=np.float32))
     device, bits_to_nats = _device(eps_theta, x0), x0.numel() * math.log(2)
     values = torch.full((len(at), num_classes + 1), math.nan, dtype=torch.float64)  # the last column is without label
@@ -340,14 +340,16 @@ def class_posterior(
     return last
 
 
-def _posterior_timesteps(schedule: NoiseSchedule, count: int, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _posterior_timesteps(
+    schedule: NoiseSchedule, dimensions: int, count: int, draw: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     """The timesteps of `class_posterior`, (n,) int64, in the order in which they are used; and their weights (n,): the
     weighted terms have the sum over all t as their mean."""
     T = schedule.num_steps
     if count >= T:
         t, probability = np.arange(T), np.full(T, 1 / T)
     else:
-        edges = np.cumsum(posterior_density(schedule))
+        edges = np.cumsum(posterior_density(schedule, dimensions))
         u = (np.arange(count) + draw.random(count)) / count
         t = np.searchsorted(edges, u * edges[-1], side="right").clip(max=T - 1)
         probability = np.diff(edges, prepend=0)[t] / edges[-1]

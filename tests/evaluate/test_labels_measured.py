@@ -33,7 +33,7 @@ def start(*words, processes=1):
 def run(tmp_path_factory):
     """A class-conditional training of 40 timesteps, by the command line."""
     folder = tmp_path_factory.mktemp("labels") / "run"
-    options = {"block_out_channels": (16, 32), "train_batch_size": 64, "max_train_steps": 300, "lr_warmup_steps": 20}
+    options = {"block_out_channels": (16, 32), "train_batch_size": 64, "max_train_steps": 160, "lr_warmup_steps": 20}
     options |= {"num_validation_images": 1024, "validation_steps": 1000, "checkpointing_steps": 1000}
     done = launch(*command(folder, **options, class_conditional=True, label_dropout=0.2))
     assert done.returncode == 0, done.stderr
