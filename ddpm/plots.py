@@ -292,6 +292,8 @@ def save_guidance_plot(figures: dict[str, Any], model: str, path: Path) -> None:
         yscale="log",
     )
     axes.margins(0.12)
+    room = max(0.5, 12 * (max(accuracy) - min(accuracy)))
+    axes.set_xlim(100 * min(accuracy) - room, min(100 * max(accuracy) + 1.5 * room, 100 + room))
     axes.legend(fontsize=8)
     _plain_log_axes(axes)
     save_figure(figure, path)
