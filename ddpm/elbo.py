@@ -109,7 +109,7 @@ def terms_at(
     return kl.flatten(1).mean(1) / math.log(2), (eps - eps_hat).square().flatten(1).mean(1)
 
 
-def _device(eps_theta: EpsTheta, x0: Tensor) -> torch.device:
+def _device(eps_theta: EpsTheta | LabelledEpsTheta, x0: Tensor) -> torch.device:
     """Where the terms are computed: on the network's device, or on the CPU for an Apple GPU, which lacks float64."""
     device = torch.device(getattr(eps_theta, "device", x0.device))
     return torch.device("cpu") if device.type == "mps" else device

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from ddpm import hub
 from ddpm.checkpoint import Checkpoint
+from ddpm.classes import Classes
 from ddpm.config import OutputOptions
 from ddpm.errors import first_line
 from ddpm.evaluate import report
@@ -98,7 +99,8 @@ def _val_losses(subject: Subject, accelerator: Accelerator, bar) -> dict[str, fl
     """Epsilon-MSE with frozen images, timesteps and noise, as train.py reports it: without labels and, for a
     class-conditional model, with them."""
     rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
-    labels, losses, asked = subject.held_out_classes, {}, {"val_loss": None}
+    labels, losses = subject.held_out_classes, {}
+    asked: dict[str, Classes | None] = {"val_loss": None}
     validation = Validation(
         subject.images.eval, subject.model.scheduler, NUM_VALIDATION, classes=labels, rank=rank, world=world
     )
