@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MAX_SCALE = 20.0
+from ddpm.names import MAX_SCALE
 
 
 class Guided:

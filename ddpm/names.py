@@ -28,6 +28,9 @@ MAX_TIMESTEPS = 10_000
 CONTROLS = ("Cc", "Cs", "Zl", "Zp")
 """Categories of characters that no name has: control characters, halves of characters, ends of lines."""
 
+MAX_SCALE = 20.0
+"""The largest guidance scale."""
+
 
 def grid_steps(sample_steps: int, trained: int) -> int:
     """In how many sampling steps a sample grid is drawn: no more than the network has been trained for.

@@ -252,6 +252,57 @@ def save_neighbours(rows: list[np.ndarray], distances: np.ndarray, path: Path) -
     save_figure(figure, path)
 
 
+def save_labelled(
+    rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], scales: Sequence[float], path: Path
+) -> None:
+    """Samples with a row for each guidance scale and a column for each class, each column from the same noise.
+
+    Args:
+        rows: (H, W, C) uint8 images.
+    """
+    figure = new_figure(0.95 * len(names) + 0.9, 0.95 * len(rows) + 0.4)
+    axes = tiles(figure, rows)
+    for image, name in zip(axes[0], names, strict=True):
+        image.set_title(name if len(name) <= 12 else f"{name[:11]}…", fontsize=9)
+    for row, scale in zip(axes, scales, strict=True):
+        row[0].set_ylabel(f"s = {scale:g}", rotation=0, ha="right", va="center", fontsize=10)
+    save_figure(figure, path)
+
+
+def save_guidance_plot(figures: dict[str, Any], model: str, path: Path) -> None:
+    """Quality against obedience: the Fréchet distance over the label accuracy, a point for each guidance scale.
+
+    Args:
+        figures: of the samples, by an evaluation of a class-conditional model.
+        model: its name.
+    """
+    rows = figures["by_guidance_scale"]
+    guided = [row for row in rows if row["guidance_scale"] > 0]
+    figure = new_figure(6.4, 4.6)
+    axes = figure.subplots()
+    accuracy, distance = ([row[key] for row in guided] for key in ("label_accuracy", "frechet_distance"))
+    axes.plot([100 * share for share in accuracy], distance, "o-", color="tab:blue", lw=1.2, ms=5)
+    for row, x, y in zip(guided, accuracy, distance, strict=True):
+        axes.annotate(f"s = {row['guidance_scale']:g}", (100 * x, y), (8, -12), textcoords="offset points", fontsize=9)
+    if "frechet_distance_without_label" in figures:
+        axes.axhline(
+            figures["frechet_distance_without_label"], color="tab:orange", ls="--", lw=1, label="s = 0, no label"
+        )
+    axes.axhline(figures["frechet_distance_real"], color="0.4", ls=":", lw=1, label="real images")
+    axes.set(
+        xlabel="samples with the label that was asked for, in %",
+        ylabel="Fréchet distance (lower is better)",
+        title=f"{model}: quality against obedience",
+        yscale="log",
+    )
+    axes.margins(0.12)
+    room = max(0.5, 12 * (max(accuracy) - min(accuracy)))
+    axes.set_xlim(100 * min(accuracy) - room, min(100 * max(accuracy) + 1.5 * room, 100 + room))
+    axes.legend(fontsize=8)
+    _plain_log_axes(axes)
+    save_figure(figure, path)
+
+
 # ------------------------------------------------------------------------------------------------- arithmetic and axes
 
 

@@ -1,4 +1,5 @@
-"""The variational bound of held-out images in bits per dimension, term by term, with its standard error."""
+"""The variational bound of held-out images in bits per dimension, term by term, with its standard error; and how many
+bits a label is worth."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from ddpm import data
 from ddpm.draws import Purpose, generator
@@ -22,6 +24,9 @@ from ddpm.schedule import NoiseSchedule
 def measure_bound(subject: Subject, accelerator: Accelerator, bar) -> dict[str, Any]:
     """The part of the report about the bound, the same in every process. The processes share the images.
 
+    A class-conditional model is told the label of each image, and is measured without labels beside that, with the same
+    noise.
+
     Args:
         bar: progress bar, which counts calls of the network per image.
     Raises:
@@ -31,28 +36,37 @@ def measure_bound(subject: Subject, accelerator: Accelerator, bar) -> dict[str, 
     schedule = dataclasses.replace(model.schedule, variance_type=config.variance_type or model.schedule.variance_type)
     eps_theta = model.engine(accelerator.device)
     eps_theta.settle(min(config.batch_size, subject.num_timesteps))
-    chosen = shuffled(config.seed, len(images.eval))[: subject.num_images]
-    rows: list[tuple[int, float, float, float]] = []  # number of the image, L_T, sum of L_{t-1}, L_0
+    chosen = chosen_images(subject)
+    # Number of the image, L_T, sum of L_{t-1}, L_0; then whether it has a label, and its bound without one.
+    rows: list[tuple[int, float, float, float, bool, float]] = []
     # Sums over images, by timestep, of the term in bits and of the epsilon-MSE; and how many images know both.
     sums, counts = np.zeros((2, schedule.num_steps)), np.zeros(schedule.num_steps, np.int64)
     for number in range(accelerator.process_index, subject.num_images, accelerator.num_processes):
         index = int(chosen[number])
-        terms, kl_sum = _terms(config, eps_theta, schedule, images.eval[index : index + 1], index, bar)
-        rows.append((number, float(terms.prior), kl_sum, float(terms.reconstruction)))
+        pixels, label = images.eval[index : index + 1], int(subject.held_out_classes[index])
+        told = eps_theta if label < 0 else ForLabel(eps_theta, label)
+        terms, kl_sum = _terms(config, told, schedule, pixels, index, bar)
+        parts = float(terms.prior), kl_sum, float(terms.reconstruction)
+        without = sum(parts)
+        if label >= 0 and subject.knows_no_label:
+            bare, bare_sum = _terms(config, eps_theta, schedule, pixels, index, bar)
+            without = float(bare.prior) + bare_sum + float(bare.reconstruction)
+        rows.append((number, *parts, label >= 0, without))
         curves = torch.stack([torch.cat([terms.reconstruction, terms.kl[0]]), terms.eps_mse[0]]).numpy()
         known = ~np.isnan(curves[0])  # an estimate leaves timesteps out
         sums[:, known] += curves[:, known]
         counts += known
     rows = sorted(gather_object(rows))
     sums, counts = (sum(gather_object([part])) for part in (sums, counts))
-    prior, kl_sums, reconstruction = np.array(rows).T[1:]
+    prior, kl_sums, reconstruction, labelled, without = np.array(rows).T[1:]
     total = prior + kl_sums + reconstruction
-    if not np.isfinite(total).all():
+    if not np.isfinite(total + without).all():
         raise ValueError(f"{model.name}: the network's output is not finite")
     bits, mse = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     return {
         "bits_per_dim": float(total.mean()),
-        "bits_per_dim_se": float(total.std(ddof=1) / len(total) ** 0.5),
+        "bits_per_dim_se": _standard_error(total),
+        **(_worth(total, without, labelled > 0, images.eval[0].size) if subject.knows_no_label else {}),
         "prior_bits": float(prior.mean()),
         "kl_bits_total": float(kl_sums.mean()),
         "reconstruction_bits": float(reconstruction.mean()),
@@ -64,6 +78,45 @@ def measure_bound(subject: Subject, accelerator: Accelerator, bar) -> dict[str, 
         "num_images": len(rows),
         "timesteps": subject.num_timesteps,
     }
+
+
+class ForLabel:
+    """eps_theta(x_t, t) for one label.
+
+    Args:
+        engine: called as engine(xt, t, labels), see `Engine`.
+    """
+
+    def __init__(self, engine, label: int) -> None:
+        self.engine, self.label, self.device = engine, label, engine.device
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
+        return self.engine(xt, t, torch.full((len(xt),), self.label))
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / len(values) ** 0.5)
+
+
+def _worth(told: np.ndarray, without: np.ndarray, labelled: np.ndarray, dimensions: int) -> dict[str, Any]:
+    """The figures of a class-conditional model about its labels.
+
+    Args:
+        told, without: (N,) the bound of each image, with its label and without, in bits per dimension.
+        labelled: (N,) bool: whether the image has a label that the model knows. The two are the same where not.
+        dimensions: of an image.
+    """
+    figures: dict[str, Any] = {
+        "bits_per_dim_without_label": float(without.mean()),
+        "bits_per_dim_without_label_se": _standard_error(without),
+        "num_labelled_images": int(labelled.sum()),
+    }
+    saved = (without - told)[labelled]
+    if len(saved) > 1:
+        mean, error = float(saved.mean()), _standard_error(saved)
+        figures |= {"label_bits_per_dim": mean, "label_bits_per_dim_se": error}
+        figures |= {"label_bits_per_image": mean * dimensions, "label_bits_per_image_se": error * dimensions}
+    return figures
 
 
 def _terms(
@@ -93,6 +146,11 @@ def _terms(
         on_batch=bar.update,
     )
     return terms, float(terms.kl.sum())
+
+
+def chosen_images(subject: Subject) -> np.ndarray:
+    """The held-out images that the bound is computed on, (num_images,) int64."""
+    return shuffled(subject.config.seed, len(subject.images.eval))[: subject.num_images]
 
 
 def shuffled(seed: int, count: int) -> np.ndarray:

@@ -14,10 +14,12 @@ from accelerate import Accelerator
 
 from ddpm import hub
 from ddpm.checkpoint import Checkpoint
+from ddpm.classes import Classes
 from ddpm.config import OutputOptions
 from ddpm.errors import first_line
 from ddpm.evaluate import report
-from ddpm.evaluate.bound import measure_bound
+from ddpm.evaluate.bound import chosen_images, measure_bound
+from ddpm.evaluate.labels import load_judge, measure_classifier, most_evaluations
 from ddpm.evaluate.options import PROG, EvaluateConfig
 from ddpm.evaluate.samples import load_features, measure_samples
 from ddpm.evaluate.subject import Subject, find_subject
@@ -47,6 +49,7 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
     # Whatever can be rejected is rejected before the minutes that the bound takes.
     subject = find_subject(config, model, progress=accelerator.is_main_process)
     features = load_features(subject, accelerator) if config.num_samples else None
+    judge = load_judge(subject, features, accelerator)
     on_main(accelerator, lambda: report.check_writable(subject))
     if accelerator.is_main_process:
         subject.images.say(log)
@@ -54,13 +57,17 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
         bar.set_description("bits/dim")
         bound = measure_bound(subject, accelerator, bar)
         bar.set_description("val_loss")
-        loss = _val_loss(subject, accelerator, bar)
-        figures = {**_about(subject), **bound, "val_loss": loss, **_origin(subject, accelerator)}
+        losses = _val_losses(subject, accelerator, bar)
+        figures = {**_about(subject), **bound, **losses}
+        if config.classify:
+            bar.set_description("classify")
+            figures |= measure_classifier(subject, judge, accelerator, bar)
+        figures |= _origin(subject, accelerator)
         if accelerator.is_main_process:
             report.write(Path(config.output), figures)
         if config.num_samples:
             bar.set_description("samples")
-            figures |= measure_samples(subject, features, accelerator, bar)
+            figures |= measure_samples(subject, features, judge, accelerator, bar)
             if accelerator.is_main_process:
                 report.write(Path(config.output), figures)
     if config.record and accelerator.is_main_process:
@@ -73,8 +80,13 @@ def _progress(subject: Subject, accelerator: Accelerator):
     from tqdm import tqdm
 
     T, timesteps = subject.model.schedule.num_steps, subject.config.timesteps
-    calls = subject.num_images * (timesteps + 1 if timesteps else T) + NUM_VALIDATION
-    calls += subject.config.num_samples * subject.num_inference_steps
+    labelled = subject.held_out_classes >= 0
+    twice = int(labelled[chosen_images(subject)].sum()) if subject.knows_no_label else 0
+    calls = (subject.num_images + twice) * (timesteps + 1 if timesteps else T)
+    calls += NUM_VALIDATION * (1 + bool(labelled.any()))
+    halves = sum(1 if scale in (0, 1) else 2 for scale in subject.scales or (0,))
+    calls += subject.config.num_samples * subject.num_inference_steps * halves
+    calls += most_evaluations(subject) * subject.images_to_classify
     return tqdm(
         total=calls // accelerator.num_processes,
         unit=" network evaluations",
@@ -83,14 +95,22 @@ def _progress(subject: Subject, accelerator: Accelerator):
     )
 
 
-def _val_loss(subject: Subject, accelerator: Accelerator, bar) -> float:
-    """Epsilon-MSE with frozen images, timesteps and noise, as train.py reports it."""
+def _val_losses(subject: Subject, accelerator: Accelerator, bar) -> dict[str, float]:
+    """Epsilon-MSE with frozen images, timesteps and noise, as train.py reports it: without labels and, for a
+    class-conditional model, with them."""
     rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
-    validation = Validation(subject.images.eval, subject.model.scheduler, NUM_VALIDATION, rank=rank, world=world)
-    error = validation.squared_error(subject.model.unet, device).float().to(device)
-    bar.update(NUM_VALIDATION // world)
-    total = cast(torch.Tensor, accelerator.reduce(error, "sum"))
-    return float(total) / NUM_VALIDATION
+    labels, losses = subject.held_out_classes, {}
+    asked: dict[str, Classes | None] = {"val_loss": None}
+    validation = Validation(
+        subject.images.eval, subject.model.scheduler, NUM_VALIDATION, classes=labels, rank=rank, world=world
+    )
+    if (labels >= 0).any():
+        asked["val_loss_with_labels"] = subject.model.classes
+    for name, known in asked.items():
+        error = validation.squared_error(subject.model.unet, device, known).float().to(device)
+        bar.update(NUM_VALIDATION // world)
+        losses[name] = float(cast(torch.Tensor, accelerator.reduce(error, "sum"))) / NUM_VALIDATION
+    return losses
 
 
 def _about(subject: Subject) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import tyro  # light: --help and wrong usage are answered before torch is loaded
 
 from ddpm.checks import check_common
 from ddpm.flags import flattened, grouped, need_folder, need_option, parse_flags, usage_errors
-from ddpm.names import Sampler, VarianceType
+from ddpm.names import MAX_SCALE, Sampler, VarianceType
 
 PROG = "python -m ddpm.evaluate"
 
@@ -82,6 +82,17 @@ class SampleOptions:
     num_inference_steps: int | None = None
     # Features for the Fréchet distance: a classifier trained here on the labels, or Inception.
     feature_network: Literal["auto", "classifier", "inception"] = "auto"
+    # Guidance scales s at which a class-conditional model draws samples: 0 is without label, 1 with it and not guided.
+    # Default: 0 1 1.5 2 3 5 8.
+    guidance_scale: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """The bound of a class-conditional model as a classifier."""
+
+    # Largest number of held-out images whose label the bound is to find; --seed selects them. 0: none.
+    classify: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ class RunOptions:
 
 # A dataclass takes the fields of its last base first.
 @dataclass(frozen=True)
-class EvaluateConfig(RunOptions, SampleOptions, BoundOptions, DatasetOptions, ModelOptions):
+class EvaluateConfig(RunOptions, ClassifierOptions, SampleOptions, BoundOptions, DatasetOptions, ModelOptions):
     """All options of an evaluation, flat."""
 
     def validate(self) -> None:
@@ -113,10 +124,15 @@ class EvaluateConfig(RunOptions, SampleOptions, BoundOptions, DatasetOptions, Mo
         """
         need = functools.partial(need_option, self)
         check_common(self)
-        for name in ("num_images", "timesteps", "num_samples"):
+        for name in ("num_images", "timesteps", "num_samples", "classify"):
             need(getattr(self, name) >= 0, name, "0 or more")
         need(self.num_images != 1, "num_images", "2 or more (or 0), for a standard error,")
         need(self.num_samples != 1, "num_samples", "2 or more (or 0)")
+        for scale in self.guidance_scale or ():
+            if not 0 <= scale <= MAX_SCALE:  # which NaN is not, either
+                accepted = f"0 (without label) to {MAX_SCALE:g} is needed; 1 is without guidance"
+                raise ValueError(f"--guidance_scale {scale:g}: {accepted}")
+        need(self.guidance_scale != (), "guidance_scale", "at least one number")
         need(self.batch_size >= 1, "batch_size", "1 or more")
         need(self.num_inference_steps is None or self.num_inference_steps >= 1, "num_inference_steps", "1 or more")
         need(self.output.endswith(".json"), "output", "the name of a .json file")
@@ -131,6 +147,7 @@ class EvaluateFlags:
     data: DatasetOptions
     bound: BoundOptions
     samples: SampleOptions
+    classifier: ClassifierOptions
     run: RunOptions
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,6 +165,7 @@ class Features:
         name: "classifier", "inception", or "auto": the classifier for labelled or grayscale images, else Inception.
     Attributes:
         name: the network that was chosen.
+        classifier: the classifier, if that was chosen, else None.
         accuracy: of the classifier on held-out images, or None.
     Raises:
         ValueError: the network is not available, or does not suit these images.
@@ -173,9 +175,10 @@ class Features:
         grayscale = images.channels == 1
         if name == "auto":
             name = "classifier" if grayscale or images.train_labels is not None else "inception"
-        self.name, self.accuracy, self.device = name, None, device
+        self.name, self.accuracy, self.device, self.classifier = name, None, device, None
         if name == "classifier":
             network, self.accuracy = train_classifier(images, device)
+            self.classifier = network
             self.compute = lambda pixels: network.features(to_float(pixels, device))
             return
         if grayscale:
@@ -242,18 +245,24 @@ def distances(real: Tensor, drawn: Tensor, seed: int) -> dict[str, float]:
         real: (N, F) features of all training images.
         drawn: (n, F) features of the samples, n at most N / 2.
     """
-    found = []
+    (distance,), floor = all_distances(real, [drawn], seed)
+    return {"frechet_distance": distance, **floor}
+
+
+def all_distances(real: Tensor, drawn: Sequence[Tensor], seed: int) -> tuple[list[float], dict[str, float]]:
+    """As `distances`, of several sets of samples of the same size: the distance of each, and what they share."""
+    count, found = len(drawn[0]), []
     for split in range(FLOOR_SPLITS):
         order = torch.from_numpy(generator(seed, Purpose.QUALITY, slot=1 + split).permutation(len(real)))
-        floor, reference = real[order[: len(drawn)]], real[order[len(drawn) :]]
-        found.append((frechet_distance(reference, drawn), frechet_distance(reference, floor)))
-    of_samples, of_real = np.array(found).T
-    return {
-        "frechet_distance": float(of_samples.mean()),
+        floor, reference = real[order[:count]], real[order[count:]]
+        found.append([frechet_distance(reference, features) for features in (floor, *drawn)])
+    of_real, *of_samples = np.array(found).T
+    shared = {
         "frechet_distance_real": float(of_real.mean()),
         "frechet_distance_real_sd": float(of_real.std(ddof=1)),
-        "num_reference": len(real) - len(drawn),
+        "num_reference": len(real) - count,
     }
+    return [float(distances.mean()) for distances in of_samples], shared
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,8 @@ log = logging.getLogger("evaluate")
 NOT_IN_COMMAND = ("model", "output", "record", "num_cpu_threads", "batch_size")
 # Figures that the model's metrics do not need: curves, and what the model knows about itself.
 NOT_RECORDED = ("kl_bits", "eps_mse", "kl_weight_bits", "model", "revision", "device", "versions")
+# What an evaluation may have left out: a figure of it, what it is called, and where its command is noted.
+PARTS = (("num_samples", "samples", "samples_command"), ("classify_images", "--classify", "classify_command"))
 
 
 def check_writable(subject: Subject) -> None:
@@ -58,7 +60,7 @@ def check_writable(subject: Subject) -> None:
 def write(output: Path, figures: dict[str, Any]) -> None:
     """Write the report and its curves, and remove the pictures of samples that an earlier report left."""
     if "num_samples" not in figures:
-        for name in ("samples", "neighbours"):
+        for name in ("samples", "neighbours", "labels", "guidance"):
             output.with_name(f"{output.stem}-{name}.png").unlink(missing_ok=True)
     files.write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     plots.save_elbo_plot(figures, output.with_suffix(".png"))
@@ -84,7 +86,8 @@ def command(subject: Subject) -> str:
 def record(directory: Path, figures: dict[str, Any]) -> None:
     """Write the figures into metrics.jsonl, in place of those of an earlier evaluation, and into the model card.
 
-    Earlier figures of samples stay, together with the command that they came from, if this evaluation drew no samples.
+    Earlier figures of samples stay, together with the command that they came from, if this evaluation drew no samples;
+    so do those of --classify.
 
     Raises:
         ValueError: a training is running in the directory, and its rows must not be lost.
@@ -96,10 +99,12 @@ def record(directory: Path, figures: dict[str, Any]) -> None:
         last = max(rows, key=lambda row: row["step"])
         row = {"kind": "evaluation", "step": last["step"], "images": last["images"]}
         row |= {name: value for name, value in figures.items() if name not in NOT_RECORDED}
-        if "num_samples" not in row and "num_samples" in earlier and earlier["step"] == row["step"]:
-            row |= {name: value for name, value in earlier.items() if name not in row}
-            row.setdefault("samples_command", earlier["command"])
-            log.info("The figures of samples in %s stay as they were measured before", directory / "README.md")
+        measured = set(row)
+        for key, what, command in PARTS if earlier.get("step") == row["step"] else ():
+            if key in earlier and key not in measured:
+                row |= {name: value for name, value in earlier.items() if name not in row}
+                row.setdefault(command, earlier["command"])
+                log.info("The figures of %s in %s stay as they were measured before", what, directory / "README.md")
         rows.append(row)
         files.write_text(directory / "metrics.jsonl", to_lines(rows))
         card.write(directory)
@@ -117,15 +122,20 @@ def table(figures: dict[str, Any]) -> str:
     exact = figures["timesteps"] == T
     how = "all timesteps" if exact else f"{counted(figures['timesteps'], 'timestep')} per image"
     clip = "clipped" if figures["clip_denoised"] else "not clipped"
+    told = ", told the label" if figures.get("num_labelled_images") else ""
+    bare = ", without labels" if "val_loss_with_labels" in figures else ""
     lines = [
         f"{figures['model']} on {figures['dataset']} ({figures['split']}), {figures['num_images']} images, {how}",
         f"bits/dim         {figures['bits_per_dim']:9.4f} ± {figures['bits_per_dim_se']:.4f}   "
-        f"(an upper bound; {figures['variance_type']}, x_0 {clip})",
+        f"(an upper bound; {figures['variance_type']}, x_0 {clip}{told})",
         f"  L_T            {figures['prior_bits']:9.2e}",
         f"  sum of L_t-1   {figures['kl_bits_total']:9.4f}",
         *(_ranges(figures) if exact and T > 101 else []),
         f"  L_0            {figures['reconstruction_bits']:9.4f}",
-        f"val_loss         {figures['val_loss']:9.4f}   (epsilon-MSE with frozen images, timesteps and noise)",
+        *(_worth(figures) if "bits_per_dim_without_label" in figures else []),
+        f"val_loss         {figures['val_loss']:9.4f}   (epsilon-MSE with frozen images, timesteps and noise{bare})",
+        *([f"  with labels    {figures['val_loss_with_labels']:9.4f}"] if bare else []),
+        *(_classifier(figures) if "classify_images" in figures else []),
         *(_samples(figures) if "frechet_distance" in figures else []),
     ]
     return "\n".join(lines)
@@ -145,8 +155,9 @@ def _samples(figures: dict[str, Any]) -> list[str]:
     """The lines about samples."""
     accuracy = figures["feature_accuracy"]
     seen = f", which is right on {100 * accuracy:.1f} % of the held-out images" if accuracy is not None else ""
+    scale = f", s = {figures['guidance_scale']:g}" if "guidance_scale" in figures else ""
     return [
-        f"Fréchet distance {figures['frechet_distance']:9.3f}   floor, real against real: "
+        f"Fréchet distance {figures['frechet_distance']:9.3f}{scale}   floor, real against real: "
         f"{figures['frechet_distance_real']:.3f} ± {figures['frechet_distance_real_sd']:.3f}",
         f"  {figures['num_samples']} samples against {figures['num_reference']} training images; "
         f"{figures['sampler']}, {counted(figures['num_inference_steps'], 'step')}; "
@@ -154,4 +165,46 @@ def _samples(figures: dict[str, Any]) -> list[str]:
         "  Compare this distance only with others of this project.",
         f"nearest training image: {figures['nearest_train_rms']:.4f} (rms, median) for samples, "
         f"{figures['nearest_train_rms_real']:.4f} for held-out images; copies would come much closer",
+        *(_guidance(figures) if "by_guidance_scale" in figures else []),
     ]
+
+
+def _worth(figures: dict[str, Any]) -> list[str]:
+    """The lines about the bits that a label is worth."""
+    lines = [
+        f"  without label  {figures['bits_per_dim_without_label']:9.4f} ± "
+        f"{figures['bits_per_dim_without_label_se']:.4f}"
+    ]
+    if "label_bits_per_dim" in figures:
+        lines.append(
+            f"  label saves    {figures['label_bits_per_dim']:9.4f} ± {figures['label_bits_per_dim_se']:.4f}   "
+            f"({figures['label_bits_per_image']:.2f} ± {figures['label_bits_per_image_se']:.2f} bits per image; "
+            f"same noise; {counted(figures['num_labelled_images'], 'image')})"
+        )
+    return lines
+
+
+def _classifier(figures: dict[str, Any]) -> list[str]:
+    """The lines about the bound as a classifier."""
+    count, share = figures["classify_images"], figures["classifier_accuracy"]
+    lines = [
+        f"bound as classifier {100 * share:6.1f} % ± {100 * (share * (1 - share) / count) ** 0.5:.1f} of "
+        f"{counted(count, 'held-out image')}; {counted(figures['classify_timesteps'], 'timestep')}, "
+        f"{figures['classify_network_evaluations'] / count:.0f} network evaluations per image"
+    ]
+    if "other_classifier_accuracy" in figures:
+        lines.append(f"  own classifier    {100 * figures['other_classifier_accuracy']:6.1f} % of the same images")
+    return lines
+
+
+def _guidance(figures: dict[str, Any]) -> list[str]:
+    """The table over guidance scales."""
+    lines = ["guidance scale s   Fréchet distance   samples with the label that was asked for"]
+    for row in figures["by_guidance_scale"]:
+        right = f"{100 * row['label_accuracy']:.1f} %" if "label_accuracy" in row else "not measured"
+        chance = "   (s = 0: by chance)" if row["guidance_scale"] == 0 else ""
+        lines.append(f"{row['guidance_scale']:16g}   {row['frechet_distance']:16.3f}   {right}{chance}")
+    if shares := figures.get("class_shares_without_label"):
+        (least, low), (most, high) = (find(shares.items(), key=lambda item: item[1]) for find in (min, max))
+        lines.append(f"samples without label: {100 * low:.1f} % ({least}) to {100 * high:.1f} % ({most}) of each class")
+    return lines

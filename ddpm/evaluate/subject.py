@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from ddpm.checkpoint import Checkpoint
+from ddpm.classes import NO_LABEL, Classes, shortened
 from ddpm.data import DataOptions, Images, prepare
+from ddpm.data.wording import listed
 from ddpm.evaluate.options import EvaluateConfig
+from ddpm.names import counted
+
+log = logging.getLogger("evaluate")
+
+SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+"""Guidance scales at which the samples of a class-conditional model are measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +44,36 @@ class Subject:
     def num_inference_steps(self) -> int:
         """How many steps the sampler takes."""
         return self.config.num_inference_steps or self.model.schedule.num_steps
+
+    @property
+    def knows_no_label(self) -> bool:
+        """Whether the model takes labels and also knows what to do without: whether the two can be compared."""
+        return self.model.classes is not None and self.model.classes.unlabelled is None
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The guidance scales at which samples are drawn, each once and in order; none for a model without labels."""
+        if not self.model.classes:
+            return ()
+        usual = SCALES if self.knows_no_label else (1.0,)
+        return tuple(sorted(set(self.config.guidance_scale or usual)))
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """(K,) int64: for each class of the images, in the order of `Images.classes`, the number that the model knows
+        it by; -1 if the model does not know it. A class is found by its name."""
+        return np.array([_number(self.model.classes, name) for name in self.images.class_names], np.int64)
+
+    @cached_property
+    def held_out_classes(self) -> np.ndarray:
+        """(N,) int64: the number of the class of each held-out image; -1 if it has no label that the model knows."""
+        place = self.images.class_of(self.images.eval_labels, len(self.images.eval))
+        return np.append(self.numbers, NO_LABEL)[place]
+
+    @property
+    def images_to_classify(self) -> int:
+        """How many held-out images the bound is to find the label of."""
+        return min(self.config.classify, int((self.held_out_classes >= 0).sum()))
 
     @property
     def split(self) -> str:
@@ -74,7 +116,54 @@ def find_subject(config: EvaluateConfig, model: Checkpoint, progress: bool) -> S
         raise ValueError(
             f"there is only {len(subject.images.eval)} held-out image, and a standard error needs 2: pass --eval_split"
         )
+    _check_labels(subject, progress)
     return subject
+
+
+def _number(known: Classes | None, name: str) -> int:
+    """The number of the class of this name; -1 if there is none."""
+    try:
+        return known.number(name) if known else NO_LABEL
+    except ValueError:
+        return NO_LABEL
+
+
+def _check_labels(subject: Subject, speaks: bool) -> None:
+    """Check what the options want of labels, and say which images have none that the model knows.
+
+    Args:
+        speaks: whether this process logs.
+    Raises:
+        ValueError: the model has no labels, or it knows none of those that the images have.
+    """
+    config, model, images = subject.config, subject.model, subject.images
+    if not model.classes:
+        for wish, flag in ((config.classify, "classify"), (config.guidance_scale, "guidance_scale")):
+            if wish:
+                shown = wish if isinstance(wish, int) else " ".join(f"{scale:g}" for scale in wish)
+                raise ValueError(f"--{flag} {shown}: {model.name} has no labels; train with --class_conditional")
+        return
+    if model.classes.unlabelled and set(config.guidance_scale or ()) - {1.0}:
+        scale = min(set(config.guidance_scale or ()) - {1.0})
+        raise ValueError(
+            f"--guidance_scale {scale:g}: {model.name} was trained with labels only, so there is nothing to guide away "
+            "from; 1 is needed"
+        )
+    if len(images.classes) and (subject.numbers < 0).all():
+        theirs, ours = (listed(map(shortened, names), 6) for names in (images.class_names, model.classes.names))
+        raise ValueError(
+            f"the images of {subject.options.dataset_name!r} have the labels {theirs}, and {model.name} knows {ours}: "
+            "no name is the same"
+        )
+    unknown = int((subject.held_out_classes < 0).sum())
+    if config.classify and unknown == len(images.eval):
+        raise ValueError(
+            f"--classify {config.classify}: no held-out image of {subject.options.dataset_name!r} has a label that "
+            f"{model.name} knows"
+        )
+    if unknown and speaks:
+        which = f"{counted(unknown, 'held-out image')} of {len(images.eval):,}"
+        log.info("Measured without label, because the model knows none for them: %s", which)
 
 
 def _data_options(config: EvaluateConfig, model: Checkpoint) -> DataOptions:

@@ -104,8 +104,9 @@ def model_card(
     model = repo_id or public_folder(directory)
     dataset = public_data(options, images)
     validation, evaluation = _last(rows)
+    labels = _labels(directory)
     card = ModelCard.from_template(
-        _card_data(name, dataset, validation, evaluation),
+        _card_data(name, dataset, validation, evaluation, bool(labels)),
         template_path=str(TEMPLATE),
         mark=MARK,
         name=name,
@@ -123,6 +124,11 @@ def model_card(
         validation=validation,
         evaluation=evaluation,
         bound_terms=_bound_terms(evaluation),
+        labels=labels,
+        label_list=_listed(labels),
+        label_literal=json.dumps(labels[len(labels) // 3], ensure_ascii=False) if labels else None,
+        always_told=bool(labels) and options.get("label_dropout") == 0,
+        guidance=[row for row in evaluation.get("by_guidance_scale") or [] if row["frechet_distance"] is not None],
         notes=without_paths(images["notes"]),
         settings=_settings_table(settings, rows, dataset),
         model_literal=json.dumps(model, ensure_ascii=False),
@@ -144,17 +150,41 @@ def _last(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     return validation, {} if outdated else evaluation
 
 
-def _card_data(name: str, dataset: str | None, validation: dict[str, Any], evaluation: dict[str, Any]):
-    """The metadata that the Hub reads, a ModelCardData."""
+def _labels(directory: Path) -> list[str]:
+    """The names of the classes of a class-conditional model; none of any other."""
+    path = directory / "labels.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def _listed(labels: list[str], most: int = 24) -> str:
+    """The names as code in Markdown, each in one line; a long list is cut and ends with the number of the rest."""
+    shown = ", ".join(f"`{' '.join(name.split()).replace('`', chr(39))}`" for name in labels[:most])
+    return shown + (f" and {len(labels) - most:,} more in `labels.json`" if len(labels) > most else "")
+
+
+def _card_data(
+    name: str, dataset: str | None, validation: dict[str, Any], evaluation: dict[str, Any], conditional: bool
+):
+    """The metadata that the Hub reads, a ModelCardData.
+
+    The task stays that of a DDPMPipeline also for a class-conditional model: the Hub has none for classes.
+    """
     from huggingface_hub import EvalResult, ModelCardData
 
+    scale = f", s = {evaluation['guidance_scale']:g}" if "guidance_scale" in evaluation else ""
+    told = ", with label" if "bits_per_dim_without_label" in evaluation else ""
     measured = {
-        "bits_per_dim": ("bits/dim, upper bound", evaluation.get("bits_per_dim")),
+        "bits_per_dim": (f"bits/dim, upper bound{told}", evaluation.get("bits_per_dim")),
+        "bits_per_dim_without_label": (
+            "bits/dim, upper bound, without label",
+            evaluation.get("bits_per_dim_without_label"),
+        ),
         "val_loss": ("epsilon-MSE, held out", evaluation.get("val_loss", validation.get("val_loss_ema"))),
         "frechet_distance": (
-            f"Fréchet distance, features of {evaluation.get('feature_network')}",
+            f"Fréchet distance, features of {evaluation.get('feature_network')}{scale}",
             evaluation.get("frechet_distance"),
         ),
+        "label_accuracy": (f"samples with the label that was asked for{scale}", evaluation.get("label_accuracy")),
     }
     about = {
         "task_type": "unconditional-image-generation",
@@ -172,7 +202,7 @@ def _card_data(name: str, dataset: str | None, validation: dict[str, Any], evalu
         library_name="diffusers",
         pipeline_tag="unconditional-image-generation",
         license="apache-2.0",
-        tags=["ddpm", "diffusion", "unconditional-image-generation"],
+        tags=["ddpm", "diffusion", "unconditional-image-generation", *(["class-conditional"] if conditional else [])],
         datasets=[dataset] if dataset and REPO_ID.fullmatch(dataset) else None,
         model_name=name if results else None,
         eval_results=results or None,
@@ -232,7 +262,7 @@ def _evaluation_commands(
 ) -> list[str]:
     """The command lines that reproduce the figures, or one that measures the model for the first time."""
     commands = []
-    for name in ("command", "samples_command"):
+    for name in ("command", "samples_command", "classify_command"):
         words = shlex.split(evaluation.get(name) or "")
         if len(words) > 3 and words[2] == "ddpm.evaluate":  # python -m ddpm.evaluate MODEL ...
             words[3] = model
