@@ -32,12 +32,12 @@ class WatchedEngine(Engine):
     """A checkpoint's engine that calls `watch(xt, t)` before it computes."""
 
     def __init__(self, checkpoint: Checkpoint, watch: Callable[[Tensor, Tensor], object]) -> None:
-        super().__init__(checkpoint.unet, checkpoint.scheduler)
+        super().__init__(checkpoint.unet, checkpoint.scheduler, classes=checkpoint.classes)
         self._watch = watch
 
-    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         self._watch(xt, t)
-        return super().__call__(xt, t)
+        return super().__call__(xt, t, labels)
 
 
 def watched(watch: Callable[[Tensor, Tensor], object]) -> Callable[[Checkpoint], Engine]:

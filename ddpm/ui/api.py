@@ -84,7 +84,8 @@ class Endpoints:
 
     def sample(self, in_vain: InVain, **fields: object) -> Answer:
         """Pictures drawn from noise; the fields are those of `SampleRequest.check`."""
-        request = SampleRequest.check(fields, self._service.num_steps, self._service.max_images)
+        classes = self._service.checkpoint.classes
+        request = SampleRequest.check(fields, self._service.num_steps, self._service.max_images, classes)
         drawn = self._service.samplings.get_or_draw(request, in_vain)
         pictures = np.frombuffer(drawn.finished, np.uint8).reshape(request.num_images, *self._rows_shape)
         return {"images": pictures.tolist(), "seconds": round(drawn.seconds, 3)}

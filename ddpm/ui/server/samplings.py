@@ -39,8 +39,9 @@ Request = SampleRequest | DenoiseRequest
 Message = dict[str, Any]
 Drawn = tuple[ReverseStep, bytes | None, float]
 """A step, its frame if the trajectory keeps it, and the seconds of the sampling so far."""
-Timed = Callable[[Tensor, Tensor], tuple[Tensor, float]]
-"""(x_t, t) to eps_hat and the seconds of this call alone, without the time in which others had their turn."""
+Timed = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, float]]
+"""(x_t, t, labels or None) to eps_hat and the seconds of this call alone, without the time in which others had their
+turn."""
 
 
 def _frame(xt: Tensor, x0_hat: Tensor, eps_hat: Tensor, factor: int, is_noisy: bool = True) -> bytes:
@@ -75,6 +76,7 @@ class Samplings:
         self._checkpoint, self._timed, self._readings = checkpoint, timed, readings
         self._store, self._visitors, self._allowance = store, visitors, limits.sampling
         self.num_steps, self.max_images = checkpoint.schedule.num_steps, max_images
+        self.classes = checkpoint.classes
         self.images_per_call = max_images  # others wait for one call of the network, and so does the Stop button
         self.pinned: dict[str, Trajectory] = {}  # by key: what must not be dropped, as the store may
 
@@ -106,6 +108,8 @@ class Samplings:
             clip=sampling.clip,
             fresh_noise=sampling.fresh_noise,
             start_t=self._first_t(request),
+            labels=None if sampling.label < 0 else torch.full((request.num_images,), sampling.label),
+            guidance_scale=sampling.guidance_scale,
             **(self._start(request) if denoises else {}),
         )
 
@@ -131,20 +135,23 @@ class Samplings:
     def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> EpsTheta:
         """eps_theta in calls of `images_per_call`; it counts the calls, and takes waiting off the trajectory's seconds.
 
+        One call computes all pictures once, so a step with guidance, which computes each twice, counts as two.
+
         Raises:
             StoppedError: `stopped` said so before a call of the network.
         """
 
-        def eps_theta(xt: Tensor, t: Tensor) -> Tensor:
-            eps_hat = []
-            for images, at in zip(xt.split(self.images_per_call), t.split(self.images_per_call), strict=True):
+        def eps_theta(xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+            eps_hat, size = [], self.images_per_call
+            for first in range(0, len(xt), size):
                 if stopped():
                     raise StoppedError
+                part = slice(first, first + size)
                 asked = time.perf_counter()
-                predicted, seconds = self._timed(images, at)
+                predicted, seconds = self._timed(xt[part], t[part], None if labels is None else labels[part])
                 trajectory.seconds -= time.perf_counter() - asked - seconds  # the rest of the time was waiting
                 eps_hat.append(predicted)
-            trajectory.calls += 1
+            trajectory.calls += len(xt) // trajectory.request.num_images
             return torch.cat(eps_hat)
 
         return eps_theta
@@ -224,12 +231,13 @@ class Samplings:
             "data"}, {"kind": "row", "row", "key"} when it is complete, then {"kind": "done", "key"}; or
             {"kind": "refused", "key", "fields"}, or {"kind": "failed"} for a fault of ours, which is logged.
         """
-        return self._answer("sample", raw, lambda: [SampleRequest.check(raw, self.num_steps, self.max_images)])
+        limits = (self.num_steps, self.max_images, self.classes)
+        return self._answer("sample", raw, lambda: [SampleRequest.check(raw, *limits)])
 
     def denoise(self, raw: object) -> Iterator[Message]:
         """Answer the event behind "Denoise": as `sample`, with the fields of DenoiseRequest."""
-        shape = self._readings.shape
-        return self._answer("denoise", raw, lambda: [DenoiseRequest.check(raw, self.num_steps, self.max_images, shape)])
+        limits = (self.num_steps, self.max_images, self._readings.shape, self.classes)
+        return self._answer("denoise", raw, lambda: [DenoiseRequest.check(raw, *limits)])
 
     def sample_rows(self, raw: object, tab: str = "compare") -> Iterator[Message]:
         """Answer the event behind "Compare" and "What goes wrong": as `sample`, for samplings of the same noise.
@@ -243,7 +251,7 @@ class Samplings:
         Yields:
             As `sample`; `row` counts from 0, and in a refusal from 1.
         """
-        return self._answer(tab, raw, lambda: check_rows(raw, self.num_steps, self.max_images))
+        return self._answer(tab, raw, lambda: check_rows(raw, self.num_steps, self.max_images, self.classes))
 
     def _answer(self, kind: str, raw: object, check: Callable[[], Sequence[Request]]) -> Iterator[Message]:
         """The messages of an event, for the requests that `check` makes of what the browser sent."""

@@ -104,13 +104,13 @@ class Service:
         """
         self._loading.result()
 
-    def _timed(self, xt: Tensor, t: Tensor) -> tuple[Tensor, float]:
+    def _timed(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, float]:
         """eps_hat, and the seconds of this call alone, without the wait for its turn."""
 
         def call() -> tuple[Tensor, float]:
             engine = self._loading.result()
             started = time.perf_counter()
-            eps_hat = engine(xt, t).cpu()
+            eps_hat = (engine(xt, t) if labels is None else engine(xt, t, labels)).cpu()
             if not bool((eps_hat.abs() <= MAX_EPS).all()):  # nor for NaN
                 raise InputError("refused.not_finite")
             return eps_hat, time.perf_counter() - started
@@ -118,8 +118,8 @@ class Service:
         # With the caller's context, so that a leased GPU is leased to the visitor whose request this is.
         return self._model_thread.submit(contextvars.copy_context().run, call).result()
 
-    def _eps_theta(self, xt: Tensor, t: Tensor) -> Tensor:
-        return self._timed(xt, t)[0]
+    def _eps_theta(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self._timed(xt, t, labels)[0]
 
     # ------------------------------------------------- look-ups: called outside Gradio's queue, so they do nothing else
 
