@@ -8,14 +8,14 @@ openai/improved-diffusion. Timesteps are 0-based: index 0 is the paper's t = 1, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.schedule import EpsTheta, NoiseSchedule
+from ddpm.schedule import EpsTheta, LabelledEpsTheta, NoiseSchedule
 
 BIN = 1 / 255  # half the distance between two neighbouring pixel values in [-1, 1]
 
@@ -224,3 +224,149 @@ def elbo_estimate(
             kl[0, step - 1] = bits[at == step].mean()
     kl_sum = (bits[1:] / torch.from_numpy(density[t - 1])).mean()[None]
     return ElboTerms(prior_bits(schedule, x0[None].cpu()), kl, bits[:1], errors), kl_sum
+
+
+# ------------------------------------------------------------------------------------------- a classifier of the bound
+
+LABELS_AT, LABELS_WIDTH = -2.0, 1.5  # log SNR about which labels differ most, and the width of that range
+SURE = 8  # timesteps before a label can be left out
+HOPELESS = 12.0  # nats
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPosterior:
+    """What the bound says about the class of one image, after some timesteps. Tensors are float64 on the CPU.
+
+    Attributes:
+        probabilities: (K,) p(y | x_0), the softmax over the labels y of minus the bound in nats. Before the image is
+            seen, all labels are equally likely.
+        bits: (K,) for each label, an estimate in bits/dim of the sum of all L_{t-1} and L_0, the part of the bound that
+            depends on the label. The labels are measured at the same timesteps with the same noise, so the differences
+            between them are far more precise than the values themselves.
+        bits_without_label: the same without label.
+        timesteps: how many timesteps the estimate is made of.
+        evaluations: how often the network was evaluated for that, each time for one image.
+    """
+
+    probabilities: Tensor
+    bits: Tensor
+    bits_without_label: float
+    timesteps: int
+    evaluations: int
+
+
+def posterior_density(schedule: NoiseSchedule) -> np.ndarray:
+    """(T,) the probability with which `class_posterior` draws each timestep.
+
+    The sum of the terms over t is an integral over log SNR. Labels differ in a range of it: with less noise, x_t itself
+    shows what it is, and with more noise it shows nothing. So the density is a bump along log SNR, which suits any
+    schedule. A small part is uniform in t, since the estimate must not rely on this.
+    """
+    log_snr = torch.logit(schedule.alpha_bar).numpy()
+    width = -np.diff(log_snr, prepend=2 * log_snr[0] - log_snr[1])
+    bump = width / np.cosh((log_snr - LABELS_AT) / (2 * LABELS_WIDTH)) ** 2
+    return 0.95 * bump / bump.sum() + 0.05 / len(bump)
+
+
+def class_posterior_steps(
+    eps_theta: LabelledEpsTheta,
+    schedule: NoiseSchedule,
+    x0: Tensor,
+    num_classes: int,
+    *,
+    count: int = 24,
+    draw: np.random.Generator,
+    batch_size: int = 256,
+    clip_denoised: bool = True,
+) -> Iterator[ClassPosterior]:
+    """The bound as a classifier: p(y | x_0) over the labels y, which sharpens from step to step (Li et al. 2023, arXiv
+    2303.16203).
+
+    A label that has become hopeless is measured no more: its distance from the bound without label stays as it is.
+
+    Args:
+        eps_theta: the predicted noise for given labels, such as an `Engine` with classes.
+        x0: (C, H, W), otherwise as in `elbo_terms`.
+        num_classes: K; the labels are 0 ... K - 1.
+        count: timesteps. They are drawn with `posterior_density`, one from each of `count` strata of equal probability,
+            and each term is divided by its probability. With `count` of T or more, every timestep is taken once.
+        draw: the generator of the timesteps and the noise.
+        batch_size: the largest number of images in one call of the network.
+        clip_denoised: clip the network's x_0 to [-1, 1], as sampling does.
+    Yields:
+        The estimate after every few timesteps, about 8 times in all.
+    Raises:
+        ValueError: an argument is out of range; the message names it.
+    """
+    if x0.ndim != 3 or not x0.is_floating_point() or not bool((x0.abs() <= 1).all()):
+        raise ValueError(f"x0 is {x0.dtype} of shape {tuple(x0.shape)}: float (C, H, W) in [-1, 1] is needed")
+    if min(num_classes, count, batch_size) < 1:
+        raise ValueError(f"num_classes {num_classes}, count {count}, batch_size {batch_size}: 1 or more is needed")
+    at, weight = _posterior_timesteps(schedule, count, draw)
+    eps = torch.from_numpy(draw.standard_normal((len(at), *x0.shape), dtype=np.float32))
+    device, bits_to_nats = _device(eps_theta, x0), x0.numel() * math.log(2)
+    values = torch.full((len(at), num_classes + 1), math.nan, dtype=torch.float64)  # the last column is without label
+    kept = torch.arange(num_classes + 1)
+    at_once, evaluations = max(1, min(batch_size // len(kept), len(at) // 8)), 0
+    for first in range(0, len(at), at_once):
+        done = min(first + at_once, len(at))
+        step, column = torch.cartesian_prod(torch.arange(first, done), kept).T
+        for part in torch.arange(len(step)).split(batch_size):
+            i, labels = step[part], torch.where(column[part] < num_classes, column[part], -1)
+            x = x0.expand(len(part), *x0.shape).to(device)
+            with torch.no_grad():
+                bits, _ = terms_at(
+                    lambda xt, t, labels=labels: eps_theta(xt, t, labels),
+                    schedule,
+                    x,
+                    eps[i].to(device),
+                    at[i].to(device),
+                    clip_denoised,
+                )
+            values[i, column[part]] = bits.cpu() * weight[i]
+        evaluations += len(step)
+        without = float(values[:done, -1].mean())
+        bits = without + (values[:done, :-1] - values[:done, -1:]).nanmean(0)
+        yield ClassPosterior(torch.softmax(-bits * bits_to_nats, 0), bits, without, done, evaluations)
+        kept = _hopeful(values[:done] * bits_to_nats, kept)
+
+
+def class_posterior(
+    eps_theta: LabelledEpsTheta, schedule: NoiseSchedule, x0: Tensor, num_classes: int, **options
+) -> ClassPosterior:
+    """p(y | x_0) from the bound: the last estimate of `class_posterior_steps`, which takes the same arguments."""
+    *_, last = class_posterior_steps(eps_theta, schedule, x0, num_classes, **options)
+    return last
+
+
+def _posterior_timesteps(schedule: NoiseSchedule, count: int, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """The timesteps of `class_posterior`, (n,) int64, in the order in which they are used; and their weights (n,): the
+    weighted terms have the sum over all t as their mean."""
+    T = schedule.num_steps
+    if count >= T:
+        t, probability = np.arange(T), np.full(T, 1 / T)
+    else:
+        edges = np.cumsum(posterior_density(schedule))
+        u = (np.arange(count) + draw.random(count)) / count
+        t = np.searchsorted(edges, u * edges[-1], side="right").clip(max=T - 1)
+        probability = np.diff(edges, prepend=0)[t] / edges[-1]
+    # The multiples of the golden ratio are spread evenly, however few of them are taken. With the random shift, the
+    # first timestep is drawn from all strata, so that the estimate has no bias after any number of timesteps.
+    golden = np.arange(len(t)) * (math.sqrt(5) - 1) / 2 % 1
+    order = (golden.argsort().argsort() + draw.integers(len(t))) % len(t)
+    return torch.from_numpy(t[order]), torch.from_numpy(1 / probability[order])
+
+
+def _hopeful(nats: Tensor, kept: Tensor) -> Tensor:
+    """The columns of `kept` that are measured on.
+
+    Args:
+        nats: (n, K + 1) the weighted terms so far, NaN where a label was left out.
+    """
+    if len(nats) < SURE:
+        return kept
+    labels = kept[:-1].tolist()
+    best = labels[int(nats[:, labels].mean(0).argmin())]
+    worse = nats[:, labels] - nats[:, [best]]
+    least = worse.mean(0) - 3 * worse.std(0) / len(nats) ** 0.5
+    return torch.cat([kept[:-1][least <= HOPELESS], kept[-1:]])

@@ -21,6 +21,9 @@ EpsTheta = Callable[[Tensor, Tensor], Tensor]
 """eps_theta(x_t, t): takes (B, C, H, W) float x_t and (B,) int64 t, 0-based; returns the predicted noise, (B, C, H, W).
 """
 
+LabelledEpsTheta = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""eps_theta(x_t, t, label): the same for a class-conditional network; (B,) int64 labels, -1 is "no label"."""
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
