@@ -259,7 +259,8 @@ def check_rows(raw: object, num_steps: int, max_images: int, classes: Classes | 
 
 @dataclass(frozen=True)
 class PictureRequest:
-    """A picture, the seed of its noise, and what the network is to say about it: "predict", "bound" or "denoise"."""
+    """A picture, the seed of its noise, and what the network is to say about it: "predict", "bound", "classify" or
+    "denoise"."""
 
     kind: str
     pixels: bytes

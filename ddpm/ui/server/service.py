@@ -85,7 +85,14 @@ class Service:
         # A lease costs the same whatever it computes, so its work is not cut into several calls.
         self._leases = zerogpu.leases(checkpoint, terms)
         self.readings = Readings(
-            self._eps_theta, checkpoint.schedule, shape, store, self.visitors, self.limits, whole_batches=self._leases
+            self._eps_theta,
+            checkpoint.schedule,
+            checkpoint.classes,
+            shape,
+            store,
+            self.visitors,
+            self.limits,
+            whole_batches=self._leases,
         )
         self.samplings = LabelledSamplings(
             checkpoint, self._timed, self.readings, store, self.visitors, self.max_images, self.limits

@@ -21,6 +21,10 @@ PAIRS: dict[str, tuple[str, str]] = {
         "{name} = {value}: the model was trained without labels, so it has none to ask for",
         "{name} = {value}：模型训练时没有使用标签，因此不能指定标签",
     ),
+    "refused.no_classes": (
+        "The model was trained without labels, so it cannot tell which label a picture has.",
+        "模型训练时没有使用标签，因此无法判断图像属于哪个标签。",
+    ),
     "refused.pixels": (
         "{name}: a picture of {needed} bytes in base64 is needed",
         "{name}：需要 {needed} 字节的图像（base64）",
