@@ -191,7 +191,10 @@ class Service:
     def _draw_examples(self) -> None:
         """Draw all that the page shows before the first click: a trajectory, the readings of a picture, and rows."""
         self.draw_example()
-        for kind, read in (("predict", self.readings.predict), ("bound", self.readings.bound)):
+        kinds = [("predict", self.readings.predict), ("bound", self.readings.bound)]
+        if self.checkpoint.classes:
+            kinds.append(("classify", self.readings.classify))
+        for kind, read in kinds:
             picture = self.first_picture()
             if picture is None or self._closing.is_set() or not self.readings.is_fast(kind):
                 break

@@ -145,7 +145,11 @@ def _which(service: Service) -> gr.HTML:
           {text("labels.which.saved")}</div>
         <ol class="bars" data-label="labels.which.bars"></ol>
         <div class="progress" aria-hidden="true"><i></i></div>
-        <p class="status answer"></p>
+        <div class="choice">
+          <p class="status answer"></p>
+          <button type="button" class="again" hidden>{text("bound.again")}</button>
+          <button type="button" class="stop" hidden>{text("bound.stop")}</button>
+        </div>
       </div>
     </div>
   </div>

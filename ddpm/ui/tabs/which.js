@@ -64,13 +64,23 @@ function verdict() {
 
 // ---- the network
 
+function setRunning(on, again = false) {
+  const [stop, repeat] = [$(".stop"), $(".again")];
+  const swap = () => {
+    stop.hidden = !on;
+    repeat.hidden = on || !again;
+  };
+  ddpm.keepFocus([stop, repeat], swap, () => (on ? stop : again ? repeat : $(".clear")));
+  $(".progress i").style.width = "0";
+}
+
 const asked = ddpm.reading(element, {
   send: (message) => trigger("classify", message),
   expect: (message) => server.expect(message),
   fetch: (key) => server.reading(key),
   start() {
     $(".which").classList.add("waiting");
-    $(".progress i").style.width = "0";
+    setRunning(true);
     asked.tell("labels.which.asking");
   },
   waiting: () => asked.tell("labels.which.waiting"),
@@ -83,16 +93,20 @@ const asked = ddpm.reading(element, {
   },
   done(found) {
     $(".which").classList.remove("waiting");
-    $(".progress i").style.width = "0";
+    setRunning(false);
     take(found);
     const fields = { ...verdict(), timesteps: found.timesteps, seconds: fixed(found.seconds, 1) };
     asked.tell("labels.which.done", () => fields);
   },
-  ended: () => {
-    $(".progress i").style.width = "0";
-  },
+  ended: () => setRunning(false, true),
 });
 watch("value", () => asked.take(props.value));
+
+$(".stop").addEventListener("click", () => {
+  asked.stop();
+  asked.tell("labels.which.stopped");
+});
+$(".again").addEventListener("click", () => asked.ask({ again: true }));
 
 ddpm.translate(element);
 ddpm.picker(element);

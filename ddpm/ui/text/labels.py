@@ -8,8 +8,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "labels.question.named": ("Can I ask for “{name}”?", "能指定画“{name}”吗？"),
     "labels.body": (
         "This network also knows the names of its pictures. For the same $x_t$ it predicts the noise twice: "
-        "[without a label](eps_0), $\\epsilon_0$, and [with it](eps_c), $\\epsilon_c$. Guidance starts at $\\epsilon_0$ "
-        "and goes $s$ times the way to $\\epsilon_c$: $s=0$ ignores the label, $s=1$ is the plain conditional model, "
+        "[without a label](eps_0), $\\epsilon_0$, and [with it](eps_c), $\\epsilon_c$. Guidance starts at "
+        "$\\epsilon_0$ and goes $s$ times the way to $\\epsilon_c$: $s=0$ ignores the label, $s=1$ is the plain conditional model, "
         "and a larger $s$ [exaggerates](eps_s) what the label changes.",
         "这个网络还认识图像的名称。对同一个 $x_t$，它预测两次噪声：[无标签](eps_0)的 $\\epsilon_0$ 和"
         "[有标签](eps_c)的 $\\epsilon_c$。引导从 $\\epsilon_0$ 出发，沿着通向 $\\epsilon_c$ 的方向走 $s$ 倍的路程："
@@ -47,7 +47,6 @@ PAIRS: dict[str, tuple[str, str]] = {
         "显示了 {n} 个标签中的 {shown} 个。输入名称的一部分可查找其他标签。",
     ),
     "labels.found": ("{n} {n?label matches:labels match} “{text}”.", "有 {n} 个标签符合“{text}”。"),
-    "labels.running": ("Sampling “{label}”, at t = {t}", "正在采样“{label}”，t = {t}"),
     "labels.done": (
         "“{label}” from the same noise in every row, seed {seed}, {seconds} s. Move t to scrub through all rows.",
         "“{label}”，各行噪声相同，种子 {seed}，{seconds} 秒。拖动 t 可同时回看各行。",
@@ -157,7 +156,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         "“{label}” with {percent}, from {timesteps} {timesteps?timestep:timesteps} in {seconds} s.",
         "“{label}”，{percent}，用了 {timesteps} 个时间步，{seconds} 秒。",
     ),
-    "labels.which.rest": ("{n} other {n?label:labels}", "其他 {n} 个标签"),
+    "labels.which.stopped": ("Stopped.", "已停止。"),
     # a model without labels
     "labels.none.body": (
         "A label is the name of what a picture shows. A network that sees the labels in training can later draw what "
