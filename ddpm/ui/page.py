@@ -14,6 +14,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint
+from ddpm.guidance import MAX_SCALE
 from ddpm.ui import api
 from ddpm.ui.gradio import FONT, katex_files, launch_options, queued
 from ddpm.ui.panels import panel, read_static
@@ -41,7 +42,7 @@ FONTS = (
 # In the order of loading: the comment at the head of each file says what it needs before it.
 SCRIPTS = (
     "memory gradio language outlines schedule shared frame arrival pictures along slider charts controls status "
-    "request ink picker links tour trajectory player rows names gif export"
+    "request ink picker links tour trajectory labelling names player rows gif export"
 ).split()
 
 # Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour, and
@@ -66,9 +67,11 @@ def _head(checkpoint: Checkpoint) -> str:
         "channels": checkpoint.channels,
         "noise": FIRST_NOISE,
         "max_seed": MAX_SEED,
+        "max_scale": MAX_SCALE,
         "t0_share": T0_SHARE,
         "model": checkpoint.name,
-        "labelled": checkpoint.classes is not None,
+        "labels": checkpoint.classes.names if checkpoint.classes else (),
+        "unlabelled": checkpoint.classes and checkpoint.classes.unlabelled,
         "space": _space(),
     }
     safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--
@@ -110,6 +113,9 @@ def _header(checkpoint: Checkpoint, notice: str) -> gr.HTML:
         f'<button type="button" data-language="{language}" lang="{language}">{name}</button>'
         for language, name in zip(LANGUAGES, ("EN", "中文"), strict=True)
     )
+    labels = ""
+    if checkpoint.classes:
+        labels = f'<span data-text="page.labels" data-count="{len(checkpoint.classes)}"></span>'
     html = f"""
 <header class="page-header">
   {text("page.title", "h1")}
@@ -118,7 +124,7 @@ def _header(checkpoint: Checkpoint, notice: str) -> gr.HTML:
   <button type="button" class="copy-link">{text("link.copy")}</button>
   <button type="button" class="tour-start">{text("tour.start")}</button>
   <p class="chip" data-label="page.model"><b>{_literal(checkpoint.name)}</b>{source}
-    <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span></p>
+    <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span>{labels}</p>
   {notice}
   <p class="page-status" role="status" aria-live="polite"></p>
   <input class="link-field" type="text" readonly hidden data-label="link.field">
