@@ -360,10 +360,7 @@ class Readings:
     def _read(self, raw: object, asked: Asked) -> Generator[Message, None, None]:
         request = PictureRequest.check(raw, asked.kind, self.shape)
         if self._store.get(request.key) is None:
-            if asked.kind == "classify":
-                work = self._classify_for(request, asked)
-            else:
-                work = self._within_limit(request)
+            work = self._classify_for(request, asked) if asked.kind == "classify" else self._within_limit(request)
             while not self._visitors.is_stale(asked) and (message := next(work, None)):
                 yield message
         if not self._visitors.is_stale(asked):

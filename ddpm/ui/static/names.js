@@ -1,37 +1,23 @@
 // The names of a model's classes as a choice (parts of tabs/labels.py): a button for each and one for "no label"; of
 // many names some, and a field to search for the others.
-// Needs language.js. Gives nameChoice.
+// Needs language.js, labelling.js. Gives nameChoice.
 (() => {
+  const { labels: names, unlabelled } = ddpm.page;
   const FEW = 20; // names that are all shown
   const MOST = 24; // buttons that a search shows
-  const LISTED = 24; // names that a refusal lists
   const NONE = -1;
 
-  // The number of a class by its name, in any case of letters where that is clear; -1 for none, null for no such class.
-  function numberOf(names, name) {
-    const wanted = name.trim();
-    if (names.includes(wanted)) return names.indexOf(wanted);
-    if (["", "none"].includes(wanted.toLowerCase())) return NONE;
-    const lower = names.map((known) => known.toLowerCase());
-    const at = lower.indexOf(wanted.toLowerCase());
-    return at >= 0 && at === lower.lastIndexOf(wanted.toLowerCase()) ? at : null;
-  }
-
-  function listed(names) {
-    const more = names.length > LISTED ? [`\u2026 (${names.length})`] : [];
-    return [...names.slice(0, LISTED), "none", ...more].join(", ");
-  }
-
   // Brings the choice in an element to life.
-  //   names: of the classes; first: the number of the one that is chosen at first; chosen(number): the visitor has
+  //   first: the number of the one that is chosen at first; chosen(number): the visitor has
   //   chosen another one, -1 for no label.
   // Returns value(); set(number), which calls nobody; name(number); setting, for links.js.
-  function nameChoice(element, { names, first, chosen }) {
+  function nameChoice(element, { first, chosen }) {
     const [find, list, rest] = [".find", ".list", ".rest"].map((part) => element.querySelector(part));
     const many = names.length > FEW;
     let at = first;
     find.hidden = !many;
-    const name = (number) => (number === NONE ? ddpm.say("labels.no_label") : names[number]);
+    const without = unlabelled === null ? "reverse.label.none" : "reverse.label.none_is";
+    const name = (number) => (number === NONE ? ddpm.say(without, { name: unlabelled }) : names[number]);
 
     function button(number) {
       const made = Object.assign(document.createElement("button"), { type: "button", textContent: name(number) });
@@ -81,8 +67,8 @@
     const setting = {
       read: () => (at === NONE ? "none" : names[at]),
       apply(value) {
-        const number = numberOf(names, value);
-        if (number === null) return ["refused.choice", { choices: listed(names) }];
+        const number = ddpm.labelling.numberOf(value.trim());
+        if (number === null) return ddpm.labelling.refused();
         set(number);
       },
     };

@@ -113,7 +113,7 @@
 
   async function start(first = 0) {
     await ddpm.untilTabs();
-    stops = STOPS.filter(({ tab, labelled }) => ddpm.tabs().includes(tab) && (!labelled || ddpm.page.labelled));
+    stops = STOPS.filter(({ tab, labelled }) => ddpm.tabs().includes(tab) && (!labelled || ddpm.page.labels.length));
     if (!panel) build();
     panel.hidden = false;
     root.classList.add("touring");

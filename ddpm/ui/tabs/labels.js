@@ -1,16 +1,16 @@
 // Tab "Labels", upper part: rows of the same noise and label, each with its own s, and the arrow from the noise without
 // the label to the noise with it and beyond.
-// Scope: element, props (`names` of the classes; `unlabelled`: the name of what the model draws without a label, if it
-// knows no "no label"; `first`: the class at first; `scales`: s of each row), server, trigger, watch (see gr.HTML).
+// Scope: element, props (`first`: the class at first; `scales`: s of each row), server, trigger, watch (see gr.HTML).
 // Event: 'labels' with a label.
 const $ = (selector) => element.querySelector(selector);
 const { numberOf, nearestFrame } = ddpm.trajectory;
-const { names, scales } = props;
+const { scales } = props;
+const { labels: names } = ddpm.page;
 const form = $(".controls");
 const scale = $('[name="s"]');
 const pictureField = $('[name="picture"]');
 
-const choice = ddpm.nameChoice($(".names"), { names, first: props.first, chosen: () => sample() });
+const choice = ddpm.nameChoice($(".names"), { first: props.first, chosen: () => sample() });
 const asked = () => ({
   label: choice.value(),
   num_images: numberOf(form.elements.num_images),

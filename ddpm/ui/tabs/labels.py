@@ -123,8 +123,6 @@ def _ask(service: Service) -> gr.HTML:
         service,
         service.samplings.sample_guided,
         [service.trajectory, example, halves],
-        names=list(classes.names),
-        unlabelled=classes.unlabelled,
         first=first_class(classes),
         scales=list(SCALES),
     )
@@ -132,8 +130,6 @@ def _ask(service: Service) -> gr.HTML:
 
 def _which(service: Service) -> gr.HTML:
     """The lower part: p(y | x_0) of the visitor's picture, from the bound."""
-    classes = service.checkpoint.classes
-    assert classes is not None
     html = f"""
 <section class="tab which">
   {headline("labels.which")}
@@ -156,7 +152,7 @@ def _which(service: Service) -> gr.HTML:
   {words("labels.which", "posterior", WHICH_CODE)}
   {why("labels.which")}
 </section>"""
-    return reading_panel(html, "which", "classify", service, concurrency_limit=2, names=list(classes.names))
+    return reading_panel(html, "which", "classify", service, concurrency_limit=2)
 
 
 def _explain(service: Service) -> gr.HTML:

@@ -1,7 +1,7 @@
 // Tab "Labels", lower part: which label a picture has, as the bound sees it. Bars grow while the server measures.
-// Scope: element, props (`names` of the classes), server, trigger, watch (see gr.HTML). Event: 'classify' with a picture.
+// Scope: element, props, server, trigger, watch (see gr.HTML). Event: 'classify' with a picture.
 const $ = (selector) => element.querySelector(selector);
-const { names } = props;
+const { labels: names } = ddpm.page;
 const { fixed } = ddpm.format;
 const MOST = 12; // bars; of more labels the likeliest are shown
 const bars = $(".bars");

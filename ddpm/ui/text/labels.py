@@ -9,8 +9,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "labels.body": (
         "This network also knows the names of its pictures. For the same $x_t$ it predicts the noise twice: "
         "[without a label](eps_0), $\\epsilon_0$, and [with it](eps_c), $\\epsilon_c$. Guidance starts at "
-        "$\\epsilon_0$ and goes $s$ times the way to $\\epsilon_c$: $s=0$ ignores the label, $s=1$ is the plain conditional model, "
-        "and a larger $s$ [exaggerates](eps_s) what the label changes.",
+        "$\\epsilon_0$ and goes $s$ times the way to $\\epsilon_c$: $s=0$ ignores the label, $s=1$ is the plain "
+        "conditional model, and a larger $s$ [exaggerates](eps_s) what the label changes.",
         "这个网络还认识图像的名称。对同一个 $x_t$，它预测两次噪声：[无标签](eps_0)的 $\\epsilon_0$ 和"
         "[有标签](eps_c)的 $\\epsilon_c$。引导从 $\\epsilon_0$ 出发，沿着通向 $\\epsilon_c$ 的方向走 $s$ 倍的路程："
         "$s=0$ 不看标签，$s=1$ 就是普通的条件模型，$s$ 更大则[放大](eps_s)标签带来的变化。",
@@ -40,7 +40,6 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     # what is asked for
     "labels.names": ("Which label", "哪个标签"),
-    "labels.no_label": ("no label", "无标签"),
     "labels.find": ("Search among {n} labels", "在 {n} 个标签中搜索"),
     "labels.rest": (
         "{shown} of {n} {n?label:labels} are shown. Type a part of a name to find others.",
@@ -62,10 +61,6 @@ PAIRS: dict[str, tuple[str, str]] = {
     "labels.changed": (
         "The settings have changed. Press Sample to draw these pictures anew.",
         "设置已改动，请点击“采样”重新生成。",
-    ),
-    "labels.unlabelled": (
-        "This model was trained with labels only: where no label is asked for, it draws “{name}”.",
-        "这个模型只用带标签的图像训练过：不指定标签时，它画的是“{name}”。",
     ),
     # the rows
     "labels.row": ("s = {s}", "s = {s}"),
