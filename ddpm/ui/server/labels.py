@@ -138,7 +138,8 @@ class LabelledSamplings(Samplings):
         return self._draw_together(rows, stopped) if rows else super()._draw_side_by_side(requests, stopped)
 
     def _draw_together(self, rows: dict[int, GuidedRow], stopped: Callable[[], bool]) -> Generator[Message, None, None]:
-        """Draw rows of the same noise in one run: as `_draw_side_by_side`, but every call of the network is for all."""
+        """Draw rows of the same noise in one run: as `_draw_side_by_side`, but every call of the network is for all
+        rows, and so is every "frame" message, which has their "row" and "data" in "parts"."""
         began, next_frame = time.monotonic(), 0.0
         first = next(iter(rows.values()))
         factor, keep = self._to_keep(first)
@@ -151,17 +152,18 @@ class LabelledSamplings(Samplings):
                 if now >= next_frame:
                     size = sum(map(len, frames.values()))
                     next_frame = now + max(FRAME_INTERVAL_S, size / FRAME_BYTES_PER_S)
-                    for row, frame in frames.items():
-                        yield _message(row, step, frame, first.num_images)
+                    yield _message(step, frames, first.num_images)
             if step.index + 1 == step.num_steps:
                 for row, trajectory in run.finish(step).items():
                     self._store.put(trajectory)
                     yield {"kind": "row", "row": row, "key": trajectory.key}
 
 
-def _message(row: int, step: ReverseStep, frame: bytes, n: int) -> Message:
+def _message(step: ReverseStep, frames: dict[int, bytes], n: int) -> Message:
+    """A live frame of all rows: one message, since whoever takes messages slowly misses some of them."""
     done = {"step": step.index + 1, "steps": step.num_steps, "share": round((step.index + 1) / step.num_steps, 4)}
-    return {"kind": "frame", "row": row, **done, "t": step.t + 1, "n": n, "data": to_base64(frame)}
+    parts = [{"row": row, "data": to_base64(frame)} for row, frame in frames.items()]
+    return {"kind": "frame", **done, "t": step.t + 1, "n": n, "parts": parts}
 
 
 class _Run:

@@ -203,6 +203,11 @@
     let fetching = []; // promises of its finished rows
     let finishing = false; // all rows are drawn, and their pictures are on the way
 
+    // A message has the frame of one row, or in `parts` those of several.
+    function takeFrames(message) {
+      for (const part of message.parts ?? [message]) takeFrame({ ...message, ...part });
+    }
+
     function takeFrame(message) {
       const i = message.row;
       if (!begun.has(i)) {
@@ -248,7 +253,7 @@
       expect,
       busy,
       take(message) {
-        if (message.kind === "frame") takeFrame(message);
+        if (message.kind === "frame") takeFrames(message);
         else if (message.kind === "row") fetching.push(takeRow(message));
         else if (message.kind === "done") finish(message);
       },
