@@ -276,10 +276,10 @@ def many(browser, tmp_path_factory) -> Iterator[Visit]:
     folder = tmp_path_factory.mktemp("many")
     names = [f"kind {i:02d}" for i in range(100)]
     names[3], names[42] = "${alert(1)} `x` <b>$y$</b> \\n", "a rose"
-    with serving(make_model(folder / "many", 8, 1, 200, names=names), folder / "log") as url:
-        with visiting(browser, url, reduced_motion="reduce") as visit:
-            ready(visit)
-            yield visit
+    model = make_model(folder / "many", 8, 1, 200, names=names)
+    with serving(model, folder / "log") as url, visiting(browser, url, reduced_motion="reduce") as visit:
+        ready(visit)
+        yield visit
 
 
 def test_of_many_labels_a_search_finds_the_one(many):

@@ -8,8 +8,8 @@
   const NONE = -1;
 
   // Brings the choice in an element to life.
-  //   first: the number of the one that is chosen at first; chosen(number): the visitor has
-  //   chosen another one, -1 for no label.
+  //   first: the number of the one that is chosen at first; chosen(number): the visitor has chosen another one, -1 for
+  //   no label.
   // Returns value(); set(number), which calls nobody; name(number); setting, for links.js.
   function nameChoice(element, { first, chosen }) {
     const [find, list, rest] = [".find", ".list", ".rest"].map((part) => element.querySelector(part));
@@ -40,7 +40,7 @@
       const shown = fits.slice(0, many ? MOST : names.length);
       if (many && at !== NONE && !shown.includes(at)) shown.unshift(at);
       const focused = list.contains(document.activeElement) ? document.activeElement.dataset.value : null;
-      list.replaceChildren(...[NONE, ...shown].map(button));
+      list.replaceChildren(...(many ? [NONE, ...shown] : [...shown, NONE]).map(button));
       list.querySelector(`[data-value="${focused}"]`)?.focus();
       if (!many) return;
       const key = text ? "labels.found" : "labels.rest";
