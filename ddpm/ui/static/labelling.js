@@ -37,12 +37,12 @@
 
   // Brings the fields in an element to life.
   // Returns read(), which gives {label, guidance_scale} of a request, and {} where the model has no labels;
-  // write(request); settings, for `linkable`.
+  // write(request); label and s, settings for `linkable`.
   function fields(element) {
     const select = element.querySelector('[name="label"]');
     if (!select) {
       const setting = { read: () => null, apply: refused };
-      return { read: () => ({}), write() {}, settings: { label: setting, s: setting } };
+      return { read: () => ({}), write() {}, label: setting, s: setting };
     }
     const scale = element.querySelector('[name="guidance_scale"]');
     const none = new Option("", NONE);
@@ -76,7 +76,8 @@
         return { label, guidance_scale: label === NONE ? 1 : ddpm.trajectory.numberOf(scale) };
       },
       write,
-      settings: { label: { read: () => names[select.value] ?? null, apply }, s: scale },
+      label: { read: () => names[select.value] ?? null, apply },
+      s: scale,
     };
   }
 

@@ -5,7 +5,7 @@
 const $ = (selector) => element.querySelector(selector);
 const { shared, count } = ddpm;
 const form = $(".controls");
-const labels = ddpm.labelling.fields(form);
+const asking = ddpm.labelling.fields(form);
 const status = $(".answer");
 const bar = ddpm.tBar($(".t-bar"));
 const kinds = ddpm.switchOf($(".switch"));
@@ -168,7 +168,7 @@ const chosenInForm = () => ({
   sampler: form.elements.sampler.value,
   num_images: number("num_images"),
   seed: number("seed"),
-  ...labels.read(),
+  ...asking.read(),
 });
 
 function denoise() {
@@ -320,8 +320,8 @@ const secondInLink = {
   },
 };
 
-const settings = { kind: $(".switch"), sampler, ...labels.settings, images, seed, second: secondInLink };
-ddpm.linkable("mine", settings, (named) => {
+const { label, s } = asking;
+ddpm.linkable("mine", { kind: $(".switch"), sampler, label, s, images, seed, second: secondInLink }, (named) => {
   moved ||= "t" in named;
   linked = named;
   drawLinked();
