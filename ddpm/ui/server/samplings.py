@@ -77,7 +77,8 @@ class Samplings:
         self._store, self._visitors, self._allowance = store, visitors, limits.sampling
         self.num_steps, self.max_images = checkpoint.schedule.num_steps, max_images
         self.classes = checkpoint.classes
-        self.images_per_call = max_images  # others wait for one call of the network, and so does the Stop button
+        # Others wait for one call of the network, and so does the Stop button. Guidance computes each picture twice.
+        self.images_per_call = 2 * max_images
         self.pinned: dict[str, Trajectory] = {}  # by key: what must not be dropped, as the store may
 
     # ------------------------------------------------------------------------------------------------- one sampling
