@@ -18,7 +18,6 @@ from untrained import make_model
 
 from ddpm.checkpoint import Checkpoint, load
 from ddpm.sampling import sample
-from ddpm.ui.text import TEXT
 
 ODD = "Dog, a: 50%$x$ `${1}` \\b <i>"  # nothing of it may be taken for a list, a link, an equation or HTML
 NAMES = ("0", "cat", ODD)
