@@ -92,9 +92,9 @@ def test_the_arrow_goes_from_one_noise_through_the_other(asked):
     before = len(asked.requests)
     for s, of in ((0, "eps_0"), (1, "eps_c")):
         set_scale(asked, s)
+        page.wait_for_function("!document.querySelector('#labels .arrow.waiting')")  # the picture of another row
         assert part(asked, "eps_s", 0) == part(asked, of, 0)
         assert part(asked, "eps_s", 1) == part(asked, of, 1)
-        asked.page.wait_for_load_state("networkidle")  # another row's picture
     assert len(asked.requests) <= before + 2, "once for each row"
     set_scale(asked, 1.5)
     expect(page.locator("#labels .scale-says")).to_contain_text("1.5")
@@ -111,7 +111,7 @@ def test_the_arrow_goes_from_one_noise_through_the_other(asked):
     page.wait_for_load_state("networkidle")
     page.wait_for_function("!document.querySelector('#labels .arrow.waiting')")
     taken, shown = (np.array(pixels, float) for pixels in (row(asked, 4)[1], part(asked, "eps_s", 1)))
-    assert np.abs(taken - shown).max() <= 3
+    assert np.abs(taken - shown).max() <= 6, "up to what half precision costs, eight times"
     times = page.locator('#labels .part[data-object="eps_gap"] .times').first.inner_text()
     assert re.fullmatch(r"×(1|2|5)0*", times)
 
@@ -159,7 +159,9 @@ def test_a_link_opens_the_tab_with_its_label_and_names_what_it_asks_for_in_vain(
     page = asked.page
     page.goto(f"{asked.url}?lang=en&tab=labels&label=3&s=2")
     expect(page.locator(STATUS)).to_contain_text("tored example: “3”", timeout=DRAWN_MS)
-    assert [asked for asked in asked.requests if "/queue/join" in asked and "predict" not in asked][1:] == []
+    assert sum("/queue/join" in request for request in asked.requests) <= 1, (
+        "for the picture's label; the rows are stored"
+    )
     page.goto(f"{asked.url}?lang=en&tab=labels&label=7&s=4&images=2&seed=9&t=520")
     expect(page.locator(STATUS)).to_contain_text("“7” from the same noise in every row, seed 9", timeout=DRAWN_MS)
     assert page.locator('#labels [name="s"]').input_value() == "4"

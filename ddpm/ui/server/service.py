@@ -98,7 +98,8 @@ class Service:
             checkpoint, self._timed, self.readings, store, self.visitors, self.max_images, self.limits
         )
         if self._leases:
-            self.samplings.images_per_call = max(self.max_images, 2 * len(SCALES) * most_images(self.max_images))
+            step = 2 * len(SCALES) * most_images(self.max_images)  # of the tab "Labels"
+            self.samplings.images_per_call = max(self.samplings.images_per_call, step)
         self._row_keys: dict[str, list[str]] = {}
         self._example_thread = threading.Thread(target=self._draw_until_done, name="example", daemon=True)
         self._closing = threading.Event()

@@ -83,7 +83,6 @@ function writeRow(row, i) {
   button.textContent = ddpm.say("labels.row", { s });
   button.title = ddpm.say("labels.pick", { s });
   button.setAttribute("aria-pressed", i === base());
-  row.classList.toggle("picked", i === base());
   row.querySelector(".row-settings").textContent = ddpm.say(`labels.row.${s > 1 ? "more" : s}`);
 }
 
@@ -179,8 +178,18 @@ function paintArrow(data, frame) {
 const track = $(".t-bar input");
 const front = ddpm.front(element, (on) => on && drawArrow());
 
+// Outlines the picture that the arrow is about.
+function markPicture() {
+  rows.heads().forEach((row, i) => {
+    [...row.querySelectorAll("canvas")].forEach((canvas, k) => {
+      canvas.classList.toggle("chosen", i === base() && k === picture());
+    });
+  });
+}
+
 function drawArrow() {
   if (!front.shown) return; // it draws when it comes to the front
+  markPicture();
   const data = fetched();
   $(".arrow").classList.toggle("waiting", !data);
   if (!data) return ddpm.setText($(".arrow-says"), "labels.arrow.waiting");
@@ -230,7 +239,6 @@ $(".marks")
     markAt.style.left = `${(100 * Number(markAt.dataset.value)) / scales.at(-1)}%`;
   });
 pictureField.max = form.elements.num_images.max;
-rows.showPlane("xt");
 setScale();
 const first = JSON.stringify(asked()); // the settings of the stored example
 const { num_images: images, seed } = form.elements;

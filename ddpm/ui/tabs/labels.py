@@ -43,14 +43,15 @@ NUM_SAMPLES = 10  # pictures that stand for a labelled data set, where the model
 def _part(of: str, key: str, size: int) -> str:
     """A noise of the arrow, and under it the guess that follows from it."""
     symbol = {"eps_s": "eps_hat"}.get(of, of)
+    times = '<output class="times"></output>' if of == "eps_gap" else ""
     noise, guess = (
         f'<canvas class="pixels{css}" width="{size}" height="{size}" role="img"></canvas>'
         for css in ("", "" if of == "eps_gap" else " guess")
     )
     return f"""
 <figure class="part" data-object="{of}">
-  <figcaption>{tex(symbol)}<output class="times"></output></figcaption>{noise}
-  <figcaption>{text(key)}<output class="times"></output></figcaption>{guess}
+  <figcaption>{tex(symbol)}{times}</figcaption>{noise}
+  <figcaption>{text(key)}{times}</figcaption>{guess}
 </figure>"""
 
 
@@ -74,7 +75,7 @@ def _names() -> str:
     """The names to choose from; a field to search among them, if they are many."""
     return """
 <div class="names" role="group" data-label="labels.names">
-  <input type="search" class="find" data-label="labels.find" autocomplete="off" spellcheck="false" hidden>
+  <input type="search" class="find" autocomplete="off" spellcheck="false" hidden>
   <div class="list"></div>
   <p class="rest" role="status"></p>
 </div>"""
