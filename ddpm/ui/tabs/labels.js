@@ -19,11 +19,13 @@ const asked = () => ({
 
 // ---- the rows
 
+const rowName = (s) => `s = ${s}`; // in every language
+
 const rows = ddpm.rows(element, {
   fetch: server.trajectory,
   send: (message) => trigger("labels", message),
   expect: server.expect,
-  name: (i) => ddpm.say("labels.row", { s: scales[i] }),
+  name: (i) => rowName(scales[i]),
   instead: (i) => (rows.found(i) ? awayOf(i) : null),
   changed: () => {
     mark();
@@ -80,7 +82,7 @@ watch("value", () => rows.drawing.hear(props.value));
 function writeRow(row, i) {
   const s = scales[i];
   const button = row.querySelector(".row-name");
-  button.textContent = ddpm.say("labels.row", { s });
+  button.textContent = rowName(s);
   button.title = ddpm.say("labels.pick", { s });
   button.setAttribute("aria-pressed", i === base());
   row.querySelector(".row-settings").textContent = ddpm.say(`labels.row.${s > 1 ? "more" : s}`);

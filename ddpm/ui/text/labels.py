@@ -63,7 +63,6 @@ PAIRS: dict[str, tuple[str, str]] = {
         "设置已改动，请点击“采样”重新生成。",
     ),
     # the rows
-    "labels.row": ("s = {s}", "s = {s}"),
     "labels.row.0": ("label ignored", "不看标签"),
     "labels.row.1": ("plain conditional", "普通条件模型"),
     "labels.row.more": ("guided", "有引导"),
