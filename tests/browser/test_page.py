@@ -44,7 +44,7 @@ def test_both_languages_have_the_same_keys_and_chinese_is_chinese():
 def test_every_key_that_the_page_names_exists():
     sources = "".join(path.read_text() for path in [*UI.rglob("*.py"), *UI.rglob("*.js")])
     named = re.findall(
-        r'["\']((?:page|tab|part|t|unit|forward|noise|bound|answer|reverse|labels|rows|compare|mine|wrong|training|chart|refused|field|schedule|link|tour)\.[a-z_.]+[a-z])["\']',
+        r'["\']((?:page|tab|part|t|unit|forward|noise|bound|answer|reverse|labels|which|unlabelled|rows|compare|mine|wrong|training|chart|refused|field|schedule|link|tour)\.[a-z_.]+[a-z])["\']',
         sources,
     )
     assert len(named) > 50

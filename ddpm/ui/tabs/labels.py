@@ -133,14 +133,14 @@ def _which(service: Service) -> gr.HTML:
     """The lower part: p(y | x_0) of the visitor's picture, from the bound."""
     html = f"""
 <section class="tab which">
-  {headline("labels.which")}
+  {headline("which")}
   <div class="stage">
     <div class="board">
       <div class="side">{pad(service.checkpoint.resolution)}{tools()}</div>
       <div class="verdict" data-object="posterior">
-        <div class="head" aria-hidden="true">{text("labels.which.label")}{text("labels.which.probability")}
-          {text("labels.which.saved")}</div>
-        <ol class="bars" data-label="labels.which.bars"></ol>
+        <div class="head" aria-hidden="true">{text("which.label")}{text("which.probability")}
+          {text("which.saved")}</div>
+        <ol class="bars" data-label="which.bars"></ol>
         <div class="progress" aria-hidden="true"><i></i></div>
         <div class="choice">
           <p class="status answer"></p>
@@ -150,8 +150,8 @@ def _which(service: Service) -> gr.HTML:
       </div>
     </div>
   </div>
-  {words("labels.which", "posterior", WHICH_CODE)}
-  {why("labels.which")}
+  {words("which", "posterior", WHICH_CODE)}
+  {why("which")}
 </section>"""
     return reading_panel(html, "which", "classify", service, concurrency_limit=2)
 
@@ -168,10 +168,10 @@ def _explain(service: Service) -> gr.HTML:
   {headline("labels")}
   <div class="stage">
     <div class="named">{sample * NUM_SAMPLES}</div>
-    {text("labels.none.here", "p")}
-    <div class="again">{text("labels.none.command")}{commands}
+    {text("unlabelled.here", "p")}
+    <div class="again">{text("unlabelled.command")}{commands}
       <button type="button" class="copy">{text("training.copy")}</button></div>
   </div>
-  {words("labels.none", "guidance", "loss = F.mse_loss(model(xt, t, label).sample, eps)")}
+  {words("unlabelled", "guidance", "loss = F.mse_loss(model(xt, t, label).sample, eps)")}
 </section>"""
     return panel(html, "unlabelled.js", elem_id="labels", commands=list(COMMANDS))

@@ -15,7 +15,7 @@ function draw() {
       ddpm.paintBytes(canvas, examples.subarray(at * ddpm.count, (at + 1) * ddpm.count));
     }
     figure.querySelector("figcaption").textContent = digits ? k : "?";
-    const key = digits ? "labels.none.named" : "labels.none.unnamed";
+    const key = digits ? "unlabelled.named" : "unlabelled.unnamed";
     canvas.setAttribute("aria-label", ddpm.say(key, { label: k }));
   });
 }

@@ -39,7 +39,7 @@ function fill(bar, label, best) {
   saved.textContent = shown ? signed(shown.bits[label]) : "";
   bar.classList.toggle("best", label === best);
   const fields = { label: names[label], percent: share.textContent, bits: saved.textContent };
-  bar.setAttribute("aria-label", ddpm.say("labels.which.bar", fields));
+  bar.setAttribute("aria-label", ddpm.say("which.bar", fields));
 }
 
 function draw() {
@@ -81,22 +81,22 @@ const asked = ddpm.reading(element, {
   start() {
     $(".which").classList.add("waiting");
     setRunning(true);
-    asked.tell("labels.which.asking");
+    asked.tell("which.asking");
   },
-  waiting: () => asked.tell("labels.which.waiting"),
+  waiting: () => asked.tell("which.waiting"),
   part(message) {
     $(".which").classList.remove("waiting");
     $(".progress i").style.width = `${(100 * message.done) / message.total}%`;
     take(message);
     const fields = { done: message.done, ...verdict() };
-    asked.note("labels.which.part", () => fields);
+    asked.note("which.part", () => fields);
   },
   done(found) {
     $(".which").classList.remove("waiting");
     setRunning(false);
     take(found);
     const fields = { ...verdict(), timesteps: found.timesteps, seconds: fixed(found.seconds, 1) };
-    asked.tell("labels.which.done", () => fields);
+    asked.tell("which.done", () => fields);
   },
   ended: () => setRunning(false, true),
 });
@@ -104,7 +104,7 @@ watch("value", () => asked.take(props.value));
 
 $(".stop").addEventListener("click", () => {
   asked.stop();
-  asked.tell("labels.which.stopped");
+  asked.tell("which.stopped");
 });
 $(".again").addEventListener("click", () => asked.ask({ again: true }));
 

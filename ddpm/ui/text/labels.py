@@ -106,20 +106,20 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "labels.pick": ("compare with the row s = {s}", "与 s = {s} 那一行比较"),
     # which one is it?
-    "labels.which.question": ("Which one is it?", "这是哪一个？"),
-    "labels.which.body": (
+    "which.question": ("Which one is it?", "这是哪一个？"),
+    "which.body": (
         "The same network is a classifier, although nobody trained it as one. For every label $y$, the bound says "
         "with how many bits the model codes [your picture](x0) under this label, $L_y$. The fewer [bits](posterior), "
         "the likelier the label.",
         "同一个网络也是分类器，虽然没有人这样训练过它。对每个标签 $y$，变分上界给出模型在这个标签下编码"
         "[你的图像](x0)所需的比特数 $L_y$。[比特](posterior)越少，标签的可能性越大。",
     ),
-    "labels.which.try": (
+    "which.try": (
         "Draw something, then change it stroke by stroke into something else, such as a 1 into a 7 or a 3 into an 8. "
         "Where do the bars change their mind?",
         "画点什么，再一笔一笔把它改成别的，比如把 1 改成 7，把 3 改成 8。画到哪里，这些条会改变主意？",
     ),
-    "labels.which.why": (
+    "which.why": (
         "Why are a few timesteps enough? All labels get the same timesteps and the same noise, so most of the chance "
         "in the bound cancels out in their differences. The timesteps are drawn where labels differ most.||How sure is "
         "it? Before it sees the picture, all labels are equally likely. Every bit that a label saves more than "
@@ -132,43 +132,43 @@ PAIRS: dict[str, tuple[str, str]] = {
         "如果哪个都不是呢？无论画什么，概率之和都是 1。比特数更能说明问题："
         "如果没有一个标签比“无标签”更省比特，这张图像很可能哪个都不是。",
     ),
-    "labels.which.label": ("label", "标签"),
-    "labels.which.probability": ("probability $p(y\\mid x_0)$", "概率 $p(y\\mid x_0)$"),
-    "labels.which.saved": ("bits saved against no label", "比无标签节省的比特"),
-    "labels.which.bars": ("Probability of each label, and the bits that it saves", "各标签的概率及其节省的比特数"),
-    "labels.which.bar": (
+    "which.label": ("label", "标签"),
+    "which.probability": ("probability $p(y\\mid x_0)$", "概率 $p(y\\mid x_0)$"),
+    "which.saved": ("bits saved against no label", "比无标签节省的比特"),
+    "which.bars": ("Probability of each label, and the bits that it saves", "各标签的概率及其节省的比特数"),
+    "which.bar": (
         "{label}: {percent}, bits saved against no label: {bits}",
         "{label}：{percent}，比无标签节省 {bits} 比特",
     ),
-    "labels.which.asking": ("Measuring every label …", "正在测量每个标签……"),
-    "labels.which.waiting": ("Waiting for the model …", "等待模型……"),
-    "labels.which.part": (
+    "which.asking": ("Measuring every label …", "正在测量每个标签……"),
+    "which.waiting": ("Waiting for the model …", "等待模型……"),
+    "which.part": (
         "{done} {done?timestep:timesteps} so far: “{label}” with {percent} …",
         "已用 {done} 个时间步：“{label}”，{percent}……",
     ),
-    "labels.which.done": (
+    "which.done": (
         "“{label}” with {percent}, from {timesteps} {timesteps?timestep:timesteps} in {seconds} s.",
         "“{label}”，{percent}，用了 {timesteps} 个时间步，{seconds} 秒。",
     ),
-    "labels.which.stopped": ("Stopped.", "已停止。"),
+    "which.stopped": ("Stopped.", "已停止。"),
     # a model without labels
-    "labels.none.body": (
+    "unlabelled.body": (
         "A label is the name of what a picture shows. A network that sees the labels in training can later draw what "
         "you ask for, and tell which label a picture has. It is the same network and the same loss, with one input "
         "more.",
         "标签就是图像内容的名称。训练时见过标签的网络，之后可以按要求作画，也能判断一张图像属于哪个标签。"
         "网络和损失都不变，只是多了一个输入。",
     ),
-    "labels.none.try": (
+    "unlabelled.try": (
         "Train a small model with labels. On the built-in digits this takes a few minutes on an ordinary computer.",
         "训练一个带标签的小模型。用内置的手写数字，在普通电脑上只需几分钟。",
     ),
-    "labels.none.here": (
+    "unlabelled.here": (
         "The model on this page was trained without labels: it draws whatever its noise leads to, and nobody can ask "
         "it for one kind of picture.",
         "本页的模型训练时没有使用标签：画什么由噪声决定，无法指定要哪一种图像。",
     ),
-    "labels.none.command": ("To train one with labels, and to show it:", "训练一个带标签的模型并展示它："),
-    "labels.none.named": ("a picture with the label {label}", "标签为 {label} 的图像"),
-    "labels.none.unnamed": ("a picture without a label", "没有标签的图像"),
+    "unlabelled.command": ("To train one with labels, and to show it:", "训练一个带标签的模型并展示它："),
+    "unlabelled.named": ("a picture with the label {label}", "标签为 {label} 的图像"),
+    "unlabelled.unnamed": ("a picture without a label", "没有标签的图像"),
 }
