@@ -165,7 +165,7 @@ def _explain(service: Service) -> gr.HTML:
     commands = "".join(f"<code tabindex='0'>{escape(command)}</code>" for command in COMMANDS)
     html = f"""
 <section class="tab unlabelled">
-  {headline("labels")}
+  {headline("unlabelled")}
   <div class="stage">
     <div class="named">{sample * NUM_SAMPLES}</div>
     {text("unlabelled.here", "p")}

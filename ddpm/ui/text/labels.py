@@ -152,6 +152,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "which.stopped": ("Stopped.", "已停止。"),
     # a model without labels
+    "unlabelled.question": ("Can I ask for one kind of picture?", "能指定要哪一种图像吗？"),
     "unlabelled.body": (
         "A label is the name of what a picture shows. A network that sees the labels in training can later draw what "
         "you ask for, and tell which label a picture has. It is the same network and the same loss, with one input "
