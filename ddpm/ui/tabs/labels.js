@@ -126,13 +126,13 @@ async function fetchHalves(name, what) {
   drawArrowSoon();
 }
 
-const TIMES = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
+const TIMES = [1, 2, 5, 10, 20, 50, 100]; // with more, the rounding of the numbers would show
 const root = (numbers) => Math.sqrt(numbers.reduce((sum, v) => sum + v * v, 0) / numbers.length);
 
 // The largest of TIMES with which all numbers stay within what the colours of noise can show.
 function magnification(numbers) {
   const largest = numbers.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
-  return TIMES.findLast((times) => times * largest <= 3) ?? 1;
+  return (largest > 0 && TIMES.findLast((times) => times * largest <= 3)) || 1;
 }
 
 // Numbers of the arrow at a frame: of each part its noise, and the guess that follows from it.
