@@ -221,8 +221,6 @@ def test_it_can_be_used_in_chinese_in_the_dark_on_a_phone(browser, labelled):
         said = page.evaluate("""() => [...document.querySelectorAll('#tab-labels *')].filter((e) => e.offsetParent)
             .flatMap((e) => [e.children.length ? '' : e.textContent.trim(), e.getAttribute('aria-label')])""")
         assert english.intersection(said) == set()
-        prose = [text for text in said if text and re.search("[a-z]{3,} [a-z]{3,}", text)]
-        assert [text for text in prose if "(" not in text and "\\" not in text] == []
         page.locator("#labels .row").first.scroll_into_view_if_needed()
         expect(page.locator("#labels .t-bar input")).to_be_in_viewport()
         page.locator("#labels .arrow .parts").scroll_into_view_if_needed()
