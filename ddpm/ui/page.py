@@ -21,7 +21,7 @@ from ddpm.ui.panels import panel, read_static
 from ddpm.ui.server.examples import FIRST_NOISE, T0_SHARE
 from ddpm.ui.server.requests import MAX_SEED
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs import bound, compare, forward, mine, noise, reverse, training, wrong
+from ddpm.ui.tabs import bound, compare, forward, labels, mine, noise, reverse, training, wrong
 from ddpm.ui.tabs.parts import text
 from ddpm.ui.text import EQUATIONS, LANGUAGES, TEXT
 
@@ -42,14 +42,14 @@ FONTS = (
 # In the order of loading: the comment at the head of each file says what it needs before it.
 SCRIPTS = (
     "memory gradio language outlines schedule shared frame arrival pictures along slider charts controls status "
-    "request ink picker links tour trajectory labelling player rows gif export"
+    "request ink picker links tour trajectory labelling names player rows gif export"
 ).split()
 
 # Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour, and
 # last what forced colours change.
 STYLES = (
     *(f"static/{name}.css" for name in "base gradio header controls pictures charts slider rows".split()),
-    *(f"tabs/{name}.css" for name in "forward noise bound reverse compare mine wrong training".split()),
+    *(f"tabs/{name}.css" for name in "forward noise bound reverse labels compare mine wrong training".split()),
     "static/tour.css",
     "static/contrast.css",
 )
@@ -151,6 +151,7 @@ def build(service: Service, missing: str | None = None) -> gr.Blocks:
         "noise": noise.build,
         "bound": bound.build,
         "reverse": reverse.build,
+        "labels": labels.build,
         "compare": compare.build,
         "mine": mine.build,
         "wrong": wrong.build,

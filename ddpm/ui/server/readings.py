@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ WANTED_TIMESTEPS = 24  # where that would be fewer, eps_hat is kept with fewer p
 MIN_SIDE = 32  # ... with at least so many along a side
 ENOUGH = 0.6  # a slow network is asked for no more timesteps after this share of the seconds that it may take, ...
 LEAST_TIMESTEPS = 8  # ... once it has answered for so many
+CLASSIFY_TIMESTEPS: int = (class_posterior_steps.__kwdefaults__ or {})["count"]  # that a label is found with
 
 Message = dict[str, Any]
 EpsTheta = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -193,6 +195,7 @@ class Readings:
     def is_fast(self, kind: str) -> bool:
         """Whether a reading is done within PREPARED_S, as far as is known."""
         count = len(self.timesteps) if kind == "predict" else self._schedule.num_steps
+        count = CLASSIFY_TIMESTEPS * (len(self.classes) + 1) if kind == "classify" and self.classes else count
         return (self._seconds or 0) * count < PREPARED_S
 
     def eps_hat(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -338,13 +341,13 @@ class Readings:
     # ----------------------------------------------------------------------------------------- what visitors ask for
 
     def read(self, kind: str, raw: object) -> Iterator[Message]:
-        """Answer an event of the page with the messages of `predict` or `bound`, then with the key of the reading.
+        """Answer an event of the page with the messages of its reading, then with the key of what the store holds.
 
         The messages end, without a last one and before the next call of the network, once the visitor waits for a
         later request.
 
         Args:
-            kind: "predict" or "bound".
+            kind: "predict", "bound" or "classify".
             raw: from the browser: the fields of PictureRequest, and those of `Visitors.expect`, of which `run` is
                 sent back with every message.
         Yields:
@@ -357,11 +360,18 @@ class Readings:
     def _read(self, raw: object, asked: Asked) -> Generator[Message, None, None]:
         request = PictureRequest.check(raw, asked.kind, self.shape)
         if self._store.get(request.key) is None:
-            work = self._within_limit(request)
+            work = self._classify_for(request, asked) if asked.kind == "classify" else self._within_limit(request)
             while not self._visitors.is_stale(asked) and (message := next(work, None)):
                 yield message
         if not self._visitors.is_stale(asked):
             yield {"kind": "done", "key": request.key}
+
+    def _classify_for(self, request: PictureRequest, asked: Asked) -> Iterator[Message]:
+        """The messages of `classify`, each with the number of all timesteps as `total`, while the visitor waits."""
+        total = min(CLASSIFY_TIMESTEPS, self._schedule.num_steps)
+        with suppress(StoppedError):
+            for message in self.classify(request, lambda: self._visitors.is_stale(asked)):
+                yield {**message, "total": total}
 
     def get(self, key: object) -> dict[str, Any] | None:
         """What the store holds under the key of a "done" message. Called outside Gradio's queue: it only looks up."""

@@ -44,7 +44,7 @@ Timed = Callable[..., tuple[Tensor, float]]
 their turn."""
 
 
-def _frame(xt: Tensor, x0_hat: Tensor, eps_hat: Tensor, factor: int, is_noisy: bool = True) -> bytes:
+def frame_of(xt: Tensor, x0_hat: Tensor, eps_hat: Tensor, factor: int, is_noisy: bool = True) -> bytes:
     """The three planes of a step as bytes, with 1 / factor of the pixels along each side, see `thinned`."""
     xt, x0_hat = thinned(xt, factor, smooth=not is_noisy), thinned(x0_hat, factor, smooth=True)
     eps_hat = thinned(eps_hat, factor, smooth=False)
@@ -148,8 +148,9 @@ class Samplings:
             for first in range(0, len(xt), size):
                 if stopped():
                     raise StoppedError
+                part = slice(first, first + size)
                 asked = time.perf_counter()
-                predicted, seconds = self._timed(*(each[first : first + size] for each in inputs))
+                predicted, seconds = self._timed(*(each[part] for each in inputs))
                 trajectory.seconds -= time.perf_counter() - asked - seconds  # the rest of the time was waiting
                 eps_hat.append(predicted)
             trajectory.calls += len(xt) // trajectory.request.num_images
@@ -178,12 +179,12 @@ class Samplings:
                 return
             frame = None
             if step.index in keep:
-                frame = _frame(step.xt, step.x0_hat, step.eps_hat, factor)
+                frame = frame_of(step.xt, step.x0_hat, step.eps_hat, factor)
                 trajectory.add(step.t + 1, frame, step.x0_hat)
             if step.index + 1 == step.num_steps:
                 # The finished sample is not a guess any more, and has no noise left to predict.
                 x0 = step.x_prev
-                trajectory.add(0, _frame(x0, x0, torch.zeros_like(x0), factor, is_noisy=False), x0)
+                trajectory.add(0, frame_of(x0, x0, torch.zeros_like(x0), factor, is_noisy=False), x0)
                 trajectory.whole = to_bytes(x0, -1, 1) if factor > 1 else b""
                 self._store.put(trajectory)
             yield step, frame, trajectory.seconds

@@ -30,13 +30,13 @@ from ddpm.ui.server.examples import (
     example_digits,
     first_t0,
 )
+from ddpm.ui.server.labels import IMAGES, SCALES, SEED, STEPS, LabelledSamplings, check_guided, first_class, most_images
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.live import LiveTraining
 from ddpm.ui.server.readings import Readings
 from ddpm.ui.server.recorded import Recorded
 from ddpm.ui.server.requests import DenoiseRequest, InputError, PictureRequest, SampleRequest
 from ddpm.ui.server.rows import COMPARED, FAULTS, FIRST_FAULT, ROW_IMAGES, ROW_SEED, Row, scaled
-from ddpm.ui.server.samplings import Samplings
 from ddpm.ui.server.store import Store
 from ddpm.ui.server.visitors import Visitors
 
@@ -94,9 +94,12 @@ class Service:
             self.limits,
             whole_batches=self._leases,
         )
-        self.samplings = Samplings(
+        self.samplings = LabelledSamplings(
             checkpoint, self._timed, self.readings, store, self.visitors, self.max_images, self.limits
         )
+        if self._leases:
+            step = 2 * len(SCALES) * most_images(self.max_images)  # of the tab "Labels"
+            self.samplings.images_per_call = max(self.samplings.images_per_call, step)
         self._row_keys: dict[str, list[str]] = {}
         self._example_thread = threading.Thread(target=self._draw_until_done, name="example", daemon=True)
         self._closing = threading.Event()
@@ -144,7 +147,8 @@ class Service:
         return found and found.finished_as_json()
 
     def example_rows(self, name: object) -> list[str] | None:
-        """The keys of the rows that "compare" or "wrong" shows before the first click; None until they are drawn."""
+        """The keys of the rows that "compare", "wrong" or "labels" shows before the first click; None until they are
+        drawn."""
         return self._row_keys.get(name) if isinstance(name, str) else None
 
     def example_pictures(self) -> dict[str, Any] | None:
@@ -190,7 +194,10 @@ class Service:
     def _draw_examples(self) -> None:
         """Draw all that the page shows before the first click: a trajectory, the readings of a picture, and rows."""
         self.draw_example()
-        for kind, read in (("predict", self.readings.predict), ("bound", self.readings.bound)):
+        kinds = [("predict", self.readings.predict), ("bound", self.readings.bound)]
+        if self.checkpoint.classes:
+            kinds.append(("classify", self.readings.classify))
+        for kind, read in kinds:
             picture = self.first_picture()
             if picture is None or self._closing.is_set() or not self.readings.is_fast(kind):
                 break
@@ -200,6 +207,7 @@ class Service:
         self.draw_rows("compare", [scaled(row, self.num_steps) for row in COMPARED])
         self.denoise_example()
         self.draw_rows("wrong", FAULTS[FIRST_FAULT].rows(self.num_steps))
+        self.draw_labels()
 
     def _seconds_per_picture(self, fast_enough: float) -> float:
         """How long the network takes for one picture: the shortest of a few calls.
@@ -269,3 +277,19 @@ class Service:
             self._draw_and_pin(request, request.key)
         if all(request.key in self.samplings.pinned for request in requests):
             self._row_keys[name] = [request.key for request in requests]
+
+    def draw_labels(self, budget_s: float = 40.0) -> None:
+        """Draw the rows that "Labels" shows before the first click, with fewer pictures if the model is slow."""
+        classes, example = self.checkpoint.classes, self.samplings.stored("example")
+        if classes is None or example is None or self._closing.is_set():
+            return
+        calls = 2 * len(SCALES) * min(STEPS, self.num_steps)
+        seconds = example.seconds / (example.calls * example.request.num_images) * calls
+        most = most_images(self.max_images)
+        images = next((n for n in (IMAGES, 2) if n <= most and n * seconds <= budget_s), 1)
+        asked = {"label": first_class(classes), "num_images": images, "seed": SEED}
+        rows = check_guided(asked, self.num_steps, self.max_images, classes)
+        drawn = self.samplings.draw_guided(rows, self._closing.is_set)
+        if drawn:
+            self.samplings.pinned.update({each.key: each for each in drawn})
+            self._row_keys["labels"] = [each.key for each in drawn]

@@ -64,7 +64,7 @@
     new Map(Object.entries(controls).map(([name, control]) => [name, settingOf(control)]));
 
   // The settings that all tabs share. A link contains the picture only if it is one of the examples.
-  const tabHas = (selector) => document.querySelector(`#${ddpm.inFront()} ${selector}`);
+  const tabHas = (selector) => document.querySelector(`#tab-${ddpm.inFront()} ${selector}`);
   const numExamples = () => (shared.get("examples")?.length ?? 0) / ddpm.count;
   const setShared = (name) => (value) => shared.set(name, value);
   const common = bySettings({
