@@ -133,7 +133,7 @@ class Samplings:
         count = min(steps, MAX_FRAMES - 1, max(2, int(TRAJECTORY_BYTES / smaller) - 1))  # one is that of t = 0
         return factor, {round(i) for i in np.linspace(0, steps - 1, count)}
 
-    def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> EpsTheta:
+    def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> Callable[..., Tensor]:
         """eps_theta in calls of `images_per_call`; it counts the calls, and takes waiting off the trajectory's seconds.
 
         One call computes all pictures once, so a step with guidance, which computes each twice, counts as two.
