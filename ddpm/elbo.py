@@ -228,7 +228,8 @@ def elbo_estimate(
 
 # ------------------------------------------------------------------------------------------- a classifier of the bound
 
-LABELS_AT, LABELS_WIDTH = -2.0, 1.5  # log SNR about which labels differ most, and the width of that range
+POSTERIOR_TIMESTEPS = 24  # with them, 88 of 90 held-out 8x8 digits are recognised; with 48 there were no fewer
+LABELS_AT, LABELS_WIDTH = 4.5, 1.3  # where labels differ most along log(SNR x dimensions), and how far around it
 SURE = 8  # timesteps before a label can be left out
 HOPELESS = 12.0  # nats
 
@@ -255,17 +256,17 @@ class ClassPosterior:
     evaluations: int
 
 
-def posterior_density(schedule: NoiseSchedule) -> np.ndarray:
+def posterior_density(schedule: NoiseSchedule, dimensions: int) -> np.ndarray:
     """(T,) the probability with which `class_posterior` draws each timestep.
 
     The sum of the terms over t is an integral over log SNR. Labels differ in a range of it: with less noise, x_t itself
     shows what it is, and with more noise it shows nothing. So the density is a bump along log SNR, which suits any
-    schedule. A small part is uniform in t, since the estimate must not rely on this.
+    schedule. A small part of it is the same along all of log SNR, since the estimate must not rely on this.
     """
     log_snr = torch.logit(schedule.alpha_bar).numpy()
     width = -np.diff(log_snr, prepend=2 * log_snr[0] - log_snr[1])
-    bump = width / np.cosh((log_snr - LABELS_AT) / (2 * LABELS_WIDTH)) ** 2
-    return 0.95 * bump / bump.sum() + 0.05 / len(bump)
+    bump = width / np.cosh((log_snr + math.log(dimensions) - LABELS_AT) / (2 * LABELS_WIDTH)) ** 2
+    return 0.9 * bump / bump.sum() + 0.1 * width / width.sum()
 
 
 def class_posterior_steps(
@@ -274,7 +275,7 @@ def class_posterior_steps(
     x0: Tensor,
     num_classes: int,
     *,
-    count: int = 24,
+    count: int = POSTERIOR_TIMESTEPS,
     draw: np.random.Generator,
     batch_size: int = 256,
     clip_denoised: bool = True,
@@ -302,7 +303,7 @@ def class_posterior_steps(
         raise ValueError(f"x0 is {x0.dtype} of shape {tuple(x0.shape)}: float (C, H, W) in [-1, 1] is needed")
     if min(num_classes, count, batch_size) < 1:
         raise ValueError(f"num_classes {num_classes}, count {count}, batch_size {batch_size}: 1 or more is needed")
-    at, weight = _posterior_timesteps(schedule, count, draw)
+    at, weight = _posterior_timesteps(schedule, x0.numel(), count, draw)
     eps = torch.from_numpy(draw.standard_normal((len(at), *x0.shape), dtype=np.float32))
     device, bits_to_nats = _device(eps_theta, x0), x0.numel() * math.log(2)
     values = torch.full((len(at), num_classes + 1), math.nan, dtype=torch.float64)  # the last column is without label
@@ -339,14 +340,16 @@ def class_posterior(
     return last
 
 
-def _posterior_timesteps(schedule: NoiseSchedule, count: int, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _posterior_timesteps(
+    schedule: NoiseSchedule, dimensions: int, count: int, draw: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     """The timesteps of `class_posterior`, (n,) int64, in the order in which they are used; and their weights (n,): the
     weighted terms have the sum over all t as their mean."""
     T = schedule.num_steps
     if count >= T:
         t, probability = np.arange(T), np.full(T, 1 / T)
     else:
-        edges = np.cumsum(posterior_density(schedule))
+        edges = np.cumsum(posterior_density(schedule, dimensions))
         u = (np.arange(count) + draw.random(count)) / count
         t = np.searchsorted(edges, u * edges[-1], side="right").clip(max=T - 1)
         probability = np.diff(edges, prepend=0)[t] / edges[-1]
@@ -368,5 +371,5 @@ def _hopeful(nats: Tensor, kept: Tensor) -> Tensor:
     labels = kept[:-1].tolist()
     best = labels[int(nats[:, labels].mean(0).argmin())]
     worse = nats[:, labels] - nats[:, [best]]
-    least = worse.mean(0) - 3 * worse.std(0) / len(nats) ** 0.5
-    return torch.cat([kept[:-1][least <= HOPELESS], kept[-1:]])
+    gap, error = worse.mean(0), worse.std(0) / len(nats) ** 0.5
+    return torch.cat([kept[:-1][(gap <= HOPELESS) | (gap <= 3 * error)], kept[-1:]])
