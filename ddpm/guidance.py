@@ -76,10 +76,14 @@ class Guided:
 
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
         """eps_hat, (B, C, H, W)."""
-        eps_0, eps_c, scale = self.parts(xt, t)
-        s = scale.to(eps_0.device).reshape(-1, 1, 1, 1)
-        # Not lerp: at 0 and 1 this is the network's own answer, to the bit.
-        return torch.where(s == 1, eps_c, eps_0 + s * (eps_c - eps_0))
+        return guided(*self.parts(xt, t))
+
+
+def guided(eps_0: Tensor, eps_c: Tensor, scale: Tensor) -> Tensor:
+    """eps_hat (B, C, H, W) of the two answers of the network, (B, C, H, W) each, and s (B,)."""
+    s = scale.to(eps_0.device).reshape(-1, 1, 1, 1)
+    # Not lerp: at 0 and 1 this is the network's own answer, to the bit.
+    return torch.where(s == 1, eps_c, eps_0 + s * (eps_c - eps_0))
 
 
 def check_scale(scales: Sequence[float]) -> None:

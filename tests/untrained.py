@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ddpm.checkpoint import Checkpoint, save
+from ddpm.classes import separated
 from ddpm.engine import Engine
 from ddpm.unet import build_unet
 
 
 def make_model(
-    directory: Path, resolution: int, channels: int, num_steps: int, widths: tuple[int, ...] = (8, 16)
+    directory: Path,
+    resolution: int,
+    channels: int,
+    num_steps: int,
+    widths: tuple[int, ...] = (8, 16),
+    names: Sequence[str] = (),
 ) -> Path:
     """A model directory. The output layer of its network is no longer zero, so it does something.
 
     Args:
         widths: of each level; a large picture needs many levels, since the last one has attention.
+        names: of the classes of a class-conditional model, whose answers differ a good deal.
     """
     torch.manual_seed(0)
-    unet = build_unet(resolution, channels, widths)
+    unet = build_unet(resolution, channels, widths, num_classes=len(names))
     torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
-    save(directory, unet, {"num_train_timesteps": num_steps, "beta_schedule": "linear", "clip_sample": True})
+    if names:
+        torch.nn.init.normal_(unet.class_embedding.weight)
+    made = separated(unet, names)
+    scheduler = {"num_train_timesteps": num_steps, "beta_schedule": "linear", "clip_sample": True}
+    save(directory, made.unet, scheduler, made.classes)
     return directory
 
 
@@ -32,12 +43,12 @@ class WatchedEngine(Engine):
     """A checkpoint's engine that calls `watch(xt, t)` before it computes."""
 
     def __init__(self, checkpoint: Checkpoint, watch: Callable[[Tensor, Tensor], object]) -> None:
-        super().__init__(checkpoint.unet, checkpoint.scheduler)
+        super().__init__(checkpoint.unet, checkpoint.scheduler, classes=checkpoint.classes)
         self._watch = watch
 
-    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         self._watch(xt, t)
-        return super().__call__(xt, t)
+        return super().__call__(xt, t, labels)
 
 
 def watched(watch: Callable[[Tensor, Tensor], object]) -> Callable[[Checkpoint], Engine]:

@@ -1,4 +1,5 @@
-"""The public endpoints, for gradio_client, plain HTTP and MCP: /q_sample, /predict_noise, /sample, /elbo_terms.
+"""The public endpoints, for gradio_client, plain HTTP and MCP: /q_sample, /predict_noise, /sample, /elbo_terms and
+/classify.
 
 Pictures are nested lists: rows of pixels, each a number, or three for a colour model. x_0 is given in pixel values,
 0 to 255, so that it is exact; noisy pictures are given as the network sees them, where pixel p is p / 127.5 - 1.
@@ -17,6 +18,7 @@ import gradio as gr
 import numpy as np
 import torch
 
+from ddpm.guidance import MAX_SCALE
 from ddpm.plots import grid
 from ddpm.sampling import SAMPLERS
 from ddpm.ui.endpoints import Argument, Endpoint, ToolForm
@@ -24,7 +26,15 @@ from ddpm.ui.gradio import add_endpoint
 from ddpm.ui.server.encoding import png_to_base64
 from ddpm.ui.server.examples import FIRST_STEPS
 from ddpm.ui.server.pictures import pixels_to_tensor, to_tensor
-from ddpm.ui.server.requests import MAX_SEED, InputError, PictureRequest, SampleRequest, check_array, check_whole
+from ddpm.ui.server.requests import (
+    MAX_SEED,
+    InputError,
+    PictureRequest,
+    SampleRequest,
+    check_array,
+    check_whole,
+    label_named,
+)
 from ddpm.ui.server.service import Service
 from ddpm.ui.server.visitors import StoppedError
 
@@ -36,7 +46,7 @@ InVain = Callable[[], bool]
 
 
 def add(blocks: gr.Blocks, service: Service) -> None:
-    """Add the four endpoints of this model to Blocks that are being built."""
+    """Add the endpoints of this model to Blocks that are being built."""
     endpoints = Endpoints(service)
     for name, described in descriptions(service).items():
         add_endpoint(blocks, name, partial(_refusing, getattr(endpoints, name)), described)
@@ -83,8 +93,10 @@ class Endpoints:
         return {"eps_hat": self._rows(eps_hat), "x0_hat": self._rows(self._schedule.predict_x0(x, eps_hat, at))}
 
     def sample(self, in_vain: InVain, **fields: object) -> Answer:
-        """Pictures drawn from noise; the fields are those of `SampleRequest.check`."""
-        request = SampleRequest.check(fields, self._service.num_steps, self._service.max_images)
+        """Pictures drawn from noise; the fields are those of `SampleRequest.check`, but `label` is a name."""
+        classes = self._service.checkpoint.classes
+        fields["label"] = label_named(fields.get("label"), classes)
+        request = SampleRequest.check(fields, self._service.num_steps, self._service.max_images, classes)
         drawn = self._service.samplings.get_or_draw(request, in_vain)
         pictures = np.frombuffer(drawn.finished, np.uint8).reshape(request.num_images, *self._rows_shape)
         return {"images": pictures.tolist(), "seconds": round(drawn.seconds, 3)}
@@ -99,6 +111,18 @@ class Endpoints:
             "reconstruction": float(bound.bits[0]),
             "total": bound.total,
             "eps_mse": bound.mse.tolist(),
+        }
+
+    def classify(self, x0: object, seed: object, in_vain: InVain) -> Answer:
+        """p(y | x_0) over the labels y, and the bits per dimension that each label saves."""
+        classes = self._service.checkpoint.classes
+        if classes is None:
+            raise InputError("refused.no_classes")
+        request = PictureRequest("classify", self._pixels(x0), check_whole("seed", seed, 0, MAX_SEED))
+        found = self._service.readings.get_or_classify(request, in_vain)
+        return {
+            "probabilities": dict(zip(classes.names, found.probabilities, strict=True)),
+            "bits": dict(zip(classes.names, found.bits, strict=True)),
         }
 
     def _timestep(self, t: object) -> torch.Tensor:
@@ -123,6 +147,7 @@ class Endpoints:
 
 NUMBER = {"type": "number"}
 NUMBERS = {"type": "array", "items": NUMBER}
+BY_LABEL = {"type": "object", "additionalProperties": NUMBER}
 LIGHT = {"concurrency_id": "api-light", "concurrency_limit": 4}
 HEAVY = {"concurrency_id": "api-heavy", "concurrency_limit": 1}
 
@@ -182,6 +207,16 @@ def descriptions(service: Service) -> dict[str, Endpoint]:
                 whole=("terms", "whether kl and eps_mse list every timestep; else their sum and mean are given"),
             ),
         ),
+        "classify": Endpoint(
+            "Which label a picture has, by the bound of a model with labels: every label is tried with the same noise, "
+            "and the one with which the picture costs the fewest bits is the most probable (arXiv 2303.16203)."
+            + ("" if service.checkpoint.classes else " This model has no labels, so every call is refused."),
+            {"x0": x0, "seed": seed},
+            "probabilities, p(label | x0) of each label, which sum to 1; bits that each label saves against no label, "
+            "in bits per dimension, less than 0 where it costs some",
+            {"probabilities": BY_LABEL, "bits": BY_LABEL},
+            **HEAVY,
+        ),
     }
 
 
@@ -203,7 +238,8 @@ def _without_terms(bound: Answer) -> Answer:
 
 
 def _sample_arguments(service: Service, seed: Argument) -> dict[str, Argument]:
-    T, most = service.num_steps, service.max_images
+    T, most, classes = service.num_steps, service.max_images, service.checkpoint.classes
+    known = " ".join(classes.listed().split()) if classes else ""  # on one line, whatever a stranger has named
     steps_mean = f"calls of the network, a whole number from 1 to {T}"
     return {
         "sampler": Argument(
@@ -214,5 +250,19 @@ def _sample_arguments(service: Service, seed: Argument) -> dict[str, Argument]:
         "seed": seed,
         "eta": Argument(
             float, "DDIM's share of fresh noise, from 0 to 1; other samplers ignore it", default=0.0, range=(0, 1)
+        ),
+        "label": Argument(
+            str,
+            f"name of what to draw, one of {known}; empty: no label"
+            if classes
+            else "name of what to draw; this model has no labels, so it must be empty",
+            default="",
+        ),
+        "guidance_scale": Argument(
+            float,
+            f"s in eps = eps_0 + s (eps_c - eps_0), from 0 (no label) to {MAX_SCALE:g}; 1 is the label without "
+            "guidance; papers that write w mean s - 1; no effect without a label",
+            default=1.0,
+            range=(0, MAX_SCALE),
         ),
     }

@@ -14,13 +14,14 @@ from urllib.parse import quote
 import gradio as gr
 
 from ddpm.checkpoint import EMBEDDED, Checkpoint
+from ddpm.guidance import MAX_SCALE
 from ddpm.ui import api
 from ddpm.ui.gradio import FONT, katex_files, launch_options, queued
 from ddpm.ui.panels import panel, read_static
 from ddpm.ui.server.examples import FIRST_NOISE, T0_SHARE
 from ddpm.ui.server.requests import MAX_SEED
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs import bound, compare, forward, mine, noise, reverse, training, wrong
+from ddpm.ui.tabs import bound, compare, forward, labels, mine, noise, reverse, training, wrong
 from ddpm.ui.tabs.parts import text
 from ddpm.ui.text import EQUATIONS, LANGUAGES, TEXT
 
@@ -41,14 +42,14 @@ FONTS = (
 # In the order of loading: the comment at the head of each file says what it needs before it.
 SCRIPTS = (
     "memory gradio language outlines schedule shared frame arrival pictures along slider charts controls story status "
-    "request ink picker links tour trajectory player rows gif export"
+    "request ink picker links tour trajectory labelling names player rows gif export"
 ).split()
 
 # Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour, and
 # last what forced colours change.
 STYLES = (
     *(f"static/{name}.css" for name in "base gradio header controls pictures charts slider rows".split()),
-    *(f"tabs/{name}.css" for name in "forward noise bound reverse compare mine wrong training".split()),
+    *(f"tabs/{name}.css" for name in "forward noise bound reverse labels compare mine wrong training".split()),
     "static/tour.css",
     "static/contrast.css",
 )
@@ -66,8 +67,11 @@ def _head(checkpoint: Checkpoint) -> str:
         "channels": checkpoint.channels,
         "noise": FIRST_NOISE,
         "max_seed": MAX_SEED,
+        "max_scale": MAX_SCALE,
         "t0_share": T0_SHARE,
         "model": checkpoint.name,
+        "labels": checkpoint.classes.names if checkpoint.classes else (),
+        "unlabelled": checkpoint.classes and checkpoint.classes.unlabelled,
         "space": _space(),
     }
     safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--
@@ -109,6 +113,9 @@ def _header(checkpoint: Checkpoint, notice: str) -> gr.HTML:
         f'<button type="button" data-language="{language}" lang="{language}">{name}</button>'
         for language, name in zip(LANGUAGES, ("EN", "中文"), strict=True)
     )
+    labels = ""
+    if checkpoint.classes:
+        labels = f'<span data-text="page.labels" data-count="{len(checkpoint.classes)}"></span>'
     html = f"""
 <header class="page-header">
   {text("page.title", "h1")}
@@ -117,7 +124,7 @@ def _header(checkpoint: Checkpoint, notice: str) -> gr.HTML:
   <button type="button" class="copy-link">{text("link.copy")}</button>
   <button type="button" class="tour-start">{text("tour.start")}</button>
   <p class="chip" data-label="page.model"><b>{_literal(checkpoint.name)}</b>{source}
-    <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span></p>
+    <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span>{labels}</p>
   {notice}
   <p class="page-status" role="status" aria-live="polite"></p>
   <input class="link-field" type="text" readonly hidden data-label="link.field">
@@ -144,6 +151,7 @@ def build(service: Service, missing: str | None = None) -> gr.Blocks:
         "noise": noise.build,
         "bound": bound.build,
         "reverse": reverse.build,
+        "labels": labels.build,
         "compare": compare.build,
         "mine": mine.build,
         "wrong": wrong.build,

@@ -23,7 +23,7 @@ from ddpm.elbo import elbo_terms
 from ddpm.sampling import sample
 
 DESCRIPTION = Path(__file__).parents[1] / "api.json"
-ENDPOINTS = ("/q_sample", "/predict_noise", "/sample", "/elbo_terms")
+ENDPOINTS = ("/q_sample", "/predict_noise", "/sample", "/elbo_terms", "/classify")
 PICTURE = np.random.default_rng(0).integers(0, 256, (28, 28)).tolist()
 
 
@@ -135,6 +135,9 @@ BAD = [
     ("/sample", {"num_inference_steps": 1001}, "from 1 to 1000"),
     ("/sample", {"sampler": "euler"}, "one of ddpm, "),
     ("/sample", {"eta": 1.5}, "eta = 1.5: a number from 0 to 1"),
+    ("/sample", {"label": "3"}, "label = 3: the model was trained without labels, so it has none to ask for"),
+    ("/sample", {"guidance_scale": 20.5}, "guidance_scale = 20.5: a number from 0 to 20"),
+    ("/classify", {}, "The model was trained without labels, so it cannot tell which label a picture has"),
     ("/elbo_terms", {"x0": {}}, "x0: an object was sent, but this is needed: clean picture, 28 rows of 28 numbers"),
     ("/predict_noise", {"xt": [[{"meta": {"_type": "gradio.FileData"}}]], "t": 5}, "xt: an object was sent"),
     ("/elbo_terms", {"seed": 2**31}, "from 0 to 2147483647"),

@@ -105,8 +105,9 @@ PATHS = [
 ]
 
 PICTURE = base64.b64encode(bytes(784)).decode()
-DRAWN = {"sampler": "ddim", "num_inference_steps": 3, "num_images": 1, "seed": 1, "eta": 0}
-ROWS = {"rows": [{"sampler": "ddim", "num_inference_steps": 2}] * 2, "num_images": 1, "seed": 1}
+ASKED = {"sampler": "ddim", "num_inference_steps": 3, "num_images": 1, "seed": 1, "eta": 0, "guidance_scale": 1}
+DRAWN = {**ASKED, "label": -1}
+ROWS = {"rows": [{"sampler": "ddim", "num_inference_steps": 2, "label": -1}] * 2, "num_images": 1, "seed": 1}
 READ = {"x0": PICTURE, "noise_seed": 1}
 EVENTS = {
     "sample": DRAWN,
@@ -119,8 +120,9 @@ EVENTS = {
 TOOLS = {
     "q_sample": {"t": 5, "x0": None, "seed": 0},
     "predict_noise": {"xt": [[0.0] * 28] * 28, "t": 5},
-    "sample": DRAWN,
+    "sample": {**ASKED, "label": ""},
     "elbo_terms": {"x0": None, "seed": 0},
+    "classify": {"x0": None, "seed": 0},
 }
 
 

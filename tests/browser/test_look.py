@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from ddpm.ui.text import LANGUAGES, TEXT
 
-TABS = ("forward", "noise", "bound", "reverse", "compare", "mine", "wrong", "training")
+TABS = ("forward", "noise", "bound", "reverse", "labels", "compare", "mine", "wrong", "training")
 T_NOW = "ddpm.shared.get('t')"
 
 

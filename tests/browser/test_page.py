@@ -23,7 +23,7 @@ def settled(page: Page, tab: str) -> None:
         expect(page.locator(f"#{tab} .answer")).to_have_attribute("data-state", "done", timeout=120_000)
 
 
-TABS = ("forward", "noise", "bound", "reverse", "compare", "mine", "wrong", "training")
+TABS = ("forward", "noise", "bound", "reverse", "labels", "compare", "mine", "wrong", "training")
 UI = Path(__file__).parents[2] / "ddpm" / "ui"
 
 
@@ -44,7 +44,7 @@ def test_both_languages_have_the_same_keys_and_chinese_is_chinese():
 def test_every_key_that_the_page_names_exists():
     sources = "".join(path.read_text() for path in [*UI.rglob("*.py"), *UI.rglob("*.js")])
     named = re.findall(
-        r'["\']((?:page|tab|part|t|unit|forward|noise|bound|answer|reverse|rows|compare|mine|wrong|training|chart|refused|field|schedule|link|tour)\.[a-z_.]+[a-z])["\']',
+        r'["\']((?:page|tab|part|t|unit|forward|noise|bound|answer|reverse|labels|which|unlabelled|rows|compare|mine|wrong|training|chart|refused|field|schedule|link|tour)\.[a-z_.]+[a-z])["\']',
         sources,
     )
     assert len(named) > 50

@@ -164,7 +164,7 @@ def test_an_address_of_nonsense_still_opens_the_page(visit):
     page.goto(f"{visit.url}?lang=fr&tab=nowhere&utm_source=a&t=40&steps=20&foo=1")
     expect(line).to_have_text(
         "The page ignored a part of the link: lang = fr: one of en, zh is needed · tab = nowhere: one of forward, "
-        "noise, bound, reverse, compare, mine, wrong, training is needed · steps = 20: this setting belongs to a tab, "
+        "noise, bound, reverse, labels, compare, mine, wrong, training is needed · steps = 20: this setting belongs to a tab, "
         "and the link names no tab of this page · foo: there is no such setting here."
     )
     expect(page.locator("#forward canvas").first).to_be_visible()

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from untrained import make_model
 
 from ddpm.checkpoint import EMBEDDED, load
 from ddpm.ui.server import zerogpu
@@ -90,6 +91,28 @@ def test_large_networks_are_computed_by_one_function_of_arrays(spaces):
     ((_, xt, t),) = spaces.leases
     assert type(xt) is type(t) is np.ndarray
     assert (xt.dtype, t.dtype, xt.shape) == (np.float32, np.int64, (3, 1, 28, 28))
+
+
+def test_the_vectors_of_labels_go_along(spaces, tmp_path):
+    checkpoint = load(make_model(tmp_path / "labelled", 8, 1, 200, names=("cat", "dog")))
+    asked = torch.randn(3, 1, 8, 8), torch.tensor([0, 100, 199]), torch.tensor([1, -1, 0])
+    eps_hat = zerogpu.engine(checkpoint, every_network())(*asked)
+    assert torch.equal(eps_hat, checkpoint.engine()(*asked))
+    ((_, *arrays),) = spaces.leases
+    assert [array.shape for array in arrays] == [(3, 1, 8, 8), (3,), (3, 32)]
+    assert (arrays[2][0] == checkpoint.classes.vectors[1].numpy()).all()
+    assert not arrays[2][1].any(), "no label"
+
+
+def test_both_halves_of_guidance_are_one_lease(spaces, tmp_path):
+    checkpoint = load(make_model(tmp_path / "labelled", 8, 1, 200, names=("cat", "dog")))
+    service = Service(checkpoint, terms=every_network())
+    request = {"sampler": "ddim", "num_inference_steps": 3, "num_images": 16, "seed": 1, "label": 1}
+    for scale, images in ((1, 16), (3, 32)):
+        spaces.leases.clear()
+        assert list(service.samplings.sample({**request, "guidance_scale": scale}))[-1]["kind"] == "done"
+        assert [len(xt) for _, xt, *_ in spaces.leases] == [images] * 3
+    service.close()
 
 
 @pytest.mark.slow

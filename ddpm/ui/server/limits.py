@@ -40,7 +40,9 @@ class Limits:
     sampling: Allowance = Allowance(150, 600, "refused.deadline")
     predict: Allowance = Allowance(60, 300, "refused.slow")
     bound: Allowance = Allowance(240, 900, "refused.slow")
+    classify: Allowance = Allowance(120, 600, "refused.slow")
     # One call of the network takes about this long at most: other visitors wait for it, and so does the Stop button.
     predict_call_s: float = 0.5
     bound_call_s: float = 0.15  # shorter, since the terms appear on the page call by call
+    classify_call_s: float = 0.25
     retry_s: float = 60.0  # until the examples are tried again after a failure

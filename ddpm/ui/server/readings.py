@@ -1,4 +1,4 @@
-"""What the network says about one picture: its noise at a spread of t, and every term of the bound.
+"""What the network says about one picture: its noise at a spread of t, every term of the bound, and its label.
 
 t is 0-based in `ddpm.elbo` and 1-based in everything that leaves this module.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.elbo import EpsTheta, prior_bits, terms_at
+from ddpm.classes import Classes
+from ddpm.elbo import ClassPosterior, class_posterior_steps, prior_bits, terms_at
 from ddpm.schedule import NoiseSchedule
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.pictures import pixels_to_tensor, thinned, to_tensor
-from ddpm.ui.server.requests import PictureRequest, answered
+from ddpm.ui.server.requests import InputError, PictureRequest, answered
 from ddpm.ui.server.store import Store
 from ddpm.ui.server.visitors import Asked, StoppedError, Visitors
 
@@ -31,8 +33,11 @@ WANTED_TIMESTEPS = 24  # where that would be fewer, eps_hat is kept with fewer p
 MIN_SIDE = 32  # ... with at least so many along a side
 ENOUGH = 0.6  # a slow network is asked for no more timesteps after this share of the seconds that it may take, ...
 LEAST_TIMESTEPS = 8  # ... once it has answered for so many
+CLASSIFY_TIMESTEPS: int = (class_posterior_steps.__kwdefaults__ or {})["count"]  # that a label is found with
 
 Message = dict[str, Any]
+EpsTheta = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(x_t, t, labels or None) to the predicted noise."""
 
 
 def browser_normal(seed: int, n: int) -> np.ndarray:
@@ -113,11 +118,40 @@ class Bound:
         return {**shown, "bits": self.bits.tolist(), "mse": self.mse.tolist()}
 
 
+@dataclass(eq=False)
+class Classified:
+    """What the bound says about the label of one picture.
+
+    Args:
+        probabilities: of each label, (K,).
+        bits: that each label saves against no label, in bits per dimension, (K,).
+        timesteps, evaluations: see `ClassPosterior`.
+        seconds: it took to compute.
+    """
+
+    key: str
+    probabilities: list[float]
+    bits: list[float]
+    timesteps: int
+    evaluations: int
+    seconds: float
+
+    @property
+    def num_bytes(self) -> int:
+        return 16 * len(self.bits)
+
+    def as_json(self) -> dict[str, Any]:
+        shown = {"timesteps": self.timesteps, "evaluations": self.evaluations, "seconds": round(self.seconds, 2)}
+        return {**shown, "probabilities": self.probabilities, "bits": self.bits}
+
+
 class Readings:
     """Runs the network on visitors' pictures, a batch of timesteps at a time.
 
     Args:
-        eps_theta: predicted noise; its calls take turns with those of the rest of the page.
+        eps_theta: predicted noise, for given labels if the model has some; its calls take turns with those of the rest
+            of the page.
+        classes: those of the model; None if it has none.
         shape: (H, W, C) of a picture.
         store: keeps what was computed.
         visitors: says whether anybody still waits for a reading.
@@ -128,6 +162,7 @@ class Readings:
         self,
         eps_theta: EpsTheta,
         schedule: NoiseSchedule,
+        classes: Classes | None,
         shape: tuple[int, int, int],
         store: Store,
         visitors: Visitors,
@@ -135,6 +170,7 @@ class Readings:
         whole_batches: bool = False,
     ) -> None:
         self._eps_theta, self._schedule, self.shape, self._store = eps_theta, schedule, shape, store
+        self.classes = classes
         self._visitors, self._limits = visitors, limits
         size, _, channels = shape
         pixels = size**2
@@ -159,12 +195,13 @@ class Readings:
     def is_fast(self, kind: str) -> bool:
         """Whether a reading is done within PREPARED_S, as far as is known."""
         count = len(self.timesteps) if kind == "predict" else self._schedule.num_steps
+        count = CLASSIFY_TIMESTEPS * (len(self.classes) + 1) if kind == "classify" and self.classes else count
         return (self._seconds or 0) * count < PREPARED_S
 
-    def eps_hat(self, xt: Tensor, t: Tensor) -> Tensor:
-        """(B, C, H, W) predicted noise at (B,) 0-based t, on the CPU."""
+    def eps_hat(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) predicted noise at (B,) 0-based t, on the CPU. labels: (B,) numbers of classes, -1 for none."""
         started = time.monotonic()
-        predicted = self._eps_theta(xt, t).cpu()
+        predicted = self._eps_theta(xt, t, labels).cpu()
         taken = (time.monotonic() - started) / len(t)
         # The measured time includes waiting for others' calls, so the estimate falls at once and rises slowly.
         self._seconds = taken if self._seconds is None else min(taken, 1.05 * self._seconds)
@@ -227,6 +264,49 @@ class Readings:
         prior = float(prior_bits(self._schedule, x0))
         self._store.put(Bound(request.key, prior, bits, mse, time.monotonic() - started))
 
+    def classify(self, request: PictureRequest, stopped: Callable[[], bool] = lambda: False) -> Iterator[Message]:
+        """p(y | x_0) over the labels y from the bound: what `class_posterior` gives for a generator of this seed.
+
+        Yields:
+            {"kind": "part", "done", "evaluations", "probabilities", "bits"} after every few timesteps, of which `done`
+            are done, with the fields of `Classified`; after the last one the store holds the `Classified`.
+        Raises:
+            InputError: the model has no labels, or it takes longer than `Limits.classify`.
+            StoppedError: `stopped` said so before a call of the network.
+        """
+        if self.classes is None:
+            raise InputError("refused.no_classes")
+        began, spent = time.monotonic(), 0.0
+
+        def eps_theta(xt: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            nonlocal spent
+            eps_hat = []
+            for part in self._batches(len(xt), self._limits.classify_call_s):
+                if stopped():
+                    raise StoppedError
+                eps_hat.append(self.eps_hat(xt[part], t[part], labels[part]))
+                spent += (part.stop - part.start) * (self._seconds or 0)
+                self._limits.classify.check(spent, time.monotonic() - began)
+            return torch.cat(eps_hat)
+
+        x0, draw = pixels_to_tensor(request.pixels, self.shape)[0], np.random.default_rng(request.noise_seed)
+        found = None
+        for posterior in class_posterior_steps(eps_theta, self._schedule, x0, len(self.classes), draw=draw):
+            found = classified(request.key, posterior, time.monotonic() - began)
+            shown = {"evaluations": found.evaluations, "probabilities": found.probabilities, "bits": found.bits}
+            yield {"kind": "part", "done": found.timesteps, **shown}
+        assert found is not None
+        self._store.put(found)
+
+    def get_or_classify(self, request: PictureRequest, stopped: Callable[[], bool] = lambda: False) -> Classified:
+        """What the bound says about the label of a picture, from the store if it is there; raises as `classify`."""
+        if self._store.get(request.key) is None:
+            for _ in self.classify(request, stopped):
+                pass
+        found = self._store.get(request.key)
+        assert isinstance(found, Classified)
+        return found
+
     def _within_limit(self, request: PictureRequest) -> Iterator[Message]:
         """The messages of `predict` or `bound`, as the request says.
 
@@ -261,13 +341,13 @@ class Readings:
     # ----------------------------------------------------------------------------------------- what visitors ask for
 
     def read(self, kind: str, raw: object) -> Iterator[Message]:
-        """Answer an event of the page with the messages of `predict` or `bound`, then with the key of the reading.
+        """Answer an event of the page with the messages of its reading, then with the key of what the store holds.
 
         The messages end, without a last one and before the next call of the network, once the visitor waits for a
         later request.
 
         Args:
-            kind: "predict" or "bound".
+            kind: "predict", "bound" or "classify".
             raw: from the browser: the fields of PictureRequest, and those of `Visitors.expect`, of which `run` is
                 sent back with every message.
         Yields:
@@ -280,13 +360,33 @@ class Readings:
     def _read(self, raw: object, asked: Asked) -> Generator[Message, None, None]:
         request = PictureRequest.check(raw, asked.kind, self.shape)
         if self._store.get(request.key) is None:
-            work = self._within_limit(request)
+            work = self._classify_for(request, asked) if asked.kind == "classify" else self._within_limit(request)
             while not self._visitors.is_stale(asked) and (message := next(work, None)):
                 yield message
         if not self._visitors.is_stale(asked):
             yield {"kind": "done", "key": request.key}
 
+    def _classify_for(self, request: PictureRequest, asked: Asked) -> Iterator[Message]:
+        """The messages of `classify`, each with the number of all timesteps as `total`, while the visitor waits."""
+        total = min(CLASSIFY_TIMESTEPS, self._schedule.num_steps)
+        with suppress(StoppedError):
+            for message in self.classify(request, lambda: self._visitors.is_stale(asked)):
+                yield {**message, "total": total}
+
     def get(self, key: object) -> dict[str, Any] | None:
         """What the store holds under the key of a "done" message. Called outside Gradio's queue: it only looks up."""
         found = self._store.get(key)
-        return found.as_json() if isinstance(found, Prediction | Bound) else None
+        return found.as_json() if isinstance(found, Prediction | Bound | Classified) else None
+
+
+def classified(key: str, posterior: ClassPosterior, seconds: float) -> Classified:
+    """An estimate of `class_posterior_steps` in the form that leaves the server."""
+    saved = posterior.bits_without_label - posterior.bits
+    return Classified(
+        key,
+        posterior.probabilities.tolist(),
+        saved.tolist(),
+        posterior.timesteps,
+        posterior.evaluations,
+        seconds,
+    )

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ddpm.classes import NO_LABEL, Classes
+from ddpm.guidance import MAX_SCALE
 from ddpm.sampling import FRESH_NOISE, SAMPLERS
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.text import say
@@ -114,11 +116,46 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     return value
 
 
+def check_label(value: object, classes: Classes | None) -> int:
+    """The number of a class, -1 for "no label", as the page sends it.
+
+    Raises:
+        InputError: there is no such class; the error lists the names.
+    """
+    last = len(classes) - 1 if classes else NO_LABEL
+    if not isinstance(value, bool) and isinstance(value, int | float) and value in range(NO_LABEL, last + 1):
+        return int(value)
+    raise no_such_label(value, classes)
+
+
+def label_named(name: object, classes: Classes | None) -> int:
+    """The number of a class by its name, -1 for no name, as programs send it.
+
+    Raises:
+        InputError: there is no such class; the error lists the names.
+    """
+    if name is None or (classes is None and isinstance(name, str) and name.strip().lower() in ("", "none")):
+        return NO_LABEL
+    if classes is not None and isinstance(name, str | int) and not isinstance(name, bool):
+        with suppress(ValueError):
+            return classes.number(name)
+    raise no_such_label(name, classes)
+
+
+def no_such_label(value: object, classes: Classes | None) -> InputError:
+    """Why a label is refused: the model knows others, which are listed, or none at all."""
+    if classes is None:
+        return InputError("refused.no_labels", name="label", value=_shown(value))
+    return InputError("refused.label", name="label", value=_shown(value), choices=classes.listed())
+
+
 @dataclass(frozen=True)
 class SampleRequest:
     """Everything that determines a trajectory: the same request gives the same pictures, so it serves as their key.
 
-    `clip`, `fresh_noise` and `start_t` mean what they mean in `reverse_process`, but `start_t` is 1-based.
+    `clip`, `fresh_noise` and `start_t` mean what they mean in `reverse_process`, but `start_t` is 1-based. `label` is
+    the number of a class for all pictures, -1 for "no label". `guidance_scale` is s in
+    eps = eps_0 + s (eps_c - eps_0); without a label it has no effect and is 1.
     """
 
     sampler: str
@@ -129,11 +166,15 @@ class SampleRequest:
     clip: bool | None = None
     fresh_noise: str = "until_last"
     start_t: int | None = None
+    label: int = NO_LABEL
+    guidance_scale: float = 1.0
 
     @classmethod
-    def check(cls, raw: object, num_steps: int, max_images: int) -> SampleRequest:
+    def check(cls, raw: object, num_steps: int, max_images: int, classes: Classes | None = None) -> SampleRequest:
         """The request in what the browser sent, which may be anything.
 
+        Args:
+            classes: those of the model; None if it has none.
         Raises:
             InputError: a value is missing or out of range; the error states the range.
         """
@@ -144,6 +185,8 @@ class SampleRequest:
             raise InputError("refused.choice", name="clip", value=_shown(clip), choices="true, false")
         choices = FRESH_NOISE if sampler.startswith("ddpm") else FRESH_NOISE[:1]  # other samplers add no such noise
         start_t = check_whole("start_t", raw.get("start_t", num_steps), 1, num_steps)
+        label = check_label(raw.get("label", NO_LABEL), classes)
+        guidance_scale = check_real("guidance_scale", raw.get("guidance_scale", 1.0), 0, int(MAX_SCALE))
         return cls(
             sampler=sampler,
             num_inference_steps=check_whole("num_inference_steps", raw.get("num_inference_steps"), 1, start_t),
@@ -153,7 +196,14 @@ class SampleRequest:
             clip=clip,
             fresh_noise=check_choice("fresh_noise", raw.get("fresh_noise", FRESH_NOISE[0]), choices),
             start_t=None if start_t == num_steps else start_t,
+            label=label,
+            guidance_scale=1.0 if label == NO_LABEL else guidance_scale,
         )
+
+    @property
+    def calls(self) -> int:
+        """How often the network computes all pictures: twice a step where guidance needs eps_0 and eps_c."""
+        return self.num_inference_steps * (2 if self.guidance_scale not in (0, 1) else 1)
 
     @property
     def key(self) -> str:
@@ -178,12 +228,13 @@ def _check_picture(name: str, value: object, shape: tuple[int, int, int]) -> byt
     return pixels
 
 
-def check_rows(raw: object, num_steps: int, max_images: int) -> list[SampleRequest]:
+def check_rows(raw: object, num_steps: int, max_images: int, classes: Classes | None = None) -> list[SampleRequest]:
     """Samplings of the same noise.
 
     Args:
         raw: from the browser: `rows`, a list of the fields of SampleRequest in which they differ, and one `seed` and
             `num_images` for all.
+        classes: those of the model; None if it has none.
     Raises:
         InputError: a value is missing or out of range; the error states the range, and its field `row` counts from 1.
     """
@@ -196,12 +247,11 @@ def check_rows(raw: object, num_steps: int, max_images: int) -> list[SampleReque
     shared, requests = {"num_images": num_images, "seed": check_whole("seed", raw.get("seed"), 0, MAX_SEED)}, []
     for number, row in enumerate(rows, 1):
         try:
-            requests.append(
-                SampleRequest.check({**(row if isinstance(row, dict) else {}), **shared}, num_steps, num_images)
-            )
+            fields = {**(row if isinstance(row, dict) else {}), **shared}
+            requests.append(SampleRequest.check(fields, num_steps, num_images, classes))
         except InputError as refused:
             raise InputError(refused.key, **refused.fields, row=number) from None
-    calls = sum(request.num_inference_steps for request in requests)
+    calls = sum(request.calls for request in requests)
     if calls > 2 * num_steps:
         raise InputError("refused.calls", value=calls, high=2 * num_steps)
     return requests
@@ -209,7 +259,8 @@ def check_rows(raw: object, num_steps: int, max_images: int) -> list[SampleReque
 
 @dataclass(frozen=True)
 class PictureRequest:
-    """A picture, the seed of its noise, and what the network is to say about it: "predict", "bound" or "denoise"."""
+    """A picture, the seed of its noise, and what the network is to say about it: "predict", "bound", "classify" or
+    "denoise"."""
 
     kind: str
     pixels: bytes
@@ -245,7 +296,14 @@ class DenoiseRequest:
     sampling: SampleRequest
 
     @classmethod
-    def check(cls, raw: object, num_steps: int, max_images: int, shape: tuple[int, int, int]) -> DenoiseRequest:
+    def check(
+        cls,
+        raw: object,
+        num_steps: int,
+        max_images: int,
+        shape: tuple[int, int, int],
+        classes: Classes | None = None,
+    ) -> DenoiseRequest:
         """The request in what the browser sent: the fields of PictureRequest and of SampleRequest, `t0`, and `second`,
         which is None or a picture in the form of x0.
 
@@ -257,7 +315,7 @@ class DenoiseRequest:
         second = None if raw.get("second") is None else _check_picture("second", raw["second"], shape)
         t0 = check_whole("t0", raw.get("t0"), 1, num_steps)
         check_whole("num_images", raw.get("num_images"), 1 if second is None else 2, max_images)  # a line has two ends
-        return cls(picture, second, t0, SampleRequest.check(raw, t0, max_images))
+        return cls(picture, second, t0, SampleRequest.check(raw, t0, max_images, classes))
 
     @property
     def num_images(self) -> int:

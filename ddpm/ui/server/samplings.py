@@ -39,11 +39,12 @@ Request = SampleRequest | DenoiseRequest
 Message = dict[str, Any]
 Drawn = tuple[ReverseStep, bytes | None, float]
 """A step, its frame if the trajectory keeps it, and the seconds of the sampling so far."""
-Timed = Callable[[Tensor, Tensor], tuple[Tensor, float]]
-"""(x_t, t) to eps_hat and the seconds of this call alone, without the time in which others had their turn."""
+Timed = Callable[..., tuple[Tensor, float]]
+"""(x_t, t), or (x_t, t, labels), to eps_hat and the seconds of this call alone, without the time in which others had
+their turn."""
 
 
-def _frame(xt: Tensor, x0_hat: Tensor, eps_hat: Tensor, factor: int, is_noisy: bool = True) -> bytes:
+def frame_of(xt: Tensor, x0_hat: Tensor, eps_hat: Tensor, factor: int, is_noisy: bool = True) -> bytes:
     """The three planes of a step as bytes, with 1 / factor of the pixels along each side, see `thinned`."""
     xt, x0_hat = thinned(xt, factor, smooth=not is_noisy), thinned(x0_hat, factor, smooth=True)
     eps_hat = thinned(eps_hat, factor, smooth=False)
@@ -75,7 +76,9 @@ class Samplings:
         self._checkpoint, self._timed, self._readings = checkpoint, timed, readings
         self._store, self._visitors, self._allowance = store, visitors, limits.sampling
         self.num_steps, self.max_images = checkpoint.schedule.num_steps, max_images
-        self.images_per_call = max_images  # others wait for one call of the network, and so does the Stop button
+        self.classes = checkpoint.classes
+        # Others wait for one call of the network, and so does the Stop button. Guidance computes each picture twice.
+        self.images_per_call = 2 * max_images
         self.pinned: dict[str, Trajectory] = {}  # by key: what must not be dropped, as the store may
 
     # ------------------------------------------------------------------------------------------------- one sampling
@@ -106,6 +109,8 @@ class Samplings:
             clip=sampling.clip,
             fresh_noise=sampling.fresh_noise,
             start_t=self._first_t(request),
+            labels=None if sampling.label < 0 else torch.full((request.num_images,), sampling.label),
+            guidance_scale=sampling.guidance_scale,
             **(self._start(request) if denoises else {}),
         )
 
@@ -128,23 +133,27 @@ class Samplings:
         count = min(steps, MAX_FRAMES - 1, max(2, int(TRAJECTORY_BYTES / smaller) - 1))  # one is that of t = 0
         return factor, {round(i) for i in np.linspace(0, steps - 1, count)}
 
-    def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> EpsTheta:
+    def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> Callable[..., Tensor]:
         """eps_theta in calls of `images_per_call`; it counts the calls, and takes waiting off the trajectory's seconds.
+
+        One call computes all pictures once, so a step with guidance, which computes each twice, counts as two.
 
         Raises:
             StoppedError: `stopped` said so before a call of the network.
         """
 
-        def eps_theta(xt: Tensor, t: Tensor) -> Tensor:
-            eps_hat = []
-            for images, at in zip(xt.split(self.images_per_call), t.split(self.images_per_call), strict=True):
+        def eps_theta(xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+            inputs = (xt, t) if labels is None else (xt, t, labels)
+            eps_hat, size = [], self.images_per_call
+            for first in range(0, len(xt), size):
                 if stopped():
                     raise StoppedError
+                part = slice(first, first + size)
                 asked = time.perf_counter()
-                predicted, seconds = self._timed(images, at)
+                predicted, seconds = self._timed(*(each[part] for each in inputs))
                 trajectory.seconds -= time.perf_counter() - asked - seconds  # the rest of the time was waiting
                 eps_hat.append(predicted)
-            trajectory.calls += 1
+            trajectory.calls += len(xt) // trajectory.request.num_images
             return torch.cat(eps_hat)
 
         return eps_theta
@@ -170,12 +179,12 @@ class Samplings:
                 return
             frame = None
             if step.index in keep:
-                frame = _frame(step.xt, step.x0_hat, step.eps_hat, factor)
+                frame = frame_of(step.xt, step.x0_hat, step.eps_hat, factor)
                 trajectory.add(step.t + 1, frame, step.x0_hat)
             if step.index + 1 == step.num_steps:
                 # The finished sample is not a guess any more, and has no noise left to predict.
                 x0 = step.x_prev
-                trajectory.add(0, _frame(x0, x0, torch.zeros_like(x0), factor, is_noisy=False), x0)
+                trajectory.add(0, frame_of(x0, x0, torch.zeros_like(x0), factor, is_noisy=False), x0)
                 trajectory.whole = to_bytes(x0, -1, 1) if factor > 1 else b""
                 self._store.put(trajectory)
             yield step, frame, trajectory.seconds
@@ -226,12 +235,13 @@ class Samplings:
             last message is certain to reach the page's script: of several that arrive at one moment, Gradio hands over
             the last.
         """
-        return self._answer("sample", raw, lambda: [SampleRequest.check(raw, self.num_steps, self.max_images)])
+        limits = (self.num_steps, self.max_images, self.classes)
+        return self._answer("sample", raw, lambda: [SampleRequest.check(raw, *limits)])
 
     def denoise(self, raw: object) -> Iterator[Message]:
         """Answer the event behind "Denoise": as `sample`, with the fields of DenoiseRequest."""
-        shape = self._readings.shape
-        return self._answer("denoise", raw, lambda: [DenoiseRequest.check(raw, self.num_steps, self.max_images, shape)])
+        limits = (self.num_steps, self.max_images, self._readings.shape, self.classes)
+        return self._answer("denoise", raw, lambda: [DenoiseRequest.check(raw, *limits)])
 
     def sample_rows(self, raw: object, tab: str = "compare") -> Iterator[Message]:
         """Answer the event behind "Compare" and "What goes wrong": as `sample`, for samplings of the same noise.
@@ -245,7 +255,7 @@ class Samplings:
         Yields:
             As `sample`; `row` counts from 0, and in a refusal from 1.
         """
-        return self._answer(tab, raw, lambda: check_rows(raw, self.num_steps, self.max_images))
+        return self._answer(tab, raw, lambda: check_rows(raw, self.num_steps, self.max_images, self.classes))
 
     def _answer(self, kind: str, raw: object, check: Callable[[], Sequence[Request]]) -> Iterator[Message]:
         """The messages of an event, for the requests that `check` makes of what the browser sent."""

@@ -30,13 +30,13 @@ from ddpm.ui.server.examples import (
     example_digits,
     first_t0,
 )
+from ddpm.ui.server.labels import IMAGES, SCALES, SEED, STEPS, LabelledSamplings, check_guided, first_class, most_images
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.live import LiveTraining
 from ddpm.ui.server.readings import Readings
 from ddpm.ui.server.recorded import Recorded
 from ddpm.ui.server.requests import DenoiseRequest, InputError, PictureRequest, SampleRequest
 from ddpm.ui.server.rows import COMPARED, FAULTS, FIRST_FAULT, ROW_IMAGES, ROW_SEED, Row, scaled
-from ddpm.ui.server.samplings import Samplings
 from ddpm.ui.server.store import Store
 from ddpm.ui.server.visitors import Visitors
 
@@ -85,11 +85,21 @@ class Service:
         # A lease costs the same whatever it computes, so its work is not cut into several calls.
         self._leases = zerogpu.leases(checkpoint, terms)
         self.readings = Readings(
-            self._eps_theta, checkpoint.schedule, shape, store, self.visitors, self.limits, whole_batches=self._leases
+            self._eps_theta,
+            checkpoint.schedule,
+            checkpoint.classes,
+            shape,
+            store,
+            self.visitors,
+            self.limits,
+            whole_batches=self._leases,
         )
-        self.samplings = Samplings(
+        self.samplings = LabelledSamplings(
             checkpoint, self._timed, self.readings, store, self.visitors, self.max_images, self.limits
         )
+        if self._leases:
+            step = 2 * len(SCALES) * most_images(self.max_images)  # of the tab "Labels"
+            self.samplings.images_per_call = max(self.samplings.images_per_call, step)
         self._row_keys: dict[str, list[str]] = {}
         self._example_thread = threading.Thread(target=self._draw_until_done, name="example", daemon=True)
         self._closing = threading.Event()
@@ -104,13 +114,13 @@ class Service:
         """
         self._loading.result()
 
-    def _timed(self, xt: Tensor, t: Tensor) -> tuple[Tensor, float]:
+    def _timed(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, float]:
         """eps_hat, and the seconds of this call alone, without the wait for its turn."""
 
         def call() -> tuple[Tensor, float]:
             engine = self._loading.result()
             started = time.perf_counter()
-            eps_hat = engine(xt, t).cpu()
+            eps_hat = (engine(xt, t) if labels is None else engine(xt, t, labels)).cpu()
             if not bool((eps_hat.abs() <= MAX_EPS).all()):  # nor for NaN
                 raise InputError("refused.not_finite")
             return eps_hat, time.perf_counter() - started
@@ -118,8 +128,8 @@ class Service:
         # With the caller's context, so that a leased GPU is leased to the visitor whose request this is.
         return self._model_thread.submit(contextvars.copy_context().run, call).result()
 
-    def _eps_theta(self, xt: Tensor, t: Tensor) -> Tensor:
-        return self._timed(xt, t)[0]
+    def _eps_theta(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self._timed(xt, t, labels)[0]
 
     # ------------------------------------------------- look-ups: called outside Gradio's queue, so they do nothing else
 
@@ -137,7 +147,8 @@ class Service:
         return found and found.finished_as_json()
 
     def example_rows(self, name: object) -> list[str] | None:
-        """The keys of the rows that "compare" or "wrong" shows before the first click; None until they are drawn."""
+        """The keys of the rows that "compare", "wrong" or "labels" shows before the first click; None until they are
+        drawn."""
         return self._row_keys.get(name) if isinstance(name, str) else None
 
     def example_pictures(self) -> dict[str, Any] | None:
@@ -183,7 +194,10 @@ class Service:
     def _draw_examples(self) -> None:
         """Draw all that the page shows before the first click: a trajectory, the readings of a picture, and rows."""
         self.draw_example()
-        for kind, read in (("predict", self.readings.predict), ("bound", self.readings.bound)):
+        kinds = [("predict", self.readings.predict), ("bound", self.readings.bound)]
+        if self.checkpoint.classes:
+            kinds.append(("classify", self.readings.classify))
+        for kind, read in kinds:
             picture = self.first_picture()
             if picture is None or self._closing.is_set() or not self.readings.is_fast(kind):
                 break
@@ -193,6 +207,7 @@ class Service:
         self.draw_rows("compare", [scaled(row, self.num_steps) for row in COMPARED])
         self.denoise_example()
         self.draw_rows("wrong", FAULTS[FIRST_FAULT].rows(self.num_steps))
+        self.draw_labels()
 
     def _seconds_per_picture(self, fast_enough: float) -> float:
         """How long the network takes for one picture: the shortest of a few calls.
@@ -262,3 +277,19 @@ class Service:
             self._draw_and_pin(request, request.key)
         if all(request.key in self.samplings.pinned for request in requests):
             self._row_keys[name] = [request.key for request in requests]
+
+    def draw_labels(self, budget_s: float = 40.0) -> None:
+        """Draw the rows that "Labels" shows before the first click, with fewer pictures if the model is slow."""
+        classes, example = self.checkpoint.classes, self.samplings.stored("example")
+        if classes is None or example is None or self._closing.is_set():
+            return
+        calls = 2 * len(SCALES) * min(STEPS, self.num_steps)
+        seconds = example.seconds / (example.calls * example.request.num_images) * calls
+        most = most_images(self.max_images)
+        images = next((n for n in (IMAGES, 2) if n <= most and n * seconds <= budget_s), 1)
+        asked = {"label": first_class(classes), "num_images": images, "seed": SEED}
+        rows = check_guided(asked, self.num_steps, self.max_images, classes)
+        drawn = self.samplings.draw_guided(rows, self._closing.is_set)
+        if drawn:
+            self.samplings.pinned.update({each.key: each for each in drawn})
+            self._row_keys["labels"] = [each.key for each in drawn]

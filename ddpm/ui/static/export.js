@@ -1,5 +1,5 @@
 // Saves the pictures of a trajectory as files, which the browser makes.
-// Needs language.js, gif.js, trajectory.js. Gives saving.
+// Needs language.js, gif.js, trajectory.js, labelling.js. Gives saving.
 (() => {
   const { channels, model } = ddpm.page;
   const WHITE = 0xffffff; // the paper
@@ -45,11 +45,15 @@
     return new Promise((resolve) => large.toBlob(resolve, "image/png"));
   }
 
-  // "mnist_ddim_50-steps_seed-1"
-  const stem = ({ sampler, eta, num_inference_steps: steps, seed }) =>
-    [model, sampler + (eta ? `-eta-${eta}` : ""), `${steps}-steps`, `seed-${seed}`]
+  // "mnist_ddim_50-steps_label-3_s-2_seed-1", without label and s if there is no label
+  function stem(request) {
+    const { sampler, eta, num_inference_steps: steps, seed } = request;
+    const { isGiven, told } = ddpm.labelling;
+    const asked = isGiven(request) ? [`label-${told(request).name}`, `s-${told(request).s}`] : [];
+    return [model, sampler + (eta ? `-eta-${eta}` : ""), `${steps}-steps`, ...asked, `seed-${seed}`]
       .join("_")
-      .replace(/[^\w.+-]+/g, "-");
+      .replace(/[^\p{L}\p{N}_.+-]+/gu, "-");
+  }
 
   function save(blob, name) {
     const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });

@@ -78,7 +78,7 @@
     for (const el of element.querySelectorAll("[data-text]")) setText(el, el.dataset.text, el.dataset);
     for (const el of element.querySelectorAll("[data-label]")) {
       el.setAttribute("aria-label", say(el.dataset.label));
-      if (el.matches("button")) el.title = say(el.dataset.label);
+      if (el.matches("button, [title]")) el.title = say(el.dataset.label);
     }
     for (const el of element.querySelectorAll("[data-paragraphs]")) {
       el.replaceChildren(...paragraphs(say(el.dataset.paragraphs)));

@@ -64,7 +64,7 @@
     new Map(Object.entries(controls).map(([name, control]) => [name, settingOf(control)]));
 
   // The settings that all tabs share. A link contains the picture only if it is one of the examples.
-  const tabHas = (selector) => document.querySelector(`#${ddpm.inFront()} ${selector}`);
+  const tabHas = (selector) => document.querySelector(`#tab-${ddpm.inFront()} ${selector}`);
   const numExamples = () => (shared.get("examples")?.length ?? 0) / ddpm.count;
   const setShared = (name) => (value) => shared.set(name, value);
   const common = bySettings({
@@ -144,7 +144,9 @@
   // ---------------------------------------------------------------- the address
 
   // All that the tabs pass to `linkable`, since a tab does so only once it has been in front.
-  const OF_TABS = "amount eta fault images kind loss reading rows sampler schedule second seed steps".split(" ");
+  const OF_TABS = "amount eta fault images kind label loss reading rows s sampler schedule second seed steps".split(
+    " ",
+  );
   // What others append to an address: advertisers, newsletters, search engines, messengers, the Hub.
   const OTHERS = new RegExp(
     `^(_.*|(utm|hsa|mtm|pk|piwik|matomo|oly|vero|fb|gad|mc|ga|wt|itm|stm|spm|share|ref|trk|rdt|li|at|ns|cm|icid)[_.].*|${[

@@ -1,4 +1,4 @@
-// Rows of pictures from one noise, under one slider of t (parts.rows_board): "Compare" and "What goes wrong".
+// Rows of pictures from one noise, under one slider of t (parts.rows_board): "Compare", "What goes wrong", "Labels".
 // Needs language.js, shared.js, pictures.js, slider.js, controls.js, request.js, trajectory.js, player.js. Gives rows.
 (() => {
   const { KINDS, picture, plane: planeBytes, paint, thinned, nearestFrame } = ddpm.trajectory;
@@ -27,14 +27,18 @@
     return Math.sqrt(sum / x.length);
   }
 
+  function awayFrom(firstRow, row) {
+    row.away ??= difference(row, firstRow);
+    return row.away;
+  }
+
   // Figures of a row. When complete: cost, distance from row 1, reach of the guesses at `frame`; before: progress.
   function figuresOf(row, firstRow, frame, guesses) {
     if (!row.found) return row.step ? [say("reverse.running", row)] : [];
     const { calls, seconds, reach } = row.found;
     const parts = [say("rows.calls", { calls }), say("rows.seconds", { seconds: seconds.toFixed(2) })];
     if (row !== firstRow && firstRow.found && firstRow.n === row.n) {
-      row.away ??= difference(row, firstRow);
-      parts.push(say("rows.away", { away: row.away.toFixed(3) }));
+      parts.push(say("rows.away", { away: awayFrom(firstRow, row).toFixed(3) }));
     }
     parts.push(...thinned(row.found));
     if (guesses) parts.push(say("rows.reach", { reach: reach[frame].toFixed(2) }));
@@ -199,6 +203,11 @@
     let fetching = new Map(); // the finished rows, each with a promise of whether it could be fetched
     let finishing = false; // all rows are drawn, and their pictures are on the way
 
+    // A message has the frame of one row, or in `parts` those of several.
+    function takeFrames(message) {
+      for (const part of message.parts ?? [message]) takeFrame({ ...message, ...part });
+    }
+
     function takeFrame(message) {
       const i = message.row;
       if (!begun.has(i)) {
@@ -247,7 +256,7 @@
       expect,
       busy,
       take(message) {
-        if (message.kind === "frame") takeFrame(message);
+        if (message.kind === "frame") takeFrames(message);
         else if (message.kind === "row") fetchRow(message);
         else if (message.kind === "done") finish(message);
       },
@@ -334,6 +343,8 @@
       showExample,
       drawing,
       found: (i) => shown[i].found,
+      // How far the finished pictures of row i are from those of the first; null until both are there.
+      away: (i) => (shown[0].found && shown[i].found ? awayFrom(shown[0], shown[i]) : null),
     };
   }
 

@@ -6,7 +6,7 @@
 
   // The texts of a stop are tour.<name>.title, .body and .try of ddpm/ui/text, where {t} is the step of `aim`.
   // `settings` are those of links. `t` and `aim` are shares of T, since models differ in T. A stop whose tab is not on
-  // the page is left out.
+  // the page is left out, and so is one that is about labels if the model has none.
   const STOPS = [
     { name: "forward", tab: "forward", target: ".stage", t: 0.1, aim: T0 },
     { name: "loss", tab: "noise", target: ".views", t: 0.5, aim: 0.1, settings: { reading: "eps" } },
@@ -14,6 +14,7 @@
     { name: "bound", tab: "bound", target: ".sum", settings: { loss: "true" } },
     { name: "weights", tab: "bound", target: '[data-chart="terms"]', settings: { loss: "simple" } },
     { name: "reverse", tab: "reverse", target: ".planes", t: 0.9 },
+    { name: "labels", tab: "labels", target: ".stage", labelled: true },
     { name: "compare", tab: "compare", target: ".stage" },
     { name: "mine", tab: "mine", target: ".stage", t: T0, settings: { kind: "several" } },
     { name: "wrong", tab: "wrong", target: ".stage" },
@@ -112,7 +113,7 @@
 
   async function start(first = 0) {
     await ddpm.untilTabs();
-    stops = STOPS.filter(({ tab }) => ddpm.tabs().includes(tab));
+    stops = STOPS.filter(({ tab, labelled }) => ddpm.tabs().includes(tab) && (!labelled || ddpm.page.labels.length));
     if (!panel) build();
     panel.hidden = false;
     root.classList.add("touring");

@@ -45,7 +45,7 @@
       const known = { request, n, t: there.map((i) => t[i]), frames: there.map((i) => frames[i]), whole };
       if (missing.length) part(known, there.length, t.length);
     }
-    return { request, n, t, frames, whole, found };
+    return { key, request, n, t, frames, whole, found };
   }
 
   // The bytes of all pictures of a plane, in the size of the frames; `kind` is its index.

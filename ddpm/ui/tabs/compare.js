@@ -4,19 +4,22 @@
 const $ = (selector) => element.querySelector(selector);
 const form = $(".controls");
 const { numberOf } = ddpm.trajectory;
+const labels = new WeakMap(); // row -> its fields of the label
 
 const fieldOf = (row, name) => row.querySelector(`[name="${name}"]`);
 const read = (row) => ({
   sampler: fieldOf(row, "sampler").value,
   num_inference_steps: Number(fieldOf(row, "num_inference_steps").value),
   eta: numberOf(fieldOf(row, "eta")),
+  ...labels.get(row).read(),
 });
 const shared = () => ({ num_images: numberOf(form.elements.num_images), seed: numberOf(form.elements.seed) });
 
 function name(i) {
   const { num_inference_steps: steps, ...request } = read(rows.heads()[i]);
   if (request.sampler !== "ddim") request.eta = 0;
-  return ddpm.say("rows.name", { sampler: ddpm.trajectory.samplerName(request), steps });
+  const [sampler, label] = [ddpm.trajectory.samplerName(request), ddpm.labelling.said(request)];
+  return ddpm.say("rows.name", { sampler, steps, label });
 }
 
 const rows = ddpm.rows(element, {
@@ -54,12 +57,13 @@ function tellChanged() {
   else rows.drawing.tell("compare.done", () => ({ n: rows.heads().length, seed: rows.found(0).request.seed }));
 }
 
-function fill(row, { sampler, num_inference_steps: steps, eta = 0 }) {
+function fill(row, { sampler, num_inference_steps: steps, eta = 0, ...label }) {
   const select = fieldOf(row, "num_inference_steps");
   if (![...select.options].some((option) => option.text === String(steps))) select.add(new Option(steps));
   fieldOf(row, "sampler").value = sampler;
   select.value = steps;
   fieldOf(row, "eta").value = eta;
+  labels.get(row).write(label);
   fitFields(row);
 }
 
@@ -73,6 +77,7 @@ function fitFields(row) {
 
 function add(settings) {
   const row = rows.add();
+  labels.set(row, ddpm.labelling.fields(row));
   fill(row, settings);
   row.addEventListener("input", () => {
     fitFields(row);
@@ -96,10 +101,12 @@ function update() {
   for (const row of rows.heads()) row.querySelector(".remove").disabled = rows.heads().length <= props.least;
 }
 
-// Another row than those on screen, so that there is something to compare.
+// Another row than those on screen, with the label of the last one, so that there is something to compare.
 function unlike() {
   const there = rows.heads().map((row) => coded(read(row)));
-  return props.offered.find((row) => !there.includes(coded(row))) ?? read(rows.heads().at(-1));
+  const last = rows.heads().at(-1);
+  const offered = props.offered.map((row) => ({ ...row, ...labels.get(last).read() }));
+  return offered.find((row) => !there.includes(coded(row))) ?? read(last);
 }
 
 $(".add").addEventListener("click", () => {
@@ -120,27 +127,54 @@ form.addEventListener("input", () => {
 
 watch("value", () => rows.drawing.hear(props.value));
 
-// In a link a row is sampler:steps, or ddim:steps:eta.
-function coded({ sampler, num_inference_steps: steps, eta }) {
-  return [sampler, steps, ...(sampler === "ddim" && eta ? [eta] : [])].join(":");
+// In a link a row is sampler:steps, or ddim:steps:eta; with a label, :label=NAME:s=SCALE follows.
+function coded({ sampler, num_inference_steps: steps, eta, ...asked }) {
+  const { label, guidance_scale: s } = asked;
+  const parts = [sampler, steps];
+  if (sampler === "ddim" && eta) parts.push(eta);
+  if (ddpm.labelling.isGiven(asked)) parts.push(`label=${encodeURIComponent(ddpm.page.labels[label])}`, `s=${s ?? 1}`);
+  return parts.join(":");
 }
 const samplers = [...$("template").content.querySelector('[name="sampler"]').options].map((option) => option.value);
 
 function decoded(code) {
-  const [sampler, steps, eta = "0", ...rest] = code.split(":");
+  const parts = code.split(":");
+  const named = (name) => parts.find((part) => part.startsWith(`${name}=`))?.slice(name.length + 1);
+  const [sampler, steps, eta = "0", ...rest] = parts.filter((part) => !/^(label|s)=/.test(part));
   const stepsFit = /^\d+$/.test(steps) && +steps >= 1 && +steps <= ddpm.T;
-  const fits = samplers.includes(sampler) && stepsFit && +eta >= 0 && +eta <= 1 && !rest.length;
-  return fits ? { sampler, num_inference_steps: +steps, eta: +eta } : null;
+  const s = named("s") ?? "1";
+  const scaleFits = /^\d+(\.\d+)?$/.test(s) && +s <= ddpm.page.max_scale;
+  const fits = samplers.includes(sampler) && stepsFit && +eta >= 0 && +eta <= 1 && !rest.length && scaleFits;
+  const label = ddpm.labelling.numberOf(unescaped(named("label") ?? ""));
+  return fits ? { sampler, num_inference_steps: +steps, eta: +eta, label, guidance_scale: +s } : null;
+}
+
+// The name in a link, which somebody may have typed with a lone percent sign.
+function unescaped(name) {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
+// Why rows in a link cannot be used.
+function refusedRows() {
+  let choices = samplers.map((sampler) => `${sampler}:1 \u2026 ${ddpm.T}`).join(", ");
+  const [name] = ddpm.page.labels;
+  if (name !== undefined) {
+    const example = coded({ sampler: samplers[0], num_inference_steps: 50, label: 0, guidance_scale: 2 });
+    choices = ddpm.say("compare.link.labelled", { choices, example });
+  }
+  return ["compare.link", { low: props.least, high: props.most, choices }];
 }
 
 const rowsInLink = {
   read: () => rows.heads().map(read).map(coded).join(","),
   apply(value) {
     const wanted = value.split(",").map(decoded);
-    if (!wanted.every(Boolean) || wanted.length < props.least || wanted.length > props.most) {
-      const choices = samplers.map((sampler) => `${sampler}:1 \u2026 ${ddpm.T}`).join(", ");
-      return ["compare.link", { low: props.least, high: props.most, choices }];
-    }
+    if (!wanted.every(Boolean) || wanted.length < props.least || wanted.length > props.most) return refusedRows();
+    if (wanted.some(({ label }) => label === null)) return ddpm.labelling.refused();
     while (rows.heads().length > wanted.length) rows.remove(rows.heads().length - 1);
     while (rows.heads().length < wanted.length) add(wanted[0]);
     wanted.forEach((row, i) => fill(rows.heads()[i], row));

@@ -12,6 +12,7 @@ from ddpm.ui.tabs.parts import (
     along,
     code_name,
     headline,
+    label_fields,
     rows_board,
     sampler_options,
     sampling_controls,
@@ -42,6 +43,8 @@ def build(service: Service) -> gr.HTML:
     """The tab's contents and its event, which has the name of the tab."""
     choices = step_options(STEP_CHOICES, service.num_steps)
     most = min(MAX_ROW_IMAGES, service.max_images)
+    labels = label_fields(service.checkpoint.classes, '<i aria-hidden="true">s</i>')
+    labels = labels and f'<div class="row-label">{labels}</div>'
     head = f"""
 <select name="sampler" data-label="reverse.sampler">{sampler_options()}</select>
 <div class="row-more">
@@ -50,7 +53,7 @@ def build(service: Service) -> gr.HTML:
   <label class="eta"><i aria-hidden="true">&eta;</i>
     <input name="eta" type="number" min="0" max="1" step="0.1" value="0" data-label="reverse.eta"></label>
 </div>
-<button type="button" class="remove" data-label="compare.remove">&times;</button>"""
+<button type="button" class="remove" data-label="compare.remove">&times;</button>{labels}"""
     html = f"""
 <section class="tab sampling compare">
   {headline("compare")}

@@ -5,6 +5,7 @@
 const $ = (selector) => element.querySelector(selector);
 const { shared, count } = ddpm;
 const form = $(".controls");
+const asking = ddpm.labelling.fields(form);
 const status = $(".answer");
 const bar = ddpm.tBar($(".t-bar"));
 const kinds = ddpm.switchOf($(".switch"));
@@ -103,8 +104,11 @@ function drawResult() {
   const result = results[kind];
   const n = result?.n ?? numImages();
   const caption = row("denoised").querySelector("figcaption > [data-text]");
-  caption.dataset.t0 = result?.request.t0 ?? shared.get("t");
-  ddpm.setText(caption, "mine.denoised", caption.dataset);
+  const request = result?.request ?? { t0: shared.get("t") };
+  const labelled = ddpm.labelling.isGiven(request);
+  Object.assign(caption.dataset, { t0: request.t0, ...(labelled && ddpm.labelling.told(request)) });
+  caption.dataset.text = labelled ? "mine.denoised.labelled" : "mine.denoised";
+  ddpm.setText(caption, caption.dataset.text, caption.dataset);
   [...buildRow("denoised", n)].forEach((cell, i) => {
     const each = (result?.pictures?.length ?? 0) / n; // less than `count` while smaller frames stream in
     const picture = result?.pictures?.subarray(i * each, (i + 1) * each);
@@ -127,7 +131,8 @@ function markChanged() {
 
 function summary({ request, n, seconds }) {
   const { t0, num_inference_steps: steps, seed } = request;
-  return ddpm.say("mine.summary", { n, t0, steps, seed, seconds: ddpm.format.fixed(seconds, 1) });
+  const label = ddpm.labelling.said(request);
+  return ddpm.say("mine.summary", { n, t0, steps, label, seed, seconds: ddpm.format.fixed(seconds, 1) });
 }
 
 function tellResult() {
@@ -163,6 +168,7 @@ const chosenInForm = () => ({
   sampler: form.elements.sampler.value,
   num_images: number("num_images"),
   seed: number("seed"),
+  ...asking.read(),
 });
 
 function denoise() {
@@ -314,7 +320,8 @@ const secondInLink = {
   },
 };
 
-ddpm.linkable("mine", { kind: $(".switch"), sampler, images, seed, second: secondInLink }, (named) => {
+const { label, s } = asking;
+ddpm.linkable("mine", { kind: $(".switch"), sampler, label, s, images, seed, second: secondInLink }, (named) => {
   moved ||= "t" in named;
   linked = named;
   drawLinked();

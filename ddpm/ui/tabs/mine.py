@@ -12,6 +12,7 @@ from ddpm.ui.tabs.parts import (
     caption,
     code_name,
     headline,
+    label_fields,
     pad,
     picture,
     sampler_options,
@@ -56,6 +57,7 @@ def build(service: Service) -> gr.HTML:
     {t_bar(1, service.num_steps)}
     <form class="controls" novalidate>
       <label class="wide">{text("reverse.sampler")}<select name="sampler">{sampler_options()}</select></label>
+      {label_fields(service.checkpoint.classes)}
       {sampling_controls(service.max_images, service.example_size[0], FIRST_DENOISED, "mine.denoise")}
     </form>
     <div class="progress" aria-hidden="true"><i></i></div>

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from ddpm.classes import Classes
+from ddpm.guidance import MAX_SCALE
 from ddpm.sampling import SAMPLERS
 from ddpm.ui.server.requests import MAX_SEED
 
@@ -188,6 +190,21 @@ def step_options(choices: Iterable[int], num_steps: int, selected: int | None = 
     """The options of a <select name="num_inference_steps">: the choices below T = num_steps, and T itself."""
     steps = [n for n in choices if n < num_steps] + [num_steps]
     return "".join(f"<option{' selected' if n == selected else ''}>{n}</option>" for n in steps)
+
+
+def label_fields(classes: Classes | None, scale: str = text("reverse.scale")) -> str:
+    """The label to ask for and its guidance scale, which is hidden while there is no label; nothing for a model without
+    labels. `ddpm.labelling` brings them to life.
+
+    Args:
+        scale: HTML that names the guidance scale.
+    """
+    if classes is None:
+        return ""
+    return f"""
+<label class="of-label">{text("reverse.label")}<select name="label" data-label="reverse.label"></select></label>
+<label class="of-scale" hidden>{scale}<input name="guidance_scale" type="number"
+  min="0" max="{MAX_SCALE:g}" step="0.5" value="1" title="" data-label="reverse.scale.label"></label>"""
 
 
 def rows_board(head: str, num_steps: int) -> str:

@@ -7,6 +7,7 @@ const { KINDS, paint, thinned, samplerName } = ddpm.trajectory;
 const large = size > ddpm.LARGE;
 
 const form = $(".controls");
+const asking = ddpm.labelling.fields(form);
 const bar = ddpm.tBar($(".t-bar"), (t) => {
   player.pause();
   goTo(t);
@@ -236,6 +237,7 @@ const asked = () => ({
   num_images: number("num_images"),
   seed: number("seed"),
   eta: form.elements.sampler.value === "ddim" ? number("eta") : 0,
+  ...asking.read(),
 });
 
 // `linked`: a link has set t, and t stays there.
@@ -265,7 +267,8 @@ function takeFrame(message) {
 
 function summary(found) {
   const { num_inference_steps: steps, seed } = found.request;
-  const fields = { sampler: samplerName(found.request), steps, seed, seconds: ddpm.format.fixed(found.seconds, 1) };
+  const [sampler, label] = [samplerName(found.request), ddpm.labelling.said(found.request)];
+  const fields = { sampler, steps, label, seed, seconds: ddpm.format.fixed(found.seconds, 1) };
   return [ddpm.say("reverse.summary", fields), ...thinned(found)].join(ddpm.say("reverse.comma"));
 }
 
@@ -345,8 +348,9 @@ form.elements.sampler.value = "ddim";
 showEta();
 bar.show(ddpm.T);
 const { sampler, eta, num_inference_steps: steps, num_images: images, seed } = form.elements;
+const { label, s } = asking;
 const first = JSON.stringify(asked()); // what the stored example is of
-ddpm.linkable("reverse", { sampler, eta, steps, images, seed }, (named) => {
+ddpm.linkable("reverse", { sampler, eta, label, s, steps, images, seed }, (named) => {
   if (JSON.stringify(asked()) !== first) sample("t" in named);
 });
 showNoise();

@@ -12,6 +12,7 @@ from ddpm.ui.tabs.parts import (
     caption,
     code_name,
     headline,
+    label_fields,
     player,
     sampler_options,
     sampling_controls,
@@ -49,6 +50,7 @@ def build(service: Service) -> gr.HTML:
       <label class="wide">{text("reverse.sampler")}<select name="sampler">{sampler_options()}</select></label>
       <label class="eta">{text("reverse.eta")}
         <input name="eta" type="number" min="0" max="1" step="0.1" value="0"></label>
+      {label_fields(service.checkpoint.classes)}
       <label>{text("reverse.steps")}<select name="num_inference_steps">{choices}</select></label>
       {sampling_controls(service.max_images, service.example_size[0], FIRST_SEED, "reverse.sample")}
     </form>

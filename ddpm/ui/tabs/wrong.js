@@ -82,7 +82,7 @@ function nameRow(row, i) {
   // The request of the pictures on screen (for a slow model's example with fewer steps), or of those being drawn.
   const request = (!row.classList.contains("stale") && rows.found(i)?.request) || requests()[i];
   const { sampler, num_inference_steps: steps } = request;
-  const settings = ddpm.say("rows.name", { sampler: ddpm.say(`sampler.${sampler}`), steps });
+  const settings = ddpm.say("rows.name", { sampler: ddpm.say(`sampler.${sampler}`), steps, label: "" });
   row.querySelector(".row-name").textContent = name(i);
   row.querySelector(".row-settings").textContent = settings;
 }

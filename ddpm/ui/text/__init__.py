@@ -10,7 +10,21 @@ from __future__ import annotations
 
 import re
 
-from ddpm.ui.text import bound, compare, forward, mine, noise, page, refusals, reverse, rows, tour, training, wrong
+from ddpm.ui.text import (
+    bound,
+    compare,
+    forward,
+    labels,
+    mine,
+    noise,
+    page,
+    refusals,
+    reverse,
+    rows,
+    tour,
+    training,
+    wrong,
+)
 from ddpm.ui.text.equations import EQUATIONS
 
 __all__ = ["AREAS", "EQUATIONS", "LANGUAGES", "TEXT", "say"]
@@ -18,7 +32,7 @@ __all__ = ["AREAS", "EQUATIONS", "LANGUAGES", "TEXT", "say"]
 LANGUAGES = ("en", "zh")
 PLURAL = re.compile(r"\{(\w+)\?([^:}]*):([^}]*)\}")
 
-AREAS = (page, forward, noise, bound, reverse, rows, compare, wrong, mine, training, tour, refusals)
+AREAS = (page, forward, noise, bound, reverse, rows, labels, compare, wrong, mine, training, tour, refusals)
 """The modules that hold the strings: `PAIRS`, key -> (English, Chinese)."""
 
 TEXT: dict[str, dict[str, str]] = {

@@ -36,6 +36,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         "{name} = {value}: {low} to {high} rows are needed, each one of {choices}",
         "{name} = {value}：需要 {low} 到 {high} 行，每行为 {choices} 之一",
     ),
+    "compare.link.labelled": ("{choices}; with a label such as {example}", "{choices}；带标签时例如 {example}"),
     "compare.steps": ("{n?step:steps}", "步"),
     "compare.add": ("Add a row", "添加一行"),
     "compare.remove": ("Remove this row", "删除这一行"),

@@ -58,6 +58,13 @@ EQUATIONS: dict[str, str] = {
     r"&+\sqrt{1-\bar\alpha_s-\sigma_t^2}\;\htmlData{of=eps_hat}{\hat\epsilon}+\sigma_t z\end{aligned}",
     "ancestral": r"\begin{aligned}x_{t-1}&=\tilde\mu_t(\htmlData{of=xt}{x_t},\htmlData{of=x0_hat}{\hat x_0})"
     r"+\sigma_t z\\z&\sim\mathcal N(0,I)\ \ (t>1)\\z&=0\ \ (t=1)\end{aligned}",
+    "eps_0": r"\epsilon_0",
+    "eps_c": r"\epsilon_c",
+    "eps_gap": r"\epsilon_c-\epsilon_0",
+    "guidance": r"\htmlData{of=eps_s}{\hat\epsilon}=\htmlData{of=eps_0}{\epsilon_0}"
+    r"+s\,\htmlData{of=eps_gap}{(\epsilon_c-\epsilon_0)}",
+    "tilted": r"p_s(x_t\mid c)\;\propto\;p(x_t)\;p(c\mid x_t)^{s}",
+    "posterior": r"p(y\mid\htmlData{of=x0}{x_0})=\frac{e^{-L_y}}{\sum_{k}e^{-L_k}}",
     "training": r"\begin{aligned}t&\sim\mathrm{U}(1\dots T),\quad\epsilon\sim\mathcal N(0,I)\\[3pt]"
     r"\theta&\leftarrow\theta-\eta\,\nabla_{\!\theta}\,\htmlData{of=loss}{\big\Vert\epsilon"
     r"-\epsilon_\theta(x_t,t)\big\Vert^2}\end{aligned}",

@@ -47,6 +47,10 @@ PAIRS: dict[str, tuple[str, str]] = {
     "mine.xt_mixture.label": ("The blends, noised", "加噪后的混合图像"),
     "mine.xt_mixture.one": ("noised blend, lambda = {share}", "加噪后的混合，lambda = {share}"),
     "mine.denoised": ("denoised from $t_0={t0}$", "从 $t_0={t0}$ 去噪"),
+    "mine.denoised.labelled": (
+        "denoised from $t_0={t0}$ with label {name}, $s={s}$",
+        "从 $t_0={t0}$ 去噪，标签 {name}，$s={s}$",
+    ),
     "mine.denoised.label": (
         "Results, each with its distance from the original, in levels from 0 to 255",
         "去噪结果，各附与加噪前图像的距离（0 到 255 的灰度级）",
@@ -61,8 +65,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "mine.example": ("Stored example: {summary}", "预先算好的示例：{summary}"),
     "mine.done": ("{summary}.", "{summary}。"),
     "mine.summary": (
-        "{n} {n?picture:pictures} from t₀ = {t0} in {steps} {steps?step:steps}, seed {seed}, {seconds} s",
-        "从 t₀ = {t0} 用 {steps} 步得到 {n} 张图像，种子 {seed}，{seconds} 秒",
+        "{n} {n?picture:pictures} from t₀ = {t0} in {steps} {steps?step:steps}{label}, seed {seed}, {seconds} s",
+        "从 t₀ = {t0} 用 {steps} 步得到 {n} 张图像{label}，种子 {seed}，{seconds} 秒",
     ),
     "mine.changed": (
         "These results belong to another picture, noise or t₀: denoise again.",

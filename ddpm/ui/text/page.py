@@ -11,6 +11,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "page.embedded": ("embedded", "内置"),
     "page.local": ("local directory", "本地目录"),
     "page.parameters": ("{count} {count?parameter:parameters}", "{count} 个参数"),
+    "page.labels": ("{count} {count?label:labels}", "{count} 个标签"),
     "notice.embedded": (
         "{name} is currently unavailable; this page shows the embedded model instead.",
         "目前无法获取 {name}；本页改用内置模型。",

@@ -13,6 +13,18 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "refused.nothing": ("nothing", "空"),
     "refused.choice": ("{name} = {value}: one of {choices} is needed", "{name} = {value}：只能是 {choices}"),
+    "refused.label": (
+        "{name} = {value}: the model knows {choices}; leave it empty for no label",
+        "{name} = {value}：模型只有这些标签：{choices}；留空表示无标签",
+    ),
+    "refused.no_labels": (
+        "{name} = {value}: the model was trained without labels, so it has none to ask for",
+        "{name} = {value}：模型训练时没有使用标签，因此不能指定标签",
+    ),
+    "refused.no_classes": (
+        "The model was trained without labels, so it cannot tell which label a picture has.",
+        "模型训练时没有使用标签，因此无法判断图像属于哪个标签。",
+    ),
     "refused.pixels": (
         "{name}: a picture of {needed} bytes in base64 is needed",
         "{name}：需要 {needed} 字节的图像（base64）",
@@ -53,6 +65,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "field.num_images": ("Pictures", "张数"),
     "field.seed": ("Seed", "随机种子"),
     "field.eta": ("η", "η"),
+    "field.label": ("Label", "标签"),
+    "field.guidance_scale": ("Guidance scale s", "引导强度 s"),
     "field.x0": ("x_0", "x_0"),
     "field.noise_seed": ("Noise", "噪声"),
     "field.sampler": ("Sampler", "采样器"),

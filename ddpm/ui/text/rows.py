@@ -7,7 +7,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "rows.plane.xt": ("the current pictures x_t", "当前图像 x_t"),
     "rows.plane.x0_hat": ("the network’s guesses x_0 hat", "网络的猜测 x_0 hat"),
     "rows.plane.eps_hat": ("the predicted noise epsilon hat", "预测的噪声 epsilon hat"),
-    "rows.name": ("{sampler}, {steps} {steps?step:steps}", "{sampler}，{steps} 步"),
+    "rows.name": ("{sampler}, {steps} {steps?step:steps}{label}", "{sampler}，{steps} 步{label}"),
     "rows.row": ("Row {i}: {name}", "第 {i} 行：{name}"),
     "rows.label": ("Row {i}, {name}: {what} at t = {t}", "第 {i} 行，{name}：{what}，t = {t}"),
     "rows.calls": ("{calls} network {calls?call:calls}", "{calls} 次网络调用"),

@@ -92,6 +92,18 @@ PAIRS: dict[str, tuple[str, str]] = {
         "$x_t$?",
         "把 $t$ 慢慢向左拖。到哪个 $t$ 能从 $\\hat x_0$ 看出会画成什么？从 $x_t$ 呢？",
     ),
+    "tour.labels.title": ("Ask for one", "指定要画什么"),
+    "tour.labels.body": (
+        "With the label as one more input, the same network predicts two noises: one without the label and one with "
+        "it. Their difference tells what the label changes, and guidance multiplies it by $s$.",
+        "多输入一个标签，同一个网络就能预测两份噪声：一份不看标签，一份看标签。"
+        "两者之差就是标签改变的部分，引导把它乘以 $s$。",
+    ),
+    "tour.labels.try": (
+        "Choose a label and compare the rows. What do you win with a large $s$, and what do you lose? Then draw "
+        "something at the foot of the tab: which label does the bound give it?",
+        "选一个标签，比较各行。$s$ 大的时候得到了什么，又失去了什么？再到本页底部画点什么：变分上界会给它哪个标签？",
+    ),
     "tour.compare.title": ("Fewer steps", "更少的步数"),
     "tour.compare.body": (
         "The network is trained once; the sampler decides how often to call it. With 10 of the {T} steps DPM-Solver++ "
