@@ -29,8 +29,8 @@ PAIRS: dict[str, tuple[str, str]] = {
         "model.||How can one network do both? In training, a share of the pictures came without their label "
         "(label_dropout), and a vector of its own stands for “no label”.||What differs between the rows? Only $s$: "
         "all start from the same noise, and DDIM with $\\eta=0$ adds none on the way. One call of the network "
-        "computes $\\epsilon_0$ and $\\epsilon_c$ for all rows together. The number beside a row is the root mean square "
-        "of the difference between its finished pictures and those of $s=0$, with pixels from −1 to 1.",
+        "computes $\\epsilon_0$ and $\\epsilon_c$ for all rows together. The number beside a row is the root mean "
+        "square of the difference between its finished pictures and those of $s=0$, with pixels from −1 to 1.",
         "为什么 $s$ 要超过 1？$\\epsilon_c-\\epsilon_0$ 与 $-\\nabla_{x_t}\\log p(c\\mid x_t)$ 成正比，"
         "也就是网络中隐含的分类器变得更确信的方向。$s$ 越大，这个分类器的分量越重："
         "图像更符合标签，彼此的差别也更小。||这是哪种约定？这里 $s=0$ 表示无标签。"
