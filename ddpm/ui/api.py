@@ -95,7 +95,7 @@ class Endpoints:
     def sample(self, in_vain: InVain, **fields: object) -> Answer:
         """Pictures drawn from noise; the fields are those of `SampleRequest.check`, but `label` is a name."""
         classes = self._service.checkpoint.classes
-        fields["label"] = label_named(fields["label"], classes)
+        fields["label"] = label_named(fields.get("label"), classes)
         request = SampleRequest.check(fields, self._service.num_steps, self._service.max_images, classes)
         drawn = self._service.samplings.get_or_draw(request, in_vain)
         pictures = np.frombuffer(drawn.finished, np.uint8).reshape(request.num_images, *self._rows_shape)

@@ -145,7 +145,7 @@ def test_a_link_names_what_it_asks_for_in_vain(seen, visit):
     for tab, settings in (
         ("reverse", {"label": "3"}),
         ("mine", {"label": "3"}),
-        ("compare", {"rows": "ddim:5:label=3"}),
+        ("compare", {"rows": "ddim:5:label=3,ddim:5"}),
     ):
         page = follow(visit, tab, **settings)
         expect(page.locator(".page-status")).to_contain_text("the model was trained without labels")

@@ -39,9 +39,9 @@ Request = SampleRequest | DenoiseRequest
 Message = dict[str, Any]
 Drawn = tuple[ReverseStep, bytes | None, float]
 """A step, its frame if the trajectory keeps it, and the seconds of the sampling so far."""
-Timed = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, float]]
-"""(x_t, t, labels or None) to eps_hat and the seconds of this call alone, without the time in which others had their
-turn."""
+Timed = Callable[..., tuple[Tensor, float]]
+"""(x_t, t), or (x_t, t, labels), to eps_hat and the seconds of this call alone, without the time in which others had
+their turn."""
 
 
 def frame_of(xt: Tensor, x0_hat: Tensor, eps_hat: Tensor, factor: int, is_noisy: bool = True) -> bytes:
@@ -133,7 +133,7 @@ class Samplings:
         count = min(steps, MAX_FRAMES - 1, max(2, int(TRAJECTORY_BYTES / smaller) - 1))  # one is that of t = 0
         return factor, {round(i) for i in np.linspace(0, steps - 1, count)}
 
-    def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> EpsTheta:
+    def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> Callable[..., Tensor]:
         """eps_theta in calls of `images_per_call`; it counts the calls, and takes waiting off the trajectory's seconds.
 
         One call computes all pictures once, so a step with guidance, which computes each twice, counts as two.
@@ -143,13 +143,14 @@ class Samplings:
         """
 
         def eps_theta(xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+            inputs = (xt, t) if labels is None else (xt, t, labels)
             eps_hat, size = [], self.images_per_call
             for first in range(0, len(xt), size):
                 if stopped():
                     raise StoppedError
                 part = slice(first, first + size)
                 asked = time.perf_counter()
-                predicted, seconds = self._timed(xt[part], t[part], None if labels is None else labels[part])
+                predicted, seconds = self._timed(*(each[part] for each in inputs))
                 trajectory.seconds -= time.perf_counter() - asked - seconds  # the rest of the time was waiting
                 eps_hat.append(predicted)
             trajectory.calls += len(xt) // trajectory.request.num_images
