@@ -239,7 +239,8 @@ def test_axe_finds_nothing_serious(browser, labelled, theme):
 
 
 def test_the_tour_stops_there(asked):
-    page = asked.open("lang=en&tour=7")
+    page = asked.page
+    page.goto(f"{asked.url}?lang=en&tour=7")
     expect(page.locator("#tour-title")).to_have_text(TEXT["en"]["tour.labels.title"])
     expect(page.locator("#tab-labels-button")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#labels .stage.toured")).to_be_visible()
@@ -310,7 +311,9 @@ def test_of_many_labels_the_likeliest_have_bars(many):
 
 def test_a_model_without_labels_says_what_they_are_and_how_to_train_with_them(visit):
     visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = visit.open("lang=en&tab=labels&label=3&s=2", tab="labels")
+    page = visit.page
+    page.goto(f"{visit.url}?lang=en&tab=labels&label=3&s=2")
+    expect(page.locator("#labels canvas").first).to_be_visible()
     expect(page.locator(".page-status")).to_contain_text("label = 3: the model was trained without labels")
     expect(page.locator("#labels .stage")).to_contain_text("The model on this page was trained without labels")
     page.locator("#labels .copy").click()
@@ -323,7 +326,8 @@ def test_a_model_without_labels_says_what_they_are_and_how_to_train_with_them(vi
 
 
 def test_the_tour_of_a_model_without_labels_leaves_them_out(visit):
-    page = visit.open("lang=en&tour=7")
+    page = visit.page
+    page.goto(f"{visit.url}?lang=en&tour=7")
     expect(page.locator("#tour-title")).to_have_text(TEXT["en"]["tour.compare.title"])
 
 

@@ -8,7 +8,10 @@ const bars = $(".bars");
 let shown = null; // {probabilities: of each label; bits: that each saves, of the whole picture}
 
 const percent = (share) => `${share >= 0.995 || share < 0.0005 ? Math.round(100 * share) : (100 * share).toFixed(1)}%`;
-const signed = (bits) => `${bits >= 0 ? "+" : ""}${fixed(bits, 1)}`;
+function signed(bits) {
+  const text = fixed(Math.abs(bits), 1);
+  return Number(text) === 0 ? text : `${bits > 0 ? "+" : "\u2212"}${text}`;
+}
 const likeliest = (probabilities) => probabilities.indexOf(Math.max(...probabilities));
 
 // ---- the bars

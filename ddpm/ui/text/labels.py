@@ -29,14 +29,16 @@ PAIRS: dict[str, tuple[str, str]] = {
         "model.||How can one network do both? In training, a share of the pictures came without their label "
         "(label_dropout), and a vector of its own stands for “no label”.||What differs between the rows? Only $s$: "
         "all start from the same noise, and DDIM with $\\eta=0$ adds none on the way. One call of the network "
-        "computes $\\epsilon_0$ and $\\epsilon_c$ for all rows together.",
+        "computes $\\epsilon_0$ and $\\epsilon_c$ for all rows together. The number beside a row is the root mean "
+        "square of the difference between its finished pictures and those of $s=0$, with pixels from −1 to 1.",
         "为什么 $s$ 要超过 1？$\\epsilon_c-\\epsilon_0$ 与 $-\\nabla_{x_t}\\log p(c\\mid x_t)$ 成正比，"
         "也就是网络中隐含的分类器变得更确信的方向。$s$ 越大，这个分类器的分量越重："
         "图像更符合标签，彼此的差别也更小。||这是哪种约定？这里 $s=0$ 表示无标签。"
         "Ho 和 Salimans（2022）写作 $w=s-1$，因此 $w=0$ 是普通的条件模型。||一个网络怎么能两样都会？"
         "训练时有一部分图像不带标签（label_dropout），并用一个单独的向量表示“无标签”。||各行之间有什么不同？"
         "只有 $s$：所有行从同一份噪声出发，$\\eta=0$ 的 DDIM 途中也不加噪声。"
-        "一次网络调用就为所有行一起算出 $\\epsilon_0$ 和 $\\epsilon_c$。",
+        "一次网络调用就为所有行一起算出 $\\epsilon_0$ 和 $\\epsilon_c$。"
+        "每行旁边的数字是它的最终图像与 $s=0$ 那一行之差的均方根，像素取值从 −1 到 1。",
     ),
     # what is asked for
     "labels.names": ("Which label", "哪个标签"),
@@ -66,7 +68,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "labels.row.0": ("label ignored", "不看标签"),
     "labels.row.1": ("plain conditional", "普通条件模型"),
     "labels.row.more": ("guided", "有引导"),
-    "labels.away": ("{away} from s = 0 (RMS)", "与 s = 0 相差 {away}（均方根）"),
+    "labels.away": ("{away} from s = 0", "与 s = 0 相差 {away}"),
     # the arrow
     "labels.arrow": ("What the label changes", "标签改变了什么"),
     "labels.scale": (
