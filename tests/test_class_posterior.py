@@ -51,6 +51,7 @@ def log_odds_of(found, dimensions):
     return (found.bits_without_label - found.bits) * dimensions * LN2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [6, 24, 500])
 def test_the_estimate_of_the_log_odds_has_no_bias(case, count):
     """For the best network, -log p(x_0) is the mean of the bound up to a constant, at each x_0 by itself (Kong et al.

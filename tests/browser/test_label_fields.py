@@ -128,6 +128,7 @@ def test_a_label_that_cannot_be_drawn_is_refused_at_its_field(seen):
     expect(status).to_have_text("引导强度 s = 空：需要 0 到 20 的数")
 
 
+@pytest.mark.slow
 def test_a_link_names_what_it_asks_for_in_vain(seen, visit):
     page = follow(seen, "reverse", label="bird", s="30", images="2")
     line = page.locator(".page-status")
@@ -229,6 +230,7 @@ def test_a_picture_is_denoised_with_a_label_and_the_row_says_so(seen):
 # ------------------------------------------------------------------------------------------------------- how it looks
 
 
+@pytest.mark.slow
 def test_the_fields_need_no_more_lines_than_without_them(browser, there, url):
     for size in ({"width": 390, "height": 844}, {"width": 1280, "height": 800}):
         tall = {}

@@ -14,6 +14,9 @@ DRAWN_MS = 180_000  # until the server has drawn, beside the examples of the pag
 PLANES = [f'#reverse [data-object="{name}"] .grid canvas' for name in ("xt", "x0_hat", "eps_hat")]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory) -> Iterator[str]:
     """Of this file's server."""
@@ -33,7 +36,6 @@ def widths(page, selector: str) -> list[float]:
     return page.locator(selector).evaluate_all("all => all.map((c) => c.getBoundingClientRect().width)")
 
 
-@pytest.mark.slow
 def test_every_picture_has_room_and_the_strip_shows_none_twice(same, phone):
     same.page.wait_for_function("ddpm.shared.get('examples')", timeout=DRAWN_MS)
     for visit, least in ((same, 110), (phone, 150)):
@@ -78,7 +80,6 @@ def test_rows_and_predictions_have_room(same):
     assert gray.std() > 0, "the prediction is painted"
 
 
-@pytest.mark.slow
 def test_a_slow_line_shows_the_finished_pictures_first_and_says_what_is_under_way(visit: Visit):
     """At 150 kB/s, as on a weak phone network: the page never stands still for long."""
     page = visit.open(tab="reverse")

@@ -29,6 +29,9 @@ def start(*words, processes=1):
     return launch("-m", "ddpm.evaluate", *words, "--num_cpu_threads", 1, processes=processes)
 
 
+pytestmark = pytest.mark.slow  # it trains a model and a classifier, and draws at seven scales
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A class-conditional training of 40 timesteps, by the command line; too short to obey its labels."""

@@ -249,6 +249,7 @@ def test_any_cut_point_gives_the_same_run(tmp_path, whole, cuts):
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["ddpm.classes:save:2:60", "ddpm.training.labelling:Labelling.of:8:40"])
 def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, moment):
     words = command(tmp_path / "run", **LABELS)
@@ -339,6 +340,7 @@ def test_data_without_labels_is_one_line_and_a_status(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_compiled_networks_learn_labels_too(tmp_path, monkeypatch):
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda module: real(module, backend="eager"))

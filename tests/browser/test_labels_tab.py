@@ -230,6 +230,7 @@ def test_it_can_be_used_in_chinese_in_the_dark_on_a_phone(browser, labelled):
         assert small == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser, labelled, theme):
     with visiting(browser, labelled, reduced_motion="reduce") as visit:
@@ -283,6 +284,7 @@ def many(browser, tmp_path_factory) -> Iterator[Visit]:
         yield visit
 
 
+@pytest.mark.slow
 def test_of_many_labels_a_search_finds_the_one(many):
     page, find = many.page, many.page.locator("#labels .find")
     assert page.locator("#labels h2").inner_text() == "Can I ask for “${alert(1)} `x` <b>$y$</b> \\n”?"
@@ -298,6 +300,7 @@ def test_of_many_labels_a_search_finds_the_one(many):
     expect(page.locator('#labels .list [aria-pressed="true"]')).to_have_text("a rose")
 
 
+@pytest.mark.slow
 def test_of_many_labels_the_likeliest_have_bars(many):
     page = many.page
     expect(page.locator("#which .answer")).to_have_attribute("data-state", "done", timeout=DRAWN_MS)
