@@ -96,9 +96,8 @@ class Checkpoint:
         """eps_theta(x_t, t, label) of this model: compiled on the CPU, computed by PyTorch on other devices."""
         if torch.device(device).type == "cpu":
             return Engine(self.unet, self.scheduler, device, self._compiled, self.classes)
-        network = accepting_vectors(self.unet) if self.classes else self.unet
-        unet = copy.deepcopy(network).to(device)  # pyright: ignore[reportArgumentType] - diffusers wraps `to`
-        return Engine(unet, self.scheduler, device, lambda *inputs: unet(*inputs).sample, self.classes)
+        unet = copy.deepcopy(self.unet).to(device)  # pyright: ignore[reportArgumentType] - diffusers wraps `to`
+        return Engine(unet, self.scheduler, device, classes=self.classes)
 
     def label(self, name: str | int | None) -> int:
         """The number of a class by its name; -1 for None, for "none" and for the empty name.
