@@ -13,12 +13,17 @@ from ddpm.flags import need_option
 from ddpm.names import MAX_RESOLUTION, counted, times
 
 
+def check_run(options: Any) -> None:
+    """Check the options that every program has. Raises as `need_option`."""
+    for name in ("seed", "num_cpu_threads"):
+        need_option(options, getattr(options, name) >= 0, name, "0 or more")
+    need_option(options, options.seed < 2**63, "seed", "less than 2**63")
+
+
 def check_common(options: Any) -> None:
     """Check the options that training and evaluation share. Raises as `need_option`."""
     need = functools.partial(need_option, options)
-    for name in ("seed", "num_cpu_threads"):
-        need(getattr(options, name) >= 0, name, "0 or more")
-    need(options.seed < 2**63, "seed", "less than 2**63")
+    check_run(options)
     need(options.channels in (None, 1, 3), "channels", "1 or 3")
     fits = options.resolution is None or 1 <= options.resolution <= MAX_RESOLUTION
     need(fits, "resolution", f"1 to {MAX_RESOLUTION} pixels")

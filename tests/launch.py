@@ -33,16 +33,13 @@ def launch(*words, processes=1, timeout=120, largest_file=None, **environment) -
         the first exit status that is not 0; of a process that a signal ended, minus its number.
     """
     words = [str(word) for word in words]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["libraries"])
-    with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):
-        forkserver.ensure_running()
+    context = _context()
     environment = os.environ | {"ACCELERATE_USE_CPU": "true"} | environment
     deadline = time.monotonic() + timeout
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ("stdout", "stderr")]
         children = [
-            context.Process(target=_command, args=(words, environment | more, largest_file, *map(str, files)))
+            context.Process(target=_command, args=(words, environment | more, largest_file, files))
             for more in ([{}] if processes == 1 else _ranks(processes))
         ]
         try:
@@ -63,6 +60,29 @@ def launch(*words, processes=1, timeout=120, largest_file=None, **environment) -
     return subprocess.CompletedProcess(words, status, stdout, stderr)
 
 
+def start(*words, log: Path, **environment) -> multiprocessing.process.BaseProcess:
+    """`python WORDS` in the background, from the root of the project.
+
+    Args:
+        words: a script and its arguments.
+        log: takes what it says.
+        environment: over this process's.
+    """
+    child = _context().Process(
+        target=_command, args=([str(word) for word in words], os.environ | environment, None, [log, log])
+    )
+    child.start()
+    return child
+
+
+def _context():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["libraries"])
+    with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):
+        forkserver.ensure_running()
+    return context
+
+
 def _ranks(processes: int) -> list[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -71,7 +91,7 @@ def _ranks(processes: int) -> list[dict[str, str]]:
     return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
-def _command(words: list[str], environment: dict[str, str], largest_file: int | None, *files: str) -> None:
+def _command(words: list[str], environment: dict[str, str], largest_file: int | None, files: list[Path]) -> None:
     """In the child, which has loaded the libraries and none of the project's modules."""
     for number, file in enumerate(files, 1):
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

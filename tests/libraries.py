@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401
 import accelerate
+import gradio
 import matplotlib.backends.backend_agg
 import matplotlib.figure
 import scipy.linalg

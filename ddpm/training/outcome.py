@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def of_finished(directory: Path, progress: Progress) -> tuple[bool, str]:
     line = f"{reason}: step {step}, in {directory}"
     if saved.missing:
         line += "; not saved there: " + _listed(saved.missing)
-    return True, line if saved.state_step == step else f"{line}. {_state(directory, progress)}"
+    if saved.state_step != step:
+        return True, f"{line}. {_state(directory, progress)}"
+    return True, f"{line}. To draw pictures: python -m ddpm.sample {shlex.quote(str(directory))}"
 
 
 def of_interrupted(directory: Path, progress: Progress) -> tuple[bool, str]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
+from launch import start
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, BrowserType, JSHandle, Page, expect, sync_playwright
 
@@ -98,28 +96,25 @@ def add_record(directory: Path) -> Path:
 def serving(model: Path | None, log: Path, **environment: str) -> Iterator[str]:
     """The page's address while `app.py` serves `model`, or what the environment names."""
     port = free_port()
-    command = [sys.executable, "app.py", *(["--model", str(model)] if model else []), "--port", str(port)]
     url = f"http://127.0.0.1:{port}/"
-    with open(log, "w") as out:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=os.environ | environment
-        )
-        try:
-            deadline = time.monotonic() + 180
-            while True:
-                if process.poll() is not None:
-                    raise RuntimeError(f"app.py ended with status {process.returncode}:\n{log.read_text()}")
-                try:
-                    urllib.request.urlopen(url, timeout=5).read()
-                    break
-                except OSError as error:
-                    if time.monotonic() > deadline:
-                        raise RuntimeError(f"no answer at {url}:\n{log.read_text()}") from error
-                    time.sleep(0.1)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_S)
+    log.write_text("")
+    process = start("app.py", *(["--model", model] if model else []), "--port", port, log=log, **environment)
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            if process.exitcode is not None:
+                raise RuntimeError(f"app.py ended with status {process.exitcode}:\n{log.read_text()}")
+            try:
+                urllib.request.urlopen(url, timeout=5).read()
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"no answer at {url}:\n{log.read_text()}") from error
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.join(PATIENCE_S)
     assert "Traceback" not in log.read_text(), log.read_text()
 
 

@@ -93,7 +93,7 @@ def test_older_states_make_room_for_the_newest(small_disk, whole):
     out, limit = small_disk(1900, None)  # two states and the model, but not a third one beside them
     done = launch(*command(out), largest_file=limit)
     assert done.returncode == 0, done.stderr
-    assert last_line(done) == f"finished: step 12, in {out}"
+    assert last_line(done) == f"finished: step 12, in {out}. To draw pictures: python -m ddpm.sample {out}"
     assert_same_run(out, whole)
 
 

@@ -62,7 +62,7 @@ def test_every_signal_that_asks_for_an_end_saves_first(tmp_path, signals, status
     assert done.returncode == status, done.stderr
     last, step = done.stderr.strip().splitlines()[-1], reached(tmp_path / "run")
     if status == 0:
-        assert last == f"finished: step 40, in {tmp_path / 'run'}"
+        assert last.startswith(f"finished: step 40, in {tmp_path / 'run'}. To draw pictures: python -m ddpm.sample ")
     else:
         assert last == f"Stopped at step {step}, state saved; the same command continues from there"
 

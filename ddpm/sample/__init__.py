@@ -1,0 +1,1 @@
+"""`python -m ddpm.sample MODEL`: pictures of a trained model on the disk."""

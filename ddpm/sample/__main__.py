@@ -1,0 +1,15 @@
+"""`python -m ddpm.sample MODEL`. It parses the options before it loads torch, so that `--help` and wrong usage are
+answered at once."""
+
+import sys
+
+from ddpm.output import keep_going
+from ddpm.sample.options import parse
+
+if __name__ == "__main__":
+    keep_going()  # also if nobody reads what is printed
+    config = parse(sys.argv[1:])
+
+    from ddpm.sample.draw import main
+
+    sys.exit(main(config))
