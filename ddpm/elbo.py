@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.schedule import EpsTheta, LabelledEpsTheta, NoiseSchedule
+from ddpm.schedule import EpsTheta, LabelledEpsTheta, NoiseSchedule, answer
 
 BIN = 1 / 255  # half the distance between two neighbouring pixel values in [-1, 1]
 
@@ -80,26 +80,39 @@ def prior_bits(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
 
 
 def terms_at(
-    eps_theta: EpsTheta, schedule: NoiseSchedule, x0: Tensor, eps: Tensor, t: Tensor, clip_denoised: bool = True
+    eps_theta: EpsTheta | LabelledEpsTheta,
+    schedule: NoiseSchedule,
+    x0: Tensor,
+    eps: Tensor,
+    t: Tensor,
+    clip_denoised: bool = True,
+    *labels: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One term of the bound for each pair of image and timestep, by one call of the network.
 
     Args:
+        eps_theta: the predicted noise; where the schedule's variance is learned, an `Engine` or another object that has
+            its method `with_variance`.
         x0, eps: (B, C, H, W) float, x0 exactly pixel / 127.5 - 1, eps from N(0, I).
         t: (B,) int64, 0-based; 0 gives L_0, other t L_{t-1}.
         clip_denoised: clip the network's x_0 to [-1, 1], as sampling does.
+        labels: what `eps_theta` takes as its third argument, if it takes one.
     Returns:
         The term in bits per dimension and eps_mse (see `ElboTerms`), both (B,) float64.
     Raises:
         ValueError: t is not int64 or lies outside [0, T).
     """
     xt = schedule.q_sample(x0.float(), eps.float(), t)
-    eps_hat = eps_theta(xt, t).to(xt.device).double()
+    eps_hat, v = answer(eps_theta, xt, t, *labels, learned=schedule.learned)
+    eps_hat = eps_hat.to(xt.device).double()
     x0, xt, eps = x0.double(), xt.double(), eps.double()
     x0_hat = schedule.predict_x0(xt, eps_hat, t)
     x0_hat = x0_hat.clamp(-1, 1) if clip_denoised else x0_hat
     mean = schedule.posterior_mean(x0_hat, xt, t)
-    log_var = schedule.at(schedule.model_log_variance, t, x0)
+    if v is None:
+        log_var = schedule.at(schedule.model_log_variance, t, x0)
+    else:
+        log_var = schedule.learned_log_variance(v.to(x0.device).double(), t)
     kl = gaussian_kl(
         schedule.posterior_mean(x0, xt, t), schedule.at(schedule.posterior_log_variance, t, x0), mean, log_var
     )
@@ -316,14 +329,7 @@ def class_posterior_steps(
             i, labels = step[part], torch.where(column[part] < num_classes, column[part], -1)
             x = x0.expand(len(part), *x0.shape).to(device)
             with torch.no_grad():
-                bits, _ = terms_at(
-                    lambda xt, t, labels=labels: eps_theta(xt, t, labels),
-                    schedule,
-                    x,
-                    eps[i].to(device),
-                    at[i].to(device),
-                    clip_denoised,
-                )
+                bits, _ = terms_at(eps_theta, schedule, x, eps[i].to(device), at[i].to(device), clip_denoised, labels)
             values[i, column[part]] = bits.cpu() * weight[i]
         evaluations += len(step)
         without = float(values[:done, -1].mean())

@@ -12,11 +12,16 @@ PredictionType = Literal["epsilon", "sample", "v_prediction"]
 VarianceType = Literal["fixed_small", "fixed_large"]
 """The variance sigma_t^2 of the reverse process (section 3.2): beta-tilde_t or beta_t."""
 
+LearnedVariance = Literal["learned_range", "learned"]
+"""A variance that the network predicts: a mixture of beta_t and beta-tilde_t (Nichol & Dhariwal 2021, Eq. 15), or its
+logarithm itself."""
+
 Sampler = Literal["ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++"]
 """How images are drawn. "ddpm" is ancestral sampling (Algorithm 2) with the model's own variance."""
 
 PREDICTION_TYPES: tuple[str, ...] = get_args(PredictionType)
 VARIANCE_TYPES: tuple[str, ...] = get_args(VarianceType)
+LEARNED_VARIANCES: tuple[str, ...] = get_args(LearnedVariance)
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 MAX_RESOLUTION = 1024

@@ -91,7 +91,10 @@ class ForLabel:
         self.engine, self.label, self.device = engine, label, engine.device
 
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
-        return self.engine(xt, t, torch.full((len(xt),), self.label))
+        return self.with_variance(xt, t)[0]
+
+    def with_variance(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.engine.with_variance(xt, t, torch.full((len(xt),), self.label))
 
 
 def _standard_error(values: np.ndarray) -> float:

@@ -121,13 +121,14 @@ class Recorder:
         """Do what is due after an optimizer step. The state is saved last: once it exists, all before it is done.
 
         Args:
-            losses: for each of this process's micro-batches, the (B,) losses of its images.
+            losses: for each of this process's micro-batches, the (B,) squared errors of its images.
         Raises:
             NonFiniteError: a loss or a gradient is NaN or infinite.
         """
         config, done = self.config, self.learner.step
         if not self.learner.skipped_in_a_row:
-            self.window.add(done - 1, self.batches.timesteps, losses, self.learner.grad_norm)
+            batches = self.batches
+            self.window.add(done - 1, batches.timesteps, batches.weights, losses, self.learner.grad_norm)
         stopped = self._why_stop(done)
         ends = stopped in ("finished", "time")
         rows = []
@@ -231,6 +232,7 @@ class Recorder:
         self.window.fold()  # in every process; it raises if a loss is not finite, so such a state is never saved
         if self.folder:
             tensors = self.learner.tensors() | flatten("window", self.window.tensors())
+            tensors |= flatten("timesteps", self.batches.sampler.tensors())
             meta = self.learner.meta() | {"slots": self.batches.slots, "device": self.accelerator.device.type}
             meta |= {"labels": self.batches.labels_fingerprint}
             self.folder.save(done, tensors, meta, self.learner.best_weights())
