@@ -132,7 +132,7 @@ class DiffusionOptions:
     # What the network predicts: the noise epsilon, the image x_0 (sample), or v.
     prediction_type: PredictionType = "epsilon"
     # simple: every t counts the same (Eq. 14); kl: the weights of the bound (Eq. 12), for comparison; vlb: the terms of
-    # the bound themselves, divided by the mean of these weights.
+    # the bound themselves, divided by the mean of these weights for t > 1.
     loss_weighting: Literal["simple", "kl", "vlb"] = "simple"
     # Variance of a sampling step: beta-tilde (fixed_small), beta (fixed_large), or between them as the network says for
     # each pixel (learned_range, Nichol & Dhariwal 2021).

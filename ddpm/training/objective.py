@@ -37,7 +37,7 @@ class Objective:
     def __init__(self, config: TrainConfig, schedule: NoiseSchedule, weights: Tensor) -> None:
         self.schedule, self.weights, device = schedule, weights, weights.device
         self.pure, self.vlb_weight = config.loss_weighting == "vlb", config.vlb_weight if schedule.learned else 0.0
-        self._scale = math.log(2) / float(schedule.kl_weight.mean())
+        self._scale = math.log(2) / float(schedule.kl_weight[1:].mean())  # L_0 is no KL term
         T, alpha_bar, small = schedule.num_steps, schedule.alpha_bar, schedule.posterior_log_variance
         # Everything is relative to log beta-tilde, since in float32 the difference of two logarithms has few digits.
         # Where the variance is fixed, `low` is its logarithm and `span` is 0.
