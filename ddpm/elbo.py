@@ -192,6 +192,17 @@ def estimate_density(T: int) -> np.ndarray:
     return 0.5 / (T - 1) + 0.5 / t / np.sum(1 / t)
 
 
+def estimate_timesteps(density: np.ndarray, count: int, draw: np.random.Generator) -> np.ndarray:
+    """(count,) int64 timesteps from 1 on, in order: one from each of `count` strata of equal probability.
+
+    Args:
+        density: (T - 1,) as `estimate_density` returns it.
+    """
+    edges = np.cumsum(density)
+    u = (np.arange(count) + draw.random(count)) / count
+    return 1 + np.searchsorted(edges, u * edges[-1], side="right").clip(max=len(density) - 1)
+
+
 @torch.no_grad()
 def elbo_estimate(
     eps_theta: EpsTheta,
@@ -217,9 +228,7 @@ def elbo_estimate(
     """
     T = schedule.num_steps
     density = estimate_density(T)
-    edges = np.cumsum(density)
-    u = (np.arange(count) + draw.random(count)) / count
-    t = 1 + np.searchsorted(edges, u * edges[-1], side="right").clip(max=T - 2)
+    t = estimate_timesteps(density, count, draw)
     eps = torch.from_numpy(draw.standard_normal((count + 1, *x0.shape), dtype=np.float32))
     device = _device(eps_theta, x0)
     at = torch.from_numpy(np.concatenate([[0], t]))

@@ -28,12 +28,17 @@ def data_options(config: TrainConfig) -> DataOptions:
     return DataOptions(**{field.name: getattr(config, field.name) for field in fields(DataOptions)})
 
 
+def learned_variance(config: TrainConfig) -> bool:
+    """Whether the network predicts the variance, too."""
+    return config.variance_type == "learned_range"
+
+
 def network_options(config: TrainConfig, images: Images) -> dict[str, Any]:
     """The arguments of `ddpm.unet.build_unet`. Images that lack labels are refused by `Labelling`."""
     names = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "dropout")
     shape = {"resolution": images.resolution, "channels": images.channels}
     more: dict[str, Any] = {"num_classes": len(images.classes)} if config.class_conditional else {}
-    if config.variance_type == "learned_range":
+    if learned_variance(config):
         more["learned_variance"] = True
     return shape | {name: getattr(config, name) for name in names} | more
 
