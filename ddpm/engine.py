@@ -11,7 +11,7 @@ from torch import Tensor
 from ddpm.classes import Classes, accepting_vectors
 from ddpm.compiled import Compiled
 from ddpm.names import PREDICTION_TYPES
-from ddpm.schedule import NoiseSchedule
+from ddpm.schedule import Joined, NoiseSchedule
 
 
 class Engine:
@@ -109,8 +109,7 @@ class Engine:
             self._check(labels)
         if self._vectors is not None:
             inputs = (self._vectors[torch.full((len(xt),), -1) if labels is None else labels],)
-        output = self._network(xt, t.to(self.device), *inputs).float()
-        output, v = output.split(xt.shape[1], 1) if output.shape[1] == 2 * xt.shape[1] else (output, None)
+        output, v = Joined(lambda *inputs: self._network(*inputs).float()).with_variance(xt, t.to(self.device), *inputs)
         return self._eps_hat(output, xt, t), v
 
     def _eps_hat(self, output: Tensor, xt: Tensor, t: Tensor) -> Tensor:

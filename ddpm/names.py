@@ -19,6 +19,9 @@ logarithm itself."""
 Sampler = Literal["ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++"]
 """How images are drawn. "ddpm" is ancestral sampling (Algorithm 2) with the model's own variance."""
 
+AnyVariance = Literal["fixed_small", "fixed_large", "learned_range", "learned"]
+"""A variance of either kind."""
+
 PREDICTION_TYPES: tuple[str, ...] = get_args(PredictionType)
 VARIANCE_TYPES: tuple[str, ...] = get_args(VarianceType)
 LEARNED_VARIANCES: tuple[str, ...] = get_args(LearnedVariance)

@@ -182,6 +182,8 @@ def _plot_losses(
         (line,) = right.plot(*zip(*bits, strict=True), "o-", ms=3, color="tab:red")
         axes.plot([], [], "o-", ms=3, color=line.get_color(), label=label)  # all names in one legend
         right.set(ylabel="bits/dim", yscale="log")
+        axes.set_zorder(right.get_zorder() + 1)  # or its curve would lie over the legend
+        axes.patch.set_visible(False)
         _plain_log_axes(right)
     axes.legend(fontsize=8)
     _plain_log_axes(axes)

@@ -45,6 +45,25 @@ def answer(
     return eps_hat, v
 
 
+class Joined:
+    """eps_theta with a method `with_variance`, of a function that returns eps_hat and v as one tensor.
+
+    Args:
+        both: called as eps_theta; returns (B, 2 C, H, W), or (B, C, H, W) if the network predicts no variance.
+    """
+
+    def __init__(self, both: Callable[..., Tensor]) -> None:
+        self.both = both
+
+    def __call__(self, xt: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
+        return self.with_variance(xt, t, *labels)[0]
+
+    def with_variance(self, xt: Tensor, t: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """eps_hat and v, (B, C, H, W) each, or eps_hat and None."""
+        both, channels = self.both(xt, t, *labels), xt.shape[1]
+        return (both[:, :channels], both[:, channels:]) if both.shape[1] == 2 * channels else (both, None)
+
+
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
     """The tables of a diffusion with variances beta_1 ... beta_T.

@@ -3,7 +3,6 @@ bits a label is worth."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -33,7 +32,7 @@ def measure_bound(subject: Subject, accelerator: Accelerator, bar) -> dict[str, 
         ValueError: the network's output is not finite.
     """
     config, model, images = subject.config, subject.model, subject.images
-    schedule = dataclasses.replace(model.schedule, variance_type=config.variance_type or model.schedule.variance_type)
+    schedule = with_variance_type(model.schedule, config.variance_type)
     eps_theta = model.engine(accelerator.device)
     eps_theta.settle(min(config.batch_size, subject.num_timesteps))
     chosen = chosen_images(subject)
@@ -78,6 +77,13 @@ def measure_bound(subject: Subject, accelerator: Accelerator, bar) -> dict[str, 
         "num_images": len(rows),
         "timesteps": subject.num_timesteps,
     }
+
+
+def with_variance_type(schedule: NoiseSchedule, variance_type: str | None) -> NoiseSchedule:
+    """A model's schedule with the variance that the options ask for; None: with the model's own."""
+    if variance_type in (None, schedule.variance_type):
+        return schedule
+    return NoiseSchedule(schedule.beta, variance_type)
 
 
 class ForLabel:

@@ -15,7 +15,7 @@ import tyro  # light: --help and wrong usage are answered before torch is loaded
 
 from ddpm.checks import check_common
 from ddpm.flags import flattened, grouped, need_folder, need_option, parse_flags, usage_errors
-from ddpm.names import MAX_SCALE, Sampler, VarianceType
+from ddpm.names import MAX_SCALE, AnyVariance, Sampler
 
 PROG = "python -m ddpm.evaluate"
 
@@ -64,8 +64,9 @@ class BoundOptions:
     num_images: int = 64
     # Estimate the sum over t from this many timesteps per image. 0: sum all of them.
     timesteps: int = 0
-    # Variance of p(x_{t-1} | x_t). Default: that of the model.
-    variance_type: VarianceType | None = None
+    # Variance of p(x_{t-1} | x_t). Default: that of the model. Only a network that predicts the variance has a learned
+    # one; it can be measured with a fixed one, too.
+    variance_type: AnyVariance | None = None
     # Clip the network's x_0 to [-1, 1].
     clip_denoised: bool = True
 

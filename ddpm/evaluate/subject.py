@@ -13,7 +13,7 @@ from ddpm.classes import NO_LABEL, Classes, shortened
 from ddpm.data import DataOptions, Images, prepare
 from ddpm.data.wording import listed
 from ddpm.evaluate.options import EvaluateConfig
-from ddpm.names import counted
+from ddpm.names import LEARNED_VARIANCES, VARIANCE_TYPES, counted
 
 log = logging.getLogger("evaluate")
 
@@ -112,6 +112,10 @@ def find_subject(config: EvaluateConfig, model: Checkpoint, progress: bool) -> S
         raise ValueError(f"--timesteps {config.timesteps}: 1 to {T - 1} is needed, or 0 to sum all timesteps exactly")
     if subject.num_inference_steps > T:
         raise ValueError(f"--num_inference_steps {subject.num_inference_steps}: 1 to {T} is needed")
+    asked, own = config.variance_type, model.schedule.variance_type
+    if asked in LEARNED_VARIANCES and asked != own:
+        accepted = ", ".join(dict.fromkeys((*VARIANCE_TYPES, own)))
+        raise ValueError(f"--variance_type {asked}: the variance of {model.name} is {own}; one of {accepted} is needed")
     if subject.num_images < 2:
         raise ValueError(
             f"there is only {len(subject.images.eval)} held-out image, and a standard error needs 2: pass --eval_split"

@@ -82,12 +82,13 @@ def test_the_loss_is_finite_at_the_first_step_whatever_the_network_says(extreme)
     v = torch.full_like(eps, extreme).requires_grad_()
     loss = objective.bits(torch.zeros_like(eps), v, x0, eps, torch.zeros(len(x0), dtype=torch.int64))
     loss.sum().backward()
-    assert torch.isfinite(loss).all() and torch.isfinite(v.grad).all()
+    assert torch.isfinite(loss).all()
+    assert torch.isfinite(v.grad).all()
 
 
 def test_the_mean_learns_from_the_simple_loss_alone_and_the_variance_from_the_bound_alone():
     _, hybrid = parts(variance_type="learned_range", vlb_weight=0.0859)
-    x0, eps, t, draw = batch()
+    x0, eps, t, _ = batch()
 
     def gradient(loss_of):
         output = (0.3 * torch.randn(32, 2, 8, 8, generator=torch.Generator().manual_seed(9))).requires_grad_()
