@@ -27,7 +27,7 @@ from ddpm.engine import Engine
 from ddpm.errors import first_line
 from ddpm.metrics import read_metrics
 from ddpm.model_files import Layout, check_files, check_weights, is_inside, read_configs
-from ddpm.schedule import NoiseSchedule
+from ddpm.schedule import Errors, NoiseSchedule
 from ddpm.settings import read_json
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Checkpoint:
         config: train_config.json; empty if there is none.
         metrics: the rows of metrics.jsonl.
         classes: the classes that a class-conditional model knows; None for any other.
-        lowest_log_variance: what variance.json says, see `NoiseSchedule`; None if there is none.
+        lowest_log_variance, errors: what variance.json says, see `NoiseSchedule`; None where it says nothing.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Checkpoint:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     classes: Classes | None = None
     lowest_log_variance: float | None = None
+    errors: Errors | None = None
 
     @property
     def resolution(self) -> int:
@@ -82,7 +83,7 @@ class Checkpoint:
     @property
     def schedule(self) -> NoiseSchedule:
         """The tables of the process that the model was trained with, and the variance of its reverse."""
-        return NoiseSchedule.from_scheduler(self.scheduler, self.lowest_log_variance)
+        return NoiseSchedule.from_scheduler(self.scheduler, self.lowest_log_variance, self.errors)
 
     def with_weights(self) -> Checkpoint:
         """The same model with its weights loaded.
@@ -163,6 +164,7 @@ def load(
         metrics=_optional(where, "what was measured", lambda: _metrics(directory)) or [],
         classes=known,
         lowest_log_variance=lowest,
+        errors=_read_errors(directory, layout, unet, scheduler, where),
     )
 
 
@@ -193,6 +195,16 @@ def _read_classes(directory: Path, layout: Layout, unet: UNet2DModel, where: str
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return unet, found
+
+
+def _read_errors(
+    directory: Path, layout: Layout, unet: UNet2DModel, scheduler: DDPMScheduler, where: str
+) -> Errors | None:
+    """The errors of the network, if somebody has measured them. Raises ValueError, in one line."""
+    try:
+        return variance.read_errors(directory, len(scheduler.betas), unet, layout.variant is None)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _read_weights(folder: Path, variant: str | None, where: str) -> UNet2DModel:

@@ -21,8 +21,8 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ddpm.guidance import labelled
-from ddpm.names import LEARNED_VARIANCES, SAMPLERS
-from ddpm.schedule import EpsTheta, NoiseSchedule, answer
+from ddpm.names import LEARNED_VARIANCES, OPTIMAL, SAMPLERS
+from ddpm.schedule import EpsTheta, Errors, NoiseSchedule, answer
 
 Shape = tuple[int, int, int, int]
 """(B, C, H, W)."""
@@ -121,7 +121,12 @@ class Update:
 
 
 def updates(
-    sampler: str, alpha_bar: Tensor, variance_type: str, eta: float = 0.0, fresh_noise: str = "until_last"
+    sampler: str,
+    alpha_bar: Tensor,
+    variance_type: str,
+    eta: float = 0.0,
+    fresh_noise: str = "until_last",
+    x0_mse: Tensor | None = None,
 ) -> list[Update]:
     """The steps of a sampler over a respaced schedule: what diffusers' schedulers compute, in a quarter of their time.
 
@@ -129,17 +134,19 @@ def updates(
     the same order. Over a thousand steps a network could turn a tiny difference into a visible one.
 
     Args:
-        sampler: one of SAMPLERS.
+        sampler: one of SAMPLERS, or "ddpm_optimal".
         alpha_bar: (steps,) float, alpha-bar at each timestep, in the order of sampling. After the last step it is 1.
         variance_type: the variance that "ddpm" uses, see `NoiseSchedule`. For a learned one, `noise` is 1 where a step
             adds fresh noise, and `Update.sigma_t` gives its standard deviation.
         eta: used by "ddim", see `reverse_process`.
         fresh_noise: used by ancestral sampling ("ddpm..."), see `reverse_process`.
+        x0_mse: (steps,) see `Errors`; used by "ddpm_optimal".
     Raises:
-        ValueError: unknown sampler.
+        ValueError: unknown sampler, or one that lacks `x0_mse`.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler {sampler!r}: one of {', '.join(SAMPLERS)} is needed")
+    if sampler not in SAMPLERS and (sampler != "ddpm_optimal" or x0_mse is None):
+        needed = "the errors of the network are" if sampler == "ddpm_optimal" else f"one of {', '.join(SAMPLERS)} is"
+        raise ValueError(f"sampler {sampler!r}: {needed} needed")
     ab, ab_prev = alpha_bar, torch.cat([alpha_bar[1:], alpha_bar.new_ones(1)])
     alpha = ab / ab_prev
     posterior_variance = (1 - ab_prev) / (1 - ab) * (1 - alpha)  # Eq. 7
@@ -158,6 +165,8 @@ def updates(
         x0, xt = ab_prev**0.5 * (1 - alpha) / (1 - ab), alpha**0.5 * (1 - ab_prev) / (1 - ab)
         if kind in LEARNED_VARIANCES:
             noise = torch.ones_like(ab)
+        elif kind == OPTIMAL and x0_mse is not None:
+            noise = (posterior_variance + x0**2 * x0_mse.to(ab.dtype)) ** 0.5
         else:
             noise = (posterior_variance if kind == "fixed_small" else 1 - alpha) ** 0.5
         if fresh_noise == "never":
@@ -254,6 +263,7 @@ def reverse_process(
     fresh_noise: str = "until_last",
     x_start: Tensor | None = None,
     start_t: int | None = None,
+    errors: Errors | None = None,
     labels: Tensor | None = None,
     guidance_scale: float | Sequence[float] = 1.0,
     guidance_interval: tuple[int, int] | None = None,
@@ -267,7 +277,7 @@ def reverse_process(
             `Engine` or another object that has its method `with_variance`.
         base: the scheduler that the model was trained with; it is not changed.
         shape: (B, C, H, W) of the images.
-        sampler: one of SAMPLERS.
+        sampler: one of SAMPLERS, or "ddpm_optimal": ancestral sampling with the variance that suits the network best.
         num_inference_steps: 1 to start_t + 1; None: every timestep.
         seed, first_image: determine x_T and the noise of each step, see `generators`.
         same_noise: give every image the noise that image `first_image` of this seed has.
@@ -279,6 +289,7 @@ def reverse_process(
             beta-tilde_1 is 0.
         x_start: (B, C, H, W), the x_t to start from; None: a draw from N(0, I), which is right for x_T only.
         start_t: the first timestep, 0-based; None: T - 1.
+        errors: of the network; "ddpm_optimal" needs them.
         labels: (B,) int64, the class of each image, -1 for "no label"; None: no label for any image. `eps_theta` then
             takes them as its third argument, as an `Engine` does.
         guidance_scale: s in eps_hat = eps_0 + s (eps_c - eps_0), for all images or one for each: 0 is without label, 1
@@ -297,7 +308,8 @@ def reverse_process(
     _check_options(sampler, eta, fresh_noise, start_t, num_timesteps)
     timesteps = timesteps_for(num_inference_steps or start_t + 1, start_t)
     alpha_bar = alpha_bars(base)[timesteps]
-    steps = updates(sampler, alpha_bar, base.config["variance_type"], eta, fresh_noise)
+    x0_mse = errors and errors.x0_mse[timesteps]
+    steps = updates(sampler, alpha_bar, base.config["variance_type"], eta, fresh_noise, x0_mse)
     learned = sampler == "ddpm" and base.config["variance_type"] in LEARNED_VARIANCES
     clips = bool(base.config["clip_sample"]) if clip is None else clip
     limit = float(base.config["clip_sample_range"]) if clips else None

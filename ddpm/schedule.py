@@ -8,14 +8,14 @@ All tables are float64: 1 - alpha_bar is 1e-4 at the first step, where float32 h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ddpm.names import LEARNED_VARIANCES, VARIANCE_TYPES
+from ddpm.names import LEARNED_VARIANCES, OPTIMAL, VARIANCE_TYPES
 
 EpsTheta = Callable[[Tensor, Tensor], Tensor]
 """eps_theta(x_t, t): takes (B, C, H, W) float x_t and (B,) int64 t, 0-based; returns the predicted noise, (B, C, H, W).
@@ -65,6 +65,20 @@ class Joined:
 
 
 @dataclass(frozen=True, eq=False)
+class Errors:
+    """How far a network's x_0 is from the true one at each timestep. The optimal variance follows from it.
+
+    Attributes:
+        x0_mse: (T,) float64, E|x_0 - x0_hat|^2, averaged over dimensions; x0_hat is clipped as in sampling.
+        decoder_log_variance: (T,) float64, the log sigma^2 with which N(x0_hat, sigma^2) encodes x_0 in the fewest bits
+            (Eq. 13).
+    """
+
+    x0_mse: Tensor
+    decoder_log_variance: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class NoiseSchedule:
     """The tables of a diffusion with variances beta_1 ... beta_T.
 
@@ -72,8 +86,9 @@ class NoiseSchedule:
         beta: (T,) float64, T at least 2, each in (0, 1).
         variance_type: the variance sigma_t^2 of the reverse process (section 3.2): "fixed_small" is beta-tilde_t,
             "fixed_large" is beta_t. "learned_range" and "learned": what a network predicts decides it, see
-            `learned_log_variance`.
+            `learned_log_variance`. "optimal": see `optimal_log_variance`.
         lowest_log_variance: for "learned_range", the lower end of log sigma_1^2; None: that of improved-diffusion.
+        errors: of the network; "optimal" needs them.
     Raises:
         ValueError: `beta` or `variance_type` is not as described.
     """
@@ -81,6 +96,7 @@ class NoiseSchedule:
     beta: Tensor
     variance_type: str = "fixed_small"
     lowest_log_variance: float | None = None
+    errors: Errors | None = None
 
     def __post_init__(self) -> None:
         beta = torch.as_tensor(self.beta, dtype=torch.float64, device="cpu")
@@ -88,13 +104,20 @@ class NoiseSchedule:
             raise ValueError(f"beta has shape {tuple(beta.shape)}: a vector of at least 2 variances is needed")
         if not bool(((beta > 0) & (beta < 1)).all()):
             raise ValueError(f"beta ranges from {beta.min():g} to {beta.max():g}: each must lie in (0, 1)")
-        known = (*VARIANCE_TYPES, *LEARNED_VARIANCES)
+        known = (*VARIANCE_TYPES, OPTIMAL, *LEARNED_VARIANCES)
         if self.variance_type not in known:
             raise ValueError(f"variance_type {self.variance_type!r}: one of {', '.join(known)} is needed")
+        if self.variance_type == OPTIMAL and self.errors is None:
+            raise ValueError(f"variance_type {OPTIMAL!r}: the errors of the network are needed")
+        for table in (self.errors.x0_mse, self.errors.decoder_log_variance) if self.errors else ():
+            if table.shape != beta.shape:
+                raise ValueError(f"errors have shape {tuple(table.shape)}: {tuple(beta.shape)} is needed, as beta has")
         object.__setattr__(self, "beta", beta)
 
     @classmethod
-    def from_scheduler(cls, scheduler, lowest_log_variance: float | None = None) -> NoiseSchedule:
+    def from_scheduler(
+        cls, scheduler, lowest_log_variance: float | None = None, errors: Errors | None = None
+    ) -> NoiseSchedule:
         """The tables of a diffusers scheduler, computed from its betas and its `variance_type`.
 
         A scheduler that has no `variance_type`, such as a DDIMScheduler, gets "fixed_small". The scheduler's own
@@ -105,7 +128,7 @@ class NoiseSchedule:
             ValueError: a beta lies outside (0, 1), or the scheduler's variance is none that `NoiseSchedule` knows.
         """
         variance_type = scheduler.config.get("variance_type") or "fixed_small"
-        return cls(scheduler.betas.double().cpu(), variance_type, lowest_log_variance)
+        return cls(scheduler.betas.double().cpu(), variance_type, lowest_log_variance, errors)
 
     @classmethod
     def from_log_snr(
@@ -173,7 +196,42 @@ class NoiseSchedule:
             raise ValueError(f"variance_type {self.variance_type!r}: the network predicts the variance of each pixel")
         if self.variance_type == "fixed_small":
             return self.posterior_log_variance
+        if self.variance_type == OPTIMAL:
+            return self.optimal_log_variance
         return torch.log(torch.cat([self.posterior_variance[1:2], self.beta[1:]]))
+
+    @cached_property
+    def optimal_log_variance(self) -> Tensor:
+        """(T,) log sigma_t^2 with which the bound of a given network is smallest, one variance for all pixels.
+
+        p(x_{t-1} | x_t) has a mean that differs from that of q(x_{t-1} | x_t, x_0) by c (x0_hat - x_0), c being the
+        factor of x_0 in Eq. 7. So the KL terms are smallest, on average over the data, for the variance beta-tilde_t +
+        c^2 E|x_0 - x0_hat|^2. For a perfect network, E|x_0 - x0_hat|^2 is (1 - E|eps_theta|^2) (1 - alpha_bar_t) /
+        alpha_bar_t, which makes this Eq. 8 of Bao et al. 2022 (arXiv 2201.06503); for others, that would be too small,
+        or too large where x0_hat is clipped. At index 0, where no KL term stands, it is the best width of the decoder.
+
+        Raises:
+            ValueError: the errors of the network are not known.
+        """
+        if self.errors is None:
+            raise ValueError("the optimal variance follows from the errors of the network, which are not known")
+        factor = self.beta * self.alpha_bar_prev.sqrt() / (1 - self.alpha_bar)
+        log_variance = torch.log(self.posterior_variance + factor**2 * self.errors.x0_mse)
+        return torch.cat([self.errors.decoder_log_variance[:1], log_variance[1:]])
+
+    def respaced(self, timesteps: Sequence[int]) -> NoiseSchedule:
+        """The process with only some of the timesteps, whose alpha-bar it keeps.
+
+        Args:
+            timesteps: ascending, 0-based, at least 2. Index i of the new schedule is `timesteps[i]` of this one.
+        """
+        at = torch.tensor(timesteps)
+        alpha_bar = self.alpha_bar[at]
+        before = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
+        errors = self.errors and Errors(self.errors.x0_mse[at], self.errors.decoder_log_variance[at])
+        # The network has learned the range of the decoder's width for t = 1 alone.
+        lowest = self.lowest_log_variance if timesteps[0] == 0 else None
+        return NoiseSchedule(1 - alpha_bar / before, self.variance_type, lowest, errors)
 
     @cached_property
     def log_variance_range(self) -> tuple[Tensor, Tensor]:
