@@ -33,7 +33,7 @@ from ddpm.training.batches import Batches
 from ddpm.training.folder import RunFolder
 from ddpm.training.initial import start_from
 from ddpm.training.learner import Learner
-from ddpm.training.recipe import Noising, data_options, loss_weights, network_options, target_of
+from ddpm.training.recipe import Noising, data_options, make_objective, network_options, target_of
 from ddpm.training.recorder import Progress, Recorder, finished_before
 from ddpm.unet import build_unet
 
@@ -70,33 +70,37 @@ def train(
     saved = on_main(accelerator, find)
     if saved:
         learner.restore(saved)
+        batches.sampler.restore(saved.part("timesteps"))
     if saved and learner.step >= config.max_train_steps:
         yield finished_before(accelerator, folder, learner, saved)
         return
     recorder = Recorder(config, accelerator, folder, learner, batches, images, network, saved, should_stop, deadline)
     model, optimizer, scheduler = learner.model, learner.optimizer, learner.scheduler
-    q_sample, weights = Noising.of(scheduler, accelerator.device), loss_weights(config, scheduler, accelerator.device)
-    target = target_of(config, q_sample)
+    q_sample = Noising.of(scheduler, accelerator.device)
+    target, objective = target_of(config, q_sample), make_objective(config, scheduler, accelerator.device)
 
     model.train()
     for step in range(learner.step, config.max_train_steps):
         recorder.start_clock()
         learner.set_learning_rate(step)
-        losses = []
-        for x0, t, eps, label in batches.of(step):  # Algorithm 1, lines 2 to 4; label is empty unless it is learned
+        errors, losses = [], []
+        for x0, t, eps, weight, label in batches.of(step):  # Algorithm 1, lines 2 to 4; label is empty unless learned
             with accelerator.accumulate(model):
                 xt = q_sample(x0, eps, t)  # Eq. 4, float32
                 with accelerator.autocast():
-                    eps_hat = model(xt, t, *label).sample
-                error = F.mse_loss(eps_hat.float(), target(x0, eps, t), reduction="none")
-                loss = error.mean(dim=(1, 2, 3))  # (B,), one for each image
-                accelerator.backward((weights[t] * loss).mean())  # Eq. 14: L_simple, where every weight is 1
+                    output = model(xt, t, *label).sample
+                eps_hat, v = objective.split(output.float())  # v is None unless the variance is learned
+                error = F.mse_loss(eps_hat, target(x0, eps, t), reduction="none").mean(dim=(1, 2, 3))  # one per image
+                loss = objective(error, eps_hat, v, x0, eps, t)  # Eq. 14: L_simple is the error itself
+                accelerator.backward((weight * loss).mean())  # the weight is 1 where every t is drawn equally often
                 learner.clip_gradients()
                 optimizer.step()
                 optimizer.zero_grad()
+            errors.append(error.detach())
             losses.append(loss.detach())
         learner.average()
-        progress = recorder.record(losses)  # rows, pictures, the model, and last of all the state
+        batches.sampler.learn_from(batches.timesteps, losses)
+        progress = recorder.record(errors)  # rows, pictures, the model, and last of all the state
         yield progress
         if progress.stopped:
             break

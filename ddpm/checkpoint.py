@@ -20,14 +20,14 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors import SafetensorError
 
-from ddpm import classes
+from ddpm import classes, variance
 from ddpm.classes import NO_LABEL, Classes, accepting_vectors, shortened
 from ddpm.compiled import Compiled
 from ddpm.engine import Engine
 from ddpm.errors import first_line
 from ddpm.metrics import read_metrics
 from ddpm.model_files import Layout, check_files, check_weights, is_inside, read_configs
-from ddpm.schedule import NoiseSchedule
+from ddpm.schedule import Errors, NoiseSchedule
 from ddpm.settings import read_json
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Checkpoint:
         config: train_config.json; empty if there is none.
         metrics: the rows of metrics.jsonl.
         classes: the classes that a class-conditional model knows; None for any other.
+        lowest_log_variance, errors: what variance.json says, see `NoiseSchedule`; None where it says nothing.
     """
 
     name: str
@@ -61,6 +62,8 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     classes: Classes | None = None
+    lowest_log_variance: float | None = None
+    errors: Errors | None = None
 
     @property
     def resolution(self) -> int:
@@ -79,8 +82,8 @@ class Checkpoint:
 
     @property
     def schedule(self) -> NoiseSchedule:
-        """The tables of the forward process that the model was trained with."""
-        return NoiseSchedule.from_scheduler(self.scheduler)
+        """The tables of the process that the model was trained with, and the variance of its reverse."""
+        return NoiseSchedule.from_scheduler(self.scheduler, self.lowest_log_variance, self.errors)
 
     def with_weights(self) -> Checkpoint:
         """The same model with its weights loaded.
@@ -144,7 +147,7 @@ def load(
         raise ValueError(f"{where}: {error}") from None
     if layout.unread:
         log.warning("%s: not read: %s", where, ", ".join(layout.unread[:6]))
-    unet_config, scheduler = read_configs(directory, layout, where)
+    unet_config, scheduler, lowest = read_configs(directory, layout, where)
     size = sum((directory / name).stat().st_size for name in layout.weights)
     unet = check_weights(unet_config, size, layout, where)
     if weights:
@@ -160,6 +163,8 @@ def load(
         config=_optional(where, "its settings", lambda: _settings(directory)) or {},
         metrics=_optional(where, "what was measured", lambda: _metrics(directory)) or [],
         classes=known,
+        lowest_log_variance=lowest,
+        errors=_read_errors(directory, layout, unet, scheduler, where),
     )
 
 
@@ -190,6 +195,16 @@ def _read_classes(directory: Path, layout: Layout, unet: UNet2DModel, where: str
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return unet, found
+
+
+def _read_errors(
+    directory: Path, layout: Layout, unet: UNet2DModel, scheduler: DDPMScheduler, where: str
+) -> Errors | None:
+    """The errors of the network, if somebody has measured them. Raises ValueError, in one line."""
+    try:
+        return variance.read_errors(directory, len(scheduler.betas), unet, layout.variant is None)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _read_weights(folder: Path, variant: str | None, where: str) -> UNet2DModel:
@@ -258,12 +273,19 @@ def _refuse_link(path: Path) -> None:
         raise ValueError(f"{path.name} is a link out of the model's directory")
 
 
-def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any], known: Classes | None = None) -> None:
+def save(
+    directory: Path,
+    unet: UNet2DModel,
+    scheduler_config: dict[str, Any],
+    known: Classes | None = None,
+    lowest_log_variance: float | None = None,
+) -> None:
     """Write a DDPMPipeline directory. Each file is replaced as a whole, so nobody ever sees half of one.
 
     Args:
         unet: a network that takes neither labels nor class vectors.
         known: the classes of a class-conditional model, for the files of `ddpm.classes`.
+        lowest_log_variance: see `NoiseSchedule`, for the file of `ddpm.variance`; None for a variance that is fixed.
         scheduler_config: the configuration of the DDPMScheduler of training.
     Raises:
         OSError: the disk is full or the folder is not writable.
@@ -279,17 +301,21 @@ def save(directory: Path, unet: UNet2DModel, scheduler_config: dict[str, Any], k
         DDPMPipeline(unet, scheduler).save_pretrained(temporary)
         if known:
             classes.save(temporary, known, unet)
+        if lowest_log_variance is not None:
+            variance.save(temporary, lowest_log_variance)
         mode = (temporary / "model_index.json").stat().st_mode
         parts = sorted((p for p in temporary.rglob("*") if p.is_file()), key=lambda p: (p.suffix, p))
         for part in parts:
             (directory / part.relative_to(temporary)).parent.mkdir(exist_ok=True)
             part.chmod(mode)  # safetensors writes files that only their owner can read
-            with open(part, "rb") as written:
-                os.fsync(written.fileno())
+            with open(part, "rb") as whole:
+                os.fsync(whole.fileno())
         for part in parts:  # labels.safetensors, then the weights that it belongs to, with nothing slow between them
             os.replace(part, directory / part.relative_to(temporary))
-        for name in classes.FILES if known is None else ():  # of an earlier model in the same folder
-            (directory / name).unlink(missing_ok=True)
+        written = {part.name for part in parts}
+        for name in (*classes.FILES, variance.FILE):
+            if name not in written:  # of an earlier model in the same folder
+                (directory / name).unlink(missing_ok=True)
     except SafetensorError as error:  # this is how safetensors reports a full disk
         code = re.search(r"os error (\d+)", str(error))
         raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(str(error))) from error

@@ -168,7 +168,7 @@ def save(directory: Path, classes: Classes, unet: UNet2DModel) -> None:
     """
     write_text(directory / NAMES, json.dumps(list(classes.names), ensure_ascii=False, indent=1) + "\n")
     # One note and no more: their order in the file would be another in every process.
-    safetensors.torch.save_file({TENSOR: classes.vectors.contiguous()}, directory / VECTORS, {DIGEST: _digest(unet)})
+    safetensors.torch.save_file({TENSOR: classes.vectors.contiguous()}, directory / VECTORS, {DIGEST: digest(unet)})
 
 
 def read(directory: Path, unet: UNet2DModel, full_precision: bool = True) -> Classes | None:
@@ -191,8 +191,7 @@ def read(directory: Path, unet: UNet2DModel, full_precision: bool = True) -> Cla
         raise ValueError(f"there is {there[0]} but no {missing}; a class-conditional model has both")
     names = _checked_names(names)
     vectors, noted = _read_vectors(directory / VECTORS, (len(names), width_of(unet)))
-    same = not noted or not full_precision or unet.device.type == "meta" or _is_half(unet) or noted == _digest(unet)
-    if not same:
+    if noted and not belongs(noted, unet, full_precision):
         raise ValueError(
             f"{VECTORS} belongs to other weights than those in unet/: one of the two was replaced alone, or a process "
             "was killed between the two; save or download the model again"
@@ -244,7 +243,17 @@ def _read_vectors(path: Path, expected: tuple[int, int]) -> tuple[Tensor, str | 
     return vectors, noted
 
 
-def _digest(unet: UNet2DModel) -> str:
+def belongs(noted: str, unet: UNet2DModel, full_precision: bool = True) -> bool:
+    """Whether a file that noted this digest belongs to these weights; also true where that cannot be told.
+
+    Args:
+        unet: on the meta device if its weights are not loaded.
+        full_precision: whether they are stored in float32.
+    """
+    return not full_precision or unet.device.type == "meta" or _is_half(unet) or noted == digest(unet)
+
+
+def digest(unet: UNet2DModel) -> str:
     """Tells the weights of one moment of a training from those of another."""
     content = hashlib.sha256()
     for tensor in unet.time_embedding.linear_2.parameters():  # weight and bias

@@ -59,7 +59,7 @@ class Compiled:
             xt, t: (B, C, H, W) float32 and (B,) int64, on the CPU.
             vectors: of a network that takes class vectors, (B, D) float32.
         Returns:
-            (B, C, H, W) float32.
+            (B, C, H, W) float32; with 2 C channels of a network that predicts the variance.
         """
         plan = self._plan(len(xt))
         if self._settled and not self._closed:

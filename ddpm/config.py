@@ -28,9 +28,10 @@ from ddpm.flags import (
     usage_errors,
 )
 from ddpm.launcher import launchers_precision
-from ddpm.names import MAX_TIMESTEPS, PredictionType, VarianceType
+from ddpm.names import MAX_TIMESTEPS, PredictionType
 from ddpm.presets import PRESETS
 
+TrainedVariance = Literal["fixed_small", "fixed_large", "learned_range"]
 LOG_SNR_RANGE = (-14.0, 14.0)  # beyond it the betas or alpha_bar_T of diffusers' float32 tables lose their digits
 
 
@@ -44,7 +45,7 @@ class RunOptions:
     """Which run this is, and when it ends."""
 
     # Sets every option below; each of them can still be given.
-    preset: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
+    preset: Literal["digits", "mnist", "mnist_bound", "fashion_mnist", "cifar10"] = "digits"
     # Folder for everything that the run writes. Default: runs/<preset>.
     output_dir: Path | None = changeable(None)
     # Seed of weights, batches, timesteps, noise, flips, dropout and hidden labels.
@@ -130,10 +131,22 @@ class DiffusionOptions:
     log_snr_min: float = -6.0
     # What the network predicts: the noise epsilon, the image x_0 (sample), or v.
     prediction_type: PredictionType = "epsilon"
-    # simple: every t counts the same (Eq. 14); kl: the weights of the bound (Eq. 12), for comparison.
-    loss_weighting: Literal["simple", "kl"] = "simple"
-    # Variance of a sampling step: beta-tilde (fixed_small) or beta (fixed_large).
-    variance_type: VarianceType = "fixed_small"
+    # simple: every t counts the same (Eq. 14); kl: the weights of the bound (Eq. 12), for comparison; vlb: the terms of
+    # the bound themselves, divided by the mean of these weights for t > 1.
+    loss_weighting: Literal["simple", "kl", "vlb"] = "simple"
+    # Variance of a sampling step: beta-tilde (fixed_small), beta (fixed_large), or between them as the network says for
+    # each pixel (learned_range, Nichol & Dhariwal 2021).
+    variance_type: TrainedVariance = "fixed_small"
+    # With learned_range, this times the bound in bits per dimension is added to the loss (L_hybrid). Only the variance
+    # learns from it. With log_snr, where w_t is the same for every t, ln(2) / (T w_t) makes the loss proportional to
+    # the bound.
+    vlb_weight: float = 0.001
+    # uniform: every t is drawn as often (Algorithm 1); loss_second_moment: in proportion to the root mean square of its
+    # last ten losses. The loss is divided by T times the probability of t, so that its expectation stays the same.
+    timestep_sampler: Literal["uniform", "loss_second_moment"] = "uniform"
+    # Share of a batch that is drawn at t = 1. These images count less in return, so that the expectation of the loss
+    # stays the same.
+    first_timestep_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -260,6 +273,13 @@ class TrainConfig(
             "loss_weighting",
             "simple, or --prediction_type epsilon,",
         )
+        need(
+            self.variance_type != "learned_range" or self.prediction_type == "epsilon",
+            "variance_type",
+            "fixed_small, fixed_large, or --prediction_type epsilon,",
+        )
+        need(0 <= self.vlb_weight < math.inf, "vlb_weight", "0 or more")
+        need(0 <= self.first_timestep_share < 1, "first_timestep_share", "0 or more and less than 1")
         low, high = LOG_SNR_RANGE
         for name in ("log_snr_max", "log_snr_min"):
             need(low <= getattr(self, name) <= high, name, f"{low:g} to {high:g}")
@@ -358,6 +378,8 @@ def parse(argv: list[str]) -> TrainConfig:
             raise ValueError(f"{_blame(given.config, base, error)}{error}") from None
         if not config.class_conditional and (flag := _flag("label_dropout", argv)):
             raise ValueError(f"{flag}: pass --class_conditional, too; otherwise no label is learned")
+        if config.variance_type != "learned_range" and (flag := _flag("vlb_weight", argv)):
+            raise ValueError(f"{flag}: pass --variance_type learned_range, too; otherwise no variance is learned")
         need_folder(config, "output_dir", config.directory)
         source = "--mixed_precision" if given.mixed_precision else "--config" if given.config else None
         decided = source and f"{source} says {config.mixed_precision}"  # a preset's value is only a default

@@ -65,6 +65,12 @@ def image_indices(seed: int, num_images: int, start: int, count: int) -> np.ndar
     return np.concatenate(parts).astype(np.int64)
 
 
+def _strata(seed: int, step: int, global_batch: int) -> np.ndarray:
+    """(global_batch,) numbers in [0, 1), one from each of `global_batch` equal parts, shuffled."""
+    draw = generator(seed, Purpose.TIMESTEPS, step)
+    return (draw.permutation(global_batch) + draw.random(global_batch)) / global_batch
+
+
 def timesteps(seed: int, step: int, global_batch: int, num_train_timesteps: int) -> np.ndarray:
     """The timesteps of a global batch, stratified: one from each of `global_batch` equal parts of [0, T), shuffled.
 
@@ -74,9 +80,20 @@ def timesteps(seed: int, step: int, global_batch: int, num_train_timesteps: int)
     Returns:
         (global_batch,) int64, 0-based.
     """
-    draw = generator(seed, Purpose.TIMESTEPS, step)
-    u = (draw.permutation(global_batch) + draw.random(global_batch)) / global_batch
+    u = _strata(seed, step, global_batch)
     return np.minimum((u * num_train_timesteps).astype(np.int64), num_train_timesteps - 1)
+
+
+def timesteps_of_density(seed: int, step: int, global_batch: int, density: np.ndarray) -> np.ndarray:
+    """The same for timesteps that are not drawn equally often: one from each of `global_batch` parts of equal
+    probability.
+
+    Args:
+        density: (T,) the probability of each timestep.
+    """
+    edges = np.cumsum(density)
+    at = np.searchsorted(edges, _strata(seed, step, global_batch) * edges[-1], side="right")
+    return np.minimum(at, len(density) - 1).astype(np.int64)
 
 
 def noise(seed: int, step: int, slot: int, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:

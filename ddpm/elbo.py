@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.schedule import EpsTheta, LabelledEpsTheta, NoiseSchedule
+from ddpm.schedule import EpsTheta, LabelledEpsTheta, NoiseSchedule, answer
 
 BIN = 1 / 255  # half the distance between two neighbouring pixel values in [-1, 1]
 
@@ -80,26 +80,39 @@ def prior_bits(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
 
 
 def terms_at(
-    eps_theta: EpsTheta, schedule: NoiseSchedule, x0: Tensor, eps: Tensor, t: Tensor, clip_denoised: bool = True
+    eps_theta: EpsTheta | LabelledEpsTheta,
+    schedule: NoiseSchedule,
+    x0: Tensor,
+    eps: Tensor,
+    t: Tensor,
+    clip_denoised: bool = True,
+    *labels: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One term of the bound for each pair of image and timestep, by one call of the network.
 
     Args:
+        eps_theta: the predicted noise; where the schedule's variance is learned, an `Engine` or another object that has
+            its method `with_variance`.
         x0, eps: (B, C, H, W) float, x0 exactly pixel / 127.5 - 1, eps from N(0, I).
         t: (B,) int64, 0-based; 0 gives L_0, other t L_{t-1}.
         clip_denoised: clip the network's x_0 to [-1, 1], as sampling does.
+        labels: what `eps_theta` takes as its third argument, if it takes one.
     Returns:
         The term in bits per dimension and eps_mse (see `ElboTerms`), both (B,) float64.
     Raises:
         ValueError: t is not int64 or lies outside [0, T).
     """
     xt = schedule.q_sample(x0.float(), eps.float(), t)
-    eps_hat = eps_theta(xt, t).to(xt.device).double()
+    eps_hat, v = answer(eps_theta, xt, t, *labels, learned=schedule.learned)
+    eps_hat = eps_hat.to(xt.device).double()
     x0, xt, eps = x0.double(), xt.double(), eps.double()
     x0_hat = schedule.predict_x0(xt, eps_hat, t)
     x0_hat = x0_hat.clamp(-1, 1) if clip_denoised else x0_hat
     mean = schedule.posterior_mean(x0_hat, xt, t)
-    log_var = schedule.at(schedule.model_log_variance, t, x0)
+    if v is None:
+        log_var = schedule.at(schedule.model_log_variance, t, x0)
+    else:
+        log_var = schedule.learned_log_variance(v.to(x0.device).double(), t)
     kl = gaussian_kl(
         schedule.posterior_mean(x0, xt, t), schedule.at(schedule.posterior_log_variance, t, x0), mean, log_var
     )
@@ -179,6 +192,17 @@ def estimate_density(T: int) -> np.ndarray:
     return 0.5 / (T - 1) + 0.5 / t / np.sum(1 / t)
 
 
+def estimate_timesteps(density: np.ndarray, count: int, draw: np.random.Generator) -> np.ndarray:
+    """(count,) int64 timesteps from 1 on, in order: one from each of `count` strata of equal probability.
+
+    Args:
+        density: (T - 1,) as `estimate_density` returns it.
+    """
+    edges = np.cumsum(density)
+    u = (np.arange(count) + draw.random(count)) / count
+    return 1 + np.searchsorted(edges, u * edges[-1], side="right").clip(max=len(density) - 1)
+
+
 @torch.no_grad()
 def elbo_estimate(
     eps_theta: EpsTheta,
@@ -204,9 +228,7 @@ def elbo_estimate(
     """
     T = schedule.num_steps
     density = estimate_density(T)
-    edges = np.cumsum(density)
-    u = (np.arange(count) + draw.random(count)) / count
-    t = 1 + np.searchsorted(edges, u * edges[-1], side="right").clip(max=T - 2)
+    t = estimate_timesteps(density, count, draw)
     eps = torch.from_numpy(draw.standard_normal((count + 1, *x0.shape), dtype=np.float32))
     device = _device(eps_theta, x0)
     at = torch.from_numpy(np.concatenate([[0], t]))
@@ -316,14 +338,7 @@ def class_posterior_steps(
             i, labels = step[part], torch.where(column[part] < num_classes, column[part], -1)
             x = x0.expand(len(part), *x0.shape).to(device)
             with torch.no_grad():
-                bits, _ = terms_at(
-                    lambda xt, t, labels=labels: eps_theta(xt, t, labels),
-                    schedule,
-                    x,
-                    eps[i].to(device),
-                    at[i].to(device),
-                    clip_denoised,
-                )
+                bits, _ = terms_at(eps_theta, schedule, x, eps[i].to(device), at[i].to(device), clip_denoised, labels)
             values[i, column[part]] = bits.cpu() * weight[i]
         evaluations += len(step)
         without = float(values[:done, -1].mean())

@@ -11,11 +11,13 @@ from torch import Tensor
 from ddpm.classes import Classes, accepting_vectors
 from ddpm.compiled import Compiled
 from ddpm.names import PREDICTION_TYPES
-from ddpm.schedule import NoiseSchedule
+from ddpm.schedule import Joined, NoiseSchedule
 
 
 class Engine:
     """A network as a function of x_t and t that returns the predicted noise in float32.
+
+    Of a network that predicts the variance, too, `with_variance` also returns that.
 
     Args:
         unet: a UNet2DModel, or anything that is called as `unet(xt, t).sample`.
@@ -89,12 +91,29 @@ class Engine:
         Raises:
             ValueError: a label that the network does not know.
         """
+        return self.with_variance(xt, t, labels)[0]
+
+    @torch.no_grad()
+    def with_variance(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The predicted noise, and what the network says about the variance of the step.
+
+        Arguments and errors are those of a call.
+
+        Returns:
+            eps_hat and v (see `NoiseSchedule.learned_log_variance`), (B, C, H, W) float32 each, on `device`; v is None
+            if the network predicts no variance. It is not the variance itself, since that depends on the timesteps that
+            a sampler visits.
+        """
         xt, inputs = xt.to(self.device), ()
         if labels is not None:
             self._check(labels)
         if self._vectors is not None:
             inputs = (self._vectors[torch.full((len(xt),), -1) if labels is None else labels],)
-        output = self._network(xt, t.to(self.device), *inputs).float()
+        output, v = Joined(lambda *inputs: self._network(*inputs).float()).with_variance(xt, t.to(self.device), *inputs)
+        return self._eps_hat(output, xt, t), v
+
+    def _eps_hat(self, output: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+        """The predicted noise from what the network predicts."""
         if self.prediction_type == "epsilon":
             return output
         if self.prediction_type == "sample":
@@ -126,6 +145,9 @@ class Counted:
         self.engine, self.bar, self.device = engine, bar, engine.device
 
     def __call__(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        eps_hat = self.engine(xt, t, labels)
+        return self.with_variance(xt, t, labels)[0]
+
+    def with_variance(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        answer = self.engine.with_variance(xt, t, labels)
         self.bar.update(len(xt))
-        return eps_hat
+        return answer

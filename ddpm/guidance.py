@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ddpm.names import MAX_SCALE
+from ddpm.schedule import answer
 
 
 class Guided:
@@ -59,6 +60,10 @@ class Guided:
 
     def parts(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """eps_0 and eps_c, (B, C, H, W) each, and s (B,). A half that s does not need is a copy of the other."""
+        return self._parts(xt, t, learned=False)[:3]
+
+    def _parts(self, xt: Tensor, t: Tensor, learned: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """`parts`, and v of the class-conditional half (see `with_variance`), which is None unless it is `learned`."""
         scale = self.scale
         if self.interval is not None:
             inside = (t >= self.interval[0]) & (t <= self.interval[1])
@@ -67,16 +72,31 @@ class Guided:
         which = torch.cat([given, bare])
         labels = torch.cat([self.labels[given], torch.full((len(bare),), -1)])
         at = which.to(xt.device)
-        both = self.eps_theta(xt[at], t[at.to(t.device)], labels)
+        both, variances = answer(self.eps_theta, xt[at], t[at.to(t.device)], labels, learned=learned)
         given, bare = given.to(both.device), bare.to(both.device)
         eps_c, eps_0 = (torch.empty((len(xt), *both.shape[1:]), device=both.device) for _ in range(2))
         eps_c[bare], eps_0[given] = both[len(given) :], both[: len(given)]  # copies, unless they are replaced now
         eps_c[given], eps_0[bare] = both[: len(given)], both[len(given) :]
-        return eps_0, eps_c, scale
+        v = None
+        if variances is not None:
+            v = torch.empty_like(eps_c)
+            v[bare] = variances[len(given) :]
+            v[given] = variances[: len(given)]
+        return eps_0, eps_c, scale, v
 
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
         """eps_hat, (B, C, H, W)."""
         return guided(*self.parts(xt, t))
+
+    def with_variance(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+        """eps_hat and v, (B, C, H, W) each, of a network that predicts the variance.
+
+        v is that of the answer with label, except where s is 0. Guidance exaggerates where the mean of a step goes, and
+        not how uncertain the step is: an exaggerated log variance could leave the range between beta-tilde and beta,
+        and make the noise too strong or too weak for the schedule.
+        """
+        *parts, v = self._parts(xt, t, learned=True)
+        return guided(*parts), v
 
 
 def guided(eps_0: Tensor, eps_c: Tensor, scale: Tensor) -> Tensor:

@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
+from ddpm import variance
 from ddpm.classes import FILES as LABEL_FILES
 from ddpm.classes import MAX_CLASSES
 from ddpm.errors import first_line
-from ddpm.names import MAX_RESOLUTION, MAX_TIMESTEPS
+from ddpm.names import LEARNED_VARIANCES, MAX_RESOLUTION, MAX_TIMESTEPS, VARIANCE_TYPES
+from ddpm.schedule import NoiseSchedule
 from ddpm.scheduler_files import read_scheduler
 from ddpm.settings import Settings, is_whole, read_json, refuse_lfs_pointer, shown
 
@@ -47,6 +49,7 @@ class Layout:
         variant: None, or one of HALVES: the weights are in half precision, by the names of their files.
         unread: what else lies there that looks like weights, each with the reason why it is not read.
         labels: the files of the classes of a class-conditional model, see `ddpm.classes`; none of any other.
+        variance: the file of `ddpm.variance`, if there is one.
     """
 
     index: str | None
@@ -57,6 +60,7 @@ class Layout:
     variant: str | None = None
     unread: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    variance: str | None = None
 
     @classmethod
     def of(cls, names: Collection[str], model: str) -> Layout:
@@ -79,13 +83,14 @@ class Layout:
             if weights:
                 unread = tuple(_unread(names, folder, {*weights, shards}))
                 labels = tuple(name for name in LABEL_FILES if name in names)
-                return cls(index, f"{folder}config.json", scheduler, weights, shards, variant, unread, labels)
+                more = variance.FILE if variance.FILE in names else None
+                return cls(index, f"{folder}config.json", scheduler, weights, shards, variant, unread, labels, more)
         raise ValueError(_without_weights(names, folder, model))
 
     @property
     def small(self) -> tuple[str, ...]:
         """The JSON files that decide whether the weights are read at all."""
-        return tuple(filter(None, (self.index, self.unet_config, self.scheduler_config, self.shards)))
+        return tuple(filter(None, (self.index, self.unet_config, self.scheduler_config, self.shards, self.variance)))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -163,8 +168,10 @@ def _without_weights(names: Collection[str], folder: str, model: str) -> str:
 
 def read_configs(
     directory: Path, layout: Layout, where: str, tell: bool = True
-) -> tuple[dict[str, Any], DDPMScheduler]:
-    """The network's configuration and the scheduler, checked. This needs no weights, so it can precede their download.
+) -> tuple[dict[str, Any], DDPMScheduler, float | None]:
+    """The network's configuration, the scheduler and what variance.json says (see `ddpm.variance.read`), checked.
+
+    This needs no weights, so it can precede their download.
 
     Args:
         where: what messages call the model.
@@ -193,7 +200,11 @@ def read_configs(
     _check_network(Settings(where, unet))
     made = read_scheduler(where, scheduler, tell)
     _check_embedding(Settings(where, unet), made.config["num_train_timesteps"])
-    return unet, made
+    _check_variance(Settings(where, unet), made.config["variance_type"])
+    try:
+        return unet, made, variance.read(directory, NoiseSchedule.from_scheduler(made)) if layout.variance else None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def check_files(directory: Path, layout: Layout) -> None:
@@ -246,7 +257,8 @@ def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where:
     Raises:
         ValueError: the reason; one line.
     """
-    pixels = (1, unet_config["in_channels"], *[unet_config["sample_size"]] * 2)
+    side = unet_config["sample_size"]
+    pixels, expected_shape = ((1, unet_config[f"{way}_channels"], side, side) for way in ("in", "out"))
     try:
         with torch.device("meta"), torch.no_grad():
             unet = UNet2DModel.from_config(unet_config)
@@ -255,8 +267,8 @@ def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where:
             fits = 2 * expected <= size <= 8 * expected + 2**20  # 16 to 64 bits per weight, and a header
             number = torch.zeros(1, dtype=torch.int64)
             label = number if unet_config.get("num_class_embeds") else None
-            shape = tuple(unet(torch.empty(pixels), number, label).sample.shape) if fits else pixels
-        if shape != pixels:
+            shape = tuple(unet(torch.empty(pixels), number, label).sample.shape) if fits else expected_shape
+        if shape != expected_shape:
             raise ValueError(f"it turns {pixels[2]}x{pixels[3]} pixels into {shape[2]}x{shape[3]}")
     except Exception as error:  # whatever diffusers raises for a configuration that makes no network
         raise ValueError(f"{where}: {layout.unet_config} makes no network ({first_line(error)[:200]})") from None
@@ -294,13 +306,12 @@ def _check_network(unet: Settings) -> None:
     """
     unet.need_class("network", "UNet2DModel")
     unet.need_whole("sample_size", 1, MAX_RESOLUTION, None, f"a square of 1 to {MAX_RESOLUTION} pixels")
-    taken, given = channels = (unet.values.get("in_channels"), unet.values.get("out_channels"))
+    channels = (unet.values.get("in_channels"), unet.values.get("out_channels"))
     unet.need(
-        (taken, given) not in ((1, 2), (3, 6)),
-        f"out_channels {given} of in_channels {taken}: the network predicts the variance of every step, too, which is "
-        "not computed here yet; as many out as in are needed",
+        channels in ((1, 1), (3, 3), (1, 2), (3, 6)),
+        f"in and out channels {channels}: 1 or 3 in are needed, and as many out, or twice as many for a network that "
+        "predicts the variance, too",
     )
-    unet.need(channels in ((1, 1), (3, 3)), f"in and out channels {channels}: 1 or 3, both the same, are needed")
     kind = unet.values.get("class_embed_type")
     unet.need(
         kind is None,
@@ -319,6 +330,19 @@ def _check_network(unet: Settings) -> None:
         f"block_out_channels {widths}: at most 12 widths of at most 8192 are read",
     )
     unet.need_whole("layers_per_block", 1, 32, 2, "1 to 32")
+
+
+def _check_variance(unet: Settings, variance_type: str) -> None:
+    """Reject a network whose output does not fit the scheduler's variance."""
+    taken, given = unet.values["in_channels"], unet.values["out_channels"]
+    learned = variance_type in LEARNED_VARIANCES
+    why = "predicts the variance, too" if given == 2 * taken else "predicts no variance"
+    needed = VARIANCE_TYPES if learned else LEARNED_VARIANCES
+    unet.need(
+        learned == (given == 2 * taken),
+        f"variance_type {variance_type} of the scheduler: the network, with {given} channels out of {taken}, {why}; "
+        f"one of {', '.join(needed)} is needed",
+    )
 
 
 def _check_embedding(unet: Settings, num_train_timesteps: int) -> None:

@@ -12,12 +12,25 @@ PredictionType = Literal["epsilon", "sample", "v_prediction"]
 VarianceType = Literal["fixed_small", "fixed_large"]
 """The variance sigma_t^2 of the reverse process (section 3.2): beta-tilde_t or beta_t."""
 
-Sampler = Literal["ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddim", "dpm_solver++"]
-"""How images are drawn. "ddpm" is ancestral sampling (Algorithm 2) with the model's own variance."""
+LearnedVariance = Literal["learned_range", "learned"]
+"""A variance that the network predicts: a mixture of beta_t and beta-tilde_t (Nichol & Dhariwal 2021, Eq. 15), or its
+logarithm itself."""
+
+OPTIMAL = "optimal"
+"""The variance that suits a trained network best (Bao et al. 2022), see `ddpm.optimal`."""
+
+Sampler = Literal["ddpm", "ddpm_fixed_small", "ddpm_fixed_large", "ddpm_optimal", "ddim", "dpm_solver++"]
+"""How images are drawn. "ddpm" is ancestral sampling (Algorithm 2) with the model's own variance; what follows it in
+other names is the variance."""
+
+AnyVariance = Literal["fixed_small", "fixed_large", "optimal", "learned_range", "learned"]
+"""A variance of any kind."""
 
 PREDICTION_TYPES: tuple[str, ...] = get_args(PredictionType)
 VARIANCE_TYPES: tuple[str, ...] = get_args(VarianceType)
-SAMPLERS: tuple[str, ...] = get_args(Sampler)
+LEARNED_VARIANCES: tuple[str, ...] = get_args(LearnedVariance)
+SAMPLERS: tuple[str, ...] = tuple(name for name in get_args(Sampler) if name != "ddpm_optimal")
+"""The samplers that need nothing but a network and its schedule."""
 
 MAX_RESOLUTION = 1024
 """The largest height and width of an image, in pixels."""

@@ -101,10 +101,11 @@ def compute(plan: Plan, networks: Networks, *inputs: Tensor) -> Tensor:
     Args:
         inputs: x_t (B, C, H, W) float32, t (B,) int64 and perhaps class vectors (B, D) float32, on the CPU.
     Returns:
-        (B, C, H, W) float32.
+        (B, C, H, W) float32; with 2 C channels of a network that predicts the variance.
     """
     arrays = [x.numpy() for x in inputs]
-    output, busy = np.empty(arrays[0].shape, np.float32), deque()
+    shape = networks[plan[0][1]][0].out.shape[1:]  # of an image's output, which may have more channels than x_t
+    output, busy = np.empty((len(arrays[0]), *shape), np.float32), deque()
     idle = {key: list(networks[key]) for _, key in plan}
 
     def finish() -> None:

@@ -176,6 +176,15 @@ def _plot_losses(
         axes.axhline(reference, color="0.4", ls="--", lw=1, label=f"the preset as measured: {reference:.4f}")
     # On linear axes the first steps would take all the room, and the rest would be a flat line.
     axes.set(xlabel="optimizer step", ylabel=r"$\epsilon$-MSE ($L_{simple}$, Eq. 14)", xscale="log", yscale="log")
+    bits = [(row["step"], row["val_bits"]) for row in validation if "val_bits" in row]
+    if bits:
+        right, label = axes.twinx(), f"bound, held out, EMA weights: {bits[-1][1]:.3f} (right axis)"
+        (line,) = right.plot(*zip(*bits, strict=True), "o-", ms=3, color="tab:red")
+        axes.plot([], [], "o-", ms=3, color=line.get_color(), label=label)  # all names in one legend
+        right.set(ylabel="bits/dim", yscale="log")
+        axes.set_zorder(right.get_zorder() + 1)  # or its curve would lie over the legend
+        axes.patch.set_visible(False)
+        _plain_log_axes(right)
     axes.legend(fontsize=8)
     _plain_log_axes(axes)
 

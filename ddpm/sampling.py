@@ -9,9 +9,10 @@ Timesteps are 0-based in code: index 0 is the paper's t = 1.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,8 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ddpm.guidance import labelled
-from ddpm.names import SAMPLERS
-from ddpm.schedule import EpsTheta
+from ddpm.names import LEARNED_VARIANCES, OPTIMAL, SAMPLERS
+from ddpm.schedule import EpsTheta, Errors, NoiseSchedule, answer
 
 Shape = tuple[int, int, int, int]
 """(B, C, H, W)."""
@@ -30,6 +31,8 @@ Array = Tensor | np.ndarray
 
 FRESH_NOISE = ("until_last", "never", "always")
 """"until_last" is line 3 of Algorithm 2, z ~ N(0, I) if t > 1, else 0; the other two are mistakes."""
+
+FLOAT32_ERROR = 2e-3  # of 1 - alpha_bar; more makes a sampler's steps wrong, and its tables are computed in float64
 
 AHEAD = 2**14  # how many numbers of fresh noise are drawn at a time
 
@@ -85,6 +88,21 @@ class Update:
     eps: float
     noise: float
     before: float
+    log_variance: tuple[float, float] | None = None
+
+    def sigma_t(self, v: Array) -> Array:
+        """sigma_t of each pixel, by which z is multiplied beside `noise`, for a variance that the network predicts.
+
+        Args:
+            v: see `NoiseSchedule.learned_log_variance`.
+        """
+        log_variance = v
+        if self.log_variance is not None:
+            low, high = self.log_variance
+            share = (v + 1) / 2
+            log_variance = share * high + (1 - share) * low
+        half = 0.5 * log_variance
+        return _bare(torch.exp(_tensor(half)))  # NumPy's exponential function gives other bits
 
     def x0_hat(self, xt: Array, eps_hat: Array, clip: float | None) -> Array:
         """Eq. 15; in [-clip, clip] unless that is None."""
@@ -103,7 +121,12 @@ class Update:
 
 
 def updates(
-    sampler: str, alpha_bar: Tensor, variance_type: str, eta: float = 0.0, fresh_noise: str = "until_last"
+    sampler: str,
+    alpha_bar: Tensor,
+    variance_type: str,
+    eta: float = 0.0,
+    fresh_noise: str = "until_last",
+    x0_mse: Tensor | None = None,
 ) -> list[Update]:
     """The steps of a sampler over a respaced schedule: what diffusers' schedulers compute, in a quarter of their time.
 
@@ -111,17 +134,20 @@ def updates(
     the same order. Over a thousand steps a network could turn a tiny difference into a visible one.
 
     Args:
-        sampler: one of SAMPLERS.
-        alpha_bar: (steps,) float32, alpha-bar at each timestep, in the order of sampling. After the last step it is 1.
-        variance_type: the variance that "ddpm" uses, see `NoiseSchedule`.
+        sampler: one of SAMPLERS, or "ddpm_optimal".
+        alpha_bar: (steps,) float, alpha-bar at each timestep, in the order of sampling. After the last step it is 1.
+        variance_type: the variance that "ddpm" uses, see `NoiseSchedule`. For a learned one, `noise` is 1 where a step
+            adds fresh noise, and `Update.sigma_t` gives its standard deviation.
         eta: used by "ddim", see `reverse_process`.
         fresh_noise: used by ancestral sampling ("ddpm..."), see `reverse_process`.
+        x0_mse: (steps,) see `Errors`; used by "ddpm_optimal".
     Raises:
-        ValueError: unknown sampler.
+        ValueError: unknown sampler, or one that lacks `x0_mse`.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler {sampler!r}: one of {', '.join(SAMPLERS)} is needed")
-    ab, ab_prev = alpha_bar, torch.cat([alpha_bar[1:], torch.ones(1)])
+    if sampler not in SAMPLERS and (sampler != "ddpm_optimal" or x0_mse is None):
+        needed = "the errors of the network are" if sampler == "ddpm_optimal" else f"one of {', '.join(SAMPLERS)} is"
+        raise ValueError(f"sampler {sampler!r}: {needed} needed")
+    ab, ab_prev = alpha_bar, torch.cat([alpha_bar[1:], alpha_bar.new_ones(1)])
     alpha = ab / ab_prev
     posterior_variance = (1 - ab_prev) / (1 - ab) * (1 - alpha)  # Eq. 7
     zero = torch.zeros_like(ab)
@@ -137,14 +163,34 @@ def updates(
     else:  # Eq. 7
         kind = variance_type if sampler == "ddpm" else sampler.removeprefix("ddpm_")
         x0, xt = ab_prev**0.5 * (1 - alpha) / (1 - ab), alpha**0.5 * (1 - ab_prev) / (1 - ab)
-        noise = (posterior_variance if kind == "fixed_small" else 1 - alpha) ** 0.5
+        if kind in LEARNED_VARIANCES:
+            noise = torch.ones_like(ab)
+        elif kind == OPTIMAL and x0_mse is not None:
+            noise = (posterior_variance + x0**2 * x0_mse.to(ab.dtype)) ** 0.5
+        else:
+            noise = (posterior_variance if kind == "fixed_small" else 1 - alpha) ** 0.5
         if fresh_noise == "never":
             noise = zero
         elif fresh_noise == "until_last":
             noise[-1] = 0  # the last step returns the network's x_0 itself
-    return [
-        Update(*factors) for factors in torch.stack([ab**0.5, (1 - ab) ** 0.5, x0, xt, eps, noise, before], 1).tolist()
-    ]
+    ranges: Iterable[tuple[float, float] | None] = itertools.repeat(None)
+    if variance_type == "learned_range" and sampler == "ddpm":  # the ends of log sigma_t^2, as diffusers computes them
+        low, high = (torch.log(table).tolist() for table in (posterior_variance.clamp(min=1e-20), 1 - alpha))
+        ranges = zip(low, high, strict=True)
+    factors = torch.stack([ab**0.5, (1 - ab) ** 0.5, x0, xt, eps, noise, before], 1).tolist()
+    return [Update(*row, log_variance=ends) for row, ends in zip(factors, ranges, strict=False)]
+
+
+def alpha_bars(base: DDPMScheduler) -> Tensor:
+    """(T,) alpha-bar of a scheduler, as its float32 table has it, or float64 where that table is not good enough.
+
+    float32 has no digits for 1 - alpha_bar where alpha-bar is close to 1: diffusers' table of a schedule that begins at
+    a log signal-to-noise ratio of 13.3 is off by 16 % there, and at 10 by 0.1 %. Neighbouring values can even be equal,
+    so that a sampler would divide by zero.
+    """
+    table, exact = base.alphas_cumprod.float().cpu(), NoiseSchedule(base.betas).alpha_bar
+    error = ((1 - table.double()) / (1 - exact) - 1).abs().max()
+    return table if error < FLOAT32_ERROR else exact
 
 
 def generators(seed: int, num_images: int, first: int = 0) -> list[torch.Generator]:
@@ -217,6 +263,7 @@ def reverse_process(
     fresh_noise: str = "until_last",
     x_start: Tensor | None = None,
     start_t: int | None = None,
+    errors: Errors | None = None,
     labels: Tensor | None = None,
     guidance_scale: float | Sequence[float] = 1.0,
     guidance_interval: tuple[int, int] | None = None,
@@ -226,10 +273,11 @@ def reverse_process(
     """Sample, and yield every step. Sampling ends early, between two steps, once `cancelled()` is true.
 
     Args:
-        eps_theta: the predicted noise, see `EpsTheta`.
+        eps_theta: the predicted noise, see `EpsTheta`; where "ddpm" is to sample with a variance that is learned, an
+            `Engine` or another object that has its method `with_variance`.
         base: the scheduler that the model was trained with; it is not changed.
         shape: (B, C, H, W) of the images.
-        sampler: one of SAMPLERS.
+        sampler: one of SAMPLERS, or "ddpm_optimal": ancestral sampling with the variance that suits the network best.
         num_inference_steps: 1 to start_t + 1; None: every timestep.
         seed, first_image: determine x_T and the noise of each step, see `generators`.
         same_noise: give every image the noise that image `first_image` of this seed has.
@@ -241,6 +289,7 @@ def reverse_process(
             beta-tilde_1 is 0.
         x_start: (B, C, H, W), the x_t to start from; None: a draw from N(0, I), which is right for x_T only.
         start_t: the first timestep, 0-based; None: T - 1.
+        errors: of the network; "ddpm_optimal" needs them.
         labels: (B,) int64, the class of each image, -1 for "no label"; None: no label for any image. `eps_theta` then
             takes them as its third argument, as an `Engine` does.
         guidance_scale: s in eps_hat = eps_0 + s (eps_c - eps_0), for all images or one for each: 0 is without label, 1
@@ -258,8 +307,10 @@ def reverse_process(
     eps_theta = labelled(eps_theta, labels, guidance_scale, guidance_interval)
     _check_options(sampler, eta, fresh_noise, start_t, num_timesteps)
     timesteps = timesteps_for(num_inference_steps or start_t + 1, start_t)
-    alpha_bar = base.alphas_cumprod.float().cpu()[timesteps]
-    steps = updates(sampler, alpha_bar, base.config["variance_type"], eta, fresh_noise)
+    alpha_bar = alpha_bars(base)[timesteps]
+    x0_mse = errors and errors.x0_mse[timesteps]
+    steps = updates(sampler, alpha_bar, base.config["variance_type"], eta, fresh_noise, x0_mse)
+    learned = sampler == "ddpm" and base.config["variance_type"] in LEARNED_VARIANCES
     clips = bool(base.config["clip_sample"]) if clip is None else clip
     limit = float(base.config["clip_sample_range"]) if clips else None
     streams = generators(seed, shape[0], first_image)
@@ -276,9 +327,12 @@ def reverse_process(
     for index, (t, update) in enumerate(zip(timesteps, steps, strict=True)):
         if cancelled():
             return
-        output = eps_theta(x, at[index]).to(x.dtype)
+        output, v = answer(eps_theta, x, at[index], learned=learned)
+        output = output.to(x.dtype)
         z = next(fresh)  # drawn after the call, while a GPU still computes
         z = None if z is None else _bare(z.to(device))
+        if z is not None and v is not None:
+            z = update.sigma_t(_bare(v.to(x.dtype))) * z
         eps_hat = _bare(output)
         x0_hat = update.x0_hat(xt, eps_hat, limit)
         x_prev = update.x_prev(x0_hat, xt, eps_hat, z, x0_before)

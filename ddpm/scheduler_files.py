@@ -15,7 +15,7 @@ import diffusers
 from diffusers import DDPMScheduler
 
 from ddpm.errors import first_line
-from ddpm.names import MAX_TIMESTEPS, PREDICTION_TYPES, VARIANCE_TYPES
+from ddpm.names import LEARNED_VARIANCES, MAX_TIMESTEPS, PREDICTION_TYPES, VARIANCE_TYPES
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import Settings, shown
 
@@ -89,7 +89,9 @@ def read_scheduler(where: str, values: dict[str, Any], tell: bool) -> DDPMSchedu
             where,
             kind,
         )
-    taken = OF_THE_MODEL + OF_THE_STEPS if kind in OWN else OF_THE_MODEL
+    taken = OF_THE_MODEL + OF_THE_STEPS if kind in OWN else list(OF_THE_MODEL)
+    if values.get("variance_type") in LEARNED_VARIANCES:  # it says what the network predicts, in any scheduler
+        taken.append("variance_type")
     values = {name: values[name] for name in taken if name in values}
     try:
         made = DDPMScheduler.from_config(values)
@@ -97,6 +99,12 @@ def read_scheduler(where: str, values: dict[str, Any], tell: bool) -> DDPMSchedu
         NoiseSchedule.from_scheduler(made)
     except Exception as error:  # whatever diffusers raises
         raise ValueError(f"{where}: {BETAS} make no schedule ({first_line(error)})") from None
+    if tell and made.config["variance_type"] == "learned":
+        log.warning(
+            "%s: variance_type learned: the network's second half is taken for the logarithm of the variance, as in "
+            "improved-diffusion; DDPMScheduler takes it for the variance itself",
+            where,
+        )
     alpha_bar = made.alphas_cumprod
     settings.need(
         bool(((alpha_bar > 0) & (alpha_bar < 1)).all()),
@@ -122,12 +130,6 @@ def _check_forward_process(settings: Settings) -> None:
     settings.need_one_of("thresholding", (False,), False, ": dynamic thresholding of x_0 is not computed here")
     settings.need_one_of("clip_sample", (True, False), True)
     settings.need_positive("clip_sample_range", 1.0)
-    variance = settings.values.get("variance_type")
-    settings.need(
-        variance not in ("learned", "learned_range"),
-        f"variance_type {variance!r}: a variance that the network predicts is not computed here yet; one of "
-        f"{', '.join(VARIANCE_TYPES)} is needed",
-    )
     for name, value in OTHER_PROCESS.items():
         settings.need_one_of(name, (value,), value, ": anything else is another forward process than that of DDPM")
 
@@ -136,7 +138,7 @@ def _check_steps(settings: Settings) -> None:
     """Reject settings of a DDPMScheduler whose steps this project does not compute."""
     values = settings.values
     why = ": diffusers takes the root of a logarithm there" if values.get("variance_type") == "fixed_large_log" else ""
-    settings.need_one_of("variance_type", (*VARIANCE_TYPES, *SAME_VARIANCE), "fixed_small", why)
+    settings.need_one_of("variance_type", (*VARIANCE_TYPES, *LEARNED_VARIANCES, *SAME_VARIANCE), "fixed_small", why)
     # Samplers of fewer steps than T visit timesteps of their own choice, and in T steps every spacing is the same.
     settings.need_one_of("timestep_spacing", SPACINGS, "leading")
     if values.get("timestep_spacing", "leading") == "leading":  # the only one that uses it

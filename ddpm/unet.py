@@ -20,6 +20,7 @@ def build_unet(
     norm_num_groups: int = 8,
     dropout: float = 0.0,
     num_classes: int = 0,
+    learned_variance: bool = False,
 ) -> UNet2DModel:
     """A UNet2DModel with the paper's settings where the defaults of diffusers differ.
 
@@ -36,6 +37,8 @@ def build_unet(
         dropout: probability, in the residual blocks.
         num_classes: K, the classes of a class-conditional network, which takes numbers from 0 to K as `class_labels`;
             the last means "no label". 0: the network takes none. At first all classes have the same vector, zero.
+        learned_variance: the output has twice as many channels: eps_hat, and v, which decides the variance of each
+            pixel (see `NoiseSchedule.learned_log_variance`). At first v is 0.
     Raises:
         ValueError: the network cannot compute this combination.
     """
@@ -44,7 +47,7 @@ def build_unet(
     unet = UNet2DModel(
         sample_size=resolution,
         in_channels=channels,
-        out_channels=channels,
+        out_channels=2 * channels if learned_variance else channels,
         block_out_channels=tuple(block_out_channels),
         layers_per_block=layers_per_block,
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),

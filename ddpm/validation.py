@@ -1,4 +1,4 @@
-"""val_loss: the epsilon-MSE on held-out images, with frozen images, timesteps and noise."""
+"""val_loss and val_bits: the epsilon-MSE and the bound on held-out images, with frozen images, timesteps and noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from torch import Tensor
 from ddpm.classes import NO_LABEL, Classes
 from ddpm.data import to_float
 from ddpm.draws import Purpose, generator
+from ddpm.elbo import estimate_density, estimate_timesteps, prior_bits, terms_at
 from ddpm.engine import Engine
+from ddpm.schedule import NoiseSchedule
 
 
 class Validation:
@@ -82,4 +84,61 @@ class Validation:
             errors = (eps_theta(xt, t, labels if classes else None) - eps).square().mean(dim=(1, 2, 3))
             total += errors.cpu().double().sum()  # on the CPU, since some devices have no float64
         unet.train(was_training)
+        return total
+
+
+class BoundValidation:
+    """Fixed terms of the bound, from which it is estimated without bias: L_0 and L_T of some held-out images, and of
+    others one KL term each.
+
+    The timesteps of the KL terms are those of `ddpm.elbo.elbo_estimate`, and each term is divided by their probability.
+    As in `Validation`, nothing depends on the seed of the run.
+
+    Args:
+        images, batch_size, rank, world: as in `Validation`.
+        schedule: of the training, with its variance.
+        count: calls of the network per image, over all processes; half of them for L_0.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        schedule: NoiseSchedule,
+        count: int,
+        *,
+        batch_size: int = 128,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        draw, half = generator(0, Purpose.VALIDATION, slot=1), max(1, count // 2)
+        order = np.concatenate([draw.permutation(len(images)) for _ in range(-(-2 * half // len(images)))])[: 2 * half]
+        density = estimate_density(schedule.num_steps)
+        later = draw.permutation(estimate_timesteps(density, half, draw))
+        t = np.concatenate([np.zeros(half, np.int64), later])
+        weight = np.concatenate([np.ones(half), 1 / density[later - 1]]) / half
+        eps = draw.standard_normal((2 * half, *images.shape[1:]), dtype=np.float32)
+        self.schedule = schedule
+        self.batches = [
+            (images[order[part]], *(torch.from_numpy(values[part]) for values in (t, eps, weight)))
+            for part in (slice(i, i + batch_size) for i in range(0, 2 * half, batch_size)[rank::world])
+        ]
+
+    @torch.no_grad()
+    def bits(self, unet, scheduler, device: torch.device | str = "cpu") -> Tensor:
+        """This process's part of val_bits, the estimate of the bound in bits per dimension; the sum over all processes
+        is the whole.
+
+        Args:
+            unet: a UNet2DModel on `device` that takes no labels, in eval mode.
+            scheduler: the DDPMScheduler of training.
+        Returns:
+            () float64 on the CPU.
+        """
+        eps_theta, total = Engine(unet, scheduler, device), torch.zeros((), dtype=torch.float64)
+        place = torch.device("cpu") if torch.device(device).type == "mps" else device  # an Apple GPU has no float64
+        for pixels, t, eps, weight in self.batches:
+            x0 = to_float(pixels)
+            bits, _ = terms_at(eps_theta, self.schedule, x0.to(place), eps.to(place), t.to(place))
+            bits = bits.cpu() + torch.where(t == 0, prior_bits(self.schedule, x0), 0.0)
+            total += (weight * bits).sum()
         return total

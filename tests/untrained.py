@@ -46,9 +46,9 @@ class WatchedEngine(Engine):
         super().__init__(checkpoint.unet, checkpoint.scheduler, classes=checkpoint.classes)
         self._watch = watch
 
-    def __call__(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def with_variance(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         self._watch(xt, t)
-        return super().__call__(xt, t, labels)
+        return super().with_variance(xt, t, labels)
 
 
 def watched(watch: Callable[[Tensor, Tensor], object]) -> Callable[[Checkpoint], Engine]:

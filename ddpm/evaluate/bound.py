@@ -3,7 +3,6 @@ bits a label is worth."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -18,24 +17,31 @@ from ddpm.draws import Purpose, generator
 from ddpm.elbo import ElboTerms, elbo_estimate, elbo_terms
 from ddpm.evaluate.options import EvaluateConfig
 from ddpm.evaluate.subject import Subject
-from ddpm.schedule import NoiseSchedule
+from ddpm.optimal import Respaced, measure_errors
+from ddpm.processes import on_main
+from ddpm.sampling import timesteps_for
+from ddpm.schedule import Errors, NoiseSchedule
 
 
-def measure_bound(subject: Subject, accelerator: Accelerator, bar) -> dict[str, Any]:
+def measure_bound(subject: Subject, errors: Errors | None, accelerator: Accelerator, bar) -> dict[str, Any]:
     """The part of the report about the bound, the same in every process. The processes share the images.
 
     A class-conditional model is told the label of each image, and is measured without labels beside that, with the same
     noise.
 
     Args:
+        errors: of the network, for the optimal variance.
         bar: progress bar, which counts calls of the network per image.
     Raises:
         ValueError: the network's output is not finite.
     """
     config, model, images = subject.config, subject.model, subject.images
-    schedule = dataclasses.replace(model.schedule, variance_type=config.variance_type or model.schedule.variance_type)
+    schedule = with_variance_type(model.schedule, config.variance_type, errors)
     eps_theta = model.engine(accelerator.device)
     eps_theta.settle(min(config.batch_size, subject.num_timesteps))
+    if subject.bound_steps < schedule.num_steps:
+        timesteps = timesteps_for(subject.bound_steps, schedule.num_steps - 1)[::-1]
+        schedule, eps_theta = schedule.respaced(timesteps), Respaced(eps_theta, timesteps)
     chosen = chosen_images(subject)
     # Number of the image, L_T, sum of L_{t-1}, L_0; then whether it has a label, and its bound without one.
     rows: list[tuple[int, float, float, float, bool, float]] = []
@@ -80,6 +86,34 @@ def measure_bound(subject: Subject, accelerator: Accelerator, bar) -> dict[str, 
     }
 
 
+def with_variance_type(schedule: NoiseSchedule, variance_type: str | None, errors: Errors | None) -> NoiseSchedule:
+    """A model's schedule with the variance that the options ask for; None: with the model's own."""
+    if variance_type in (None, schedule.variance_type):
+        return schedule
+    return NoiseSchedule(schedule.beta, str(variance_type), errors=errors)
+
+
+def find_errors(subject: Subject, accelerator: Accelerator, bar) -> Errors:
+    """The errors of the network, in every process: those that the model knows, or measured on training images."""
+    config, model, images = subject.config, subject.model, subject.images
+
+    def measure() -> Errors:
+        eps_theta = model.engine(accelerator.device)
+        eps_theta.settle(config.batch_size)
+        return measure_errors(
+            eps_theta,
+            model.schedule,
+            lambda numbers: data.to_float(data.take(images.train, numbers)),
+            len(images.train),
+            generator(config.seed, Purpose.EVALUATION, slot=3),
+            clip_denoised=config.clip_denoised,
+            batch_size=config.batch_size,
+            on_batch=bar.update,
+        )
+
+    return on_main(accelerator, measure)
+
+
 class ForLabel:
     """eps_theta(x_t, t) for one label.
 
@@ -88,10 +122,13 @@ class ForLabel:
     """
 
     def __init__(self, engine, label: int) -> None:
-        self.engine, self.label, self.device = engine, label, engine.device
+        self.engine, self.label, self.device = engine, label, getattr(engine, "device", "cpu")
 
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
-        return self.engine(xt, t, torch.full((len(xt),), self.label))
+        return self.with_variance(xt, t)[0]
+
+    def with_variance(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.engine.with_variance(xt, t, torch.full((len(xt),), self.label))
 
 
 def _standard_error(values: np.ndarray) -> float:

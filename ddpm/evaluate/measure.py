@@ -12,18 +12,19 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 
-from ddpm import hub
+from ddpm import hub, variance
 from ddpm.checkpoint import Checkpoint
 from ddpm.classes import Classes
 from ddpm.config import OutputOptions
 from ddpm.errors import first_line
 from ddpm.evaluate import report
-from ddpm.evaluate.bound import chosen_images, measure_bound
+from ddpm.evaluate.bound import chosen_images, find_errors, measure_bound
 from ddpm.evaluate.labels import load_judge, measure_classifier, most_evaluations
 from ddpm.evaluate.options import PROG, EvaluateConfig
 from ddpm.evaluate.samples import load_features, measure_samples
 from ddpm.evaluate.subject import Subject, find_subject
 from ddpm.launcher import launchers_precision
+from ddpm.optimal import PER_TIMESTEP
 from ddpm.processes import on_main, plain_logging, settle
 from ddpm.validation import Validation
 
@@ -54,8 +55,12 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
     if accelerator.is_main_process:
         subject.images.say(log)
     with _progress(subject, accelerator) as bar:
+        errors = model.errors
+        if errors is None and config.needs_errors:
+            bar.set_description("variance")
+            errors = find_errors(subject, accelerator, bar)
         bar.set_description("bits/dim")
-        bound = measure_bound(subject, accelerator, bar)
+        bound = measure_bound(subject, errors, accelerator, bar)
         bar.set_description("val_loss")
         losses = _val_losses(subject, accelerator, bar)
         figures = {**_about(subject), **bound, **losses}
@@ -67,11 +72,13 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
             report.write(Path(config.output), figures)
         if config.num_samples:
             bar.set_description("samples")
-            figures |= measure_samples(subject, features, judge, accelerator, bar)
+            figures |= measure_samples(subject, errors, features, judge, accelerator, bar)
             if accelerator.is_main_process:
                 report.write(Path(config.output), figures)
     if config.record and accelerator.is_main_process:
         report.record(Path(config.model), figures)
+        if model.errors is None and errors is not None:
+            variance.save(Path(config.model), model.lowest_log_variance, errors, model.unet)
     return figures
 
 
@@ -79,7 +86,7 @@ def _progress(subject: Subject, accelerator: Accelerator):
     """A progress bar over this process's share of the network evaluations, one for each image and timestep."""
     from tqdm import tqdm
 
-    T, timesteps = subject.model.schedule.num_steps, subject.config.timesteps
+    T, timesteps = subject.bound_steps, subject.config.timesteps
     labelled = subject.held_out_classes >= 0
     twice = int(labelled[chosen_images(subject)].sum()) if subject.knows_no_label else 0
     calls = (subject.num_images + twice) * (timesteps + 1 if timesteps else T)
@@ -87,8 +94,11 @@ def _progress(subject: Subject, accelerator: Accelerator):
     halves = sum(1 if scale in (0, 1) else 2 for scale in subject.scales or (0,))
     calls += subject.config.num_samples * subject.num_inference_steps * halves
     calls += most_evaluations(subject) * subject.images_to_classify
+    calls //= accelerator.num_processes
+    if subject.config.needs_errors and subject.model.errors is None:  # which only the main process measures
+        calls += PER_TIMESTEP * subject.model.schedule.num_steps
     return tqdm(
-        total=calls // accelerator.num_processes,
+        total=calls,
         unit=" network evaluations",
         smoothing=0,
         disable=not accelerator.is_main_process,

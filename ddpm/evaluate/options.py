@@ -15,7 +15,7 @@ import tyro  # light: --help and wrong usage are answered before torch is loaded
 
 from ddpm.checks import check_common
 from ddpm.flags import flattened, grouped, need_folder, need_option, parse_flags, usage_errors
-from ddpm.names import MAX_SCALE, Sampler, VarianceType
+from ddpm.names import MAX_SCALE, OPTIMAL, AnyVariance, Sampler
 
 PROG = "python -m ddpm.evaluate"
 
@@ -64,8 +64,12 @@ class BoundOptions:
     num_images: int = 64
     # Estimate the sum over t from this many timesteps per image. 0: sum all of them.
     timesteps: int = 0
-    # Variance of p(x_{t-1} | x_t). Default: that of the model.
-    variance_type: VarianceType | None = None
+    # Variance of p(x_{t-1} | x_t). Default: that of the model. Only a network that predicts the variance has a learned
+    # one; it can be measured with a fixed one, too. optimal: the variance with which the bound of this network is
+    # smallest, one for all pixels at each t; training images tell it, and --record keeps it in variance.json.
+    variance_type: AnyVariance | None = None
+    # Compute the bound of the process with this many evenly spread timesteps, at least 2. Default: all T.
+    bound_steps: int | None = None
     # Clip the network's x_0 to [-1, 1].
     clip_denoised: bool = True
 
@@ -76,7 +80,7 @@ class SampleOptions:
 
     # Number of samples to draw and compare. 0: none.
     num_samples: int = 0
-    # ddpm: ancestral sampling with the model's own variance.
+    # ddpm: ancestral sampling with the model's own variance; ddpm_optimal: with the one of --variance_type optimal.
     sampler: Sampler = "ddpm"
     # Steps of the sampler. Default: all timesteps.
     num_inference_steps: int | None = None
@@ -126,6 +130,7 @@ class EvaluateConfig(RunOptions, ClassifierOptions, SampleOptions, BoundOptions,
         check_common(self)
         for name in ("num_images", "timesteps", "num_samples", "classify"):
             need(getattr(self, name) >= 0, name, "0 or more")
+        need(self.bound_steps is None or self.bound_steps >= 2, "bound_steps", "2 or more")
         need(self.num_images != 1, "num_images", "2 or more (or 0), for a standard error,")
         need(self.num_samples != 1, "num_samples", "2 or more (or 0)")
         for scale in self.guidance_scale or ():
@@ -136,6 +141,11 @@ class EvaluateConfig(RunOptions, ClassifierOptions, SampleOptions, BoundOptions,
         need(self.batch_size >= 1, "batch_size", "1 or more")
         need(self.num_inference_steps is None or self.num_inference_steps >= 1, "num_inference_steps", "1 or more")
         need(self.output.endswith(".json"), "output", "the name of a .json file")
+
+    @property
+    def needs_errors(self) -> bool:
+        """Whether the optimal variance is asked for, which follows from the errors of the network."""
+        return OPTIMAL in (self.variance_type, self.sampler.removeprefix("ddpm_") if self.num_samples else None)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ddpm.evaluate.labels import Judge, asked_labels
 from ddpm.evaluate.subject import Subject
 from ddpm.processes import on_main, share
 from ddpm.sampling import sample
+from ddpm.schedule import Errors
 
 SHOWN_SAMPLES = 64
 SHOWN_CLASSES = 20
@@ -43,7 +44,12 @@ def load_features(subject: Subject, accelerator: Accelerator) -> quality.Feature
 
 
 def measure_samples(
-    subject: Subject, features: quality.Features | None, judge: Judge | None, accelerator: Accelerator, bar
+    subject: Subject,
+    errors: Errors | None,
+    features: quality.Features | None,
+    judge: Judge | None,
+    accelerator: Accelerator,
+    bar,
 ) -> dict[str, Any]:
     """The part of the report about samples. The processes share the sampling; the main one compares and draws pictures.
 
@@ -51,12 +57,13 @@ def measure_samples(
     labels. The figures that other models have, too, are those of one set: that of s = 1 if there is one.
 
     Args:
+        errors: of the network, for ancestral sampling with the optimal variance.
         features, judge: in the main process; None elsewhere, where the result is empty.
         bar: progress bar, which counts calls of the network per image.
     """
     config, images, scales = subject.config, subject.images, subject.scales
     labels = asked_labels(subject) if scales else None
-    sets = [_draw(subject, accelerator, bar, labels, scale) for scale in scales or (0.0,)]
+    sets = [_draw(subject, errors, accelerator, bar, labels, scale) for scale in scales or (0.0,)]
     if features is None:
         return {}
     shown = scales.index(1.0) if 1.0 in scales else len(sets) - 1
@@ -94,7 +101,7 @@ def measure_samples(
 
 
 def _draw(
-    subject: Subject, accelerator: Accelerator, bar, labels: np.ndarray | None, scale: float
+    subject: Subject, errors: Errors | None, accelerator: Accelerator, bar, labels: np.ndarray | None, scale: float
 ) -> tuple[np.ndarray, float]:
     """(N, C, H, W) uint8 samples of all processes, and the seconds that this process took for its share.
 
@@ -124,6 +131,7 @@ def _draw(
             num_inference_steps=config.num_inference_steps,
             seed=config.seed,
             first_image=start,
+            errors=errors,
             **asked,
         )
         drawn.append(np.moveaxis(plots.to_pixels(x0), -1, 1))

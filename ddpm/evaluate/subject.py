@@ -13,7 +13,7 @@ from ddpm.classes import NO_LABEL, Classes, shortened
 from ddpm.data import DataOptions, Images, prepare
 from ddpm.data.wording import listed
 from ddpm.evaluate.options import EvaluateConfig
-from ddpm.names import counted
+from ddpm.names import LEARNED_VARIANCES, VARIANCE_TYPES, counted
 
 log = logging.getLogger("evaluate")
 
@@ -36,9 +36,14 @@ class Subject:
         return min(self.config.num_images or len(self.images.eval), len(self.images.eval))
 
     @property
+    def bound_steps(self) -> int:
+        """How many timesteps the process has whose bound is computed; T unless the options ask for fewer."""
+        return self.config.bound_steps or self.model.schedule.num_steps
+
+    @property
     def num_timesteps(self) -> int:
-        """How many timesteps per image the bound is computed from; T if all of them."""
-        return self.config.timesteps or self.model.schedule.num_steps
+        """How many timesteps per image the bound is computed from; `bound_steps` if all of them."""
+        return self.config.timesteps or self.bound_steps
 
     @property
     def num_inference_steps(self) -> int:
@@ -108,10 +113,17 @@ def find_subject(config: EvaluateConfig, model: Checkpoint, progress: bool) -> S
             f"--resolution {needed[0]} --channels {needed[2]}, or another --dataset_name"
         )
     T = model.schedule.num_steps
-    if config.timesteps >= T:
-        raise ValueError(f"--timesteps {config.timesteps}: 1 to {T - 1} is needed, or 0 to sum all timesteps exactly")
+    if subject.bound_steps > T:
+        raise ValueError(f"--bound_steps {config.bound_steps}: 2 to {T} is needed")
+    if config.timesteps >= subject.bound_steps:
+        most = subject.bound_steps - 1
+        raise ValueError(f"--timesteps {config.timesteps}: 1 to {most} is needed, or 0 to sum all timesteps exactly")
     if subject.num_inference_steps > T:
         raise ValueError(f"--num_inference_steps {subject.num_inference_steps}: 1 to {T} is needed")
+    asked, own = config.variance_type, model.schedule.variance_type
+    if asked in LEARNED_VARIANCES and asked != own:
+        accepted = ", ".join(dict.fromkeys((*VARIANCE_TYPES, own)))
+        raise ValueError(f"--variance_type {asked}: the variance of {model.name} is {own}; one of {accepted} is needed")
     if subject.num_images < 2:
         raise ValueError(
             f"there is only {len(subject.images.eval)} held-out image, and a standard error needs 2: pass --eval_split"

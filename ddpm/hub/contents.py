@@ -13,11 +13,11 @@ MODEL = ("model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.s
 EXTRAS = ("train_config.json", "metrics.jsonl")
 # A push sends these files and nothing else: no training states, no caches, no pickles.
 PUSHED = (
-    "model_index.json unet/config.json unet/*.safetensors scheduler/scheduler_config.json labels.json "
+    "model_index.json unet/config.json unet/*.safetensors scheduler/scheduler_config.json variance.json labels.json "
     "labels.safetensors README.md train_config.json metrics.jsonl *.png samples/step-*.png"
 ).split()
 # A push deletes such files on the Hub if they are gone here. All others stay, because other people may have added them.
-STALE = ("samples/step-*.png", "labels.json", "labels.safetensors")
+STALE = ("samples/step-*.png", "labels.json", "labels.safetensors", "variance.json")
 SAMPLE = re.compile(r"samples/step-(\d{1,9})\.png")
 
 

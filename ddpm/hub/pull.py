@@ -111,7 +111,7 @@ def _download(name: str, info, where: str) -> Path:
             raise ValueError(f"{where}: {path} has {found / 2**20:,.0f} MiB, more than {limit / 2**20:,.0f}")
     with Deadline.after(limits.lookup_s):
         folder = [_fetch(name, info.sha, files[path], where).parents[path.count("/")] for path in layout.small][-1]
-    unet_config, _ = read_configs(folder, layout, where, tell=False)
+    unet_config, *_ = read_configs(folder, layout, where, tell=False)
     check_weights(unet_config, size, layout, where)
     with Deadline.after(limits.lookup_s + size / limits.slowest_bytes_per_s):
         for path in (*layout.weights, *layout.labels):

@@ -18,6 +18,7 @@ from ddpm import data, draws
 from ddpm.config import TrainConfig
 from ddpm.draws import Purpose
 from ddpm.training.labelling import Labelling
+from ddpm.training.timesteps import Timesteps
 
 
 class Batches:
@@ -26,7 +27,9 @@ class Batches:
     Attributes:
         slots: micro-batches of an optimizer step, over all processes.
         global_size: images of an optimizer step.
-        timesteps: (global_size,) int64 t of the step that `of` was last called with, in the order of slots.
+        sampler: draws the timesteps.
+        timesteps, weights: (global_size,) int64 t and float64 1 / (T p_t) of the step that `of` was last called with,
+            in the order of slots.
         labelling: which labels the images are shown with; None for a network that takes none.
     Raises:
         ValueError: there are fewer training images than an optimizer step takes, or labels are wanted and missing.
@@ -46,7 +49,8 @@ class Batches:
             )
         self.labelling = Labelling(config, images) if config.class_conditional else None
         self.pixels = data.resident(images.train, self.device)
-        self.timesteps = np.empty(0, np.int64)
+        self.sampler = Timesteps(config, self.global_size, accelerator.gather, self.num_processes)
+        self.timesteps, self.weights = np.empty(0, np.int64), np.empty(0)
 
     def _size_in_words(self) -> str:
         """The images of a step, such as "2048 (64 images x 4 micro-batches x 8 processes)"."""
@@ -73,26 +77,29 @@ class Batches:
         """A digest of the labels that are learned; None for a network that takes none."""
         return self.labelling.fingerprint if self.labelling else None
 
-    def of(self, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]]:
+    def of(self, step: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...]]]:
         """The micro-batches of an optimizer step (0-based), one after another.
 
         Yields:
-            x_0 (B, C, H, W) float32 in [-1, 1], t (B,) int64, 0-based, eps (B, C, H, W) from N(0, I), and what else the
-            network takes: nothing, or labels (B,) int64 in 0 ... K, where K is "no label".
+            x_0 (B, C, H, W) float32 in [-1, 1], t (B,) int64, 0-based, eps (B, C, H, W) from N(0, I), the weights of
+            the images (B,) float32, and what else the network takes: nothing, or labels (B,) int64 in 0 ... K, where K
+            is "no label".
         """
         config = self.config
-        self.timesteps = draws.timesteps(config.seed, step, self.global_size, config.num_train_timesteps)
+        self.timesteps, self.weights = self.sampler.of(step)
         for micro_batch in range(config.gradient_accumulation_steps):
             slot = micro_batch * self.num_processes + self.rank
             index = self._index(step, slot)
             x0 = self._images(index, step, slot)
-            t = torch.from_numpy(self.timesteps[slot * self.size : (slot + 1) * self.size])
+            part = slice(slot * self.size, (slot + 1) * self.size)
+            t, weight = torch.from_numpy(self.timesteps[part]), torch.from_numpy(self.weights[part]).float()
             eps = draws.noise(config.seed, step, slot, x0.shape, self.device)
             if config.dropout:  # torch draws the dropout masks while the network computes
                 torch.manual_seed(draws.torch_seed(config.seed, Purpose.DROPOUT, step, slot))
             labels = (torch.from_numpy(self.labelling.of(index, step, slot)),) if self.labelling else ()
             labels = tuple(label.to(self.device, non_blocking=True) for label in labels)
-            yield x0, t.to(self.device, non_blocking=True), eps, labels  # waiting here would slow every step
+            t, weight = (x.to(self.device, non_blocking=True) for x in (t, weight))  # waiting would slow every step
+            yield x0, t, eps, weight, labels
 
     def _index(self, step: int, slot: int) -> np.ndarray:
         """Which images a slot takes, (B,) int64."""

@@ -34,6 +34,7 @@ from ddpm.metrics import MetricsLog
 from ddpm.presets import reference_val_loss
 from ddpm.sampling import reverse_process
 from ddpm.training import state
+from ddpm.training.recipe import make_schedule
 from ddpm.training.state import State
 
 log = logging.getLogger(__name__)
@@ -178,7 +179,8 @@ class RunFolder:
         """Save the DDPMPipeline of `weights` and its card; returns whether the pipeline could be saved."""
         with self._saving("the model", step):
             unet, classes = weights
-            write = functools.partial(checkpoint.save, self.path, unet, dict(self.scheduler.config), classes)
+            lowest = make_schedule(self.scheduler).lowest_log_variance
+            write = functools.partial(checkpoint.save, self.path, unet, dict(self.scheduler.config), classes, lowest)
             state.write_or_make_room(self.states, write)
             self.saved = replace(self.saved, model_step=step)
         with self._saving("README.md"):

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ddpm.checkpoint import Checkpoint
 from ddpm.classes import Classes, shortened
-from ddpm.config import TrainConfig
+from ddpm.config import TrainConfig, TrainedVariance
 from ddpm.hub.pull import pull
 from ddpm.names import counted
 from ddpm.processes import on_main
@@ -167,7 +167,7 @@ def _network_of(model: Checkpoint) -> dict[str, Any]:
         "norm_num_groups": made["norm_num_groups"],
     }
     with torch.device("meta"):
-        ours = build_unet(model.resolution, model.channels, **options).config
+        ours = build_unet(model.resolution, model.channels, **options, learned_variance=model.schedule.learned).config
     ignored = {"dropout", "sample_size", "num_train_timesteps"}  # they change no weight
     for key in sorted(set(ours) - ignored):
         mine, theirs = (list(v) if isinstance(v, tuple) else v for v in (ours[key], made.get(key)))
@@ -192,6 +192,11 @@ def _schedule_of(model: Checkpoint, config: TrainConfig) -> dict[str, Any]:
             f"pass --prediction_type {predicts}"
         )
     schedule = model.schedule
+    if schedule.variance_type == "learned":
+        raise ValueError(
+            f"--init_from {model.name}: its variance_type is learned, which this program does not train; one of "
+            f"{', '.join(get_args(TrainedVariance))} is needed"
+        )
     log_snr = torch.log(schedule.alpha_bar / (1 - schedule.alpha_bar))[[0, -1]].tolist()
     shared = {"num_train_timesteps": schedule.num_steps, "variance_type": schedule.variance_type}
     shared["sample_steps"] = min(config.sample_steps, schedule.num_steps)

@@ -1,5 +1,5 @@
-"""Functions that turn options into the parts of a training: data options, network, schedule, target, loss weights and
-learning rate."""
+"""Functions that turn options into the parts of a training: data options, network, schedule, target, loss and learning
+rate."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ddpm.config import TrainConfig
 from ddpm.data import DataOptions, Images
 from ddpm.errors import about_compile
 from ddpm.schedule import NoiseSchedule
+from ddpm.training.objective import Objective
+from ddpm.variance import lowest_log_variance
 
 Target = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x_0, eps, t) -> target of the network; images are (B, C, H, W) float32, t is (B,) int64, 0-based."""
@@ -26,12 +28,19 @@ def data_options(config: TrainConfig) -> DataOptions:
     return DataOptions(**{field.name: getattr(config, field.name) for field in fields(DataOptions)})
 
 
+def learned_variance(config: TrainConfig) -> bool:
+    """Whether the network predicts the variance, too."""
+    return config.variance_type == "learned_range"
+
+
 def network_options(config: TrainConfig, images: Images) -> dict[str, Any]:
     """The arguments of `ddpm.unet.build_unet`. Images that lack labels are refused by `Labelling`."""
     names = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "dropout")
     shape = {"resolution": images.resolution, "channels": images.channels}
-    classes = {"num_classes": len(images.classes)} if config.class_conditional else {}
-    return shape | {name: getattr(config, name) for name in names} | classes
+    more: dict[str, Any] = {"num_classes": len(images.classes)} if config.class_conditional else {}
+    if learned_variance(config):
+        more["learned_variance"] = True
+    return shape | {name: getattr(config, name) for name in names} | more
 
 
 def make_scheduler(config: TrainConfig) -> DDPMScheduler:
@@ -51,6 +60,12 @@ def make_scheduler(config: TrainConfig) -> DDPMScheduler:
         variance_type=config.variance_type,
         timestep_spacing="trailing",  # for sampling with few steps, which "leading" would start at t = 980
     )
+
+
+def make_schedule(scheduler: Any) -> NoiseSchedule:
+    """The tables of a training's DDPMScheduler, with the range of a variance that is learned."""
+    lowest = lowest_log_variance(NoiseSchedule.from_scheduler(scheduler))
+    return NoiseSchedule.from_scheduler(scheduler, lowest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +132,15 @@ def target_of(config: TrainConfig, noising: Noising) -> Target:
 
 def loss_weights(config: TrainConfig, scheduler: Any, device: torch.device) -> Tensor:
     """(T,) float32 weights of the loss by timestep, 1 on average: 1 for L_simple (Eq. 14), w_t of Eq. 12 for "kl"."""
-    if config.loss_weighting == "simple":
+    if config.loss_weighting != "kl":
         return torch.ones(config.num_train_timesteps, device=device)
     weight = NoiseSchedule.from_scheduler(scheduler).kl_weight  # at t = 0 the weight that L_0 would have as a KL term
     return (weight / weight.mean()).float().to(device)
+
+
+def make_objective(config: TrainConfig, scheduler: Any, device: torch.device) -> Objective:
+    """The loss that the options ask for."""
+    return Objective(config, make_schedule(scheduler), loss_weights(config, scheduler, device))
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

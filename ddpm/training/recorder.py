@@ -29,11 +29,11 @@ from ddpm.training import trackers
 from ddpm.training.batches import Batches
 from ddpm.training.folder import RunFolder, Saved
 from ddpm.training.learner import Learner
-from ddpm.training.recipe import learning_rate
+from ddpm.training.recipe import learned_variance, learning_rate, make_schedule
 from ddpm.training.sheet import Sheet
 from ddpm.training.state import State, flatten
 from ddpm.training.window import LossWindow
-from ddpm.validation import Validation
+from ddpm.validation import BoundValidation, Validation
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,15 @@ class Recorder:
             rank=accelerator.process_index,
             world=world,
         )
+        # People who train for the bound want to see it fall.
+        wanted = config.beta_schedule == "log_snr" or config.loss_weighting == "vlb" or learned_variance(config)
+        self.bound = wanted and BoundValidation(
+            images.eval,
+            make_schedule(learner.scheduler),
+            config.num_validation_images,
+            rank=accelerator.process_index,
+            world=world,
+        )
         self.sheet = Sheet.of(config.num_samples, len(images.classes) if config.class_conditional else 0)
         self.window = LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
         self.folder = folder if accelerator.is_main_process else None
@@ -121,13 +130,14 @@ class Recorder:
         """Do what is due after an optimizer step. The state is saved last: once it exists, all before it is done.
 
         Args:
-            losses: for each of this process's micro-batches, the (B,) losses of its images.
+            losses: for each of this process's micro-batches, the (B,) squared errors of its images.
         Raises:
             NonFiniteError: a loss or a gradient is NaN or infinite.
         """
         config, done = self.config, self.learner.step
         if not self.learner.skipped_in_a_row:
-            self.window.add(done - 1, self.batches.timesteps, losses, self.learner.grad_norm)
+            batches = self.batches
+            self.window.add(done - 1, batches.timesteps, batches.weights, losses, self.learner.grad_norm)
         stopped = self._why_stop(done)
         ends = stopped in ("finished", "time")
         rows = []
@@ -172,18 +182,24 @@ class Recorder:
     def _validate(self, done: int) -> dict[str, Any]:
         """A row with the held-out losses of raw and averaged weights, and a grid of samples.
 
-        The losses of a class-conditional network are those without labels, and those with the labels of the images.
+        The losses of a class-conditional network are those without labels, and those with the labels of the images. The
+        bound is that of the averaged weights, without labels.
         """
         device, best = self.accelerator.device, self.learner.best_weights()
         raw = self.learner.raw_weights()
         asked = [("val_loss", raw.unet, None), ("val_loss_ema", best.unet, None)]
         if best.classes and self.validation.labelled:
             asked += [("val_loss_with_labels", *raw), ("val_loss_ema_with_labels", *best)]
-        errors = torch.stack([self.validation.squared_error(unet, device, known) for _, unet, known in asked])
-        total: Any = self.accelerator.reduce(errors.to(device, torch.float32), "sum")
-        losses = (total / self.validation.count).tolist()
+        names = [name for name, *_ in asked]
+        errors = [
+            self.validation.squared_error(unet, device, known) / self.validation.count for _, unet, known in asked
+        ]
+        if self.bound:
+            names.append("val_bits")
+            errors.append(self.bound.bits(best.unet, self.learner.scheduler, device))
+        total: Any = self.accelerator.reduce(torch.stack(errors).to(device, torch.float32), "sum")
         row = {"kind": "validation", "step": done, "images": done * self.batches.global_size}
-        row |= {name: loss for (name, *_), loss in zip(asked, losses, strict=True)}
+        row |= dict(zip(names, total.tolist(), strict=True))
         self._add(row)
         self._draw_samples(done, best)
         return row
@@ -231,6 +247,7 @@ class Recorder:
         self.window.fold()  # in every process; it raises if a loss is not finite, so such a state is never saved
         if self.folder:
             tensors = self.learner.tensors() | flatten("window", self.window.tensors())
+            tensors |= flatten("timesteps", self.batches.sampler.tensors())
             meta = self.learner.meta() | {"slots": self.batches.slots, "device": self.accelerator.device.type}
             meta |= {"labels": self.batches.labels_fingerprint}
             self.folder.save(done, tensors, meta, self.learner.best_weights())

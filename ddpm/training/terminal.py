@@ -127,6 +127,8 @@ def _show(bar: tqdm, progress: Progress) -> None:
             line = f"step {row['step']}: val_loss {row['val_loss']:.4f}, EMA {row['val_loss_ema']:.4f}"
             if "val_loss_ema_with_labels" in row:
                 line += f"; with labels {row['val_loss_with_labels']:.4f}, EMA {row['val_loss_ema_with_labels']:.4f}"
+            if "val_bits" in row:
+                line += f"; {row['val_bits']:.4f} bits/dim"
             bar.write(line)
 
 

@@ -417,3 +417,34 @@ def test_importing_the_package_loads_nothing_heavy_and_its_command_reproduces(tm
     config = EvaluateConfig(str(tmp_path / "my model"), dataset_name="my faces", clip_denoised=False, timesteps=3)
     said = report.command(Subject(config, model, data.DataOptions("my faces"), images))
     assert parse(shlex.split(said)[3:]) == config
+
+
+def test_the_optimal_variance_is_measured_kept_and_used_again(run, tmp_path):
+    """It costs fewer bits than the model's own variance, most of all in a process of few steps."""
+    model = tmp_path / "model"
+    shutil.copytree(run, model)
+    figures = {}
+    for name, words in {
+        "own": (),
+        "own, 8 steps": ("--bound_steps", 8),
+        "optimal, 8 steps": ("--bound_steps", 8, "--variance_type", "optimal"),
+        "optimal": ("--variance_type", "optimal", "--record"),
+        "again": ("--variance_type", "optimal"),
+    }.items():
+        output = tmp_path / f"{name}.json"
+        done = start(model, "--num_images", 12, *words, "--output", output)
+        assert done.returncode == 0, done.stderr
+        figures[name] = json.loads(output.read_text())
+    bits = {name: found["bits_per_dim"] for name, found in figures.items()}
+    assert bits["again"] == pytest.approx(bits["optimal"], rel=1e-5), "six digits are kept"
+    assert bits["optimal"] < bits["own"]
+    assert bits["optimal, 8 steps"] < bits["own, 8 steps"]
+    assert len(figures["own, 8 steps"]["kl_bits"]) == 7
+    assert figures["optimal"]["variance_type"] == "optimal"
+    assert checkpoint.load(model).errors is not None
+    assert "optimal" in (model / "README.md").read_text()
+    done = start(model, "--num_images", 12, "--bound_steps", 41, "--output", tmp_path / "no.json")
+    assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (
+        1,
+        "python -m ddpm.evaluate: error: --bound_steps 41: 2 to 40 is needed",
+    )

@@ -17,6 +17,7 @@ from torch import Tensor
 from ddpm.classes import NO_LABEL, Classes
 from ddpm.guidance import guided
 from ddpm.sampling import ReverseStep, generators, normal, reverse_process
+from ddpm.schedule import Joined
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.pictures import thinned, to_bytes
 from ddpm.ui.server.readings import READING_BYTES
@@ -206,17 +207,23 @@ class _Run:
         return self._counted.seconds
 
     def _eps_theta(self, xt: Tensor, t: Tensor) -> Tensor:
+        """Guided eps_hat, and v as in `ddpm.guidance.Guided`, see `Joined`."""
         labels = torch.cat([torch.full_like(self._labels, NO_LABEL), self._labels])
-        eps_0, eps_c = self._network(torch.cat([xt, xt]), torch.cat([t, t]), labels).chunk(2)
+        both, v = self._network.with_variance(torch.cat([xt, xt]), torch.cat([t, t]), labels)
+        eps_0, eps_c = both.chunk(2)
         self._halves = eps_0, eps_c
-        return guided(eps_0, eps_c, self._scales)
+        eps_hat = guided(eps_0, eps_c, self._scales)
+        if v is None:
+            return eps_hat
+        bare, given = v.chunk(2)
+        return torch.cat([eps_hat, torch.where(self._scales.reshape(-1, 1, 1, 1) == 0, bare, given)], 1)
 
     def steps(self) -> Iterator[ReverseStep]:
         """The steps of all pictures. `seconds` counts the time that they take."""
         request = self._request
         x_T = normal((self._n, *self._shape[1:]), generators(request.seed, self._n))
         steps = reverse_process(
-            self._eps_theta,
+            Joined(self._eps_theta),
             self._scheduler,
             self._shape,
             sampler=request.sampler,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ddpm.classes import Classes
 from ddpm.elbo import ClassPosterior, class_posterior_steps, prior_bits, terms_at
-from ddpm.schedule import NoiseSchedule
+from ddpm.schedule import Joined, NoiseSchedule
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.pictures import pixels_to_tensor, thinned, to_tensor
@@ -149,8 +149,8 @@ class Readings:
     """Runs the network on visitors' pictures, a batch of timesteps at a time.
 
     Args:
-        eps_theta: predicted noise, for given labels if the model has some; its calls take turns with those of the rest
-            of the page.
+        eps_theta: predicted noise, for given labels if the model has some, with v behind it if the network predicts the
+            variance (see `Joined`); its calls take turns with those of the rest of the page.
         classes: those of the model; None if it has none.
         shape: (H, W, C) of a picture.
         store: keeps what was computed.
@@ -198,8 +198,16 @@ class Readings:
         count = CLASSIFY_TIMESTEPS * (len(self.classes) + 1) if kind == "classify" and self.classes else count
         return (self._seconds or 0) * count < PREPARED_S
 
-    def eps_hat(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) predicted noise at (B,) 0-based t, on the CPU. labels: (B,) numbers of classes, -1 for none."""
+    def eps_hat(self, xt: Tensor, t: Tensor) -> Tensor:
+        """(B, C, H, W) predicted noise at (B,) 0-based t, on the CPU."""
+        return Joined(self._both)(xt, t)
+
+    def _both(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The predicted noise, with v behind it where the variance is learned, on the CPU; see `Joined`.
+
+        Args:
+            labels: (B,) numbers of classes, -1 for none.
+        """
         started = time.monotonic()
         predicted = self._eps_theta(xt, t, labels).cpu()
         taken = (time.monotonic() - started) / len(t)
@@ -257,7 +265,7 @@ class Readings:
             t = torch.arange(part.start, part.stop)
             eps = torch.cat([torch.randn(x0.shape, generator=generator) for _ in t])
             with torch.no_grad():
-                b, m = terms_at(self.eps_hat, self._schedule, x0.expand(len(t), -1, -1, -1), eps, t)
+                b, m = terms_at(Joined(self._both), self._schedule, x0.expand(len(t), -1, -1, -1), eps, t)
             bits[part], mse[part] = b.numpy(), m.numpy()
             new = {"bits": [float(f"{v:.4g}") for v in b.tolist()], "mse": [float(f"{v:.4g}") for v in m.tolist()]}
             yield {"kind": "part", "done": part.stop, "total": T, **new}
@@ -278,20 +286,20 @@ class Readings:
             raise InputError("refused.no_classes")
         began, spent = time.monotonic(), 0.0
 
-        def eps_theta(xt: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        def both(xt: Tensor, t: Tensor, labels: Tensor) -> Tensor:
             nonlocal spent
-            eps_hat = []
+            answers = []
             for part in self._batches(len(xt), self._limits.classify_call_s):
                 if stopped():
                     raise StoppedError
-                eps_hat.append(self.eps_hat(xt[part], t[part], labels[part]))
+                answers.append(self._both(xt[part], t[part], labels[part]))
                 spent += (part.stop - part.start) * (self._seconds or 0)
                 self._limits.classify.check(spent, time.monotonic() - began)
-            return torch.cat(eps_hat)
+            return torch.cat(answers)
 
         x0, draw = pixels_to_tensor(request.pixels, self.shape)[0], np.random.default_rng(request.noise_seed)
         found = None
-        for posterior in class_posterior_steps(eps_theta, self._schedule, x0, len(self.classes), draw=draw):
+        for posterior in class_posterior_steps(Joined(both), self._schedule, x0, len(self.classes), draw=draw):
             found = classified(request.key, posterior, time.monotonic() - began)
             shown = {"evaluations": found.evaluations, "probabilities": found.probabilities, "bits": found.bits}
             yield {"kind": "part", "done": found.timesteps, **shown}

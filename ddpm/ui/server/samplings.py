@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ddpm.checkpoint import Checkpoint
 from ddpm.sampling import EpsTheta, ReverseStep, reverse_process, timesteps_for
+from ddpm.schedule import Joined
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.pictures import thinned, to_bytes
@@ -40,8 +41,8 @@ Message = dict[str, Any]
 Drawn = tuple[ReverseStep, bytes | None, float]
 """A step, its frame if the trajectory keeps it, and the seconds of the sampling so far."""
 Timed = Callable[..., tuple[Tensor, float]]
-"""(x_t, t), or (x_t, t, labels), to eps_hat and the seconds of this call alone, without the time in which others had
-their turn."""
+"""(x_t, t), or (x_t, t, labels), to eps_hat, with v behind it where the variance is learned (see `Joined`), and the
+seconds of this call alone, without the time in which others had their turn."""
 
 
 def frame_of(xt: Tensor, x0_hat: Tensor, eps_hat: Tensor, factor: int, is_noisy: bool = True) -> bytes:
@@ -133,7 +134,7 @@ class Samplings:
         count = min(steps, MAX_FRAMES - 1, max(2, int(TRAJECTORY_BYTES / smaller) - 1))  # one is that of t = 0
         return factor, {round(i) for i in np.linspace(0, steps - 1, count)}
 
-    def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> Callable[..., Tensor]:
+    def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> Joined:
         """eps_theta in calls of `images_per_call`; it counts the calls, and takes waiting off the trajectory's seconds.
 
         One call computes all pictures once, so a step with guidance, which computes each twice, counts as two.
@@ -142,7 +143,7 @@ class Samplings:
             StoppedError: `stopped` said so before a call of the network.
         """
 
-        def eps_theta(xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        def both(xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
             inputs = (xt, t) if labels is None else (xt, t, labels)
             eps_hat, size = [], self.images_per_call
             for first in range(0, len(xt), size):
@@ -156,7 +157,7 @@ class Samplings:
             trajectory.calls += len(xt) // trajectory.request.num_images
             return torch.cat(eps_hat)
 
-        return eps_theta
+        return Joined(both)
 
     def draw_steps(self, request: Request, stopped: Callable[[], bool]) -> Generator[Drawn, None, None]:
         """Sample, step by step. After the last step the store holds the whole trajectory.

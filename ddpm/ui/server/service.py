@@ -115,15 +115,17 @@ class Service:
         self._loading.result()
 
     def _timed(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, float]:
-        """eps_hat, and the seconds of this call alone, without the wait for its turn."""
+        """eps_hat, with v behind it in the channels if the network predicts the variance (see `ddpm.schedule.Joined`);
+        and the seconds of this call alone, without the wait for its turn."""
 
         def call() -> tuple[Tensor, float]:
             engine = self._loading.result()
             started = time.perf_counter()
-            eps_hat = (engine(xt, t) if labels is None else engine(xt, t, labels)).cpu()
-            if not bool((eps_hat.abs() <= MAX_EPS).all()):  # nor for NaN
+            eps_hat, v = engine.with_variance(xt, t) if labels is None else engine.with_variance(xt, t, labels)
+            both = (eps_hat if v is None else torch.cat([eps_hat, v], 1)).cpu()
+            if not bool((both.abs() <= MAX_EPS).all()):  # nor for NaN
                 raise InputError("refused.not_finite")
-            return eps_hat, time.perf_counter() - started
+            return both, time.perf_counter() - started
 
         # With the caller's context, so that a leased GPU is leased to the visitor whose request this is.
         return self._model_thread.submit(contextvars.copy_context().run, call).result()
