@@ -160,7 +160,7 @@ def test_saving_replaces_and_leaves_nothing_behind(model):
         (lambda m: edit(m / "scheduler/scheduler_config.json", prediction_type="flow"), "'flow': one of epsilon"),
         (
             lambda m: edit(m / "scheduler/scheduler_config.json", variance_type="learned"),
-            "variance_type 'learned': a variance that the network predicts is not computed here yet",
+            "variance_type learned of the scheduler: the network, with 1 channels out of 1, predicts no variance",
         ),
     ],
 )

@@ -66,6 +66,14 @@ def test_a_saved_config_brings_the_options_back(tmp_path, labels):
         ("--class_conditional --label_dropout nan", "--label_dropout nan: 0 to 1 is needed"),
         ("--class_conditional --label_dropout few", "--label_dropout: 'few' is not valid .expected FLOAT"),
         ("--label_dropout 0.2", "--label_dropout: pass --class_conditional, too; otherwise no label is learned"),
+        ("--vlb_weight 0.1", "--vlb_weight: pass --variance_type learned_range, too; otherwise no variance is learned"),
+        ("--variance_type learned_range --vlb_weight -1", "--vlb_weight -1.0: 0 or more is needed"),
+        ("--variance_type learned", "--variance_type 'learned': one of fixed_small, fixed_large, learned_range"),
+        (
+            "--variance_type learned_range --prediction_type sample",
+            "--variance_type learned_range: fixed_small, fixed_large, or --prediction_type epsilon, is needed",
+        ),
+        ("--first_timestep_share 1", "--first_timestep_share 1.0: 0 or more and less than 1 is needed"),
         ("--no_class_conditional --label-dropout=0.2", "--label-dropout: pass --class_conditional, too"),
         ("--config nowhere.json", "--config nowhere.json: not a readable"),
         ("--hub_wait_minutes 0", "--hub_wait_minutes 0.0: more than 0"),
@@ -229,6 +237,7 @@ def test_every_option_is_read_by_a_training(tmp_path, monkeypatch):
         "max_train_steps": 3,
         "lr_warmup_steps": 1,
         "beta_schedule": "log_snr",
+        "variance_type": "learned_range",
         "class_conditional": True,
         "output_dir": tmp_path / "run",
     }

@@ -238,9 +238,19 @@ REFUSED = {
         lambda f: edit(f / "unet/config.json", class_embed_type="timestep"),
         "class_embed_type timestep: what the network takes for a class is not in its files; null is needed",
     ),
-    "learned variance": (
+    "a variance that the scheduler lacks": (
         lambda f: edit(f / "unet/config.json", out_channels=2),
-        "out_channels 2 of in_channels 1: the network predicts the variance of every step, too",
+        "variance_type fixed_small of the scheduler: the network, with 2 channels out of 1, predicts the variance, too; "
+        "one of learned_range, learned is needed",
+    ),
+    "a variance that the network lacks": (
+        lambda f: edit(f / "scheduler/scheduler_config.json", variance_type="learned_range"),
+        "variance_type learned_range of the scheduler: the network, with 1 channels out of 1, predicts no variance; one "
+        "of fixed_small, fixed_large is needed",
+    ),
+    "three channels out of one": (
+        lambda f: edit(f / "unet/config.json", out_channels=3),
+        r"in and out channels \(1, 3\): 1 or 3 in are needed, and as many out, or twice as many",
     ),
 }
 

@@ -147,7 +147,7 @@ def test_x0_eps_and_v_convert_into_each_other():
     [
         ([0.1, 1.0], "fixed_small", "must lie in"),
         ([0.1], "fixed_small", "at least 2"),
-        ([0.1, 0.2], "learned", "'learned'"),
+        ([0.1, 0.2], "odd", "'odd'"),
     ],
 )
 def test_impossible_schedules_are_refused(beta, variance_type, message):

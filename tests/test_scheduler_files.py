@@ -173,7 +173,10 @@ def test_a_file_of_another_scheduler_that_names_no_betas_means_that_scheduler_s_
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type 'continuous'"),
         ({"_class_name": "EulerDiscreteScheduler", "rescale_betas_zero_snr": True}, "rescale_betas_zero_snr True"),
         ({"_class_name": "DDIMScheduler", "thresholding": True}, "thresholding True"),
-        ({"_class_name": "DPMSolverMultistepScheduler", "variance_type": "learned_range"}, "variance_type 'learned_r"),
+        (
+            {"_class_name": "DPMSolverMultistepScheduler", "variance_type": "learned_range"},
+            "variance_type learned_range of the",
+        ),
         ({"_class_name": "DPMSolverMultistepScheduler", "prediction_type": "flow_prediction"}, "'flow_prediction'"),
     ],
 )

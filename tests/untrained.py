@@ -21,21 +21,25 @@ def make_model(
     num_steps: int,
     widths: tuple[int, ...] = (8, 16),
     names: Sequence[str] = (),
+    lowest_log_variance: float | None = None,
 ) -> Path:
     """A model directory. The output layer of its network is no longer zero, so it does something.
 
     Args:
         widths: of each level; a large picture needs many levels, since the last one has attention.
         names: of the classes of a class-conditional model, whose answers differ a good deal.
+        lowest_log_variance: of a network that predicts the variance, too, see `NoiseSchedule`.
     """
+    learned = lowest_log_variance is not None
     torch.manual_seed(0)
-    unet = build_unet(resolution, channels, widths, num_classes=len(names))
+    unet = build_unet(resolution, channels, widths, num_classes=len(names), learned_variance=learned)
     torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
     if names:
         torch.nn.init.normal_(unet.class_embedding.weight)
     made = separated(unet, names)
     scheduler = {"num_train_timesteps": num_steps, "beta_schedule": "linear", "clip_sample": True}
-    save(directory, made.unet, scheduler, made.classes)
+    scheduler |= {"variance_type": "learned_range"} if learned else {}
+    save(directory, made.unet, scheduler, made.classes, lowest_log_variance)
     return directory
 
 

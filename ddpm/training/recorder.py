@@ -100,13 +100,9 @@ class Recorder:
         )
         # People who train for the bound want to see it fall.
         wanted = config.beta_schedule == "log_snr" or config.loss_weighting == "vlb" or learned_variance(config)
-        self.bound = wanted and BoundValidation(
-            images.eval,
-            make_schedule(learner.scheduler),
-            config.num_validation_images,
-            rank=accelerator.process_index,
-            world=world,
-        )
+        calls, place = config.num_validation_images, {"rank": accelerator.process_index, "world": world}
+        schedule = make_schedule(learner.scheduler)
+        self.bound = BoundValidation(images.eval, schedule, calls, **place) if wanted else None
         self.sheet = Sheet.of(config.num_samples, len(images.classes) if config.class_conditional else 0)
         self.window = LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
         self.folder = folder if accelerator.is_main_process else None

@@ -46,6 +46,7 @@ def pull(**args):
     return summary | {
         "classes": got.classes and [list(got.classes.names), got.classes.vectors.double().sum().item()],
         "weights": weights(got.unet),
+        "lowest_log_variance": got.lowest_log_variance,
         "betas": got.schedule.beta[[0, -1]].tolist(),
         "t": got.schedule.num_steps,
     }
