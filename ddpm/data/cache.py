@@ -19,7 +19,7 @@ from ddpm.files import cache_folder
 
 log = logging.getLogger(__name__)
 
-FORMAT = 6  # of the prepared files; raise it when what is written changes
+FORMAT = 7  # of the prepared files; raise it when what is written changes
 
 
 def damage(folder: Path) -> str | None:

@@ -26,10 +26,11 @@ import numpy as np
 from ddpm.data import cache
 from ddpm.data.cache import FORMAT
 from ddpm.data.decoding import Decoded, Encoded, NoRangeError, NotSquareError, decode
+from ddpm.data.groups import HELD_OUT_OF
 from ddpm.data.images import Images
 from ddpm.data.labels import Numbering
 from ddpm.data.options import DataOptions
-from ddpm.data.sources import Rows, identify, open_splits
+from ddpm.data.sources import Rows, Splits, identify, open_splits
 from ddpm.data.survey import Survey
 from ddpm.data.wording import readable
 from ddpm.draws import Purpose, generator
@@ -40,7 +41,6 @@ from ddpm.threads import physical_cores
 
 log = logging.getLogger(__name__)
 
-HELD_OUT_OF = 20  # without a held-out split, one of so many training images is held out: 5 %
 CHUNK = 64  # images that are decoded at a time; photographs are large before they are resized
 
 
@@ -132,7 +132,8 @@ class _Decoder:
 
     def _attempt(self, row: Encoded) -> Decoded | Exception:
         try:
-            return decode(row, self.channels, self._options.resolution, self._options.value_range)
+            options = self._options
+            return decode(row, self.channels, options.resolution, options.value_range, options.background_colour)
         except Exception as error:  # for damaged files Pillow raises exceptions of many kinds
             return error
 
@@ -218,8 +219,6 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
 
     splits = open_splits(options, source)
     digest, numbering = hashlib.sha256(), Numbering(splits.label_names, bool(options.label_column))
-    draw = generator(0, Purpose.HELD_OUT)  # seed 0, so that the same images are held out whatever the seed of a run
-    held_out = 0
     with (
         _SplitFile(folder, "train") as train,
         _SplitFile(folder, "eval") as evaluation,
@@ -233,10 +232,15 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
             digest.update(pixels)
             bar.update()
 
-        for number, (pixels, label) in enumerate(decoder.images(splits.train)):
-            if number % HELD_OUT_OF == 0:
-                held_out = number + int(draw.integers(HELD_OUT_OF))
-            put(evaluation if splits.eval is None and number == held_out else train, pixels, label)
+        if splits.held_out is not None:  # images that can be read keep their groups, whichever else cannot
+            flagged = zip(splits.train, splits.held_out, strict=True)
+            for pixels, (label, is_held_out) in decoder.images((row, (label, flag)) for (row, label), flag in flagged):
+                put(evaluation if is_held_out else train, pixels, label)
+            digest.update(np.packbits(splits.held_out).tobytes())
+        else:
+            images = decoder.images(splits.train)
+            for (pixels, label), is_held_out in zip(images, _every_so_often(splits), strict=False):
+                put(evaluation if is_held_out else train, pixels, label)
         for pixels, label in decoder.images(splits.eval or ()):
             put(evaluation, pixels, label)
         for file in (train, evaluation):
@@ -265,6 +269,15 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
         json.dump(meta, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _every_so_often(splits: Splits) -> Iterator[bool]:
+    """Whether the next image of the training split is held out: one at random of each HELD_OUT_OF in a row, if there is
+    no held-out split. The seed is 0, so that they are the same whatever the seed of a run."""
+    draw = generator(0, Purpose.HELD_OUT)
+    while True:
+        held_out = int(draw.integers(HELD_OUT_OF))
+        yield from (splits.eval is None and place == held_out for place in range(HELD_OUT_OF))
 
 
 def _check_counts(options: DataOptions, decoder: _Decoder, num_train: int, num_eval: int) -> None:
