@@ -8,8 +8,8 @@ points of its emoji, such as "1f44b-1f3fb.png" for a waving hand in a light skin
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,31 +73,61 @@ def as_group(cell: Any) -> str | None:
     return text or None
 
 
-def hold_out(groups: Sequence[str | None]) -> np.ndarray | None:
-    """Which images are held out: whole groups, about one image of HELD_OUT_OF in all.
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """Which images are held out, whole groups of them.
+
+    Attributes:
+        held_out: (N,) bool.
+        groups: (N,) int64, equal for images that belong together, -1 for an image that belongs to no group.
+    """
+
+    held_out: np.ndarray
+    groups: np.ndarray
+
+    @classmethod
+    def of(cls, names: Sequence[str | None]) -> Apart | None:
+        """Hold out about one image of HELD_OUT_OF.
+
+        Args:
+            names: the group of each image; None for one that belongs to no group.
+        Returns:
+            None if no two images belong together, or all of them do.
+        """
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names)) if name is not None}
+        groups = np.array([-1 if name is None else numbers[name] for name in names], np.int64)
+        apart = by_itself(groups)
+        if not len(groups) > len(np.unique(apart)) > 1:
+            return None
+        return cls(hold_out(groups, round(len(groups) / HELD_OUT_OF)), groups)
+
+
+def by_itself(groups: np.ndarray) -> np.ndarray:
+    """The same groups, (N,) int64, in which an image that belongs to none, a -1, is a group by itself."""
+    return np.where(groups < 0, -2 - np.arange(len(groups)), groups)
+
+
+def hold_out(groups: np.ndarray, wanted: int) -> np.ndarray:
+    """Which images are held out: whole groups, about as many images as wanted, and at least one group.
 
     Groups are drawn in an order that depends on their number alone. Large groups stay for training, so that no group
     decides the held-out loss by itself.
 
     Args:
-        groups: of each image; None for one that belongs to no group.
+        groups: as in `Apart`.
     Returns:
-        (N,) bool; None if no two images belong together, or all of them do.
+        (N,) bool.
     """
-    names = [(group, 0) if group is not None else ("", place + 1) for place, group in enumerate(groups)]
-    sizes = Counter(names)
-    if not len(names) > len(sizes) > 1:
-        return None
-    wanted = len(names) / HELD_OUT_OF
-    unlike = list(sizes)
-    order = [unlike[place] for place in generator(0, Purpose.HELD_OUT).permutation(len(unlike))]
-    small = [name for name in order if sizes[name] <= max(1, LARGEST * wanted)]
-    if sum(sizes[name] for name in small) < 2 * wanted:  # so the groups are large in general
+    _, group, sizes = np.unique(by_itself(groups), return_inverse=True, return_counts=True)
+    order = generator(0, Purpose.HELD_OUT).permutation(len(sizes))
+    small = order[sizes[order] <= max(1, LARGEST * wanted)]
+    if sizes[small].sum() < 2 * wanted:  # so the groups are large in general
         small = order
-    held_out, count = set(), 0
-    for name in small:
-        if abs(count + sizes[name] - wanted) < abs(count - wanted):
-            held_out.add(name)
-            count += sizes[name]
-    held_out = held_out or {min(order, key=sizes.__getitem__)}
-    return np.array([name in held_out for name in names])
+    held_out, count = np.zeros(len(sizes), bool), 0
+    for number in small:
+        if abs(count + sizes[number] - wanted) < abs(count - wanted):
+            held_out[number] = True
+            count += sizes[number]
+    if not count:
+        held_out[order[sizes[order].argmin()]] = True
+    return held_out[group]

@@ -1,4 +1,4 @@
-"""From a source to files in the cache: train.u8, eval.u8, their labels, and meta.json.
+"""From a source to files in the cache: train.u8, eval.u8, their labels and groups, and meta.json.
 
 Decoding takes bounded memory. The folder is named after a digest of the source and the options, and it appears by one
 rename, so an interrupted preparation is never mistaken for a finished one. A lock lets the first of several processes
@@ -163,10 +163,10 @@ def _name(row: Encoded, index: int) -> str:
 
 
 class _SplitFile:
-    """The pixels of one split, appended to NAME.u8, and its labels."""
+    """The pixels of one split, appended to NAME.u8, its labels, and its groups."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.name, self.labels = name, array("q")
+        self.name, self.labels, self.groups = name, array("q"), array("q")
         self._folder, self._file = folder, open(folder / f"{name}.u8", "wb")  # noqa: SIM115 - closed in __exit__
 
     def __enter__(self) -> _SplitFile:
@@ -178,9 +178,10 @@ class _SplitFile:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def append(self, pixels: bytes, label: int) -> None:
+    def append(self, pixels: bytes, label: int, group: int = -1) -> None:
         self._file.write(pixels)
         self.labels.append(label)
+        self.groups.append(group)
 
     def sync(self) -> None:
         """Return when the pixels are on the disk."""
@@ -193,6 +194,10 @@ class _SplitFile:
             return False
         write_synced(self._folder / f"{self.name}.labels", np.array(self.labels, np.int64).tobytes())
         return True
+
+    def save_groups(self) -> None:
+        """Write NAME.groups."""
+        write_synced(self._folder / f"{self.name}.groups", np.array(self.groups, np.int64).tobytes())
 
 
 def _prepare_into(folder: Path, options: DataOptions, source: dict[str, Any], progress: bool) -> None:
@@ -227,16 +232,17 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     ):
         decoder = _Decoder(options, channels, pool)
 
-        def put(file: _SplitFile, pixels: bytes, label: Any) -> None:
-            file.append(pixels, numbering.number(label))
+        def put(file: _SplitFile, pixels: bytes, label: Any, group: int = -1) -> None:
+            file.append(pixels, numbering.number(label), group)
             digest.update(pixels)
             bar.update()
 
-        if splits.held_out is not None:  # images that can be read keep their groups, whichever else cannot
-            flagged = zip(splits.train, splits.held_out, strict=True)
-            for pixels, (label, is_held_out) in decoder.images((row, (label, flag)) for (row, label), flag in flagged):
-                put(evaluation if is_held_out else train, pixels, label)
-            digest.update(np.packbits(splits.held_out).tobytes())
+        if apart := splits.apart:  # what is known of a row goes with it, because some rows cannot be read
+            known = zip(splits.train, apart.held_out.tolist(), apart.groups.tolist(), strict=True)
+            rows = ((row, (label, *more)) for (row, label), *more in known)
+            for pixels, (label, is_held_out, group) in decoder.images(rows):
+                put(evaluation if is_held_out else train, pixels, label, group)
+            digest.update(np.packbits(apart.held_out).tobytes())
         else:
             images = decoder.images(splits.train)
             for (pixels, label), is_held_out in zip(images, _every_so_often(splits), strict=False):
@@ -247,6 +253,8 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
             file.sync()
     _check_counts(options, decoder, len(train), len(evaluation))
     label_names = numbering.finish(train.labels, evaluation.labels)
+    for file in (train, evaluation) if splits.apart else ():
+        file.save_groups()
     notes = [*splits.notes, *decoder.survey.notes()]
     if decoder.broken:
         shown = "; ".join(decoder.broken[:3]) + ("; ..." if len(decoder.broken) > 3 else "")
@@ -254,6 +262,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     meta = {
         "format": FORMAT,
         "labelled": [file.name for file in (train, evaluation) if file.save_labels()],
+        "grouped": splits.apart is not None,
         "options": vars(options),
         "source": source,
         "num_train": len(train),

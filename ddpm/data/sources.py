@@ -17,7 +17,7 @@ import numpy as np
 
 from ddpm.data.decoding import Encoded
 from ddpm.data.folders import TABLES, TEXT_TABLES, Folder, list_source, rows_of_pictures
-from ddpm.data.groups import hold_out
+from ddpm.data.groups import Apart
 from ddpm.data.labels import EMOJI_TABLE
 from ddpm.data.listing import Listing
 from ddpm.data.options import DataOptions
@@ -46,8 +46,8 @@ class Splits:
         eval_split: the name of the held-out split.
         notes: what was chosen, what was left out and why, and warnings, each in a sentence for the log.
         label_names: what the labels are called; a number that is not in here is its own name.
-        held_out: (N,) bool, which rows of `train` are held out, because images that belong together are held out
-            together; None if that is left to chance, or `eval` is held out.
+        apart: which rows of `train` are held out because images that belong together are held out together; None if no
+            images belong together, or if `eval` is held out.
     """
 
     train: Rows
@@ -55,7 +55,7 @@ class Splits:
     eval_split: str | None
     notes: list[str]
     label_names: dict[int, str] = field(default_factory=dict)
-    held_out: np.ndarray | None = None
+    apart: Apart | None = None
 
 
 def identify(options: DataOptions, output_dir: Path | None = None) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def _open_tables(options: DataOptions, tables: dict[str, Any]) -> Splits:
 
 def _apart(
     options: DataOptions, held_out: str | None, groups: Callable[[], Sequence[str | None] | None]
-) -> tuple[np.ndarray | None, str]:
+) -> tuple[Apart | None, str]:
     """Which images of the training split are held out by their groups, and what is held out, for the note.
 
     Args:
@@ -221,12 +221,12 @@ def _apart(
         groups: returns the group of each image of the training split; None if there are no groups.
     """
     found = None if held_out else groups()
-    chosen = None if found is None else hold_out(found)
-    if found is None or chosen is None:
+    apart = None if found is None else Apart.of(found)
+    if apart is None:
         return None, "5 %"
-    number = len({group for group, flag in zip(found, chosen, strict=True) if flag and group})
+    number = len(np.unique(apart.groups[apart.held_out]))
     of = f"column {options.group_column!r}" if options.group_column else "the emoji that the names of the files spell"
-    return chosen, f"{100 * chosen.mean():.2g} %, {counted(number, 'whole group')} by {of}"
+    return apart, f"{100 * apart.held_out.mean():.2g} %, {counted(number, 'whole group')} by {of}"
 
 
 def _open_other(options: DataOptions, source: dict[str, Any], folder: Folder) -> Splits:

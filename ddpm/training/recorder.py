@@ -22,10 +22,11 @@ from ddpm.classes import Weights
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Counted, Engine
+from ddpm.metrics import memorises
 from ddpm.names import counted, grid_steps
 from ddpm.processes import agree, on_main, share
 from ddpm.sampling import sample
-from ddpm.training import trackers
+from ddpm.training import memorising, trackers
 from ddpm.training.batches import Batches
 from ddpm.training.folder import RunFolder, Saved
 from ddpm.training.learner import Learner
@@ -95,8 +96,12 @@ class Recorder:
             learner.scheduler,
             config.num_validation_images,
             classes=images.class_of(images.eval_labels, len(images.eval)),
+            groups=images.eval_groups,
             rank=accelerator.process_index,
             world=world,
+        )
+        self.learnt = memorising.on_training_images(
+            images, self.validation, learner.scheduler, rank=accelerator.process_index, world=world
         )
         self.sheet = Sheet.of(config.num_samples, len(images.classes) if config.class_conditional else 0)
         self.window = LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
@@ -170,7 +175,8 @@ class Recorder:
         return row
 
     def _validate(self, done: int) -> dict[str, Any]:
-        """A row with the held-out losses of raw and averaged weights, and a grid of samples.
+        """A row with the held-out losses of raw and averaged weights, with the loss of the averaged ones on training
+        images, and a grid of samples.
 
         The losses of a class-conditional network are those without labels, and those with the labels of the images.
         """
@@ -179,11 +185,16 @@ class Recorder:
         asked = [("val_loss", raw.unet, None), ("val_loss_ema", best.unet, None)]
         if best.classes and self.validation.labelled:
             asked += [("val_loss_with_labels", *raw), ("val_loss_ema_with_labels", *best)]
-        errors = torch.stack([self.validation.squared_error(unet, device, known) for _, unet, known in asked])
-        total: Any = self.accelerator.reduce(errors.to(device, torch.float32), "sum")
-        losses = (total / self.validation.count).tolist()
+        errors = {name: self.validation.squared_errors(unet, device, known) for name, unet, known in asked}
+        errors["train_loss_ema"] = self.learnt.squared_errors(best.unet, device)
+        whole: Any = self.accelerator.reduce(torch.stack([*errors.values()]).to(device, torch.float32), "sum")
+        errors = dict(zip(errors, whole.cpu().double(), strict=True))
         row = {"kind": "validation", "step": done, "images": done * self.batches.global_size}
-        row |= {name: loss for (name, *_), loss in zip(asked, losses, strict=True)}
+        row |= {name: float(found.mean()) for name, found in errors.items()}
+        pair = errors["val_loss_ema"], errors["train_loss_ema"]
+        row |= {"loss_gap_se": memorising.gap_error(*pair, (self.validation.group, self.learnt.group))}
+        if self.folder and memorises(row) and not any(map(memorises, self.folder.metrics.rows)):
+            log.warning("%s", memorising.warning(row))
         self._add(row)
         self._draw_samples(done, best)
         return row

@@ -127,6 +127,7 @@ def _show(bar: tqdm, progress: Progress) -> None:
             line = f"step {row['step']}: val_loss {row['val_loss']:.4f}, EMA {row['val_loss_ema']:.4f}"
             if "val_loss_ema_with_labels" in row:
                 line += f"; with labels {row['val_loss_with_labels']:.4f}, EMA {row['val_loss_ema_with_labels']:.4f}"
+            line += f"; on training images EMA {row['train_loss_ema']:.4f}"
             bar.write(line)
 
 
