@@ -61,8 +61,8 @@ def warning(row: dict[str, Any]) -> str:
     """What to say about the first row of validation of which `ddpm.metrics.memorises` is true."""
     return (
         f"Step {row['step']}: the network begins to memorise. Its loss is {row['train_loss_ema']:.4f} on training "
-        f"images and {row['val_loss_ema']:.4f} on held-out ones, a difference of more than {GAP:g} standard errors. More "
-        "images, a smaller network, or dropout delay that"
+        f"images and {row['val_loss_ema']:.4f} on held-out ones, a difference of more than {GAP:g} standard errors. "
+        "More images, a smaller network, or dropout delay that"
     )
 
 
