@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from ddpm.flags import need_option
-from ddpm.names import MAX_RESOLUTION, counted, times
+from ddpm.names import MAX_RESOLUTION, colour_of, counted, times
 
 
 def check_run(options: Any) -> None:
@@ -27,6 +27,11 @@ def check_common(options: Any) -> None:
     need(options.channels in (None, 1, 3), "channels", "1 or 3")
     fits = options.resolution is None or 1 <= options.resolution <= MAX_RESOLUTION
     need(fits, "resolution", f"1 to {MAX_RESOLUTION} pixels")
+    if options.background is not None:
+        try:
+            colour_of(options.background)
+        except ValueError as error:
+            raise ValueError(f"--background {error}") from None
     if options.value_range is not None:
         words = " ".join(f"{value:g}" for value in options.value_range)
         ordered = (

@@ -45,7 +45,7 @@ class RunOptions:
     """Which run this is, and when it ends."""
 
     # Sets every option below; each of them can still be given.
-    preset: Literal["digits", "mnist", "mnist_bound", "fashion_mnist", "cifar10"] = "digits"
+    preset: Literal["digits", "mnist", "mnist_bound", "fashion_mnist", "emoji", "cifar10"] = "digits"
     # Folder for everything that the run writes. Default: runs/<preset>.
     output_dir: Path | None = changeable(None)
     # Seed of weights, batches, timesteps, noise, flips, dropout and hidden labels.
@@ -84,6 +84,12 @@ class DatasetOptions:
     channels: int | None = None
     # Pixel values that become black and white. Default: 0 and the largest value of the pixels' type.
     value_range: tuple[float, float] | None = None
+    # What transparent pictures are laid on: white, black, or R,G,B from 0 to 255. Values mix as they are stored (in
+    # gamma space), as image editors and browsers do it.
+    background: str = "white"
+    # Column that says which images belong together, such as one emoji in several skin tones: they are held out
+    # together. Default: the emoji that the names of files spell, if they do.
+    group_column: str | None = None
     # Mirror half of the training images left to right.
     random_flip: bool = False
 

@@ -14,6 +14,8 @@ from ddpm.files import write_text
 
 log = logging.getLogger(__name__)
 
+GAP = 3.0  # standard errors, of which the difference between two means exceeds so many by chance in 1 case of 700
+
 
 def to_lines(rows: Iterable[dict[str, Any]]) -> str:
     """Rows as the text that `read_metrics` reads."""
@@ -52,6 +54,17 @@ def _appended(line: bytes) -> Any:
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(line[start:]) if start > 0 else None
     return None
+
+
+def memorises(row: dict[str, Any]) -> bool:
+    """Whether a network had begun to memorise its training images, by a row of validation: the loss of the averaged
+    weights on held-out images was larger than on training images by more than GAP standard errors of the difference.
+
+    Between other images of the same kind, so large a difference is due to chance in one case of 700.
+    """
+    if row.get("train_loss_ema") is None or row.get("loss_gap_se") is None:
+        return False  # it is of an earlier version
+    return row["val_loss_ema"] - row["train_loss_ema"] > GAP * row["loss_gap_se"]
 
 
 class MetricsLog:

@@ -44,6 +44,32 @@ CONTROLS = ("Cc", "Cs", "Zl", "Zp")
 MAX_SCALE = 20.0
 """The largest guidance scale."""
 
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255 each."""
+
+COLOURS: dict[str, Colour] = {"white": (255, 255, 255), "black": (0, 0, 0)}
+"""Colours that go by a name."""
+
+
+def colour_of(text: str) -> Colour:
+    """The colour that a text names: "white", "black", or "R,G,B".
+
+    Raises:
+        ValueError: it names none; the message says what is accepted.
+    """
+    words = text.strip().lower()
+    if words in COLOURS:
+        return COLOURS[words]
+    numbers = [int(part) if part.strip().isascii() and part.strip().isdigit() else 256 for part in words.split(",")]
+    if len(numbers) != 3 or max(numbers) > 255:
+        raise ValueError(f"{text!r}: {', '.join(COLOURS)} or R,G,B from 0 to 255, such as 250,128,0, is needed")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def colour_name(colour: Colour) -> str:
+    """The text that names a colour, the same for equal colours; the reverse of `colour_of`."""
+    return next((name for name, known in COLOURS.items() if known == colour), ",".join(map(str, colour)))
+
 
 def grid_steps(sample_steps: int, trained: int) -> int:
     """In how many sampling steps a sample grid is drawn: no more than the network has been trained for.

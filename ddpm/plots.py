@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.files import replacing
+from ddpm.metrics import memorises
 from ddpm.sampling import ReverseStep
 
 STRIP_STEPS = 250  # more steps change nothing that can be seen in the strip
@@ -172,6 +173,13 @@ def _plot_losses(
         if told:
             line = f"held out, EMA weights, with labels: {told[-1][1]:.4f}"
             axes.plot(*zip(*told, strict=True), "o-", ms=3, color="tab:purple", label=line)
+    learnt = [(row["step"], row["train_loss_ema"]) for row in validation if "train_loss_ema" in row]
+    if learnt:
+        line = f"training images, EMA weights: {learnt[-1][1]:.4f}"
+        axes.plot(*zip(*learnt, strict=True), "o--", ms=3, color="tab:green", mfc="white", label=line)
+    begun = next((row["step"] for row in validation if memorises(row)), None)
+    if begun is not None:
+        axes.axvline(begun, color="tab:red", ls=":", lw=1.2, label=f"begins to memorise: step {begun}")
     if reference:
         axes.axhline(reference, color="0.4", ls="--", lw=1, label=f"the preset as measured: {reference:.4f}")
     # On linear axes the first steps would take all the room, and the rest would be a flat line.

@@ -17,6 +17,13 @@ _MNIST = {
     "checkpointing_steps": 500,
 }
 
+# Google's pictures of emoji, 64x64 with transparency, and how to get them.
+EMOJI_FOLDER = "package/img/google/64"
+GET_EMOJI = (
+    "npm pack emoji-datasource-google@16.0.0 && tar xzf emoji-datasource-google-16.0.0.tgz package/emoji.json "
+    f"{EMOJI_FOLDER}"
+)
+
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {"dataset_name": "digits"},  # TrainConfig's own defaults
     "mnist": _MNIST,
@@ -34,6 +41,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mixed_precision": "no",
     },
     "fashion_mnist": {**_MNIST, "dataset_name": "zalando-datasets/fashion_mnist"},
+    # There are few pictures for so many subjects: dropout keeps the network from memorising them.
+    "emoji": {
+        "dataset_name": EMOJI_FOLDER,
+        "resolution": 32,
+        "channels": 3,
+        "block_out_channels": (24, 48, 96, 96),
+        "attention_levels": (2,),
+        "dropout": 0.1,
+        "class_conditional": True,
+        "label_dropout": 0.2,
+        "train_batch_size": 64,
+        "max_train_steps": 8000,
+        "learning_rate": 2e-3,
+        "lr_warmup_steps": 200,
+        "ema_half_life_images": 50_000,
+        "validation_steps": 500,
+        "checkpointing_steps": 250,
+    },
     # The network and settings of section 4 and appendix B: 35.7 M parameters.
     "cifar10": {
         "dataset_name": "uoft-cs/cifar10",

@@ -25,10 +25,13 @@ class Validation:
         scheduler: the DDPMScheduler of training.
         count: number of triples, over all processes.
         classes: (N,) int64, the class of each image, -1 for an image without a label; None: no image has one.
+        chosen: (M,) int64, which of the images; they may repeat. None: all, once.
+        groups: (N,) int64, which images belong together, -1 for an image that belongs to none; None: none do.
         batch_size: triples per call of the network.
         rank, world: the number of this process and of all processes; it computes every `world`-th batch.
     Attributes:
         labelled: whether one of the images has a class.
+        group: (count,) int64, the group of each triple's image; an image that belongs to none is a group by itself.
     """
 
     def __init__(
@@ -38,20 +41,26 @@ class Validation:
         count: int,
         *,
         classes: np.ndarray | None = None,
+        chosen: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
         batch_size: int = 128,
         rank: int = 0,
         world: int = 1,
     ):
         draw = generator(0, Purpose.VALIDATION)  # seed 0 whatever the seed of the run
-        order = np.concatenate([draw.permutation(len(images)) for _ in range(-(-count // len(images)))])[:count]
+        chosen = np.arange(len(images)) if chosen is None else chosen
+        order = np.concatenate([draw.permutation(len(chosen)) for _ in range(-(-count // len(chosen)))])[:count]
+        order = chosen[order]
         strata = (draw.permutation(count) + draw.random(count)) / count
         t = (strata * scheduler.config.num_train_timesteps).astype(np.int64)
         eps = draw.standard_normal((count, *images.shape[1:]), dtype=np.float32)
         self.count = count
         self.scheduler = scheduler
+        alone = -2 - order
+        self.group = alone if groups is None else np.where(groups[order] < 0, alone, groups[order])
         classes = np.full(len(images), NO_LABEL) if classes is None else classes
         self.labelled = bool((classes != NO_LABEL).any())
-        starts = range(0, count, batch_size)[rank::world]
+        self._starts = range(0, count, batch_size)[rank::world]
         self.batches = [
             (
                 images[order[i : i + batch_size]],
@@ -59,32 +68,45 @@ class Validation:
                 torch.from_numpy(eps[i : i + batch_size]),
                 torch.from_numpy(classes[order[i : i + batch_size]]),
             )
-            for i in starts
+            for i in self._starts
         ]
 
-    @torch.no_grad()
     def squared_error(self, unet, device: torch.device | str = "cpu", classes: Classes | None = None) -> Tensor:
         """The squared error |eps - eps_theta|^2, averaged over dimensions and summed over this process's triples.
 
-        val_loss is this sum over all processes, divided by `count`. The network computes in eval mode and float32.
+        val_loss is this sum over all processes, divided by `count`.
+
+        Args:
+            unet, classes: as in `squared_errors`.
+        Returns:
+            () float64 on the CPU.
+        """
+        return self.squared_errors(unet, device, classes).sum()
+
+    @torch.no_grad()
+    def squared_errors(self, unet, device: torch.device | str = "cpu", classes: Classes | None = None) -> Tensor:
+        """The squared error |eps - eps_theta|^2 of each triple, averaged over dimensions; 0 for the triples of other
+        processes, so that the sum over all processes has all of them.
+
+        The network computes in eval mode and float32.
 
         Args:
             unet: a UNet2DModel on `device` that takes no labels.
             classes: its classes, if it is to be told the labels of the images.
         Returns:
-            () float64 on the CPU.
+            (count,) float64 on the CPU.
         """
         eps_theta = Engine(unet, self.scheduler, device, classes=classes)
-        total = torch.zeros((), dtype=torch.float64)
+        found = torch.zeros(self.count, dtype=torch.float64)
         was_training = unet.training
         unet.eval()
-        for pixels, t, eps, labels in self.batches:
+        for start, (pixels, t, eps, labels) in zip(self._starts, self.batches, strict=True):
             x0, t, eps = to_float(pixels, device), t.to(device), eps.to(device)
             xt = eps_theta.schedule.q_sample(x0, eps, t)
             errors = (eps_theta(xt, t, labels if classes else None) - eps).square().mean(dim=(1, 2, 3))
-            total += errors.cpu().double().sum()  # on the CPU, since some devices have no float64
+            found[start : start + len(errors)] = errors.cpu().double()  # on the CPU: some devices have no float64
         unet.train(was_training)
-        return total
+        return found
 
 
 class BoundValidation:

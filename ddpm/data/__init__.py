@@ -13,7 +13,9 @@ zip archives).
     tables.py      datasets that the `datasets` library reads, local or on the Hub
     columns.py     which column of a table holds the images
     cells.py       what people write into such a column: files, base64, lists
+    groups.py      images that belong together, and are held out together
     decoding.py    one encoded image to pixels
+    transparency.py  what transparent pictures are laid on
     survey.py      what the values of all images tell
     preparing.py   from a source to files in the cache
     cache.py       which prepared images are whole, and which are old

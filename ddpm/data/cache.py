@@ -1,7 +1,8 @@
 """Prepared datasets in the cache: which are whole, which are old, and which commits of a Hub dataset there are.
 
-A prepared dataset is a folder with meta.json, and with NAME.u8 and perhaps NAME.labels for both splits. Whatever is not
-whole counts as absent: files may have been cut off by a full disk, emptied by a crash, or removed to free space.
+A prepared dataset is a folder with meta.json, and with NAME.u8 and perhaps NAME.labels and NAME.groups for both splits.
+Whatever is not whole counts as absent: files may have been cut off by a full disk, emptied by a crash, or removed to
+free space.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ddpm.files import cache_folder
 
 log = logging.getLogger(__name__)
 
-FORMAT = 6  # of the prepared files; raise it when what is written changes
+FORMAT = 7  # of the prepared files; raise it when what is written changes
 
 
 def damage(folder: Path) -> str | None:
@@ -31,6 +32,8 @@ def damage(folder: Path) -> str | None:
             sizes = {f"{split}.u8": math.prod((number, meta["channels"], meta["resolution"], meta["resolution"]))}
             if split in meta["labelled"]:
                 sizes[f"{split}.labels"] = 8 * number
+            if meta["grouped"]:
+                sizes[f"{split}.groups"] = 8 * number
             for name, size in sizes.items():
                 found = (folder / name).stat().st_size
                 if found != size:
@@ -52,7 +55,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     needed = ["format", "options", "source", "fingerprint", "notes", "eval_split", "labelled"]
     if isinstance(meta, dict) and meta.get("format") == FORMAT:  # older ones are listed, too, so that they can go
-        needed.append("label_names")
+        needed += ["label_names", "grouped"]
     if not isinstance(meta, dict) or not isinstance(meta.get("source"), dict) or any(key not in meta for key in needed):
         raise ValueError(f"{folder / 'meta.json'} is damaged")
     return meta

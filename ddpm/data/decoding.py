@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ddpm.data.cells import open_image
+from ddpm.data.transparency import lay_on, stored_as, transparent_shade, with_opacity
+from ddpm.names import Colour
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,27 +67,36 @@ class Decoded(NamedTuple):
         colour: whether it has colour channels.
         gray: whether these are all the same, nearly. False for an image without colour channels.
         values: those of its pixels.
+        laid: whether it is transparent somewhere, so that the background can be seen.
     """
 
     pixels: np.ndarray
     colour: bool
     gray: bool
     values: Values
+    laid: bool = False
 
 
 def decode(
-    encoded: Encoded, channels: int | None, resolution: int | None, value_range: tuple[float, float] | None = None
+    encoded: Encoded,
+    channels: int | None,
+    resolution: int | None,
+    value_range: tuple[float, float] | None = None,
+    background: Colour = (255, 255, 255),
 ) -> Decoded:
     """Decode an image.
 
-    It is turned as its EXIF data say, and transparent parts become white. Values become 0 to 255 linearly: 8 bits per
-    pixel stay as they are, 16 and 32 bits are scaled from 0 to 65535, numbers in lists must be integers up to 255.
+    It is turned as its EXIF data say, and laid on the background where it is transparent. Values become 0 to 255
+    linearly: 8 bits per pixel stay as they are, 16 and 32 bits are scaled from 0 to 65535, numbers in lists must be
+    integers up to 255.
 
     Args:
         channels: 1 or 3; None: as the image has them.
         resolution: resize the short side to so many pixels and crop the rest; None: keep the size.
         value_range: the values that become black and white instead, whatever the kind of image. Those outside are
             clipped.
+        background: the red, green and blue of what lies behind transparent parts, 0 to 255. The `value_range` does not
+            change it.
     Raises:
         NotSquareError: the image is not square, and `resolution` is None.
         NoRangeError: the values have no usual range, and `value_range` is None.
@@ -97,18 +108,18 @@ def decode(
     height, width = opened.shape[:2] if isinstance(opened, np.ndarray) else (opened.height, opened.width)
     if resolution is None and width != height:
         raise NotSquareError(width, height)  # before the pixels are decoded
+    stored = stored_as(opened)  # Pillow forgets it when it reads the pixels
     if not isinstance(opened, np.ndarray):
         opened = ImageOps.exif_transpose(opened) if _is_turned(opened) else opened
-    image, values = _to_eight_bits(opened, value_range)
-    colour = image.mode in ("RGB", "RGBA")
-    if "A" in image.getbands():
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image, values = _to_eight_bits(opened, stored, value_range)
+    image, laid = lay_on(image, background)  # before it is resized: hidden colours must not bleed into the edges
+    colour = image.mode == "RGB"
     image = image.convert("RGB" if (channels or (3 if colour else 1)) == 3 else "L")
     if resolution and image.size != (resolution, resolution):
         image = ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    return Decoded(pixels, colour, colour and _is_gray(image), values)
+    return Decoded(pixels, colour, colour and _is_gray(image), values, laid)
 
 
 def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -116,8 +127,14 @@ def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return ((values.astype(np.float64) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
 
 
-def _to_eight_bits(opened: Image | np.ndarray, value_range: tuple[float, float] | None) -> tuple[Image, Values]:
-    """An image of mode L, LA, RGB or RGBA, and the values that it had before. Raises as `decode`."""
+def _to_eight_bits(
+    opened: Image | np.ndarray, stored: str, value_range: tuple[float, float] | None
+) -> tuple[Image, Values]:
+    """An image of mode L, LA, RGB or RGBA, and the values that it had before. Raises as `decode`.
+
+    Args:
+        stored: what `stored_as` returned.
+    """
     from PIL import Image
 
     if isinstance(opened, np.ndarray):
@@ -125,12 +142,14 @@ def _to_eight_bits(opened: Image | np.ndarray, value_range: tuple[float, float] 
         pixels, values = _scaled_numbers(array, 255, value_range)
         return Image.fromarray(np.ascontiguousarray(pixels)), values
     if opened.mode == "F" or opened.mode.startswith("I"):
-        pixels, values = _scaled_numbers(np.asarray(opened), None if opened.mode == "F" else 65535, value_range)
-        return Image.fromarray(pixels), values
-    halved = opened.mode in ("LA", "RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(opened, "tile", ()))
+        array, shade = np.asarray(opened), transparent_shade(opened, stored)
+        pixels, values = _scaled_numbers(array, None if opened.mode == "F" else 65535, value_range)
+        image = Image.fromarray(pixels)
+        return image if shade is None else with_opacity(image, array == shade), values
+    halved = opened.mode in ("LA", "RGB", "RGBA") and ";16" in stored
     if halved and value_range:
         raise ValueError("of 16 bits per channel, only 8 are read, so --value_range cannot be applied; convert it")
-    image = _plain(opened)
+    image = _plain(opened, stored)
     bands: Any = [image.getextrema()] if image.mode == "L" else image.getextrema()
     bands = bands[:-1] if "A" in image.getbands() else bands
     values = Values(min(low for low, _ in bands), max(high for _, high in bands), 255, halved)
@@ -178,11 +197,16 @@ def _is_turned(image: Image) -> bool:
     return image.getexif().get(0x0112, 1) != 1
 
 
-def _plain(image: Image) -> Image:
-    """An image of 8 bits per channel in mode L, LA, RGB or RGBA."""
+def _plain(image: Image, stored: str) -> Image:
+    """An image of 8 bits per channel in mode L, LA, RGB or RGBA. For `stored`, see `_to_eight_bits`."""
     transparent = "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
-    gray = image.mode in ("1", "L", "LA", "La") or (
-        image.mode == "P" and np.ptp(np.reshape(image.getpalette() or [], (-1, 3)), axis=1).max() == 0
+    if (shade := transparent_shade(image, stored)) is not None:
+        image = image.copy()
+        image.info["transparency"] = shade
+    gray = (
+        image.mode in ("1", "L", "LA", "La")
+        or stored.startswith("LA")
+        or (image.mode == "P" and np.ptp(np.reshape(image.getpalette() or [], (-1, 3)), axis=1).max() == 0)
     )
     mode = ("L" if gray else "RGB") + "A" * transparent
     return image if image.mode == mode else image.convert(mode)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ddpm.data import archives
-from ddpm.data.labels import Labels, is_table, read_labels
+from ddpm.data.groups import base_of, by_code_points
+from ddpm.data.labels import EMOJI_TABLE, Labels, is_table, read_groups, read_labels
 from ddpm.data.listing import File, Listing, list_files
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, Layout, find_layout, look_alikes, looks_like_split
@@ -19,6 +20,7 @@ from ddpm.names import counted
 TABLES = (".parquet", ".arrow", ".tar")  # that hold images themselves, and come before pictures
 TEXT_TABLES = (".csv", ".tsv", ".json", ".jsonl")
 FOREIGN = (".heic", ".heif", ".svg", ".jxl", ".raw", ".cr2", ".nef", ".arw", ".dng", ".pdf", ".eps", ".npy", ".npz")
+LEVELS = 3  # above a folder of emoji, in which emoji.json is looked for
 PACKED = (".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 
 
@@ -32,7 +34,9 @@ class Folder:
         pictures: the image files of both, sorted.
         others: the files that are none.
         layout: which folders are splits.
-        label_column: the column of labels in tables beside the pictures, if the options name one.
+        label_column, group_column: the columns of labels and of groups in tables beside the pictures, if the options
+            name them.
+        unlisted: how many pictures are left out because emoji.json, which lists most of them, does not list them.
     """
 
     listing: Listing
@@ -41,6 +45,8 @@ class Folder:
     others: list[File] = field(default_factory=list)
     layout: Layout = field(default_factory=Layout)
     label_column: str | None = None
+    group_column: str | None = None
+    unlisted: int = 0
 
     @classmethod
     def of(cls, path: Path, options: DataOptions, output_dir: Path | None = None) -> Folder:
@@ -51,13 +57,22 @@ class Folder:
         """
         listing = list_source(path, output_dir)
         unpacked = archives.unpack(listing.files, looks_like_split)
-        found = cls(listing, unpacked, label_column=options.label_column)
+        found = cls(listing, unpacked, label_column=options.label_column, group_column=options.group_column)
         known = {file.inode for file in listing.files if file.is_picture}
         for file in sorted(listing.files + unpacked.files, key=lambda file: file.order):
             copy = not file.ending and file.inode in known  # the Hub's cache keeps files without ending behind links
             (found.pictures if archives.is_picture(file) and not copy else found.others).append(file)
+        found._leave_out_sheets()
         found.layout = find_layout([file.parts for file in found.pictures], (options.train_split, options.eval_split))
         return found
+
+    def _leave_out_sheets(self) -> None:
+        """Leave out the pictures that emoji.json does not list: packages of emoji have sheets of all of them, too."""
+        tables = [file for file in self.others if file.name.lower() == EMOJI_TABLE]
+        listed_ones = read_groups(self.pictures, tables, "unified") if tables else {}
+        if len(listed_ones) > len(self.pictures) / 2:
+            self.unlisted = len(self.pictures) - len(listed_ones)
+            self.pictures = [picture for picture in self.pictures if picture in listed_ones]
 
     @property
     def tables(self) -> list[File]:
@@ -106,6 +121,22 @@ class Folder:
         of = {file: numbers[name] for file, name in classes.items() if name is not None}
         return Labels(of, [], {number: readable(name) for name, number in numbers.items()})
 
+    def groups(self, pictures: list[File]) -> Callable[[], list[str | None] | None]:
+        """How to find the group of each of some pictures, as a function; its result is None if there are no groups.
+
+        Raises:
+            ValueError: no table has the column that the options name.
+        """
+        if not self.group_column:
+            return lambda: by_code_points(picture.name for picture in pictures)
+        found = read_groups(self.pictures, filter(is_table, self.others), self.group_column)
+        if not found:
+            raise ValueError(
+                f"--group_column {self.group_column!r}: no .csv, .tsv or metadata.jsonl beside the pictures has groups "
+                "for them in such a column"
+            )
+        return lambda: [found.get(picture) for picture in pictures]
+
     def left_out(self, taken: list[File], used: list[File]) -> str | None:
         """What is not used and why, in one sentence; None if all is used.
 
@@ -127,6 +158,8 @@ class Folder:
         for split, number in unused.items():
             where = "beside the splits" if split is None else f"of the split {shown(split)}"
             reasons.append(f"{counted(number, 'picture')} {where}")
+        if self.unlisted:
+            reasons.append(f"{counted(self.unlisted, 'picture')} that {EMOJI_TABLE} does not list")
         if listing.hidden:
             reasons.append(f"{counted(listing.hidden, 'hidden picture')} (names that begin with a dot)")
         if listing.outputs:
@@ -169,10 +202,25 @@ def list_source(path: Path, output_dir: Path | None = None) -> Listing:
         OSError: it cannot be read.
     """
     if path.is_dir():
-        return list_files(path, output_dir)
+        return _with_emoji_table(path, list_files(path, output_dir))
     about = path.stat()
     inode = (about.st_dev, about.st_ino)
     return Listing([File((path.name,), str(path), about.st_size, about.st_mtime_ns, inode)])
+
+
+def _with_emoji_table(path: Path, listing: Listing) -> Listing:
+    """A listing, together with the emoji.json above a folder of emoji: packages of emoji have their pictures in
+    img/google/64 and such."""
+    names = {file.name.lower() for file in listing.files}
+    if EMOJI_TABLE not in names and any(file.is_picture and base_of(file.name) for file in listing.files):
+        for up, above in enumerate(path.resolve().parents[:LEVELS], 1):
+            if (table := above / EMOJI_TABLE).is_file():
+                about = table.stat()
+                inode = (about.st_dev, about.st_ino)
+                parts = (*[".."] * up, EMOJI_TABLE)
+                listing.files.append(File(parts, str(table), about.st_size, about.st_mtime_ns, inode))
+                break
+    return listing
 
 
 def rows_of_pictures(pictures: list[File], labels: dict[File, int]) -> Iterator[tuple[Any, int | None]]:

@@ -25,6 +25,8 @@ class Images:
         train, eval: (N, C, H, W) uint8 memory maps, for training and held out.
         fingerprint: a digest of all pixels, in hexadecimal.
         train_labels, eval_labels: (N,) int64, -1 for an image without a label; None if no image of the split has one.
+        train_groups, eval_groups: (N,) int64, equal for images that belong together, -1 for an image that belongs to
+            none; None if the images were not held out by groups.
         label_names: what labels are called; one that is not in here is called by its number.
         notes: what was chosen and what was left out, in sentences for the log.
         source: "digits", "folder" or "hub".
@@ -36,6 +38,8 @@ class Images:
     fingerprint: str
     train_labels: np.ndarray | None = None
     eval_labels: np.ndarray | None = None
+    train_groups: np.ndarray | None = None
+    eval_groups: np.ndarray | None = None
     label_names: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     source: str | None = None
@@ -55,6 +59,8 @@ class Images:
             splits[split] = np.memmap(folder / f"{split}.u8", np.uint8, mode="r", shape=shape)
             if split in meta["labelled"]:
                 splits[f"{split}_labels"] = np.fromfile(folder / f"{split}.labels", np.int64)
+            if meta["grouped"]:
+                splits[f"{split}_groups"] = np.fromfile(folder / f"{split}.groups", np.int64)
         about = {name: meta[name] for name in ("fingerprint", "notes", "eval_split")}
         names = {int(label): name for label, name in meta["label_names"].items()}
         return cls(**splits, **about, label_names=names, source=meta["source"]["kind"])

@@ -1,8 +1,8 @@
 """Labels of pictures from the tables that people keep beside them.
 
-These are read: EDM's and StyleGAN's dataset.json, metadata.csv and metadata.jsonl, and any .csv or .tsv with a column
-of files and a column of labels. They may name files with or without their ending, relative to the table or to the root,
-or by their last part alone.
+These are read: EDM's and StyleGAN's dataset.json, metadata.csv and metadata.jsonl, emoji.json of the packages
+emoji-datasource-*, and any .csv or .tsv with a column of files and a column of labels. They may name files with or
+without their ending, relative to the table or to the root, or by their last part alone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ LABEL_COLUMNS = (
 ).split()
 TEXT_COLUMNS = ("text", "caption", "captions", "prompt", "description", "title", "url", "additional_feature")
 SAMPLE = 200  # rows that decide which column is which
+EMOJI_TABLE = "emoji.json"  # whose name is the same in all packages of emoji
 MAX_TABLE = 1 << 29  # bytes; a larger file is no table of labels
 
 Rows = list[tuple[str, Any]]
@@ -60,7 +61,7 @@ class Labels:
 def is_table(file: File) -> bool:
     """Whether a file may hold labels, by its name."""
     name = file.name.lower()
-    wanted = name in ("dataset.json", "metadata.jsonl") or file.ending in (".csv", ".tsv")
+    wanted = name in ("dataset.json", "metadata.jsonl", EMOJI_TABLE) or file.ending in (".csv", ".tsv")
     return wanted and "submission" not in name and file.size <= MAX_TABLE  # Kaggle's sample of an answer has no labels
 
 
@@ -114,21 +115,48 @@ def read_labels(pictures: Sequence[File], tables: Iterable[File], column: str | 
     Args:
         column: the column that holds them; None: one that is called so, or the only one beside that of the files.
     """
+    found, used = _found(pictures, tables, column)
+    numbers, names = _numbered(found.values())
+    if len(numbers) < 2:
+        return None
+    return Labels({file: numbers[label] for file, label in found.items()}, used, names)
+
+
+def read_groups(pictures: Sequence[File], tables: Iterable[File], column: str) -> dict[File, str]:
+    """The groups that the tables name in a column; none if no table fits the pictures and has such a column."""
+    return _found(pictures, tables, column)[0]
+
+
+def emoji_records(listed: Any) -> list[dict[str, Any]]:
+    """A record for each picture that emoji.json lists. A skin tone has the name and the category of its emoji. The
+    squares of the tones by themselves are in no category, for they are parts of emoji.
+
+    Raises:
+        LookupError, TypeError, AttributeError: it is another kind of file.
+    """
+    records = []
+    for emoji in listed:
+        about = {name: value for name, value in emoji.items() if not isinstance(value, list | dict)}
+        if about["category"] == "Component":
+            about["category"] = None
+        for picture in (emoji, *emoji.get("skin_variations", {}).values()):
+            records.append(about | {"image": picture["image"]})
+    return records
+
+
+def _found(pictures: Sequence[File], tables: Iterable[File], column: str | None) -> tuple[dict[File, str], list[File]]:
+    """What the tables that fit the pictures say about them, as text, and which tables these are."""
     index, found, used = _Index(pictures), {}, []
     contradicted: set[File] = set()
     for table in sorted(tables, key=lambda file: (file.ending == ".csv", file.order)):
         try:
             labels = _fitting(_rows(table, index, column), table, index)
-        except (ValueError, OSError, LookupError, TypeError, RecursionError, csv.Error):
+        except (ValueError, OSError, LookupError, TypeError, AttributeError, RecursionError, csv.Error):
             continue  # some other kind of table
         if labels:
             contradicted |= {file for file, label in labels.items() if found.setdefault(file, label) != label}
             used.append(table)
-    found = {file: label for file, label in found.items() if file not in contradicted}
-    numbers, names = _numbered(found.values())
-    if len(numbers) < 2:
-        return None
-    return Labels({file: numbers[label] for file, label in found.items()}, used, names)
+    return {file: label for file, label in found.items() if file not in contradicted}, used
 
 
 def _numbered(labels: Iterable[str]) -> tuple[dict[str, int], dict[int, str]]:
@@ -189,6 +217,11 @@ def _rows(table: File, index: _Index, column: str | None) -> Rows:
         ValueError, OSError, LookupError, TypeError, csv.Error: this is no table of labels.
     """
     text = read(table).decode("utf-8-sig", "surrogateescape")  # file names in it may be the file system's bytes
+    if table.name.lower() == EMOJI_TABLE:
+        records = emoji_records(json.loads(text))
+        columns = list(dict.fromkeys(key for record in records for key in record))
+        rows = [[record.get(name) for name in columns] for record in records]
+        return _two_columns(columns, rows, table, index, column or "category")
     if table.ending == ".json" and not column:
         labels = json.loads(text)["labels"]
         pairs = labels.items() if isinstance(labels, dict) else labels or []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddpm.names import Colour, colour_name, colour_of
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -19,8 +21,16 @@ class DataOptions:
     resolution: int | None = None
     channels: int | None = None
     value_range: tuple[float, float] | None = None
+    background: str | None = None
+    group_column: str | None = None
 
     def __post_init__(self) -> None:
         if self.value_range:  # 0 and 0.0, a list of JSON and a tuple: all name the same prepared images
             low, high = self.value_range
             object.__setattr__(self, "value_range", (float(low), float(high)))
+        object.__setattr__(self, "background", colour_name(self.background_colour))  # one name for each colour
+
+    @property
+    def background_colour(self) -> Colour:
+        """Red, green and blue of what transparent pictures are laid on, 0 to 255; white by default."""
+        return colour_of(self.background or "white")

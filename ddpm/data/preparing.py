@@ -1,4 +1,4 @@
-"""From a source to files in the cache: train.u8, eval.u8, their labels, and meta.json.
+"""From a source to files in the cache: train.u8, eval.u8, their labels and groups, and meta.json.
 
 Decoding takes bounded memory. The folder is named after a digest of the source and the options, and it appears by one
 rename, so an interrupted preparation is never mistaken for a finished one. A lock lets the first of several processes
@@ -26,10 +26,11 @@ import numpy as np
 from ddpm.data import cache
 from ddpm.data.cache import FORMAT
 from ddpm.data.decoding import Decoded, Encoded, NoRangeError, NotSquareError, decode
+from ddpm.data.groups import HELD_OUT_OF
 from ddpm.data.images import Images
 from ddpm.data.labels import Numbering
 from ddpm.data.options import DataOptions
-from ddpm.data.sources import Rows, identify, open_splits
+from ddpm.data.sources import Rows, Splits, identify, open_splits
 from ddpm.data.survey import Survey
 from ddpm.data.wording import readable
 from ddpm.draws import Purpose, generator
@@ -40,7 +41,6 @@ from ddpm.threads import physical_cores
 
 log = logging.getLogger(__name__)
 
-HELD_OUT_OF = 20  # without a held-out split, one of so many training images is held out: 5 %
 CHUNK = 64  # images that are decoded at a time; photographs are large before they are resized
 
 
@@ -132,7 +132,8 @@ class _Decoder:
 
     def _attempt(self, row: Encoded) -> Decoded | Exception:
         try:
-            return decode(row, self.channels, self._options.resolution, self._options.value_range)
+            options = self._options
+            return decode(row, self.channels, options.resolution, options.value_range, options.background_colour)
         except Exception as error:  # for damaged files Pillow raises exceptions of many kinds
             return error
 
@@ -162,10 +163,10 @@ def _name(row: Encoded, index: int) -> str:
 
 
 class _SplitFile:
-    """The pixels of one split, appended to NAME.u8, and its labels."""
+    """The pixels of one split, appended to NAME.u8, its labels, and its groups."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.name, self.labels = name, array("q")
+        self.name, self.labels, self.groups = name, array("q"), array("q")
         self._folder, self._file = folder, open(folder / f"{name}.u8", "wb")  # noqa: SIM115 - closed in __exit__
 
     def __enter__(self) -> _SplitFile:
@@ -177,9 +178,10 @@ class _SplitFile:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def append(self, pixels: bytes, label: int) -> None:
+    def append(self, pixels: bytes, label: int, group: int = -1) -> None:
         self._file.write(pixels)
         self.labels.append(label)
+        self.groups.append(group)
 
     def sync(self) -> None:
         """Return when the pixels are on the disk."""
@@ -192,6 +194,10 @@ class _SplitFile:
             return False
         write_synced(self._folder / f"{self.name}.labels", np.array(self.labels, np.int64).tobytes())
         return True
+
+    def save_groups(self) -> None:
+        """Write NAME.groups."""
+        write_synced(self._folder / f"{self.name}.groups", np.array(self.groups, np.int64).tobytes())
 
 
 def _prepare_into(folder: Path, options: DataOptions, source: dict[str, Any], progress: bool) -> None:
@@ -218,8 +224,6 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
 
     splits = open_splits(options, source)
     digest, numbering = hashlib.sha256(), Numbering(splits.label_names, bool(options.label_column))
-    draw = generator(0, Purpose.HELD_OUT)  # seed 0, so that the same images are held out whatever the seed of a run
-    held_out = 0
     with (
         _SplitFile(folder, "train") as train,
         _SplitFile(folder, "eval") as evaluation,
@@ -228,21 +232,29 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     ):
         decoder = _Decoder(options, channels, pool)
 
-        def put(file: _SplitFile, pixels: bytes, label: Any) -> None:
-            file.append(pixels, numbering.number(label))
+        def put(file: _SplitFile, pixels: bytes, label: Any, group: int = -1) -> None:
+            file.append(pixels, numbering.number(label), group)
             digest.update(pixels)
             bar.update()
 
-        for number, (pixels, label) in enumerate(decoder.images(splits.train)):
-            if number % HELD_OUT_OF == 0:
-                held_out = number + int(draw.integers(HELD_OUT_OF))
-            put(evaluation if splits.eval is None and number == held_out else train, pixels, label)
+        if apart := splits.apart:  # what is known of a row goes with it, because some rows cannot be read
+            known = zip(splits.train, apart.held_out.tolist(), apart.groups.tolist(), strict=True)
+            rows = ((row, (label, *more)) for (row, label), *more in known)
+            for pixels, (label, is_held_out, group) in decoder.images(rows):
+                put(evaluation if is_held_out else train, pixels, label, group)
+            digest.update(np.packbits(apart.held_out).tobytes())
+        else:
+            images = decoder.images(splits.train)
+            for (pixels, label), is_held_out in zip(images, _every_so_often(splits), strict=False):
+                put(evaluation if is_held_out else train, pixels, label)
         for pixels, label in decoder.images(splits.eval or ()):
             put(evaluation, pixels, label)
         for file in (train, evaluation):
             file.sync()
     _check_counts(options, decoder, len(train), len(evaluation))
     label_names = numbering.finish(train.labels, evaluation.labels)
+    for file in (train, evaluation) if splits.apart else ():
+        file.save_groups()
     notes = [*splits.notes, *decoder.survey.notes()]
     if decoder.broken:
         shown = "; ".join(decoder.broken[:3]) + ("; ..." if len(decoder.broken) > 3 else "")
@@ -250,6 +262,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
     meta = {
         "format": FORMAT,
         "labelled": [file.name for file in (train, evaluation) if file.save_labels()],
+        "grouped": splits.apart is not None,
         "options": vars(options),
         "source": source,
         "num_train": len(train),
@@ -265,6 +278,15 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
         json.dump(meta, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _every_so_often(splits: Splits) -> Iterator[bool]:
+    """Whether the next image of the training split is held out: one at random of each HELD_OUT_OF in a row, if there is
+    no held-out split. The seed is 0, so that they are the same whatever the seed of a run."""
+    draw = generator(0, Purpose.HELD_OUT)
+    while True:
+        held_out = int(draw.integers(HELD_OUT_OF))
+        yield from (splits.eval is None and place == held_out for place in range(HELD_OUT_OF))
 
 
 def _check_counts(options: DataOptions, decoder: _Decoder, num_train: int, num_eval: int) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,16 @@ import numpy as np
 
 from ddpm.data.decoding import Encoded
 from ddpm.data.folders import TABLES, TEXT_TABLES, Folder, list_source, rows_of_pictures
+from ddpm.data.groups import Apart
+from ddpm.data.labels import EMOJI_TABLE
 from ddpm.data.listing import Listing
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, TRAIN_SPLITS, match
-from ddpm.data.tables import hub_commit, image_column, label_columns, label_names, load_tables, rows_of
+from ddpm.data.tables import groups_of, hub_commit, image_column, label_columns, label_names, load_tables, rows_of
 from ddpm.data.wording import by_ending, listed, shown
 from ddpm.errors import first_line
 from ddpm.names import counted
+from ddpm.presets import EMOJI_FOLDER, GET_EMOJI
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class Splits:
         eval_split: the name of the held-out split.
         notes: what was chosen, what was left out and why, and warnings, each in a sentence for the log.
         label_names: what the labels are called; a number that is not in here is its own name.
+        apart: which rows of `train` are held out because images that belong together are held out together; None if no
+            images belong together, or if `eval` is held out.
     """
 
     train: Rows
@@ -50,6 +55,7 @@ class Splits:
     eval_split: str | None
     notes: list[str]
     label_names: dict[int, str] = field(default_factory=dict)
+    apart: Apart | None = None
 
 
 def identify(options: DataOptions, output_dir: Path | None = None) -> dict[str, Any]:
@@ -78,7 +84,8 @@ def identify(options: DataOptions, output_dir: Path | None = None) -> dict[str, 
         raise ValueError(f"dataset {name!r} cannot be read: {error.strerror or first_line(error)}") from None
     if name.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):
         near = _similar_folder(path)
-        raise ValueError(f"dataset {name!r}: no such folder{near}, and no name of a Hub dataset like ylecun/mnist")
+        get = f"; get it by `{GET_EMOJI}`" if name == EMOJI_FOLDER else ""
+        raise ValueError(f"dataset {name!r}: no such folder{near}, and no name of a Hub dataset like ylecun/mnist{get}")
     return {"kind": "hub", "id": name, "commit": hub_commit(options, _similar_folder(path))}
 
 
@@ -118,7 +125,7 @@ def _digest(listing: Listing) -> str:
     others: Counter[str] = Counter()
     for file in listing.files:
         data = file.is_picture or file.ending in (".zip", ".csv", ".tsv", *TABLES) or not file.ending
-        if data or not has_pictures or file.name.lower() in ("dataset.json", "metadata.jsonl"):
+        if data or not has_pictures or file.name.lower() in ("dataset.json", "metadata.jsonl", EMOJI_TABLE):
             digest.update(b"/".join(file.order) + f"\0{file.size}\0{file.mtime_ns}\n".encode())
         else:
             others[file.ending] += 1
@@ -175,17 +182,18 @@ def _open_folder(options: DataOptions, source: dict[str, Any]) -> Splits:
 def _open_pictures(options: DataOptions, folder: Folder) -> Splits:
     by_split, labels = folder.by_split(), folder.labels()
     train, held_out = _choose(options, list(by_split))
+    apart, groups = _apart(options, held_out, folder.groups(by_split[train]))
     rows = [rows_of_pictures(by_split[name], labels.of) if name else () for name in (train, held_out)]
     taken = list(dict.fromkeys(by_split[train] + (by_split[held_out] if held_out else [])))
     what = f"split {shown(train)}" if folder.layout.depth else "all pictures"
     note = f"training on {what} ({by_ending(file.ending for file in by_split[train])}); held out: " + (
-        f"split {shown(held_out)} ({by_ending(file.ending for file in by_split[held_out])})" if held_out else "5 %"
+        f"split {shown(held_out)} ({by_ending(file.ending for file in by_split[held_out])})" if held_out else groups
     )
     if archived := sum(file.archive is not None for file in taken):
         note += f"; {counted(archived, 'picture')} in .zip archives"
     left_out = folder.left_out(taken, labels.tables)
     notes = [note + labels.note(taken), *([left_out] if left_out else []), *folder.warnings(taken)]
-    return Splits(rows[0], rows[1] if held_out else None, held_out, notes, labels.names)
+    return Splits(rows[0], rows[1] if held_out else None, held_out, notes, labels.names, apart)
 
 
 def _open_tables(options: DataOptions, tables: dict[str, Any]) -> Splits:
@@ -194,11 +202,31 @@ def _open_tables(options: DataOptions, tables: dict[str, Any]) -> Splits:
     columns = [name for name in label_columns(tables[train], options) if name != column]
     label = columns[0] if columns else None
     rows = [rows_of(tables[name], column, label) if name else () for name in (train, held_out)]
-    held = f"split {held_out!r}" if held_out else "5 % of it"
+    apart, groups = _apart(options, held_out, groups_of(tables[train], column, options))
+    held = f"split {held_out!r}" if held_out else groups
     note = f"training on split {train!r}; held out: {held}; images in column {column!r}"
     note += f"; labels in column {label!r}" if label else ""
     note += f" (--label_column chooses {listed(columns[1:])} instead)" if columns[1:] else ""
-    return Splits(rows[0], rows[1] if held_out else None, held_out, [note], label_names(tables[train], label))
+    names = label_names(tables[train], label)
+    return Splits(rows[0], rows[1] if held_out else None, held_out, [note], names, apart)
+
+
+def _apart(
+    options: DataOptions, held_out: str | None, groups: Callable[[], Sequence[str | None] | None]
+) -> tuple[Apart | None, str]:
+    """Which images of the training split are held out by their groups, and what is held out, for the note.
+
+    Args:
+        held_out: the name of the held-out split; then nothing else is held out.
+        groups: returns the group of each image of the training split; None if there are no groups.
+    """
+    found = None if held_out else groups()
+    apart = None if found is None else Apart.of(found)
+    if apart is None:
+        return None, "5 %"
+    number = len(np.unique(apart.groups[apart.held_out]))
+    of = f"column {options.group_column!r}" if options.group_column else "the emoji that the names of the files spell"
+    return apart, f"{100 * apart.held_out.mean():.2g} %, {counted(number, 'whole group')} by {of}"
 
 
 def _open_other(options: DataOptions, source: dict[str, Any], folder: Folder) -> Splits:

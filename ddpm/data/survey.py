@@ -49,6 +49,7 @@ class Survey:
     _plain: int = 0  # of one channel
     _halved: int = 0
     _whole: bool = False
+    _laid: int = 0
     _found: dict[int, _Found] = field(default_factory=dict)  # by what becomes white
 
     def add(self, image: Decoded) -> None:
@@ -57,6 +58,7 @@ class Survey:
         self.images += 1
         self._gray += image.gray
         self._plain += not image.colour
+        self._laid += image.laid
         self._halved += values.halved
         black, white = self.options.value_range or (0, values.white)
         self._found.setdefault(values.white, _Found()).add(values.low, values.high, black, white)
@@ -92,6 +94,9 @@ class Survey:
     def notes(self) -> list[str]:
         """What was found, in sentences for the log; warnings begin with "Warning"."""
         notes, given = [], self.options.value_range
+        if self._laid:
+            what = f"{self._laid:,} of {counted(self.images, 'image')} {'is' if self._laid == 1 else 'are'} transparent"
+            notes.append(f"{what} in places and laid on {self.options.background} (--background)")
         if given:
             notes.append(f"pixel values from {given[0]:g} (black) to {given[1]:g} (white)")
         for largest, found in sorted(self._found.items()):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ddpm.data.cache import prepared_commits
-from ddpm.data.columns import images_in_columns
+from ddpm.data.columns import LOOKED_AT, images_in_columns
 from ddpm.data.decoding import Encoded
+from ddpm.data.groups import as_group, base_of, by_code_points
 from ddpm.data.listing import File
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, words_in
@@ -144,6 +145,37 @@ def label_columns(dataset, options: DataOptions) -> list[str]:
     numbers = [name for name, dtype in dtypes.items() if dtype.lstrip("u").startswith("int") and dtype != "uint64"]
     texts = [name for name, dtype in dtypes.items() if dtype in ("string", "large_string", "bool")]
     return list(dict.fromkeys(typed + numbers + texts))
+
+
+def groups_of(dataset, column: str, options: DataOptions) -> Callable[[], list[str | None] | None]:
+    """How to find the group of each row: by the column that `options` name, or by the names of files.
+
+    Args:
+        column: that of the images.
+    Returns:
+        a function, because it takes a pass over the table; its result is None if there are no groups.
+    Raises:
+        ValueError: there is no column of the name in `options`, or it holds the images.
+    """
+    import datasets
+
+    if wanted := options.group_column:
+        columns = list(dataset.features or {}) or list(next(iter(dataset.take(1)), {}))
+        if wanted not in columns or wanted == column:
+            why = "it holds the images; " if wanted == column else ""
+            raise ValueError(f"--group_column {wanted!r}: {why}the columns are {listed(columns)}")
+        return lambda: [as_group(row[wanted]) for row in dataset.select_columns([wanted])]
+    if not isinstance((dataset.features or {}).get(column), datasets.Image):
+        return lambda: None
+    encoded = dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+
+    def by_name() -> list[str | None] | None:
+        first = [row[column] for row in encoded.take(LOOKED_AT)]  # only names of emoji are worth a pass over all rows
+        if not all(cell and cell["path"] and base_of(cell["path"]) for cell in first):
+            return None
+        return by_code_points(row[column] and row[column]["path"] for row in encoded)
+
+    return by_name
 
 
 def label_names(dataset, column: str | None) -> dict[int, str]:

@@ -54,6 +54,10 @@ class DatasetOptions:
     channels: int | None = None
     # Pixel values that become black and white. Default: as in train.py.
     value_range: tuple[float, float] | None = None
+    # What transparent pictures are laid on: white, black, or R,G,B. Default: as in train.py.
+    background: str | None = None
+    # Column that says which images are held out together. Default: as in train.py.
+    group_column: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ddpm.errors import first_line
 from ddpm.files import write_text
 from ddpm.hub.contents import REPO_ID
 from ddpm.hub.privacy import PRIVATE, public_data, public_folder, without_paths
-from ddpm.metrics import read_metrics
+from ddpm.metrics import memorises, read_metrics
 from ddpm.names import counted, grid_steps
 
 log = logging.getLogger(__name__)
@@ -123,6 +123,7 @@ def model_card(
         training_plot=(directory / "training.png").is_file(),
         validation=validation,
         evaluation=evaluation,
+        memorises=memorises(validation),
         bound_terms=_bound_terms(evaluation),
         labels=labels,
         label_list=_listed(labels),

@@ -22,10 +22,11 @@ from ddpm.classes import Weights
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Counted, Engine
+from ddpm.metrics import memorises
 from ddpm.names import counted, grid_steps
 from ddpm.processes import agree, on_main, share
 from ddpm.sampling import sample
-from ddpm.training import trackers
+from ddpm.training import memorising, trackers
 from ddpm.training.batches import Batches
 from ddpm.training.folder import RunFolder, Saved
 from ddpm.training.learner import Learner
@@ -95,6 +96,7 @@ class Recorder:
             learner.scheduler,
             config.num_validation_images,
             classes=images.class_of(images.eval_labels, len(images.eval)),
+            groups=images.eval_groups,
             rank=accelerator.process_index,
             world=world,
         )
@@ -103,6 +105,9 @@ class Recorder:
         calls, place = config.num_validation_images, {"rank": accelerator.process_index, "world": world}
         schedule = make_schedule(learner.scheduler)
         self.bound = BoundValidation(images.eval, schedule, calls, **place) if wanted else None
+        self.learnt = memorising.on_training_images(
+            images, self.validation, learner.scheduler, rank=accelerator.process_index, world=world
+        )
         self.sheet = Sheet.of(config.num_samples, len(images.classes) if config.class_conditional else 0)
         self.window = LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
         self.folder = folder if accelerator.is_main_process else None
@@ -176,7 +181,8 @@ class Recorder:
         return row
 
     def _validate(self, done: int) -> dict[str, Any]:
-        """A row with the held-out losses of raw and averaged weights, and a grid of samples.
+        """A row with the held-out losses of raw and averaged weights, with the loss of the averaged ones on training
+        images, and a grid of samples.
 
         The losses of a class-conditional network are those without labels, and those with the labels of the images. The
         bound is that of the averaged weights, without labels.
@@ -186,16 +192,20 @@ class Recorder:
         asked = [("val_loss", raw.unet, None), ("val_loss_ema", best.unet, None)]
         if best.classes and self.validation.labelled:
             asked += [("val_loss_with_labels", *raw), ("val_loss_ema_with_labels", *best)]
-        names = [name for name, *_ in asked]
-        errors = [
-            self.validation.squared_error(unet, device, known) / self.validation.count for _, unet, known in asked
-        ]
-        if self.bound:
-            names.append("val_bits")
-            errors.append(self.bound.bits(best.unet, self.learner.scheduler, device))
-        total: Any = self.accelerator.reduce(torch.stack(errors).to(device, torch.float32), "sum")
+        errors = {name: self.validation.squared_errors(unet, device, known) for name, unet, known in asked}
+        errors["train_loss_ema"] = self.learnt.squared_errors(best.unet, device)
+        whole: Any = self.accelerator.reduce(torch.stack([*errors.values()]).to(device, torch.float32), "sum")
+        errors = dict(zip(errors, whole.cpu().double(), strict=True))
         row = {"kind": "validation", "step": done, "images": done * self.batches.global_size}
-        row |= dict(zip(names, total.tolist(), strict=True))
+        row |= {name: float(found.mean()) for name, found in errors.items()}
+        if self.bound:
+            own = self.bound.bits(best.unet, self.learner.scheduler, device).to(device, torch.float32)
+            bits: Any = self.accelerator.reduce(own, "sum")
+            row["val_bits"] = float(bits)
+        pair = errors["val_loss_ema"], errors["train_loss_ema"]
+        row |= {"loss_gap_se": memorising.gap_error(*pair, (self.validation.group, self.learnt.group))}
+        if self.folder and memorises(row) and not any(map(memorises, self.folder.metrics.rows)):
+            log.warning("%s", memorising.warning(row))
         self._add(row)
         self._draw_samples(done, best)
         return row

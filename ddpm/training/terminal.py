@@ -129,6 +129,7 @@ def _show(bar: tqdm, progress: Progress) -> None:
                 line += f"; with labels {row['val_loss_with_labels']:.4f}, EMA {row['val_loss_ema_with_labels']:.4f}"
             if "val_bits" in row:
                 line += f"; {row['val_bits']:.4f} bits/dim"
+            line += f"; on training images EMA {row['train_loss_ema']:.4f}"
             bar.write(line)
 
 

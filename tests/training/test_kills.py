@@ -17,7 +17,7 @@ MOMENTS = [
     "ddpm.training.learner:Learner.set_learning_rate:8:7000",
     "ddpm.metrics:MetricsLog.append:1:1",
     "ddpm.metrics:MetricsLog.append:2:60",
-    "ddpm.validation:Validation.squared_error:2:7000",  # validating
+    "ddpm.validation:Validation.squared_errors:2:7000",  # validating
     "ddpm.sampling:sample:1:1500",  # sampling
     "ddpm.sampling:sample:2:15000",
     "ddpm.checkpoint:save:1:25000",  # saving
