@@ -77,8 +77,8 @@ def test_every_sampler_and_step_count_arrives(sampler, steps):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_arrives_where_float32_has_no_digits_for_the_noise(sampler):
-    """At a log SNR of 13.3, neighbouring values of diffusers' alpha-bar are equal, by which DPM-Solver++ would divide."""
-    trained = NoiseSchedule.from_log_snr(1000, 13.3, -6.0)
+    """From a log SNR of 14 down, neighbouring values of diffusers' alpha-bar are equal, by which DPM-Solver++ would divide."""
+    trained = NoiseSchedule.from_log_snr(1000, 14.0, -6.0)
     scheduler = DDPMScheduler(trained_betas=trained.beta.tolist())
     assert bool((scheduler.alphas_cumprod.diff() == 0).any())
     torch.testing.assert_close(alpha_bars(scheduler), trained.alpha_bar, rtol=1e-6, atol=0)
