@@ -193,6 +193,7 @@ def _plot_losses(
         axes.set_zorder(right.get_zorder() + 1)  # or its curve would lie over the legend
         axes.patch.set_visible(False)
         _plain_log_axes(right)
+        right.grid(False)  # one grid is enough
     axes.legend(fontsize=8)
     _plain_log_axes(axes)
 

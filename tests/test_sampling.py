@@ -9,7 +9,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from formulas import velocity
 
 from ddpm.engine import Engine
-from ddpm.sampling import SAMPLERS, generators, normal, reverse_process, sample, timesteps_for
+from ddpm.sampling import SAMPLERS, alpha_bars, generators, normal, reverse_process, sample, timesteps_for
 from ddpm.schedule import NoiseSchedule
 from ddpm.unet import build_unet
 
@@ -73,6 +73,24 @@ def test_every_sampler_and_step_count_arrives(sampler, steps):
     assert trajectory[0].t == 999
     assert all(a.t > b.t >= 0 for a, b in itertools.pairwise(trajectory))
     torch.testing.assert_close(trajectory[-1].x_prev, x0.expand(2, -1, -1, -1), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_arrives_where_float32_has_no_digits_for_the_noise(sampler):
+    """From a log SNR of 14 down, neighbouring values of diffusers' alpha-bar are equal, by which DPM-Solver++ would divide."""
+    trained = NoiseSchedule.from_log_snr(1000, 14.0, -6.0)
+    scheduler = DDPMScheduler(trained_betas=trained.beta.tolist())
+    assert bool((scheduler.alphas_cumprod.diff() == 0).any())
+    torch.testing.assert_close(alpha_bars(scheduler), trained.alpha_bar, rtol=1e-6, atol=0)
+    x0 = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
+    drawn = sample(Oracle(x0, scheduler), scheduler, (2, 1, 8, 8), sampler=sampler)
+    torch.testing.assert_close(drawn, x0.expand(2, -1, -1, -1), rtol=0, atol=2e-3)
+
+
+def test_elsewhere_the_tables_are_those_of_diffusers_to_the_bit():
+    preset = NoiseSchedule.from_log_snr(1000, 10.0, -6.0).beta.tolist()
+    for scheduler in (DDPMScheduler(), DDPMScheduler(trained_betas=preset)):
+        assert torch.equal(alpha_bars(scheduler), scheduler.alphas_cumprod)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm_fixed_small", "ddpm_fixed_large", "ddim"])
