@@ -6,9 +6,9 @@ import pytest
 from picture_files import fill, load, note, picture
 
 from ddpm.data import DataOptions, prepare
-from ddpm.presets import PRESETS
 from ddpm.data.wording import by_ending, listed
 from ddpm.names import counted
+from ddpm.presets import PRESETS
 
 
 @pytest.fixture(autouse=True)
