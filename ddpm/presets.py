@@ -46,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dataset_name": EMOJI_FOLDER,
         "resolution": 32,
         "channels": 3,
-        "block_out_channels": (24, 48, 96, 96),
+        "block_out_channels": (32, 48, 96, 96),
         "attention_levels": (2,),
         "dropout": 0.1,
         "class_conditional": True,

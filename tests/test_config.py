@@ -258,7 +258,7 @@ def test_presets_are_valid_and_describe_the_network_they_promise(name):
 
     config = preset(name)
     config.validate()
-    resolution, channels = {"digits": (8, 1), "cifar10": (32, 3)}.get(name, (28, 1))
+    resolution, channels = {"digits": (8, 1), "emoji": (32, 3), "cifar10": (32, 3)}.get(name, (28, 1))
     options = {k: getattr(config, k) for k in ("layers_per_block", "attention_levels", "norm_num_groups", "dropout")}
     parameters = sum(
         p.numel() for p in build_unet(resolution, channels, config.block_out_channels, **options).parameters()
@@ -266,6 +266,9 @@ def test_presets_are_valid_and_describe_the_network_they_promise(name):
     if name == "cifar10":
         assert parameters / 1e6 == pytest.approx(35.7, abs=0.05)  # Ho et al. 2020, section 4
         assert (config.num_train_timesteps, config.learning_rate, config.train_batch_size) == (1000, 2e-4, 128)
+    elif name == "emoji":
+        assert parameters < 3e6
+        assert (config.class_conditional, config.random_flip) == (True, False)  # mirrored flags and letters are wrong
     elif name == "mnist":
         assert parameters * 4 < 6e6  # the embedded checkpoint
 

@@ -25,7 +25,7 @@ VARIANTS = {*SKIN_TONES, 0x200D, 0xFE0F, 0x2640, 0x2642, 0x27A1}
 PERSON, CHILD, HEART, HANDS, KISS = 0x1F9D1, 0x1F9D2, 0x2764, 0x1F91D, 0x1F48B
 NEUTRAL = {0x1F468: PERSON, 0x1F469: PERSON, 0x1F466: CHILD, 0x1F467: CHILD}  # man, woman, boy, girl
 # Emoji of two people and of two hands have a code point of their own, and are spelled out where the tones differ.
-SPELLED = {
+SPELLED: dict[tuple[int, ...], tuple[int, ...]] = {
     (0x1F46B,): (PERSON, HANDS, PERSON),
     (0x1F46C,): (PERSON, HANDS, PERSON),
     (0x1F46D,): (PERSON, HANDS, PERSON),

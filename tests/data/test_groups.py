@@ -70,7 +70,7 @@ def test_names_of_emoji_tell_which_emoji_they_vary(names, base):
 
 
 def test_whole_groups_are_held_out_about_one_image_of_twenty():
-    names = list(emoji(hands=60, others=400).values())
+    names = list(emoji(hands=160, others=300).values())
     apart = Apart.of([str(name) for name in names])
     held_out = {name for name, flag in zip(names, apart.held_out, strict=True) if flag}
     trained = {name for name, flag in zip(names, apart.held_out, strict=True) if not flag}
@@ -112,10 +112,11 @@ def test_without_groups_one_image_at_random_of_each_twenty_is_held_out_as_ever(t
 
 def test_a_folder_of_emoji_with_its_table_above_it(tmp_path):
     """As `npm pack emoji-datasource-google` and tar leave it, from either folder, with sheets and tone squares."""
-    package, names = tmp_path / "package", emoji()
+    package, listed = tmp_path / "package", emoji()
     square = {"name": "TONE", "unified": "1F3FB", "image": "1f3fb.png", "category": "Component"}
-    shown = write(package / "img/google/64", names | {"1f3fb.png": None})
-    (package / "emoji.json").write_text(json.dumps([*emoji_json(names), square]))
+    names = listed | {"1f3fb.png": None}
+    shown = write(package / "img/google/64", names)
+    (package / "emoji.json").write_text(json.dumps([*emoji_json(listed), square]))
     images, seeds = load(package / "img/google/64")
     of = [names[shown[seed]] for seed in seeds]
     trained, held_out = of[: len(images.train)], of[len(images.train) :]
@@ -137,10 +138,10 @@ def test_a_folder_of_emoji_with_its_table_above_it(tmp_path):
     assert "2 pictures that emoji.json does not list" in note(whole, "left out")
     assert "labels from 'emoji.json'" in note(whole, "training on")
     # A table that changes is noticed.
-    (package / "emoji.json").write_text(json.dumps([*emoji_json(names | {"1f440.png": 1}), square, square]))
+    (package / "emoji.json").write_text(json.dumps([*emoji_json(listed | {"1f440.png": 1}), square, square]))
     assert prepare(DataOptions(str(package / "img/google/64"))).train.filename != images.train.filename
     by_name = prepare(DataOptions(str(package), group_column="name", label_column="unified"))
-    assert len(by_name.classes) == 72 + 1
+    assert len(by_name.label_names) == 72 + 1
     assert "by column 'name'" in note(by_name, "training on")
 
 

@@ -8,6 +8,7 @@ from picture_files import fill, load, note, picture
 from ddpm.data import DataOptions, prepare
 from ddpm.data.wording import by_ending, listed
 from ddpm.names import counted
+from ddpm.presets import PRESETS
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,13 @@ def test_a_folder_named_digits_beside_the_built_in_dataset(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(load("./digits")[1]) == 24
     assert not caplog.messages
+
+
+def test_a_preset_whose_pictures_are_not_there_says_how_to_get_them():
+    said = refused(PRESETS["emoji"]["dataset_name"])
+    assert "no such folder" in said
+    assert said.endswith("package/emoji.json package/img/google/64`")
+    assert "get it by `npm pack emoji-datasource-google@16.0.0 && tar xzf emoji-datasource-google-16.0.0.tgz" in said
 
 
 def test_a_mistyped_folder_is_said_before_the_hub(tmp_path):

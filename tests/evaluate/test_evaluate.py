@@ -19,7 +19,7 @@ from PIL import Image
 from scipy import linalg
 from tiny import command
 
-from ddpm import checkpoint, data, draws
+from ddpm import checkpoint, data, draws, plots
 from ddpm.elbo import elbo_estimate, elbo_terms
 from ddpm.evaluate import quality
 from ddpm.training.folder import claim
@@ -274,6 +274,25 @@ def test_a_damaged_cache_of_the_classifier_is_made_again(caplog, tmp_path, monke
     after, _ = quality.train_classifier(images)
     assert "damaged" in caplog.text
     assert all(torch.allclose(v, after.state_dict()[k], atol=1e-5) for k, v in before.state_dict().items())
+
+
+def test_nearest_images_in_colour_are_those_of_the_same_colours(tmp_path):
+    """Four colours that are about the same gray: only colour tells them apart, and the picture shows it."""
+    colours = np.array([[200, 40, 40], [40, 121, 40], [80, 80, 161], [98, 98, 0]], np.uint8)
+    train = np.broadcast_to(colours[:, :, None, None], (4, 3, 6, 6)).copy()
+    queries = train[[2, 0]].copy()
+    queries[1, 1] += 30  # in one channel of three
+    found = quality.nearest(queries, train, 4)
+    assert found.index[:, 0].tolist() == [2, 0]
+    assert found.distance[0, 0] < 1e-3
+    assert found.distance[1, 0] == pytest.approx(30 / 255 / 3**0.5, rel=1e-3)
+    others = colours[found.index[0]].astype(float) - colours[2]
+    assert found.distance[0] == pytest.approx(np.sqrt((others**2).mean(1)) / 255, abs=1e-3)
+    rows = [np.stack([query, *train[index]]) for query, index in zip(queries, found.index, strict=True)]
+    plots.save_neighbours(rows, found.distance, tmp_path / "nearest.png")
+    shown = np.asarray(Image.open(tmp_path / "nearest.png").convert("RGB")).astype(int)
+    for colour in (*colours, queries[1, :, 0, 0]):
+        assert (np.abs(shown - colour).max(-1) < 8).sum() > 1000, f"a tile of {colour}"
 
 
 def test_nearest_finds_copies():

@@ -77,7 +77,8 @@ def test_accelerate_launch_trains_and_leaves_what_the_contract_lists(tmp_path):
     assert train[0]["loss"] == pytest.approx(1, abs=0.15), "a zero-initialised head predicts 0, so the loss starts at 1"
     assert train[-1]["loss"] < 0.6 * train[0]["loss"]
     validation = [row for row in rows if row["kind"] == "validation"]
-    assert [set(row) for row in validation] == [{"kind", "step", "images", "val_loss", "val_loss_ema"}] * 2
+    keys = {"kind", "step", "images", "val_loss", "val_loss_ema", "train_loss_ema", "loss_gap_se"}
+    assert [set(row) for row in validation] == [keys] * 2
     assert validation[1]["val_loss"] < validation[0]["val_loss"]
 
     settings = json.loads((out / "train_config.json").read_text())
