@@ -13,6 +13,10 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "refused.nothing": ("nothing", "空"),
     "refused.choice": ("{name} = {value}: one of {choices} is needed", "{name} = {value}：只能是 {choices}"),
+    "refused.model": (
+        "model = {model}: this model cannot be used: {reason}",
+        "model = {model}：无法使用这个模型：{reason}",
+    ),
     "refused.label": (
         "{name} = {value}: the model knows {choices}; leave it empty for no label",
         "{name} = {value}：模型只有这些标签：{choices}；留空表示无标签",
