@@ -167,7 +167,9 @@ def descriptions(*services: Service) -> dict[str, Endpoint]:
     if len({service.readings.shape[2] for service in services}) == 1:
         _, nested, pixels, floats = _pictures_of(services[0])
     else:
-        nested, pixels, floats = {"type": "array"}, list, list
+        pixel = {"anyOf": [NUMBER, NUMBERS]}
+        nested = {"type": "array", "items": {"type": "array", "items": pixel}}
+        pixels, floats = list[list[int | list[int]]], list[list[float | list[float]]]
 
     t_means = (
         f"timestep, a whole number from 1 (almost clean) to {_by_model(services, lambda s: str(s.num_steps))} (noise)"
@@ -232,11 +234,13 @@ def descriptions(*services: Service) -> dict[str, Endpoint]:
 
 
 def _by_model(services: Sequence[Service], of: Callable[[Service], str]) -> str:
-    """A text that depends on the model: once if it is the same for all, else for each."""
-    texts = {service.name: of(service) for service in services}
-    if len(set(texts.values())) == 1:
-        return next(iter(texts.values()))
-    return ", ".join(f"{text} for {name}" for name, text in texts.items())
+    """A text that depends on the model: by itself if it is the same for all, else each with the names of its models."""
+    names: dict[str, list[str]] = {}
+    for service in services:
+        names.setdefault(of(service), []).append(service.name)
+    if len(names) == 1:
+        return next(iter(names))
+    return "; ".join(f"{text} ({', '.join(these)})" for text, these in names.items())
 
 
 def _pictures_of(service: Service) -> tuple[str, dict[str, Any], Any, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from functools import wraps
 from typing import Any
 
 from ddpm.checkpoint import Checkpoint
@@ -81,7 +80,6 @@ class Models:
         """A server function of the page. What a browser sends it is {"model": a name, "asked": what `function` takes},
         or only the latter. None for a model that is not there."""
 
-        @wraps(function)
         def found(sent: Any) -> Any:
             named = isinstance(sent, dict) and "asked" in sent
             try:
@@ -90,6 +88,7 @@ class Models:
                 return None
             return function(service, sent["asked"] if named else sent)
 
+        found.__name__ = function.__name__  # and not what functools.wraps does: Gradio counts the arguments of `found`
         return found
 
     def answer(
