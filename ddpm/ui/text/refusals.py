@@ -65,6 +65,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         "The rows together need {value} network calls; at most {high} are allowed. Choose fewer steps.",
         "所有行共需 {value} 次网络调用，最多允许 {high} 次。请减少步数。",
     ),
+    "field.model": ("Model", "模型"),
     "field.num_inference_steps": ("Steps", "步数"),
     "field.num_images": ("Pictures", "张数"),
     "field.seed": ("Seed", "随机种子"),
