@@ -167,7 +167,7 @@ def _header(service: Service, models: Models) -> gr.HTML:
     <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span>{labels}"""
     chip = f'<p class="chip" data-label="page.model">{described}</p>'
     if several:
-        chip = f"""<div class="models">
+        chip = f"""<div class="models" role="group" data-label="page.model">
     <button type="button" class="chip" aria-expanded="false" aria-controls="models">{described}</button>
     <ul id="models" data-label="page.models" hidden></ul></div>"""
     notice = ""
@@ -228,17 +228,18 @@ def build(models: Models) -> gr.Blocks:
         return components, before + _script(_standing(models)) + after
 
     options: dict[str, Any] = {"title": "DDPM", "analytics_enabled": False, "fill_width": True}
+    first, *rest = models.services  # now, since the weights of the first may turn out to be damaged at any moment
     with same_components() as again:
-        for service in models.services[1:]:
+        for service in rest:
             again()
             with gr.Blocks(**options) as others:
                 _fill(others, service, models)
             pages[service.name] = others.get_config_file()["components"], _head(service)
         again()
         with Versions(version, delete_cache=(3600, 3600), **options) as blocks:
-            _fill(blocks, models.first, models)
+            _fill(blocks, first, models)
         components = blocks.get_config_file()["components"]
-        pages[models.first.name] = components, _head(models.first)
+        pages[first.name] = components, _head(first)
     for shown, _ in pages.values():
         assert [(c["id"], c["type"]) for c in shown] == [(c["id"], c["type"]) for c in components]
     return blocks

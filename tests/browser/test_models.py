@@ -34,18 +34,23 @@ def folders(model, tmp_path_factory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def url(folders) -> Iterator[str]:
+def log(folders) -> Path:
+    return folders[1].parent / "log"
+
+
+@pytest.fixture(scope="module")
+def url(folders, log) -> Iterator[str]:
     """As a Space serves them."""
-    log = folders[1].parent / "log"
     named = ",".join(map(str, folders))
     with serving(None, log, DDPM_MODEL=named, DDPM_LIVE_TRAINING="0") as address:
         yield address
-    assert "broken cannot be used" in log.read_text()
+    assert "OpenVINO cannot" not in log.read_text(), "two networks that are converted at once"
 
 
 def menu(visit: Visit, name: str) -> None:
     """Go to a model's page by the keyboard."""
     page = visit.page
+    expect(page.locator(".models[aria-label]")).to_be_visible()  # the header's script has run
     page.locator(".models button").focus()
     page.keyboard.press("Enter")
     for _ in range(NAMES.index(name) + 1):
@@ -83,8 +88,9 @@ def test_another_model_is_another_page_and_what_fits_goes_along(visit):
     assert visit.pixels("#noise .pad") == drawn, "each model has kept its own picture"
 
 
-def test_the_list_says_what_the_models_are_and_why_one_is_not_there(visit):
+def test_the_list_says_what_the_models_are_and_why_one_is_not_there(visit, log):
     page = visit.open("lang=en&model=broken")
+    assert "broken cannot be used" in log.read_text()
     expect(page.locator(".page-header .notice")).to_contain_text("broken is currently unavailable (")
     expect(page.locator(".page-header .notice")).to_contain_text("this page shows tiny-gray instead")
     button, entries = page.locator(".models button"), page.locator(".models li")

@@ -152,12 +152,15 @@ class Service:
         """The engine, with its weights read now.
 
         Raises:
-            InputError: they are damaged.
+            InputError: they are damaged, or something else is in the way.
         """
         if self.fault is None:
             try:
                 engine = self._shared.make_engine(self.checkpoint.with_weights())
             except ValueError as error:
+                self.fault = first_line(error)
+            except Exception as error:  # such as no memory for it
+                log.exception("%s cannot be read", self.name)
                 self.fault = first_line(error)
             else:
                 if self._sizes:

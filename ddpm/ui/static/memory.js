@@ -44,7 +44,7 @@
   function withCarried(own, { values, size: theirs }) {
     const fits = theirs === size;
     const { t, noise, example } = values.common ?? {};
-    const common = { ...own.common, t, noise, ...(fits && { example }) };
+    const common = { ...own.common, noise, ...(Number(t) <= beta.length && { t }), ...(fits && { example }) };
     const names = [...EVERYWHERE, ...(fits ? PICTURES : [])];
     const along = Object.fromEntries(names.map((name) => [name, values[name]]));
     return JSON.parse(JSON.stringify({ ...own, ...along, common })); // what is undefined is left out

@@ -60,13 +60,13 @@
 
     // Arrow keys move along the links, as Tab does.
     function move(event) {
-      const at = links().indexOf(document.activeElement);
-      const last = links().length - 1;
-      const to = { ArrowDown: Math.min(at + 1, last), ArrowUp: Math.max(at - 1, 0), Home: 0, End: last }[event.key];
-      if (to === undefined) return;
+      if (!["ArrowDown", "ArrowUp", "Home", "End"].includes(event.key)) return;
       event.preventDefault();
       if (!isOpen()) open(true);
-      links()[to]?.focus();
+      const at = links().indexOf(document.activeElement);
+      const last = links().length - 1;
+      const to = { ArrowDown: Math.min(at + 1, last), ArrowUp: Math.max(at - 1, 0), Home: 0, End: last };
+      links()[to[event.key]]?.focus();
     }
 
     button.addEventListener("click", () => open(!isOpen()));
