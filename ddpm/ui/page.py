@@ -32,6 +32,8 @@ from ddpm.ui.text import EQUATIONS, LANGUAGES, TEXT
 MAX_BODY_BYTES = 256 * 1024
 NUMBER_BYTES = 24
 
+MAX_REASON = 180  # characters, for visitors; the log has all of it
+
 FONTS = (
     FONT,
     "PingFang SC",
@@ -103,7 +105,7 @@ def _standing(models: Models) -> list[dict[str, Any]]:
     for name in models.names:
         reason = models.reason(name)
         if reason is not None:
-            shown.append({"name": name, "reason": reason})
+            shown.append({"name": name, "reason": reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}…"})
             continue
         service = models.named(name)
         checkpoint = service.checkpoint

@@ -53,7 +53,7 @@ class Models:
     def reason(self, name: str) -> str | None:
         """Why a model cannot be used; None if it can, as far as is known."""
         found = self._found[name]
-        return found if isinstance(found, str) else self._services[name].fault
+        return found if isinstance(found, str) else self._services[name].told_fault()
 
     def named(self, name: object) -> Service:
         """A model by its name; the first one if none is named.

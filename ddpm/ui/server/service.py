@@ -168,9 +168,13 @@ class Service:
                 return engine
         raise self.refusal()
 
+    def told_fault(self) -> str | None:
+        """`fault` for visitors, who have no use for the paths of the server."""
+        return self.fault and self.fault.replace(str(self.checkpoint.directory), self.name)
+
     def refusal(self) -> InputError:
         """Why the model answers nobody, if it has a `fault`."""
-        return InputError("refused.model", model=self.name, reason=self.fault)
+        return InputError("refused.model", model=self.name, reason=self.told_fault())
 
     def load(self) -> None:
         """Read the weights in the background."""

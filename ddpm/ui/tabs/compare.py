@@ -68,6 +68,7 @@ def build(service: Service, models: Models) -> gr.HTML:
     <input name="eta" type="number" min="0" max="1" step="0.1" value="0" data-label="reverse.eta"></label>
 </div>
 <button type="button" class="remove" data-label="compare.remove">&times;</button>{labels}"""
+    more = text("compare.models", "p") if len(models.like(service)) > 1 else ""
     html = f"""
 <section class="tab sampling compare">
   {headline("compare")}
@@ -79,7 +80,7 @@ def build(service: Service, models: Models) -> gr.HTML:
     <p class="status"></p>
     {rows_board(head, service.num_steps)}
   </div>
-  {words("compare", "ddim", CODE, along(service.checkpoint.resolution))}
+  {words("compare", "ddim", CODE, more + along(service.checkpoint.resolution))}
   {why("compare")}
 </section>"""
     first, offered = ([scaled(row, service.num_steps) for row in rows] for rows in (COMPARED, OFFERED))
