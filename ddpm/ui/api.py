@@ -181,6 +181,8 @@ def descriptions(*services: Service) -> dict[str, Endpoint]:
     xt = Argument(floats, xt_means)
     names = ", ".join(service.name for service in services)
     model_means = f"name of the model, one of {names}; empty: {services[0].name}"
+    if len(services) == 1:
+        model_means = f"name of the model; here is one alone, {names}, so it can be empty"
     model = Argument(str, model_means, default="", late=True)
     seed_means = f"of the noise, a whole number from 0 to {MAX_SEED}; the same seed gives the same answer"
     seed = Argument(int, seed_means, default=0, range=(0, MAX_SEED))
