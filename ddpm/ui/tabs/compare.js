@@ -90,7 +90,7 @@ function fitFields(row) {
 
 // What a row of another model can have: at most T steps, and a label if it knows the same ones.
 function fitModel(row) {
-  const { T } = modelNamed(modelOf(row));
+  const { T = ddpm.T } = modelNamed(modelOf(row));
   const select = fieldOf(row, "num_inference_steps");
   if (![...select.options].some((option) => +option.value === T)) select.add(new Option(T));
   for (const option of select.options) option.hidden = option.disabled = +option.value > T;
