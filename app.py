@@ -1,9 +1,14 @@
-"""The Space: choose a checkpoint and serve its page.
+"""The Space: choose checkpoints and serve their page.
 
-    python app.py [--model DIR_OR_HUB_ID] [--revision SHA] [--host 127.0.0.1] [--port 7860]
+    python app.py [--model DIR_OR_HUB_ID ...] [--revision SHA] [--host 127.0.0.1] [--port 7860]
 
-Without --model it serves the model that comes with this repository, offline. On a Space, the variable DDPM_MODEL names
-the model; while that model is unavailable, the Space serves the embedded one and the page says so.
+Without --model it serves the models that come with this repository, offline. --model can be given several times: the
+first model is shown first, ?model=NAME in the address shows another, and NAME is the last part of the directory or id.
+--revision holds for every model that does not name its own, as in ID@REVISION. A model that cannot be used is named
+with the reason, and the others are served.
+
+On a Space, the variable DDPM_MODEL names the model, or several with commas between them. While none of them is
+available, the Space serves the embedded ones, and the page says so.
 
 On the last tab a visitor can train a small model on the CPU and watch: one visitor at a time, for at most three
 minutes. DDPM_LIVE_TRAINING is the number of optimizer steps; 0 turns this off.
@@ -36,17 +41,25 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     env = os.environ.get
     host = env("GRADIO_SERVER_NAME") or ("0.0.0.0" if env("SPACE_ID") else "127.0.0.1")
     parser = argparse.ArgumentParser(description="Serve the page of a denoising diffusion model.")
-    parser.add_argument("--model", help="directory or Hub id (default: $DDPM_MODEL, else the embedded model)")
-    parser.add_argument("--revision", help="commit, branch or tag on the Hub (default: $DDPM_REVISION)")
+    parser.add_argument(
+        "--model",
+        action="append",
+        help="directory, or id on the Hub; ID@REVISION pins a commit, branch or tag. Give it again for each further "
+        "model (default: $DDPM_MODEL, with commas between several, else the embedded models)",
+    )
+    revision_help = "commit, branch or tag on the Hub of each model without its own (default: $DDPM_REVISION)"
+    parser.add_argument("--revision", help=revision_help)
     parser.add_argument("--host", default=host, help=f"address to listen on (default {host})")
     port = env("GRADIO_SERVER_PORT") or "7860"
     parser.add_argument("--port", type=int, default=port, help=f"port to listen on (default {port})")
     args = parser.parse_args(argv)
-    args.fallback = not args.model and bool(env("DDPM_MODEL"))
+    args.model = [model for model in args.model or () if model]
+    named = [model.strip() for model in (env("DDPM_MODEL") or "").split(",") if model.strip()]
+    args.fallback = not args.model and bool(named)
     if args.fallback:  # DDPM_REVISION belongs to DDPM_MODEL, not to a --model
-        args.model, args.revision = env("DDPM_MODEL"), args.revision or env("DDPM_REVISION") or None
+        args.model, args.revision = named, args.revision or env("DDPM_REVISION") or None
     try:
-        args.model = args.model and at_home(args.model)
+        args.model = [at_home(model) for model in args.model]
     except ValueError as error:
         parser.error(f"--model {error}")
     if not 1 <= args.port <= 65535:
@@ -56,21 +69,29 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def choose(model: str | None, revision: str | None, weights: bool = False):
-    """Open the checkpoint to serve.
+def choose(given: list[str], revision: str | None, fallback: bool):
+    """Open the models to serve. What cannot be opened is told on stderr.
 
     Args:
-        weights: whether to read the weights now instead of in the background.
-    Raises:
-        ValueError: the model cannot be served; the message is one line.
+        given: the directories and ids; none for the embedded models.
+        fallback: the embedded models are to replace them if none of them can be used.
+    Returns:
+        Each checkpoint by its name, or the reason why there is none.
     """
-    if model is None:
-        from ddpm.checkpoint import EMBEDDED, load
+    from ddpm.ui.server.opening import checked, embedded, open_models, wanted
 
-        return load(EMBEDDED, weights=weights)
-    from ddpm.hub import pull
-
-    return pull(model, revision, weights)
+    models = wanted(given, revision)
+    found = open_models(models) if models else embedded()
+    if fallback:  # only then, since the page appears before the weights are read
+        found = checked(found)
+    for reason in found.values():
+        if isinstance(reason, str):
+            print(f"app.py: {reason}", file=sys.stderr)
+    if fallback and all(isinstance(each, str) for each in found.values()):
+        # A Space that does not start is of no use to anybody. The log tells its owner the reason.
+        print("app.py: serving the embedded model instead", file=sys.stderr)
+        found = {one.path: reason for one, reason in zip(models, found.values(), strict=True)} | embedded()
+    return found
 
 
 def trainer():
@@ -103,32 +124,24 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
     import ddpm.ui.server.zerogpu  # noqa: F401 - before torch
 
-    missing = None
-    try:
-        # The page appears before the weights are read, unless the embedded model is to replace damaged weights.
-        checkpoint = choose(args.model, args.revision, weights=args.fallback)
-    except Exception as error:
-        if not isinstance(error, ValueError) and not args.fallback:
-            raise
-        print(f"app.py: {error}", file=sys.stderr)
-        if not args.fallback:
-            return 1
-        # A Space that does not start is of no use to anybody. The log tells its owner the reason.
-        checkpoint, missing = choose(None, None), args.model
-        print("app.py: serving the embedded model instead", file=sys.stderr)
+    found = choose(args.model, args.revision, args.fallback)
+    if all(isinstance(each, str) for each in found.values()):
+        return 1
     from ddpm.ui import page
-    from ddpm.ui.server.service import Service
+    from ddpm.ui.server.models import Models
+    from ddpm.ui.server.service import Shared
 
     try:
-        service = Service(checkpoint, trainer())
+        models = Models(found, Shared(trainer()))
     except ValueError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 1
-    blocks = page.build(service, missing)
+    models.first.load()
+    blocks = page.build(models)
     gc.freeze()  # what has been imported and built is never garbage
     gc.enable()
     try:
-        page.serve(service, blocks, args.host, args.port)
+        page.serve(models, blocks, args.host, args.port)
     except ValueError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections import deque
@@ -39,6 +40,7 @@ FORMAT = 2  # of the converted networks; raise it when the conversion changes
 TOLERANCE = 1e-3  # largest difference from PyTorch, relative to the largest output; rounding alone gives about 1e-5
 KEPT = 8  # converted networks that are kept on disk
 MAX_BYTES = 2**30  # of weights; conversion holds them in memory several times
+_converting = threading.Lock()  # PyTorch's tracer fails if two threads trace networks at the same time
 
 Key = tuple[int, int]
 """What a compiled network is compiled for: the images of one request, and the number of streams, which is how many
@@ -258,7 +260,7 @@ class OpenVINO:
             category=torch.jit.TracerWarning,  # pyright: ignore  torch leaves it out of __all__
         )
         kind = _OutputWithVectors if len(self._shapes) == 3 else _Output
-        with torch.no_grad():
+        with _converting, torch.no_grad():
             return openvino.convert_model(
                 kind(rewritten(self._unet)).eval(),
                 example_input=self._example(2),

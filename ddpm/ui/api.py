@@ -10,7 +10,7 @@ t is 1-based here, as in the paper, and 0-based in `ddpm.schedule`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from ddpm.ui.endpoints import Argument, Endpoint, ToolForm
 from ddpm.ui.gradio import add_endpoint
 from ddpm.ui.server.encoding import png_to_base64
 from ddpm.ui.server.examples import FIRST_STEPS
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.pictures import pixels_to_tensor, to_tensor
 from ddpm.ui.server.requests import (
     MAX_SEED,
@@ -45,11 +46,17 @@ InVain = Callable[[], bool]
 """Whether nobody waits for an answer any more."""
 
 
-def add(blocks: gr.Blocks, service: Service) -> None:
-    """Add the endpoints of this model to Blocks that are being built."""
-    endpoints = Endpoints(service)
-    for name, described in descriptions(service).items():
-        add_endpoint(blocks, name, partial(_refusing, getattr(endpoints, name)), described)
+def add(blocks: gr.Blocks, models: Models) -> None:
+    """Add the endpoints to Blocks that are being built."""
+    for name, described in descriptions(*models.services).items():
+        add_endpoint(blocks, name, partial(_refusing, partial(_of_model, models, name)), described)
+
+
+def _of_model(models: Models, name: str, model: object = None, **arguments: Any) -> Answer:
+    """What an endpoint answers for the model of this name, which stays in memory meanwhile."""
+    service = models.named(model)
+    with service.in_use():
+        return getattr(Endpoints(service), name)(**arguments)
 
 
 def _refusing(do: Callable[..., Answer], **arguments: object) -> Answer:
@@ -135,6 +142,7 @@ class Endpoints:
             return check_array("x0", x0, self._rows_shape, 0, 255, whole=True).astype(np.uint8).tobytes()
         first = self._service.first_picture()
         if first is None:
+            self._service.start_example()  # nobody may have looked at this model yet
             raise InputError("refused.no_example", name="x0")
         return first
 
@@ -152,43 +160,50 @@ LIGHT = {"concurrency_id": "api-light", "concurrency_limit": 4}
 HEAVY = {"concurrency_id": "api-heavy", "concurrency_limit": 1}
 
 
-def descriptions(service: Service) -> dict[str, Endpoint]:
-    """What callers may rely on, for this model: by name, in the order in which the documentation lists them."""
-    size, _, channels = service.readings.shape
-    T = service.num_steps
-    if channels == 1:
-        rows_of, nested = f"{size} rows of {size} numbers", {"type": "array", "items": NUMBERS}
-        pixels, floats = list[list[int]], list[list[float]]
+def descriptions(*services: Service) -> dict[str, Endpoint]:
+    """What callers may rely on, for these models: by name, in the order in which the documentation lists them."""
+    T = max(service.num_steps for service in services)
+    rows_of = _by_model(services, lambda service: _pictures_of(service)[0])
+    if len({service.readings.shape[2] for service in services}) == 1:
+        _, nested, pixels, floats = _pictures_of(services[0])
     else:
-        rows_of = f"{size} rows of {size} pixels (red, green, blue)"
-        nested = {"type": "array", "items": {"type": "array", "items": NUMBERS}}
-        pixels, floats = list[list[list[int]]], list[list[list[float]]]
+        pixel = {"anyOf": [NUMBER, NUMBERS]}
+        nested = {"type": "array", "items": {"type": "array", "items": pixel}}
+        pixels, floats = list[list[int | list[int]]], list[list[float | list[float]]]
 
-    t = Argument(int, f"timestep, a whole number from 1 (almost clean) to {T} (noise)", range=(1, T))
+    t_means = (
+        f"timestep, a whole number from 1 (almost clean) to {_by_model(services, lambda s: str(s.num_steps))} (noise)"
+    )
+    t = Argument(int, t_means, range=(1, T))
     x0_means = f"clean picture, {rows_of}, whole and from 0 to 255; left out: the first example of the page"
     x0 = Argument(pixels | None, x0_means, default=None)
     xt_means = f"noisy picture, {rows_of}, from -{NOISE_LIMIT} to {NOISE_LIMIT}, where pixel p is p / 127.5 - 1"
     xt = Argument(floats, xt_means)
+    names = ", ".join(service.name for service in services)
+    model_means = f"name of the model, one of {names}; empty: {services[0].name}"
+    if len(services) == 1:
+        model_means = f"name of the model; here is one alone, {names}, so it can be empty"
+    model = Argument(str, model_means, default="", late=True)
     seed_means = f"of the noise, a whole number from 0 to {MAX_SEED}; the same seed gives the same answer"
     seed = Argument(int, seed_means, default=0, range=(0, MAX_SEED))
     return {
         "q_sample": Endpoint(
             "Noise a picture: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, Eq. 4 of arXiv 2006.11239.",
-            {"t": t, "x0": x0, "seed": seed},
+            {"t": t, "x0": x0, "seed": seed, "model": model},
             "xt and eps (standard normal), in rows as x0; alpha_bar of t",
             {"xt": nested, "eps": nested, "alpha_bar": NUMBER},
             **LIGHT,
         ),
         "predict_noise": Endpoint(
             "What the network says of a noisy picture: its noise, and the clean picture that follows from it (Eq. 15).",
-            {"xt": xt, "t": t},
+            {"xt": xt, "t": t, "model": model},
             "eps_hat and x0_hat (not clipped to -1 ... 1), in rows as xt",
             {"eps_hat": nested, "x0_hat": nested},
             **LIGHT,
         ),
         "sample": Endpoint(
             "Draw pictures from noise. The same arguments give the same pictures.",
-            _sample_arguments(service, seed),
+            {**_sample_arguments(services, seed), "model": model},
             f"images, each of {rows_of} from 0 to 255; seconds it took to draw them",
             {"images": {"type": "array", "items": nested}, "seconds": NUMBER},
             **HEAVY,
@@ -197,7 +212,7 @@ def descriptions(service: Service) -> dict[str, Endpoint]:
         "elbo_terms": Endpoint(
             "Every term of the variational bound of one picture (Eq. 5), in bits per dimension: an upper bound on the "
             "length of its code.",
-            {"x0": x0, "seed": seed},
+            {"x0": x0, "seed": seed, "model": model},
             f"prior (L_T); kl (L_t-1 of t = 2 ... {T}); reconstruction (L_0); total, their sum; "
             f"eps_mse (mean squared error of the predicted noise, t = 1 ... {T})",
             {"prior": NUMBER, "kl": NUMBERS, "reconstruction": NUMBER, "total": NUMBER, "eps_mse": NUMBERS},
@@ -210,14 +225,43 @@ def descriptions(service: Service) -> dict[str, Endpoint]:
         "classify": Endpoint(
             "Which label a picture has, by the bound of a model with labels: every label is tried with the same noise, "
             "and the one with which the picture costs the fewest bits is the most probable (arXiv 2303.16203)."
-            + ("" if service.checkpoint.classes else " This model has no labels, so every call is refused."),
-            {"x0": x0, "seed": seed},
+            + _without_classes(services),
+            {"x0": x0, "seed": seed, "model": model},
             "probabilities, p(label | x0) of each label, which sum to 1; bits that each label saves against no label, "
             "in bits per dimension, less than 0 where it costs some",
             {"probabilities": BY_LABEL, "bits": BY_LABEL},
             **HEAVY,
         ),
     }
+
+
+def _by_model(services: Sequence[Service], of: Callable[[Service], str]) -> str:
+    """A text that depends on the model: by itself if it is the same for all, else each with the names of its models."""
+    names: dict[str, list[str]] = {}
+    for service in services:
+        names.setdefault(of(service), []).append(service.name)
+    if len(names) == 1:
+        return next(iter(names))
+    return "; ".join(f"{text} ({', '.join(these)})" for text, these in names.items())
+
+
+def _pictures_of(service: Service) -> tuple[str, dict[str, Any], Any, Any]:
+    """The form of a model's pictures: in words, as a JSON schema, and the types of whole pixels and of floats."""
+    size, _, channels = service.readings.shape
+    if channels == 1:
+        nested = {"type": "array", "items": NUMBERS}
+        return f"{size} rows of {size} numbers", nested, list[list[int]], list[list[float]]
+    nested = {"type": "array", "items": {"type": "array", "items": NUMBERS}}
+    rows_of = f"{size} rows of {size} pixels (red, green, blue)"
+    return rows_of, nested, list[list[list[int]]], list[list[list[float]]]
+
+
+def _without_classes(services: Sequence[Service]) -> str:
+    """The models that refuse to name a label, as a sentence; empty if all have labels."""
+    without = [service.name for service in services if not service.checkpoint.classes]
+    if len(services) == 1 and without:
+        return " This model has no labels, so every call is refused."
+    return f" Without labels, and so refused: {', '.join(without)}." if without else ""
 
 
 def _picture(drawn: Answer) -> str:
@@ -237,27 +281,23 @@ def _without_terms(bound: Answer) -> Answer:
     }
 
 
-def _sample_arguments(service: Service, seed: Argument) -> dict[str, Argument]:
-    T, most, classes = service.num_steps, service.max_images, service.checkpoint.classes
-    known = " ".join(classes.listed().split()) if classes else ""  # on one line, whatever a stranger has named
-    steps_mean = f"calls of the network, a whole number from 1 to {T}"
+def _sample_arguments(services: Sequence[Service], seed: Argument) -> dict[str, Argument]:
+    T = max(service.num_steps for service in services)
+    most = max(service.max_images for service in services)
+    steps_mean = f"calls of the network, a whole number from 1 to {_by_model(services, lambda s: str(s.num_steps))}"
+    images_mean = f"how many, a whole number from 1 to {_by_model(services, lambda s: str(s.max_images))}"
+    first_steps = min(FIRST_STEPS, *(service.num_steps for service in services))
     return {
         "sampler": Argument(
             Literal[SAMPLERS], f"one of {', '.join(SAMPLERS)}; ddpm takes the model's own variance", default="ddim"
         ),
-        "num_inference_steps": Argument(int, steps_mean, default=min(FIRST_STEPS, T), range=(1, T)),
-        "num_images": Argument(int, f"how many, a whole number from 1 to {most}", default=1, range=(1, most)),
+        "num_inference_steps": Argument(int, steps_mean, default=first_steps, range=(1, T)),
+        "num_images": Argument(int, images_mean, default=1, range=(1, most)),
         "seed": seed,
         "eta": Argument(
             float, "DDIM's share of fresh noise, from 0 to 1; other samplers ignore it", default=0.0, range=(0, 1)
         ),
-        "label": Argument(
-            str,
-            f"name of what to draw, one of {known}; empty: no label"
-            if classes
-            else "name of what to draw; this model has no labels, so it must be empty",
-            default="",
-        ),
+        "label": Argument(str, _by_model(services, _labels_of), default=""),
         "guidance_scale": Argument(
             float,
             f"s in eps = eps_0 + s (eps_c - eps_0), from 0 (no label) to {MAX_SCALE:g}; 1 is the label without "
@@ -266,3 +306,11 @@ def _sample_arguments(service: Service, seed: Argument) -> dict[str, Argument]:
             range=(0, MAX_SCALE),
         ),
     }
+
+
+def _labels_of(service: Service) -> str:
+    """What a model can be asked to draw, on one line, whatever a stranger has named."""
+    classes = service.checkpoint.classes
+    if not classes:
+        return "name of what to draw; this model has no labels, so it must be empty"
+    return f"name of what to draw, one of {' '.join(classes.listed().split())}; empty: no label"

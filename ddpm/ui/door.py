@@ -103,10 +103,11 @@ class ReadBodies:
 
     Args:
         limit: in bytes. Gradio limits uploaded files only.
-        check: of a path and what the body says; raises RefusedError.
+        check: of a path and what the body says; raises RefusedError. It returns None, or what the body is to say
+            instead.
     """
 
-    def __init__(self, app, limit: int, check: Callable[[str, Any], None]) -> None:
+    def __init__(self, app, limit: int, check: Callable[[str, Any], Any]) -> None:
         self.app, self.limit, self.check = app, limit, check
 
     async def __call__(self, scope, receive, send) -> None:
@@ -117,7 +118,8 @@ class ReadBodies:
             if dict(scope["headers"]).get(b"content-type", b"").startswith(b"multipart/"):
                 raise RefusedError(415, "files are not taken; the body must be JSON")
             body = await self._read(scope, receive)
-            self.check(path, decoded(body))
+            instead = self.check(path, decoded(body))
+            body = body if instead is None else json.dumps(instead).encode()
         except RefusedError as refused:
             return await refused.response(path)(scope, receive, send)
         told = False
@@ -190,18 +192,20 @@ class Event:
     triggers: Collection[int | None]
 
 
-def check_body(path: str, body: Any, events: Mapping[int, Event]) -> None:
+def check_body(path: str, body: Any, events: Mapping[int, Event]) -> Any:
     """Refuse what Gradio would stumble over before our code runs.
 
     Args:
         path: of a POST request.
         body: what its JSON says.
         events: by Gradio's `fn_index`.
+    Returns:
+        The body with all arguments, if it lacks some that a list may leave out; else None.
     Raises:
         RefusedError: the reason names the field or the argument.
     """
     if path.startswith(MCP):
-        return  # its own library checks the form of a message; `ddpm.ui.tools` reads the arguments
+        return None  # its own library checks the form of a message; `ddpm.ui.tools` reads the arguments
     if not isinstance(body, dict):
         raise RefusedError(422, "the body must be a JSON object")
     rest = path[len(PREFIX) + 1 :]
@@ -213,9 +217,10 @@ def check_body(path: str, body: Any, events: Mapping[int, Event]) -> None:
             known = ", ".join(f"/{known}" for known in by_name)
             raise RefusedError(404, f"no such endpoint; there are {known}")
         if rest.startswith("call/v2/"):
-            return _check_arguments(name, endpoint, body)
+            _check_arguments(name, endpoint, body)
+            return None
         _check_fields(body, {"data": (list, True), "session_hash": (str, False)})
-        return _check_arguments(name, endpoint, body["data"])
+        return _whole(body, _check_arguments(name, endpoint, body["data"]))
     if rest == "queue/join":
         fields = {
             "data": (list, True),
@@ -232,7 +237,7 @@ def check_body(path: str, body: Any, events: Mapping[int, Event]) -> None:
         if body.get("batched") or body.get("event_id") or body.get("oauth_token"):
             raise RefusedError(422, "batched, event_id and oauth_token must be left out")
         if event.endpoint and event.name:
-            return _check_arguments(event.name, event.endpoint, body["data"])
+            return _whole(body, _check_arguments(event.name, event.endpoint, body["data"]))
         if body["data"]:
             raise RefusedError(422, "data: an event of the page takes no values, only event_data")
         if name := _file_in(body.get("event_data"), "event_data"):
@@ -245,6 +250,12 @@ def check_body(path: str, body: Any, events: Mapping[int, Event]) -> None:
         _check_fields(body, {"session_hash": (str, True), "fn_index": (int, True), "event_id": (str, True)})
     elif rest == "reset":
         _check_fields(body, {"event_id": (str, True)})
+    return None
+
+
+def _whole(body: dict[str, Any], arguments: list[Any]) -> dict[str, Any] | None:
+    """The body with these arguments, or None if it has all of them."""
+    return {**body, "data": arguments} if len(body["data"]) < len(arguments) else None
 
 
 def _file_in(value: Any, name: str) -> str | None:
@@ -277,9 +288,10 @@ def _check_fields(body: dict[str, Any], fields: Mapping[str, tuple[type, bool]])
             raise RefusedError(422, f"{field} must be {names[kind]}")
 
 
-def _check_arguments(name: str, endpoint: Endpoint, sent: object) -> None:
+def _check_arguments(name: str, endpoint: Endpoint, sent: object) -> list[Any]:
+    """All arguments, in order."""
     try:
-        endpoint.read(name, sent)
+        return endpoint.read(name, sent)
     except ArgumentError as refused:
         raise RefusedError(422, str(refused), refused.name) from None
 

@@ -27,12 +27,14 @@ class Argument:
         meaning: one line for people.
         default: its value if it is left out; `REQUIRED` if it must be given.
         range: the lowest and the highest number, which a type cannot state.
+        late: it was added once programs existed that send all arguments in a list, so a list may end before it.
     """
 
     type: Any
     meaning: str
     default: Any = REQUIRED
     range: tuple[float, float] | None = None
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class Endpoint:
             raise ArgumentError(names[0], f"the arguments must be a list, or an object with their names: {takes}")
         for missing, argument in self.arguments.items():
             # A list holds all arguments, since that is what Gradio promises about it.
-            if missing not in by_name and (isinstance(sent, list) or argument.default is REQUIRED):
+            needed = argument.default is REQUIRED or (isinstance(sent, list) and not argument.late)
+            if missing not in by_name and needed:
                 raise ArgumentError(missing, f"{missing} is missing: {takes}. {missing}: {argument.meaning}")
         for given, value in by_name.items():
             if holds_object(value):

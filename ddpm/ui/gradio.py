@@ -12,14 +12,16 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextvars import ContextVar
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import gradio as gr
 from fastapi import HTTPException
-from gradio.context import LocalContext
+from gradio.context import Context, LocalContext
 from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -30,6 +32,66 @@ from ddpm.ui.server.listeners import PATIENCE_S, Listeners
 from ddpm.ui.text import say
 
 log = logging.getLogger(__name__)
+
+# ------------------------------------------------------------------------------------------- one page for each model
+
+_named: ContextVar[str | None] = ContextVar("named", default=None)  # the model that the address of a page names
+
+
+class Versions(gr.Blocks):
+    """Blocks of which a visitor gets one of several versions, by `?model=` in the address.
+
+    Gradio sends the description of a page (`config`) with the page itself. All versions consist of the same components
+    and events, which belong to these Blocks, so only what the components show differs.
+
+    Args:
+        version: of the name in the address, None if there is none: the components of a version as they stand in
+            `config`, and the `head` of its page.
+    """
+
+    def __init__(self, version: Callable[[str | None], tuple[list[dict[str, Any]], str]], **options: Any) -> None:
+        self._version, self._config = version, {}
+        super().__init__(**options)
+
+    @property
+    def config(self) -> Any:
+        """For a request of a page, that of the version that its address asks for."""
+        if _named.get() is None:
+            return self._config
+        components, head = self._version(_named.get() or None)
+        return {**self._config, "components": components, "head": head}
+
+    @config.setter
+    def config(self, made: Any) -> None:
+        self._config = made
+
+
+@contextlib.contextmanager
+def same_components() -> Iterator[Callable[[], None]]:
+    """While this lasts, several Blocks can be built whose components have the same ids.
+
+    Yields:
+        What to call before each of them.
+    """
+    first = Context.id
+
+    def again() -> None:
+        Context.id = first
+
+    yield again
+
+
+class NoteModel:
+    """Middleware that notes which model the address of a page names."""
+
+    def __init__(self, app) -> None:
+        self.app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "http" and door.route(scope) in ("/", "/config"):
+            _named.set(parse_qs(scope["query_string"].decode("latin-1")).get("model", [""])[0])
+        await self.app(scope, receive, send)
+
 
 # ----------------------------------------------------------------------------------------------------- files and fonts
 
@@ -280,12 +342,13 @@ def launch_options(blocks: gr.Blocks, max_body_bytes: int) -> dict[str, Any]:
     """
     events = _events_of(blocks)
 
-    def check(path: str, body: Any) -> None:
-        door.check_body(path, body, events)
+    def check(path: str, body: Any) -> Any:
+        instead = door.check_body(path, body, events)
         if path == f"{door.PREFIX}/cancel":
             _cancel(blocks, body["event_id"], body["session_hash"])
         elif path.startswith((f"{door.PREFIX}/call/", f"{door.PREFIX}/queue/")):
             _forget_unclaimed(blocks)
+        return instead
 
     @contextlib.asynccontextmanager
     async def lifespan(_: object):
@@ -295,6 +358,7 @@ def launch_options(blocks: gr.Blocks, max_body_bytes: int) -> dict[str, Any]:
 
     middleware = [
         Middleware(door.CloseAddresses),
+        Middleware(NoteModel),
         Middleware(door.ReadBodies, limit=max_body_bytes, check=check),
         Middleware(GZipMiddleware, minimum_size=2048, compresslevel=6),  # Gradio compresses its files, not the page
         Middleware(door.NoteListeners, listeners=listeners, session_of=lambda event: _session_of(blocks, event)),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from html import escape
 from typing import Any
@@ -16,18 +18,21 @@ import gradio as gr
 from ddpm.checkpoint import EMBEDDED, Checkpoint
 from ddpm.guidance import MAX_SCALE
 from ddpm.ui import api
-from ddpm.ui.gradio import FONT, katex_files, launch_options, queued
+from ddpm.ui.gradio import FONT, Versions, katex_files, launch_options, queued, same_components
 from ddpm.ui.panels import panel, read_static
 from ddpm.ui.server.examples import FIRST_NOISE, T0_SHARE
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.requests import MAX_SEED
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs import bound, compare, forward, labels, mine, noise, reverse, training, wrong
-from ddpm.ui.tabs.parts import text
+from ddpm.ui.tabs.parts import literal, text
 from ddpm.ui.text import EQUATIONS, LANGUAGES, TEXT
 
 # A request may have so many bytes, and NUMBER_BYTES more for each number of a picture, which is what one takes as text.
 MAX_BODY_BYTES = 256 * 1024
 NUMBER_BYTES = 24
+
+MAX_REASON = 180  # characters, for visitors; the log has all of it
 
 FONTS = (
     FONT,
@@ -42,7 +47,7 @@ FONTS = (
 # In the order of loading: the comment at the head of each file says what it needs before it.
 SCRIPTS = (
     "memory gradio language outlines schedule shared frame arrival pictures along slider charts controls story status "
-    "request ink picker links tour trajectory labelling names player rows gif export"
+    "request ink picker links models tour trajectory labelling names player rows gif export"
 ).split()
 
 # Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour, and
@@ -55,8 +60,13 @@ STYLES = (
 )
 
 
-def _head(checkpoint: Checkpoint) -> str:
-    """Everything that must be there before a tab comes to life: data, shared JavaScript, styles."""
+def _head(service: Service) -> tuple[str, str]:
+    """Everything that must be there before a tab comes to life: data, shared JavaScript, styles.
+
+    Returns:
+        What stands before and after the list of all models, which changes while the page is served.
+    """
+    checkpoint = service.checkpoint
     data = {
         "languages": LANGUAGES,
         "text": TEXT,
@@ -69,19 +79,49 @@ def _head(checkpoint: Checkpoint) -> str:
         "max_seed": MAX_SEED,
         "max_scale": MAX_SCALE,
         "t0_share": T0_SHARE,
-        "model": checkpoint.name,
+        "model": service.name,
         "labels": checkpoint.classes.names if checkpoint.classes else (),
         "unlabelled": checkpoint.classes and checkpoint.classes.unlabelled,
         "space": _space(),
     }
-    safe = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # neither </script> nor <!--
     script = "".join(read_static(f"static/{name}.js") for name in SCRIPTS)
     script = re.sub(r"^ *//.*\n", "", script, flags=re.MULTILINE)  # visitors need not wait for comments
     style = "".join(read_static(name) for name in STYLES)
     style = re.sub(r"/\*.*?\*/|^\s+", "", style, flags=re.S | re.M)  # nor for the indentation of rules
     # /favicon.ico is Gradio's icon and, below a path, another server's.
     icon = f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(read_static("static/icon.svg"))}">'
-    return f"{icon}<script>window.ddpm = {{ page: {safe} }};\n{script}</script><style>{style}</style>"
+    before = f"{icon}<script>window.ddpm = {{ page: {_script(data)} }};\nddpm.page.models = "
+    return before, f";\n{script}</script><style>{style}</style>"
+
+
+def _script(data: object) -> str:
+    """Data as an expression of JavaScript in HTML: neither </script> nor <!-- is in it."""
+    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+
+
+def _standing(models: Models) -> list[dict[str, Any]]:
+    """What every page knows of all models: which there are, what they draw, and why one cannot be used."""
+    shown = []
+    for name in models.names:
+        reason = models.reason(name)
+        if reason is not None:
+            shown.append({"name": name, "reason": reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}…"})
+            continue
+        service = models.named(name)
+        checkpoint = service.checkpoint
+        shown.append(
+            {
+                "name": name,
+                "source": checkpoint.name if checkpoint.revision else _source(checkpoint),
+                "count": _count(checkpoint.num_parameters),
+                "resolution": checkpoint.resolution,
+                "channels": checkpoint.channels,
+                "T": service.num_steps,
+                "labels": len(checkpoint.classes or ()),
+                "named": _digest(checkpoint.classes.names) if checkpoint.classes else "",
+            }
+        )
+    return shown
 
 
 def _space() -> str | None:
@@ -98,17 +138,23 @@ def _count(number: int) -> str:
     return str(number)
 
 
-def _literal(name: str) -> str:
-    """A name as HTML. Gradio evaluates HTML as a template, and a name from the Hub may hold special characters."""
-    return "".join(f"&#{ord(c)};" if c in "`$\\{}" else escape(c) for c in name)
+def _digest(names: Sequence[str]) -> str:
+    """A short text that is the same for the same names."""
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
 
 
-def _header(checkpoint: Checkpoint, notice: str) -> gr.HTML:
+def _source(checkpoint: Checkpoint) -> str:
+    """Key of the text that tells where a model comes from that is not pulled from the Hub."""
+    return "page.embedded" if checkpoint.directory.parent == EMBEDDED.parent else "page.local"
+
+
+def _header(service: Service, models: Models) -> gr.HTML:
     """Title, language, theme, the chip that names the model, and a notice if it is not the model that was wanted."""
+    checkpoint = service.checkpoint
     if checkpoint.revision:
         source = f'<span title="{escape(checkpoint.revision)}">{escape(checkpoint.revision[:7])}</span>'
     else:
-        source = text("page.embedded" if checkpoint.directory == EMBEDDED else "page.local")
+        source = text(_source(checkpoint))
     buttons = "".join(
         f'<button type="button" data-language="{language}" lang="{language}">{name}</button>'
         for language, name in zip(LANGUAGES, ("EN", "中文"), strict=True)
@@ -116,6 +162,21 @@ def _header(checkpoint: Checkpoint, notice: str) -> gr.HTML:
     labels = ""
     if checkpoint.classes:
         labels = f'<span data-text="page.labels" data-count="{len(checkpoint.classes)}"></span>'
+    # With one model, the chip only names it; with several, it opens the list of them (models.js).
+    several = len(models.names) > 1
+    name = literal(service.name if several else checkpoint.name)
+    described = f"""<b>{name}</b>{source}
+    <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span>{labels}"""
+    chip = f'<p class="chip" data-label="page.model">{described}</p>'
+    if several:
+        chip = f"""<div class="models" role="group" data-label="page.model">
+    <button type="button" class="chip" aria-expanded="false" aria-controls="models">{described}</button>
+    <ul id="models" data-label="page.models" hidden></ul></div>"""
+    notice = ""
+    if checkpoint.offline:
+        notice = (
+            f'<p class="notice" role="status" data-text="notice.cached" data-name="{literal(checkpoint.name)}"></p>'
+        )
     html = f"""
 <header class="page-header">
   {text("page.title", "h1")}
@@ -123,8 +184,7 @@ def _header(checkpoint: Checkpoint, notice: str) -> gr.HTML:
   <button type="button" class="theme" data-label="page.theme"></button>
   <button type="button" class="copy-link">{text("link.copy")}</button>
   <button type="button" class="tour-start">{text("tour.start")}</button>
-  <p class="chip" data-label="page.model"><b>{_literal(checkpoint.name)}</b>{source}
-    <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span>{labels}</p>
+  {chip}
   {notice}
   <p class="page-status" role="status" aria-live="polite"></p>
   <input class="link-field" type="text" readonly hidden data-label="link.field">
@@ -132,20 +192,8 @@ def _header(checkpoint: Checkpoint, notice: str) -> gr.HTML:
     return panel(html, "header.js", elem_id="header")
 
 
-def _notice(checkpoint: Checkpoint, missing: str | None) -> str:
-    """What visitors must know about where the model came from; usually nothing."""
-    if not missing and not checkpoint.offline:
-        return ""
-    key, name = ("notice.embedded", missing) if missing else ("notice.cached", checkpoint.name)
-    return f'<p class="notice" role="status" data-text="{key}" data-name="{_literal(name)}"></p>'
-
-
-def build(service: Service, missing: str | None = None) -> gr.Blocks:
-    """The page for one model.
-
-    Args:
-        missing: the model that should be shown instead, but is unavailable.
-    """
+def _fill(blocks: gr.Blocks, service: Service, models: Models) -> None:
+    """Put the page of one model into Blocks that are being built."""
     tabs = {
         "forward": forward.build,
         "noise": noise.build,
@@ -157,51 +205,75 @@ def build(service: Service, missing: str | None = None) -> gr.Blocks:
         "wrong": wrong.build,
         "training": training.build,
     }
-    with gr.Blocks(title="DDPM", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as blocks:
-        api.add(blocks, service)  # first, or the tabs' own events take the names
-        header = _header(service.checkpoint, _notice(service.checkpoint, missing))
-        with gr.Tabs(overflow_behavior="wrap"):
-            shown = []
-            for name, build_tab in tabs.items():
-                with gr.Tab(TEXT["en"][f"tab.{name}"], id=name, elem_id=f"tab-{name}") as tab:
-                    build_tab(service)
-                shown.append(tab)
-        # Tab labels are Gradio's own, so a language switch goes through Gradio for them alone, without a request.
-        names = json.dumps([f"tab.{name}" for name in tabs])
-        relabel = f"() => {names}.map((key) => ({{__type__: 'update', label: ddpm.say(key)}}))"
-        options: dict[str, Any] = {"js": relabel, "show_progress": "hidden", "api_visibility": "private"}
-        header.language(None, None, shown, **options)
-        blocks.load(None, None, shown, **options)
+    api.add(blocks, models)  # first, or the tabs' own events take the names
+    header = _header(service, models)
+    with gr.Tabs(overflow_behavior="wrap"):
+        shown = []
+        for name, build_tab in tabs.items():
+            with gr.Tab(TEXT["en"][f"tab.{name}"], id=name, elem_id=f"tab-{name}") as tab:
+                build_tab(service, models)
+            shown.append(tab)
+    # Tab labels are Gradio's own, so a language switch goes through Gradio for them alone, without a request.
+    names = json.dumps([f"tab.{name}" for name in tabs])
+    relabel = f"() => {names}.map((key) => ({{__type__: 'update', label: ddpm.say(key)}}))"
+    options: dict[str, Any] = {"js": relabel, "show_progress": "hidden", "api_visibility": "private"}
+    header.language(None, None, shown, **options)
+    blocks.load(None, None, shown, **options)
+
+
+def build(models: Models) -> gr.Blocks:
+    """The page, which shows the model that its address names."""
+    pages: dict[str, tuple[list[dict[str, Any]], tuple[str, str]]] = {}
+
+    def version(name: str | None) -> tuple[list[dict[str, Any]], str]:
+        components, (before, after) = pages[models.show(name).name]
+        return components, before + _script(_standing(models)) + after
+
+    options: dict[str, Any] = {"title": "DDPM", "analytics_enabled": False, "fill_width": True}
+    first, *rest = models.services  # now, since the weights of the first may turn out to be damaged at any moment
+    with same_components() as again:
+        for service in rest:
+            again()
+            with gr.Blocks(**options) as others:
+                _fill(others, service, models)
+            pages[service.name] = others.get_config_file()["components"], _head(service)
+        again()
+        with Versions(version, delete_cache=(3600, 3600), **options) as blocks:
+            _fill(blocks, first, models)
+        components = blocks.get_config_file()["components"]
+        pages[first.name] = components, _head(first)
+    for shown, _ in pages.values():
+        assert [(c["id"], c["type"]) for c in shown] == [(c["id"], c["type"]) for c in components]
     return blocks
 
 
-def serve(service: Service, blocks: gr.Blocks, host: str, port: int) -> None:
+def serve(models: Models, blocks: gr.Blocks, host: str, port: int) -> None:
     """Serve a page until interrupted.
 
     Args:
-        blocks: what `build` returned for this service.
+        blocks: what `build` returned for these models.
     Raises:
         OSError: the port is taken.
-        ValueError: the model's weights are damaged; the message is one line.
+        ValueError: the weights of every model are damaged; the message is one line.
     """
     accent = gr.themes.colors.indigo
-    limit = MAX_BODY_BYTES + NUMBER_BYTES * math.prod(service.readings.shape)
+    limit = MAX_BODY_BYTES + NUMBER_BYTES * max(math.prod(service.readings.shape) for service in models.services)
     theme = gr.themes.Default(font=FONTS, primary_hue=accent, secondary_hue=accent, neutral_hue=gr.themes.colors.slate)
     queued(blocks, max_size=24).launch(
         server_name=host,
         server_port=port,
         theme=theme,
-        head=_head(service.checkpoint),
         quiet=True,
         prevent_thread_lock=True,
         **launch_options(blocks, limit),
     )
     try:
-        service.wait_for_model()  # visitors can open the page already
-        print(f"{service.checkpoint.name} on http://{host}:{port}", flush=True)
+        service = models.wait()  # visitors can open the page already
+        names = [service.checkpoint.name] if len(models.names) == 1 else [each.name for each in models.services]
+        print(f"{', '.join(names)} on http://{host}:{port}", flush=True)
         with suppress(ImportError):
             import matplotlib  # noqa: F401  Gradio imports it at the first event, if it is installed
         service.start_example()
         blocks.block_thread()
     finally:
-        service.close()
+        models.close()

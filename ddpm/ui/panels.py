@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ddpm.ui.gradio import live_html, stream
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
 
 UI = Path(__file__).parent
@@ -19,31 +20,41 @@ def read_static(name: str) -> str:
     return (UI / name).read_text(encoding="utf-8")
 
 
-def panel(html: str, script: str, server_functions: Sequence[Callable[[Any], Any]] = (), **options: Any) -> gr.HTML:
+LookUp = Callable[[Service, Any], Any]
+"""What a server function finds for a model; it gets one argument beside the model, and may only look things up."""
+
+
+def panel(
+    html: str, script: str, models: Models | None = None, server_functions: Sequence[LookUp] = (), **options: Any
+) -> gr.HTML:
     """A panel of HTML and the script that brings it to life.
 
     Args:
         html: its contents; see `gradio.live_html` for what may not be in it.
         script: a file of tabs/ or static/.
-        server_functions: that the script can call, each with one argument. They may only look things up.
+        server_functions: that the script can call, each with one argument; `request.js` adds the model.
         options: for gr.HTML; those it does not know reach the script as `props`.
     """
     folder = "tabs" if (UI / "tabs" / script).is_file() else "static"
-    return live_html(html, read_static(f"{folder}/{script}"), server_functions, **options)
+    source, found = read_static(f"{folder}/{script}"), []
+    if models and server_functions:
+        source = f"server = ddpm.addressed(server);\n{source}"
+        found = [models.look_up(function) for function in server_functions]
+    return live_html(html, source, found, **options)
 
 
 def _tab_panel(
-    html: str, tab: str, event: str, service: Service, server_functions: list[Callable[[Any], Any]], **options: Any
+    html: str, tab: str, event: str, models: Models, server_functions: list[LookUp], script: str = "", **options: Any
 ) -> gr.HTML:
     """The panel of a tab that sends an event, and `expect`, by which it says which request it waits for."""
 
-    def expect(sent: object) -> None:
+    def expect(service: Service, sent: object) -> None:
         service.visitors.expect(event, sent)
 
-    return panel(html, f"{tab}.js", [*server_functions, expect], elem_id=tab, **options)
+    return panel(html, script or f"{tab}.js", models, [*server_functions, expect], elem_id=tab, **options)
 
 
-def reading_panel(html: str, tab: str, kind: str, service: Service, concurrency_limit: int, **options: Any) -> gr.HTML:
+def reading_panel(html: str, tab: str, kind: str, models: Models, concurrency_limit: int, **options: Any) -> gr.HTML:
     """The panel of a tab that has the network read pictures (`Readings.read`), and its event.
 
     Args:
@@ -53,11 +64,14 @@ def reading_panel(html: str, tab: str, kind: str, service: Service, concurrency_
         options: for gr.HTML.
     """
 
-    def reading(key: object) -> dict | None:
+    def reading(service: Service, key: object) -> dict | None:
         return service.readings.get(key)
 
-    shown = _tab_panel(html, tab, kind, service, [reading], **options)
-    stream(shown, kind, lambda sent: service.readings.read(kind, sent), concurrency_limit, concurrency_id=kind)
+    def read(service: Service, sent: object) -> Iterator[dict]:
+        return service.readings.read(kind, sent)
+
+    shown = _tab_panel(html, tab, kind, models, [reading], **options)
+    stream(shown, kind, lambda sent: models.answer(sent, read), concurrency_limit, concurrency_id=kind)
     return shown
 
 
@@ -65,24 +79,24 @@ def sampling_panel(
     html: str,
     tab: str,
     event: str,
-    service: Service,
-    answer: Callable[[object], Iterator[dict]],
-    server_functions: list[Callable[[Any], Any]],
+    models: Models,
+    answer: Callable[[Service, object], Iterator[dict]],
+    server_functions: list[LookUp],
     **options: Any,
 ) -> gr.HTML:
     """The panel of a tab that samples, and its event. All such tabs together sample for one visitor at a time.
 
     Args:
-        tab: its name, and that of its script.
+        tab: its name.
         answer: the messages that answer the event.
-        options: for gr.HTML.
+        options: for gr.HTML, and `script`, by default the one with the name of the tab.
     """
-    shown = _tab_panel(html, tab, event, service, server_functions, **options)
-    stream(shown, event, answer, concurrency_limit=1, concurrency_id="model")
+    shown = _tab_panel(html, tab, event, models, server_functions, **options)
+    stream(shown, event, lambda sent: models.answer(sent, answer), concurrency_limit=1, concurrency_id="model")
     return shown
 
 
-def rows_panel(html: str, tab: str, service: Service, **options: Any) -> gr.HTML:
+def rows_panel(html: str, tab: str, models: Models, **options: Any) -> gr.HTML:
     """The panel of a tab with a `parts.rows_board`, and its event, which has the name of the tab.
 
     Args:
@@ -90,15 +104,10 @@ def rows_panel(html: str, tab: str, service: Service, **options: Any) -> gr.HTML
         options: for gr.HTML.
     """
 
-    def example(_: object) -> list[str] | None:
+    def example(service: Service, _: object) -> list[str] | None:
         return service.example_rows(tab)
 
-    return sampling_panel(
-        html,
-        tab,
-        tab,
-        service,
-        lambda sent: service.samplings.sample_rows(sent, tab),
-        [service.trajectory, example],
-        **options,
-    )
+    def rows(service: Service, sent: object) -> Iterator[dict]:
+        return models.sample_rows(service, sent, tab)
+
+    return sampling_panel(html, tab, tab, models, rows, [Service.trajectory, example], **options)

@@ -141,6 +141,7 @@ BAD = [
     ("/elbo_terms", {"x0": {}}, "x0: an object was sent, but this is needed: clean picture, 28 rows of 28 numbers"),
     ("/predict_noise", {"xt": [[{"meta": {"_type": "gradio.FileData"}}]], "t": 5}, "xt: an object was sent"),
     ("/elbo_terms", {"seed": 2**31}, "from 0 to 2147483647"),
+    ("/elbo_terms", {"model": "emoji"}, "model = emoji: one of tiny-gray is needed"),
 ]
 
 
@@ -155,6 +156,7 @@ def test_plain_http_with_a_list_and_with_names(url):
     assert kind == "complete"
     assert np.shape(by_list["xt"]) == (28, 28)
     assert call(url, "q_sample", {"t": 300, "seed": 5}) == ("complete", [by_list])
+    assert call(url, "q_sample", [300, None, 5, "tiny-gray"]) == ("complete", [by_list]), "the list names the model"
     kind, refused = call(url, "q_sample", {"t": 3000})
     assert kind == "error"
     assert refused["error"] == "t = 3000: a whole number from 1 to 1000 is needed"
@@ -165,10 +167,10 @@ def test_plain_http_with_a_list_and_with_names(url):
 
 def test_what_cannot_be_read_is_refused_with_the_name_of_the_argument(url):
     for body, told in (
-        ({"seed": 5}, "t is missing: /q_sample takes t, x0, seed"),
-        ({"t": 300, "steps": 5}, "steps is not an argument: /q_sample takes t, x0, seed"),
-        ([300], "x0 is missing: /q_sample takes t, x0, seed"),
-        ([300, None, 5, 1], "4 values came, and /q_sample takes t, x0, seed"),
+        ({"seed": 5}, "t is missing: /q_sample takes t, x0, seed, model"),
+        ({"t": 300, "steps": 5}, "steps is not an argument: /q_sample takes t, x0, seed, model"),
+        ([300], "x0 is missing: /q_sample takes t, x0, seed, model"),
+        ([300, None, 5, "", 1], "5 values came, and /q_sample takes t, x0, seed, model"),
     ):
         with pytest.raises(urllib.error.HTTPError) as refused:
             call(url, "q_sample", body)
@@ -244,8 +246,8 @@ def test_mcp_refuses_with_the_name_of_the_argument(url):
         "seed = -1: a whole number from 0 to 2147483647 is needed": ("elbo_terms", {"seed": -1}),
         "28 x 28 numbers from 0 to 255": ("elbo_terms", {"x0": [[0]]}),
         "x0: nested lists of 28 x 28 numbers": ("elbo_terms", {"x0": "../../etc/passwd"}),
-        "t is missing: /q_sample takes t, x0, seed": ("q_sample", {}),
-        "steps is not an argument: /q_sample takes t, x0, seed": ("q_sample", {"t": 5, "steps": 5}),
+        "t is missing: /q_sample takes t, x0, seed, model": ("q_sample", {}),
+        "steps is not an argument: /q_sample takes t, x0, seed, model": ("q_sample", {"t": 5, "steps": 5}),
         "x0: an object was sent": ("q_sample", {"t": 5, "x0": [[{"path": "/etc/passwd", "meta": {}}]]}),
         "terms: true or false is needed": ("elbo_terms", {"terms": 1}),
         "no such tool; there are q_sample": ("upload_file", {}),

@@ -14,7 +14,7 @@ from untrained import make_model
 import app
 from ddpm import checkpoint
 from ddpm.ui import page as pages
-from ddpm.ui.server.service import Service
+from ddpm.ui.server.models import Models
 
 
 def run(*flags: str) -> subprocess.CompletedProcess:
@@ -50,9 +50,9 @@ def test_wrong_usage_is_status_2(flags):
 @pytest.mark.parametrize(
     ("environment", "host", "model"),
     [
-        ({}, "127.0.0.1", None),
-        ({"SPACE_ID": "someone/ddpm", "DDPM_MODEL": "someone/model"}, "0.0.0.0", "someone/model"),
-        ({"GRADIO_SERVER_NAME": "::1", "DDPM_MODEL": ""}, "::1", None),
+        ({}, "127.0.0.1", []),
+        ({"SPACE_ID": "someone/ddpm", "DDPM_MODEL": "someone/model"}, "0.0.0.0", ["someone/model"]),
+        ({"GRADIO_SERVER_NAME": "::1", "DDPM_MODEL": ""}, "::1", []),
     ],
 )
 def test_the_environment_of_a_space_stands_in_for_flags(monkeypatch, environment, host, model):
@@ -104,11 +104,11 @@ def test_a_space_starts_while_the_hub_is_down_and_says_so(browser, tmp_path):
 
 def header(model: checkpoint.Checkpoint) -> str:
     """The HTML at the head of a model's page."""
-    service = Service(model)
+    models = Models({model.name: model})
     try:
-        components = pages.build(service).get_config_file()["components"]
+        components = pages.build(models).get_config_file()["components"]
     finally:
-        service.close()
+        models.close()
     return next(c["props"]["html_template"] for c in components if c["props"].get("elem_id") == "header")
 
 

@@ -83,11 +83,11 @@ def test_a_link_says_all_and_nothing_of_an_earlier_visit_is_added(visit):
 def test_a_broken_memory_is_no_memory(visit):
     page = visit.open()
     page.reload()
-    about = json.dumps(page.evaluate("JSON.parse(sessionStorage.getItem('ddpm')).about"))
+    about = json.dumps(page.evaluate("JSON.parse(sessionStorage.getItem('ddpm tiny-gray')).about"))
     for broken in ("{", "7", f'{{"about": {about}}}', f'{{"about": {about}, "values": null}}'):
         page.evaluate(
             """(broken) => {
-                sessionStorage.setItem('ddpm', broken);
+                sessionStorage.setItem('ddpm tiny-gray', broken);
                 Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };
             }""",
             broken,

@@ -88,7 +88,7 @@ def test_large_networks_are_computed_by_one_function_of_arrays(spaces):
     checkpoint = load(EMBEDDED)
     eps_hat = zerogpu.engine(checkpoint, every_network())(*ask())
     assert torch.equal(eps_hat, checkpoint.engine()(*ask()))
-    ((_, xt, t),) = spaces.leases
+    ((_, _, xt, t),) = spaces.leases
     assert type(xt) is type(t) is np.ndarray
     assert (xt.dtype, t.dtype, xt.shape) == (np.float32, np.int64, (3, 1, 28, 28))
 
@@ -98,7 +98,7 @@ def test_the_vectors_of_labels_go_along(spaces, tmp_path):
     asked = torch.randn(3, 1, 8, 8), torch.tensor([0, 100, 199]), torch.tensor([1, -1, 0])
     eps_hat = zerogpu.engine(checkpoint, every_network())(*asked)
     assert torch.equal(eps_hat, checkpoint.engine()(*asked))
-    ((_, *arrays),) = spaces.leases
+    ((_, _, *arrays),) = spaces.leases
     assert [array.shape for array in arrays] == [(3, 1, 8, 8), (3,), (3, 32)]
     assert (arrays[2][0] == checkpoint.classes.vectors[1].numpy()).all()
     assert not arrays[2][1].any(), "no label"
@@ -111,7 +111,7 @@ def test_both_halves_of_guidance_are_one_lease(spaces, tmp_path):
     for scale, images in ((1, 16), (3, 32)):
         spaces.leases.clear()
         assert list(service.samplings.sample({**request, "guidance_scale": scale}))[-1]["kind"] == "done"
-        assert [len(xt) for _, xt, *_ in spaces.leases] == [images] * 3
+        assert [len(xt) for _, _, xt, *_ in spaces.leases] == [images] * 3
     service.close()
 
 
@@ -125,7 +125,7 @@ def test_a_visitors_leases_are_the_visitors_and_few(spaces):
         REQUEST.set("a visitor")
         request = {"sampler": "ddim", "num_inference_steps": 4, "num_images": 8, "seed": 1, "visitor": "v", "run": 1}
         assert list(service.samplings.sample(request))[-1]["kind"] == "done"
-        assert [(visitor, len(xt)) for visitor, xt, _ in spaces.leases] == [("a visitor", 8)] * 4
+        assert [(visitor, len(xt)) for visitor, _, xt, _ in spaces.leases] == [("a visitor", 8)] * 4
         spaces.leases.clear()
         picture = PictureRequest("predict", bytes(28 * 28), 1)
         assert list(service.readings.predict(picture))

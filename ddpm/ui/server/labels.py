@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,10 +133,10 @@ class LabelledSamplings(Samplings):
         return found.halves_as_json(asked.get("picture")) if isinstance(found, GuidedTrajectory) else None
 
     def _draw_side_by_side(
-        self, requests: dict[int, Request], stopped: Callable[[], bool]
+        self, requests: dict[int, Request], stopped: Callable[[], bool], by: Mapping[int, Samplings] | None = None
     ) -> Generator[Message, None, None]:
         rows = {row: request for row, request in requests.items() if isinstance(request, GuidedRow)}
-        return self._draw_together(rows, stopped) if rows else super()._draw_side_by_side(requests, stopped)
+        return self._draw_together(rows, stopped) if rows else super()._draw_side_by_side(requests, stopped, by)
 
     def _draw_together(self, rows: dict[int, GuidedRow], stopped: Callable[[], bool]) -> Generator[Message, None, None]:
         """Draw rows of the same noise in one run: as `_draw_side_by_side`, but every call of the network is for all

@@ -23,7 +23,7 @@ from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.pictures import pixels_to_tensor, thinned, to_tensor
 from ddpm.ui.server.requests import InputError, PictureRequest, answered
-from ddpm.ui.server.store import Store
+from ddpm.ui.server.store import StoreOf
 from ddpm.ui.server.visitors import Asked, StoppedError, Visitors
 
 PREPARED_S = 60  # a reading that takes longer is not computed before a visitor asks for it
@@ -164,7 +164,7 @@ class Readings:
         schedule: NoiseSchedule,
         classes: Classes | None,
         shape: tuple[int, int, int],
-        store: Store,
+        store: StoreOf,
         visitors: Visitors,
         limits: Limits,
         whole_batches: bool = False,

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -228,13 +228,24 @@ def _check_picture(name: str, value: object, shape: tuple[int, int, int]) -> byt
     return pixels
 
 
-def check_rows(raw: object, num_steps: int, max_images: int, classes: Classes | None = None) -> list[SampleRequest]:
+Limit = tuple[int, int, Classes | None]
+"""What a model allows: its T, the most images of one sampling, and its classes, None if it has none."""
+
+
+def check_rows(
+    raw: object,
+    num_steps: int,
+    max_images: int,
+    classes: Classes | None = None,
+    of: Callable[[object], Limit] | None = None,
+) -> list[SampleRequest]:
     """Samplings of the same noise.
 
     Args:
         raw: from the browser: `rows`, a list of the fields of SampleRequest in which they differ, and one `seed` and
             `num_images` for all.
         classes: those of the model; None if it has none.
+        of: the limits of a row's model, which the row calls `model`; None if all rows are of one model.
     Raises:
         InputError: a value is missing or out of range; the error states the range, and its field `row` counts from 1.
     """
@@ -245,15 +256,18 @@ def check_rows(raw: object, num_steps: int, max_images: int, classes: Classes | 
         raise InputError("refused.whole", name="rows", value=count, low=MIN_ROWS, high=MAX_ROWS)
     num_images = check_whole("num_images", raw.get("num_images"), 1, min(MAX_ROW_IMAGES, max_images))
     shared, requests = {"num_images": num_images, "seed": check_whole("seed", raw.get("seed"), 0, MAX_SEED)}, []
+    steps = num_steps
     for number, row in enumerate(rows, 1):
         try:
             fields = {**(row if isinstance(row, dict) else {}), **shared}
-            requests.append(SampleRequest.check(fields, num_steps, num_images, classes))
+            own_steps, _, own_classes = of(fields.get("model")) if of else (num_steps, max_images, classes)
+            requests.append(SampleRequest.check(fields, own_steps, num_images, own_classes))
+            steps = max(steps, own_steps)
         except InputError as refused:
             raise InputError(refused.key, **refused.fields, row=number) from None
     calls = sum(request.calls for request in requests)
-    if calls > 2 * num_steps:
-        raise InputError("refused.calls", value=calls, high=2 * num_steps)
+    if calls > 2 * steps:
+        raise InputError("refused.calls", value=calls, high=2 * steps)
     return requests
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.pictures import thinned, to_bytes
 from ddpm.ui.server.readings import Readings
-from ddpm.ui.server.requests import DenoiseRequest, SampleRequest, answered, check_rows
-from ddpm.ui.server.store import Store, Trajectory
+from ddpm.ui.server.requests import DenoiseRequest, Limit, SampleRequest, answered, check_rows
+from ddpm.ui.server.store import StoreOf, Trajectory
 from ddpm.ui.server.visitors import StoppedError, Visitors
 
 TRAJECTORY_BYTES = 8 * 2**20  # one trajectory, at most about this much
@@ -62,6 +62,8 @@ class Samplings:
         store: keeps trajectories.
         visitors: says whether anybody still waits for a sampling.
         max_images: of one sampling.
+        model: its name.
+        in_use: makes a context in which the network stays in memory.
     """
 
     def __init__(
@@ -69,11 +71,14 @@ class Samplings:
         checkpoint: Checkpoint,
         timed: Timed,
         readings: Readings,
-        store: Store,
+        store: StoreOf,
         visitors: Visitors,
         max_images: int,
         limits: Limits,
+        model: str = "",
+        in_use: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self.model, self.in_use = model, in_use
         self._checkpoint, self._timed, self._readings = checkpoint, timed, readings
         self._store, self._visitors, self._allowance = store, visitors, limits.sampling
         self.num_steps, self.max_images = checkpoint.schedule.num_steps, max_images
@@ -244,7 +249,9 @@ class Samplings:
         limits = (self.num_steps, self.max_images, self._readings.shape, self.classes)
         return self._answer("denoise", raw, lambda: [DenoiseRequest.check(raw, *limits)])
 
-    def sample_rows(self, raw: object, tab: str = "compare") -> Iterator[Message]:
+    def sample_rows(
+        self, raw: object, tab: str = "compare", of: Callable[[object], Samplings] | None = None
+    ) -> Iterator[Message]:
         """Answer the event behind "Compare" and "What goes wrong": as `sample`, for samplings of the same noise.
 
         Those in the store are not drawn again. The others pass through t together, step by step. Whatever is finished
@@ -253,44 +260,66 @@ class Samplings:
         Args:
             raw: from the browser: what `check_rows` takes, and the fields of `Visitors.expect`.
             tab: the name of the event; each tab numbers its requests by itself.
+            of: the samplings of another model whose pictures have the same size, by its name in a row; None if all
+                rows are of this model.
         Yields:
-            As `sample`; `row` counts from 0, and in a refusal from 1.
+            As `sample`; `row` counts from 0, and in a refusal from 1. A "row" message also has the name of its `model`.
         """
-        return self._answer(tab, raw, lambda: check_rows(raw, self.num_steps, self.max_images, self.classes))
+        own = (self.num_steps, self.max_images, self.classes)
+        if of is None:
+            return self._answer(tab, raw, lambda: check_rows(raw, *own))
+        makers: list[Samplings] = []  # of each row
 
-    def _answer(self, kind: str, raw: object, check: Callable[[], Sequence[Request]]) -> Iterator[Message]:
-        """The messages of an event, for the requests that `check` makes of what the browser sent."""
+        def limits_of(model: object) -> Limit:
+            makers.append(of(model))
+            return makers[-1].num_steps, makers[-1].max_images, makers[-1].classes
+
+        return self._answer(tab, raw, lambda: check_rows(raw, *own, of=limits_of), makers)
+
+    def _answer(
+        self, kind: str, raw: object, check: Callable[[], Sequence[Request]], makers: Sequence[Samplings] = ()
+    ) -> Iterator[Message]:
+        """The messages of an event, for the requests that `check` makes of what the browser sent.
+
+        Args:
+            makers: who draws each request, known once `check` is done; empty if this does.
+        """
         asked = self._visitors.expect(kind, raw)
-        yield from answered(self._messages(check, lambda: self._visitors.is_stale(asked)), asked.number)
+        yield from answered(self._messages(check, lambda: self._visitors.is_stale(asked), makers), asked.number)
 
     def _messages(
-        self, check: Callable[[], Sequence[Request]], stopped: Callable[[], bool]
+        self, check: Callable[[], Sequence[Request]], stopped: Callable[[], bool], makers: Sequence[Samplings]
     ) -> Generator[Message, None, None]:
         requests = check()
-        keys = [request.key for request in requests]
-        missing = {keys.index(r.key): r for r in requests if self.stored(r.key) is None}  # equal rows are drawn once
+        by = dict(enumerate(makers or [self] * len(requests)))
+        keys = [(by[row].model, request.key) for row, request in enumerate(requests)]
+        # Equal rows are drawn once.
+        missing = {keys.index(keys[row]): r for row, r in enumerate(requests) if by[row].stored(r.key) is None}
 
-        def complete(key: str) -> list[Message]:
-            return [{"kind": "row", "row": row, "key": key} for row in range(len(keys)) if keys[row] == key]
+        def complete(of: tuple[str, str]) -> list[Message]:
+            model, key = of
+            return [{"kind": "row", "row": row, "key": key, "model": model} for row in by if keys[row] == of]
 
-        for key in dict.fromkeys(keys):
-            if keys.index(key) not in missing:
-                yield from complete(key)
+        for of in dict.fromkeys(keys):
+            if keys.index(of) not in missing:
+                yield from complete(of)
         if missing:
             yield {"kind": "started"}
         try:
-            with closing(self._draw_side_by_side(missing, stopped)) as drawing:
+            with closing(self._draw_side_by_side(missing, stopped, by)) as drawing:
                 for message in drawing:
-                    yield from complete(message["key"]) if message["kind"] == "row" else [message]
+                    yield from complete(keys[message["row"]]) if message["kind"] == "row" else [message]
         except StoppedError:
             return
-        yield {"kind": "done", "key": keys[0], "keys": keys}
+        yield {"kind": "done", "key": keys[0][1], "keys": [key for _, key in keys]}
 
     def _draw_side_by_side(
-        self, requests: dict[int, Request], stopped: Callable[[], bool]
+        self, requests: dict[int, Request], stopped: Callable[[], bool], by: Mapping[int, Samplings] | None = None
     ) -> Generator[Message, None, None]:
         """Draw all requests, by row, so that they pass t together.
 
+        Args:
+            by: who draws each row; None if this does. Models of different T pass the same share of T together.
         Yields:
             "frame" messages of steps that are kept, so that the browser need not fetch them again, and no more often
             than a slow line can deliver them; and a "row" message for each finished one.
@@ -299,15 +328,20 @@ class Samplings:
             StoppedError: `stopped` said so before a call of the network.
         """
         began, spent = time.monotonic(), dict.fromkeys(requests, 0.0)
-        samplings = {row: self.draw_steps(request, stopped) for row, request in requests.items()}
+        makers = {row: by[row] if by else self for row in requests}
+        samplings = {row: makers[row].draw_steps(request, stopped) for row, request in requests.items()}
         next_frame = dict.fromkeys(samplings, 0.0)
         order = [
-            (t, row)
+            (t / makers[row].num_steps, row)
             for row, request in requests.items()
-            for t in timesteps_for(request.num_inference_steps, self._first_t(request))
+            for t in timesteps_for(request.num_inference_steps, makers[row]._first_t(request))
         ]
         order.sort(key=lambda at: -at[0])
-        try:
+        with ExitStack() as held:
+            for maker in dict.fromkeys(makers.values()):
+                held.enter_context(maker.in_use())
+            for sampling in samplings.values():
+                held.callback(sampling.close)
             for done, (_, row) in enumerate(order, 1):
                 step, frame, spent[row] = next(samplings[row])
                 now = time.monotonic()
@@ -327,6 +361,3 @@ class Samplings:
                 if step.index + 1 == step.num_steps:
                     samplings.pop(row).close()
                     yield {"kind": "row", "row": row, "key": requests[row].key}
-        finally:
-            for sampling in samplings.values():
-                sampling.close()

@@ -1,14 +1,13 @@
-"""The model of a page, what it computes for visitors (`readings`, `samplings`), and the examples drawn at start."""
+"""A model, what it computes for visitors (`readings`, `samplings`), and the examples that are drawn before they ask."""
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ from ddpm.ui.server.examples import (
 from ddpm.ui.server.labels import IMAGES, SCALES, SEED, STEPS, LabelledSamplings, check_guided, first_class, most_images
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.live import LiveTraining
+from ddpm.ui.server.networks import MAX_KEPT, Network, Networks
 from ddpm.ui.server.readings import Readings
 from ddpm.ui.server.recorded import Recorded
 from ddpm.ui.server.requests import DenoiseRequest, InputError, PictureRequest, SampleRequest
@@ -47,15 +47,45 @@ MAX_EPS = 1e9  # of |eps_hat|: beyond it, or at NaN, what follows from it would 
 MEASURE_S = 5.0  # for at most so long the first calls are repeated until one is fast
 
 
+class Shared:
+    """What all models of a page share.
+
+    Args:
+        live: trains while visitors watch; None if this server does not train.
+        make_engine: makes the engine of a checkpoint with weights. By default it is `zerogpu.engine`.
+        limits: how long requests may take.
+        terms: which networks use the GPU that a ZeroGPU Space lends.
+        most: how many networks are kept in memory, see `Networks`.
+    """
+
+    def __init__(
+        self,
+        live: LiveTraining | None = None,
+        make_engine: Callable[[Checkpoint], Engine] | None = None,
+        limits: Limits | None = None,
+        terms: zerogpu.Terms | None = None,
+        most: int = MAX_KEPT,
+    ) -> None:
+        self.live, self.limits, self.terms = live, limits or Limits(), terms or zerogpu.Terms()
+        self.make_engine = make_engine or (lambda made: zerogpu.engine(made, self.terms))
+        self.networks, self.visitors, self.store = Networks(most), Visitors(), Store()
+        self.drawing = threading.Lock()  # the examples of one model are drawn at a time
+
+    def close(self) -> None:
+        """End the live training, and all calls of networks."""
+        if self.live:
+            self.live.close()
+        self.networks.close()
+
+
 class Service:
     """One model and everything that is computed with it.
 
     Args:
-        checkpoint: the model that the page shows. If its weights are not read yet, they are read in the background.
-        live: trains while visitors watch; None if this server does not train.
-        make_engine: makes the engine of the checkpoint, once its weights are read. By default it is `zerogpu.engine`.
-        limits: how long requests may take.
-        terms: which networks use the GPU that a ZeroGPU Space lends.
+        checkpoint: the model. Its weights are read when they are needed first.
+        live, make_engine, limits, terms: those of `Shared`, for a model that is alone.
+        shared: what it shares with others; None if it is alone.
+        name: by which requests name the model; by default that of the checkpoint.
     """
 
     def __init__(
@@ -65,25 +95,28 @@ class Service:
         make_engine: Callable[[Checkpoint], Engine] | None = None,
         limits: Limits | None = None,
         terms: zerogpu.Terms | None = None,
+        *,
+        shared: Shared | None = None,
+        name: str | None = None,
     ) -> None:
         torch.set_num_threads(physical_cores())
-        self.checkpoint = checkpoint
-        self.recorded, self.live = Recorded(checkpoint), live
-        self.limits, self.visitors = limits or Limits(), Visitors()
+        self._alone = shared is None
+        self._shared = shared = shared or Shared(live, make_engine, limits, terms)
+        self.checkpoint, self.name = checkpoint, name or checkpoint.name
+        self.recorded, self.live = Recorded(checkpoint), shared.live
+        self.limits, self.visitors = shared.limits, shared.visitors
         self.num_steps = checkpoint.schedule.num_steps
         self.max_images = 16 if checkpoint.resolution <= 64 else 4
-        # All model calls share one thread: the examples and visitors' samplings take turns step by step, and there is
-        # one OpenMP team. Gradio resumes a generator in any of 40 threads, and their teams would compete for the cores.
-        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        terms = terms or zerogpu.Terms()
-        make_engine = make_engine or (lambda made: zerogpu.engine(made, terms))
-        self._loading = self._model_thread.submit(lambda: make_engine(checkpoint.with_weights()))  # before any call
-        if zerogpu.lends():
-            self.wait_for_model()  # a lease finds on the device what was there when the page was launched
-        store = Store()
+        # A lease costs the same whatever it computes, so its work is not cut into several calls. It finds on the
+        # device what was there when the page was launched, so its network is read now and stays.
+        self._leases = zerogpu.leases(checkpoint, shared.terms)
+        self._network = Network(shared.networks, self.name, self._make_engine, stays=self._leases)
+        self.fault: str | None = None  # why the weights cannot be used; None as far as is known
+        self._sizes: tuple[int, ...] = ()  # of the batches for which a network is prepared when it is read
+        if self._leases:
+            self._network.load().exception()  # `fault` keeps it
+        store = shared.store.of(self.name)
         shape = (checkpoint.resolution, checkpoint.resolution, checkpoint.channels)
-        # A lease costs the same whatever it computes, so its work is not cut into several calls.
-        self._leases = zerogpu.leases(checkpoint, terms)
         self.readings = Readings(
             self._eps_theta,
             checkpoint.schedule,
@@ -95,16 +128,57 @@ class Service:
             whole_batches=self._leases,
         )
         self.samplings = LabelledSamplings(
-            checkpoint, self._timed, self.readings, store, self.visitors, self.max_images, self.limits
+            checkpoint,
+            self._timed,
+            self.readings,
+            store,
+            self.visitors,
+            self.max_images,
+            self.limits,
+            model=self.name,
+            in_use=self.in_use,
         )
         if self._leases:
             step = 2 * len(SCALES) * most_images(self.max_images)  # of the tab "Labels"
             self.samplings.images_per_call = max(self.samplings.images_per_call, step)
         self._row_keys: dict[str, list[str]] = {}
         self._example_thread = threading.Thread(target=self._draw_until_done, name="example", daemon=True)
+        self._begun = threading.Lock()  # held from the first `start_example` on
         self._closing = threading.Event()
         # (pictures, steps) of the stored example, if the model is fast enough; see `draw_example`.
         self.example_size = (min(8, self.max_images), min(FIRST_STEPS, self.num_steps))
+
+    def _make_engine(self) -> Engine:
+        """The engine, with its weights read now.
+
+        Raises:
+            InputError: they are damaged, or something else is in the way.
+        """
+        if self.fault is None:
+            try:
+                engine = self._shared.make_engine(self.checkpoint.with_weights())
+            except ValueError as error:
+                self.fault = first_line(error)
+            except Exception as error:  # such as no memory for it
+                log.exception("%s cannot be read", self.name)
+                self.fault = first_line(error)
+            else:
+                if self._sizes:
+                    engine.prepare(*self._sizes)
+                return engine
+        raise self.refusal()
+
+    def told_fault(self) -> str | None:
+        """`fault` for visitors, who have no use for the paths of the server."""
+        return self.fault and self.fault.replace(str(self.checkpoint.directory), self.name)
+
+    def refusal(self) -> InputError:
+        """Why the model answers nobody, if it has a `fault`."""
+        return InputError("refused.model", model=self.name, reason=self.told_fault())
+
+    def load(self) -> None:
+        """Read the weights in the background."""
+        self._network.load()
 
     def wait_for_model(self) -> None:
         """Wait until the weights are read.
@@ -112,14 +186,20 @@ class Service:
         Raises:
             ValueError: they are damaged; the message is one line.
         """
-        self._loading.result()
+        try:
+            self._network.load().result()
+        except InputError:
+            raise ValueError(self.fault) from None
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """While this lasts, the weights stay in memory."""
+        return self._network.in_use()
 
     def _timed(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, float]:
         """eps_hat, with v behind it in the channels if the network predicts the variance (see `ddpm.schedule.Joined`);
         and the seconds of this call alone, without the wait for its turn."""
 
-        def call() -> tuple[Tensor, float]:
-            engine = self._loading.result()
+        def call(engine: Engine) -> tuple[Tensor, float]:
             started = time.perf_counter()
             eps_hat, v = engine.with_variance(xt, t) if labels is None else engine.with_variance(xt, t, labels)
             both = (eps_hat if v is None else torch.cat([eps_hat, v], 1)).cpu()
@@ -127,8 +207,7 @@ class Service:
                 raise InputError("refused.not_finite")
             return both, time.perf_counter() - started
 
-        # With the caller's context, so that a leased GPU is leased to the visitor whose request this is.
-        return self._model_thread.submit(contextvars.copy_context().run, call).result()
+        return self._network.run(call)
 
     def _eps_theta(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         return self._timed(xt, t, labels)[0]
@@ -168,29 +247,36 @@ class Service:
         return example and example.finished[: math.prod(self.readings.shape)]
 
     def start_example(self) -> None:
-        """Draw the examples in the background, and prepare the network for the sizes that visitors ask for first."""
-        sizes = (1, self.example_size[0], self.max_images)
-        self._model_thread.submit(lambda: self._loading.result().prepare(*sizes))
+        """Draw the examples in the background, and prepare the network for the sizes that visitors ask for first.
+        Only the first call does so."""
+        if not self._begun.acquire(blocking=False):
+            return
+        self._sizes = (1, self.example_size[0], self.max_images)
+        self._network.soon(lambda engine: engine.prepare(*self._sizes))
         self._example_thread.start()
+
+    def stop(self) -> None:
+        """Begin no more work in the background."""
+        self._closing.set()
 
     def close(self) -> None:
         """End the work in the background, within one step."""
-        self._closing.set()
-        if self.live:
+        self.stop()
+        if self._alone and self.live:
             self.live.close()
         if self._example_thread.is_alive():
             self._example_thread.join(10)
-        self._model_thread.shutdown(cancel_futures=True)
-        if not self._loading.cancelled() and self._loading.exception() is None:
-            self._loading.result().close()
+        if self._alone:
+            self._shared.close()
 
     def _draw_until_done(self) -> None:
         """Draw the examples, and try again after a while if that fails: a lease may be refused for the moment."""
-        while not self._closing.is_set():
+        while not self._closing.is_set() and self.fault is None:
             try:
-                return self._draw_examples()
+                with self._shared.drawing, self.in_use():
+                    return None if self._closing.is_set() else self._draw_examples()
             except Exception as error:
-                log.warning("The examples of the page cannot be drawn yet: %s", first_line(error))
+                log.warning("The examples of %s cannot be drawn yet: %s", self.name, first_line(error))
                 self._closing.wait(self.limits.retry_s)
 
     def _draw_examples(self) -> None:

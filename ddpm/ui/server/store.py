@@ -119,11 +119,17 @@ class Store:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, item: Kept) -> None:
-        """Keep an item, and drop others to make room. An item larger than the whole store is kept alone."""
+    def of(self, model: str) -> StoreOf:
+        """The part of a model."""
+        return StoreOf(self, model)
+
+    def put(self, item: Kept, key: str | None = None) -> None:
+        """Keep an item, by its own key or by another, and drop others to make room. An item larger than the whole
+        store is kept alone."""
+        key = item.key if key is None else key
         with self._lock:
-            self._kept[item.key] = item
-            self._kept.move_to_end(item.key)
+            self._kept[key] = item
+            self._kept.move_to_end(key)
             while len(self._kept) > 1 and sum(kept.num_bytes for kept in self._kept.values()) > self._max_bytes:
                 self._kept.popitem(last=False)
 
@@ -134,3 +140,18 @@ class Store:
                 return None
             self._kept.move_to_end(key)
             return self._kept[key]
+
+
+class StoreOf:
+    """The part of a store that belongs to one model, whose name is in each of its keys."""
+
+    def __init__(self, store: Store, model: str) -> None:
+        self._store, self._model = store, model
+
+    def put(self, item: Kept) -> None:
+        """As `Store.put`; all models share its room."""
+        self._store.put(item, f"{self._model}/{item.key}")
+
+    def get(self, key: object) -> Kept | None:
+        """As `Store.get`."""
+        return self._store.get(f"{self._model}/{key}") if isinstance(key, str) else None

@@ -48,9 +48,8 @@ class Visitors:
             raw: from the browser: `visitor`, a name that the page made up, and `run`, the request's number, which the
                 page counts up.
         """
-        raw = raw if isinstance(raw, dict) else {}
-        visitor, number = visitor_name(raw.get("visitor")), raw.get("run")
-        number = number if isinstance(number, int) and abs(number) < MAX_NUMBER else 0
+        visitor = visitor_name(raw.get("visitor") if isinstance(raw, dict) else None)
+        number = run_number(raw)
         if visitor:
             with self._lock:
                 self._newest[kind, visitor] = max(number, self._newest.get((kind, visitor), 0))
@@ -67,3 +66,9 @@ class Visitors:
 def visitor_name(raw: object) -> str:
     """The name that a page made up for its visitor; empty if the browser sent anything else."""
     return raw[:MAX_NAME] if isinstance(raw, str) else ""
+
+
+def run_number(raw: object) -> int:
+    """The number of a request; 0 if the browser sent anything else."""
+    number = raw.get("run") if isinstance(raw, dict) else None
+    return number if isinstance(number, int) and abs(number) < MAX_NUMBER else 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LEASE_S = 10  # at most for one call; ZeroGPU serves short leases first
 
 # Global, since a lease runs in a fork of this process.
-_network: Any = None
+_networks: list[Any] = []
 _device = ""
 
 
@@ -43,13 +43,17 @@ class Terms:
     device: str = "cuda"
 
 
-def compute(*inputs: np.ndarray) -> np.ndarray:
-    """The network's output for (B, C, H, W) float32 x_t, (B,) int64 t and, of a class-conditional network, (B, D)
-    float32 class vectors. Arguments and result are pickled."""
+def compute(number: int, *inputs: np.ndarray) -> np.ndarray:
+    """A network's output for (B, C, H, W) float32 x_t, (B,) int64 t and, of a class-conditional network, (B, D)
+    float32 class vectors. Arguments and result are pickled.
+
+    Args:
+        number: of the network among those that use the GPU.
+    """
     import torch
 
     with torch.inference_mode():
-        output = _network(*(torch.from_numpy(array).to(_device) for array in inputs)).sample
+        output = _networks[number](*(torch.from_numpy(array).to(_device) for array in inputs)).sample
     return output.float().cpu().numpy()
 
 
@@ -69,7 +73,7 @@ def leases(checkpoint: Checkpoint, terms: Terms) -> bool:
 
 def engine(checkpoint: Checkpoint, terms: Terms) -> Engine:
     """The checkpoint's engine, on the GPU if there is one. On a ZeroGPU Space only large networks use it."""
-    global _network, _device
+    global _device
     import torch
 
     if not leases(checkpoint, terms):
@@ -79,10 +83,11 @@ def engine(checkpoint: Checkpoint, terms: Terms) -> Engine:
 
     unet: Any = accepting_vectors(checkpoint.unet) if checkpoint.classes else checkpoint.unet
     _device = terms.device
-    _network = unet.to(_device)  # now, since a lease finds on the device what was there when the Space started
+    number = len(_networks)
+    _networks.append(unet.to(_device))  # now, since a lease finds on the device what was there when the Space started
     return Engine(
-        _network,
+        _networks[number],
         checkpoint.scheduler,
-        network=lambda *inputs: torch.from_numpy(compute(*(tensor.numpy() for tensor in inputs))),
+        network=lambda *inputs: torch.from_numpy(compute(number, *(tensor.numpy() for tensor in inputs))),
         classes=checkpoint.classes,
     )

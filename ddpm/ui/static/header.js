@@ -40,6 +40,7 @@ ddpm.onLanguage(() => {
   showLanguage();
   if (status.textContent) status.textContent = write();
 });
+ddpm.models(element);
 ddpm.translate(element);
 showLanguage();
 ddpm.openAddress();

@@ -3,15 +3,15 @@
 // settings that they had.
 // Needs memory.js, gradio.js, language.js, schedule.js, shared.js, frame.js, controls.js, picker.js; the header, for
 // messages.
-// Gives linkable, openTab, openAddress, copyLink, refuseSetting.
+// Gives linkable, openTab, openAddress, addressOf, copyLink, refuseSetting.
 //
 // A tab needs one call in its script, once its controls are there; opening and copying links follow from it:
 //
 //   ddpm.linkable("reverse", { sampler: form.elements.sampler, steps: form.elements.num_inference_steps }, ready);
 //
 // It maps names in the address to settings. `ready(named)`, if given, is called once all settings of an address are
-// made, with the settings that the address names, to draw what they ask for. The names `tab`, `lang`, `tour`, `t`,
-// `example` and `noise` are taken. A setting is
+// made, with the settings that the address names, to draw what they ask for. The names `tab`, `lang`, `model`,
+// `tour`, `t`, `example` and `noise` are taken. A setting is
 //   - a select, a number or range input: it accepts what its options, or min, max and step, allow. It gets the events
 //     "input" and "change", as from a visitor. While it is hidden, no link contains it;
 //   - a .switch of parts.switch: one of its buttons is pressed;
@@ -157,7 +157,8 @@
   );
 
   // Whether a parameter of the address is no setting of a tab.
-  const isOther = (name) => ddpm.isGradioParameter(name) || ["lang", "tab", "tour"].includes(name) || OTHERS.test(name);
+  const isOther = (name) =>
+    ddpm.isGradioParameter(name) || ["lang", "model", "tab", "tour"].includes(name) || OTHERS.test(name);
 
   // Names the settings of a link that has no tab for them.
   function refuseAll(settings) {
@@ -171,6 +172,11 @@
     const lang = query.get("lang");
     if (lang !== null && !ddpm.isLanguage(lang)) {
       refuse("lang", lang, ["refused.choice", { choices: page.languages.join(", ") }]);
+    }
+    const model = query.get("model");
+    const models = page.models.map(({ name }) => name);
+    if (model !== null && !models.includes(model)) {
+      refuse("model", model, ["refused.choice", { choices: models.join(", ") }]);
     }
     if (recalled.tab) return openTab(recalled.tab); // with the settings of its own, see `bringBack`
     const settings = Object.fromEntries([...query].filter(([name]) => !isOther(name)));
@@ -228,12 +234,26 @@
   function address() {
     const url = ownAddress();
     const tab = ddpm.inFront();
+    if (page.models.length > 1) url.searchParams.set("model", page.model);
     url.searchParams.set("lang", ddpm.language());
     url.searchParams.set("tab", tab);
     for (const [name, setting] of inLink(tab)) {
       const value = setting.read();
       if (value !== null && value !== undefined) url.searchParams.set(name, value);
     }
+    return url.href;
+  }
+
+  // The address of another model's page, with what is common to both. Within a frame it stays there, and what a Space
+  // needs to show itself in a frame stays in the address.
+  function addressOf({ name, T }) {
+    const url = new URL(location.pathname, location.href);
+    for (const [key, value] of new URLSearchParams(location.search)) {
+      if (key.startsWith("_")) url.searchParams.set(key, value);
+    }
+    const t = shared.get("t");
+    const settings = { model: name, lang: ddpm.language(), tab: ddpm.inFront(), ...(t <= T && { t }) };
+    for (const [key, value] of Object.entries(settings)) url.searchParams.set(key, value);
     return url.href;
   }
 
@@ -258,5 +278,5 @@
     tell(drawn ? "link.copied.drawn" : "link.copied");
   }
 
-  Object.assign(ddpm, { linkable, openTab, openAddress, copyLink, refuseSetting: refuse });
+  Object.assign(ddpm, { linkable, openTab, openAddress, addressOf, copyLink, refuseSetting: refuse });
 })();

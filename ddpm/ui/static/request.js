@@ -1,7 +1,7 @@
 // The life of a request to the server: sent, queued, answered in parts, done; or refused, lost, stopped, too late. Each
 // tab only defines what it sends and how it shows the answer.
 // Needs gradio.js, shared.js, pictures.js, controls.js, status.js.
-// Gives reading (a tab that asks about the picture), sampling (a tab with a form that draws pictures), polling (a tab
+// Gives addressed (the server functions of a panel), reading (a tab that asks about the picture), sampling (a tab with a form that draws pictures), polling (a tab
 // that polls the server), untilDrawn (waits for what the server draws by itself), visitor (the name of this page).
 (() => {
   const { shared } = ddpm;
@@ -12,6 +12,16 @@
 
   // The server knows this page by this name. Nobody can guess it, so no other page can end its requests.
   const visitor = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
+
+  // The server functions of a panel, of which each request names its model. Each takes one argument, and then the name
+  // of another model if it is not about the one on the page.
+  const addressed = (server) =>
+    new Proxy(server, {
+      get:
+        (of, name) =>
+        (asked, model = ddpm.page.model) =>
+          of[name]({ model, asked: asked ?? null }),
+    });
 
   // ---------------------------------------------------------------- one request at a time counts
 
@@ -75,7 +85,7 @@
       if (earlier) tellServer();
       after("silence", QUEUE_MS, () => giveUp("busy"));
       after("waiting", WAITING_MS, waiting);
-      const sent = { run: number, sender, visitor, ...message };
+      const sent = { run: number, sender, visitor, model: ddpm.page.model, ...message };
       const go = () => (single ? queue.send(sent) : send(sent));
       if (pause) after("pause", pause, go);
       else go();
@@ -322,5 +332,5 @@
     }
   }
 
-  Object.assign(ddpm, { visitor, reading, sampling, polling, untilDrawn });
+  Object.assign(ddpm, { visitor, addressed, reading, sampling, polling, untilDrawn });
 })();

@@ -183,11 +183,18 @@
 
   // ---------------------------------------------------------------- drawing them on the server
 
-  // Adds a frame that came while the server draws.
-  function addFrame(row, { t, data, step, steps }) {
+  // A frame that came while the server draws. `own`: its t on the axis of the row's model.
+  function addFrame(row, { t, own, data, step, steps }) {
     row.t.push(t);
+    row.own.push(own);
     row.frames.push(ddpm.bytesOf(data));
     Object.assign(row, { step, steps });
+  }
+
+  // t of a row on the slider: its own, or the same share of T where its model has another T than the page's.
+  function onSlider(t, name) {
+    const model = ddpm.page.models.find((each) => each.name === name);
+    return !model || model.T === ddpm.T ? t : Math.ceil((t * ddpm.T) / model.T);
   }
 
   // Shows the same noise in every row, before there are pictures.
@@ -202,6 +209,7 @@
     let begun = new Set(); // the rows of which the current request has sent frames
     let fetching = new Map(); // the finished rows, each with a promise of whether it could be fetched
     let finishing = false; // all rows are drawn, and their pictures are on the way
+    let models = []; // of each row, if it is another one than the page's
 
     // A message has the frame of one row, or in `parts` those of several.
     function takeFrames(message) {
@@ -212,28 +220,33 @@
       const i = message.row;
       if (!begun.has(i)) {
         begun.add(i);
-        set(i, { n: message.n, t: [], frames: [] });
+        set(i, { n: message.n, t: [], own: [], frames: [] });
       }
-      addFrame(shown[i], message);
-      t.show(message.t); // the other tabs follow at the end
+      const at = onSlider(message.t, models[i]);
+      addFrame(shown[i], { ...message, t: at, own: message.t });
+      t.show(at); // the other tabs follow at the end
       drawing.progress(message.share);
-      drawing.note("rows.running", () => ({ t: message.t }));
+      drawing.note("rows.running", () => ({ t: at }));
     }
 
     // Resolves to whether the row could be fetched.
     async function takeRow({ row, key, run }) {
+      const model = models[row];
+      const placed = (trajectory) => ({ ...trajectory, t: trajectory.t.map((at) => onSlider(at, model)) });
       const streamed = begun.has(row) ? shown[row] : EMPTY;
-      const have = new Map(streamed.t.map((at, i) => [at, streamed.frames[i]]));
+      const have = new Map((streamed.own ?? []).map((at, i) => [at, streamed.frames[i]]));
       const underWay = (known, done, total) => {
         if (drawing.number() !== run) return;
         drawing.hear({ kind: "fetching", run }); // the server is not silent
-        set(row, known);
+        set(row, placed(known));
         if (finishing) drawing.note("reverse.fetching", () => ({ done, total }));
         draw();
       };
-      const found = await ddpm.trajectory.fetch(fetch, key, { have, part: underWay }).catch(() => null);
+      const ask = (asked) => fetch(asked, model);
+      const found = await ddpm.trajectory.fetch(ask, key, { have, part: underWay }).catch(() => null);
       if (!found || drawing.number() !== run) return Boolean(found);
-      set(row, found);
+      if (model) found.found.request.model = model;
+      set(row, placed(found));
       draw();
       return true;
     }
@@ -273,6 +286,7 @@
       begun = new Set();
       fetching = new Map();
       finishing = false;
+      models = (message.rows ?? []).map(({ model }) => model);
       drawing.start(message);
     }
 
@@ -280,7 +294,7 @@
   }
 
   // Brings the rows of a tab to life.
-  //   fetch(key): the server function that returns a trajectory; send(message), expect: see ddpm.sampling;
+  //   fetch(asked, model): the server function that returns a trajectory, of a model whose name a row sends; send(message), expect: see ddpm.sampling;
   //   name, instead, changed: see `board`; busy(on): a request begins or ends; done(): all rows are there; end(): the t
   //   to go to then.
   function rows(element, options) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ddpm.ui.panels import reading_panel
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import chart, code_name, headline, pad, switch, t_bar, tex, text, tools, why, words
 
@@ -21,7 +22,7 @@ def _term(name: str) -> str:
 </div>"""
 
 
-def build(service: Service) -> gr.HTML:
+def build(service: Service, models: Models) -> gr.HTML:
     """The tab's contents and its event, "bound" with a picture, to which the terms stream in."""
     size = service.checkpoint.resolution
     terms = [_term(name) for name in TERMS]
@@ -57,4 +58,4 @@ def build(service: Service) -> gr.HTML:
 </section>"""
 
     weights = [float(f"{w:.6g}") for w in service.checkpoint.schedule.kl_weight.tolist()]
-    return reading_panel(html, "bound", "bound", service, concurrency_limit=2, weights=weights)
+    return reading_panel(html, "bound", "bound", models, concurrency_limit=2, weights=weights)

@@ -1,4 +1,5 @@
-// Tab "Compare": rows that begin with the same noise, each with its own sampler and number of steps.
+// Tab "Compare": rows that begin with the same noise, each with its own sampler and number of steps. Where several models
+// have pictures of the same size, a row can also be of another model.
 // Scope: element, props (`first`: the rows at first; `offered`: rows to add; `least`, `most`: how many there may be),
 // server, trigger, watch (see gr.HTML). Event: 'compare' with the rows.
 const $ = (selector) => element.querySelector(selector);
@@ -6,12 +7,20 @@ const form = $(".controls");
 const { numberOf } = ddpm.trajectory;
 const labels = new WeakMap(); // row -> its fields of the label
 
+const here = ddpm.page.model;
+const modelNamed = (name) => ddpm.page.models.find((model) => model.name === name);
+const NO_LABEL = { label: -1, guidance_scale: 1 };
+
 const fieldOf = (row, name) => row.querySelector(`[name="${name}"]`);
+const modelOf = (row) => fieldOf(row, "model")?.value ?? here;
+// A row of another model has a label only if that model knows the same labels.
+const takesLabel = (model) => model === here || modelNamed(model).named === modelNamed(here).named;
 const read = (row) => ({
+  ...(modelOf(row) !== here && { model: modelOf(row) }),
   sampler: fieldOf(row, "sampler").value,
   num_inference_steps: Number(fieldOf(row, "num_inference_steps").value),
   eta: numberOf(fieldOf(row, "eta")),
-  ...labels.get(row).read(),
+  ...(takesLabel(modelOf(row)) ? labels.get(row).read() : NO_LABEL),
 });
 const shared = () => ({ num_images: numberOf(form.elements.num_images), seed: numberOf(form.elements.seed) });
 
@@ -19,7 +28,8 @@ function name(i) {
   const { num_inference_steps: steps, ...request } = read(rows.heads()[i]);
   if (request.sampler !== "ddim") request.eta = 0;
   const [sampler, label] = [ddpm.trajectory.samplerName(request), ddpm.labelling.said(request)];
-  return ddpm.say("rows.name", { sampler, steps, label });
+  const said = ddpm.say("rows.name", { sampler, steps, label });
+  return fieldOf(rows.heads()[i], "model") ? `${modelOf(rows.heads()[i])}: ${said}` : said;
 }
 
 const rows = ddpm.rows(element, {
@@ -42,9 +52,10 @@ const rows = ddpm.rows(element, {
 function mark(i) {
   const found = rows.found(i);
   const row = rows.heads()[i];
-  const request = { ...read(row), ...shared() };
+  const request = { model: here, ...read(row), ...shared() };
   if (request.sampler !== "ddim") request.eta = 0;
-  const stale = found && Object.keys(request).some((key) => request[key] !== found.request[key]);
+  const drawn = found && { model: here, ...found.request };
+  const stale = found && Object.keys(request).some((key) => request[key] !== drawn[key]);
   row.classList.toggle("stale", Boolean(stale));
 }
 
@@ -57,7 +68,8 @@ function tellChanged() {
   else rows.drawing.tell("compare.done", () => ({ n: rows.heads().length, seed: rows.found(0).request.seed }));
 }
 
-function fill(row, { sampler, num_inference_steps: steps, eta = 0, ...label }) {
+function fill(row, { model = here, sampler, num_inference_steps: steps, eta = 0, ...label }) {
+  if (fieldOf(row, "model")) fieldOf(row, "model").value = model;
   const select = fieldOf(row, "num_inference_steps");
   if (![...select.options].some((option) => option.text === String(steps))) select.add(new Option(steps));
   fieldOf(row, "sampler").value = sampler;
@@ -71,8 +83,20 @@ function fill(row, { sampler, num_inference_steps: steps, eta = 0, ...label }) {
 function fitFields(row) {
   row.querySelector(".eta").hidden = fieldOf(row, "sampler").value !== "ddim";
   const unit = row.querySelector(".row-steps [data-text]");
+  if (fieldOf(row, "model")) fitModel(row);
   unit.dataset.n = fieldOf(row, "num_inference_steps").value;
   ddpm.setText(unit, unit.dataset.text, unit.dataset);
+}
+
+// What a row of another model can have: at most T steps, and a label if it knows the same ones.
+function fitModel(row) {
+  const { T = ddpm.T } = modelNamed(modelOf(row));
+  const select = fieldOf(row, "num_inference_steps");
+  if (![...select.options].some((option) => +option.value === T)) select.add(new Option(T));
+  for (const option of select.options) option.hidden = option.disabled = +option.value > T;
+  if (+select.value > T) select.value = T;
+  const fields = row.querySelector(".row-label");
+  if (fields) fields.hidden = !takesLabel(modelOf(row));
 }
 
 function add(settings) {
@@ -127,26 +151,32 @@ form.addEventListener("input", () => {
 
 watch("value", () => rows.drawing.hear(props.value));
 
-// In a link a row is sampler:steps, or ddim:steps:eta; with a label, :label=NAME:s=SCALE follows.
-function coded({ sampler, num_inference_steps: steps, eta, ...asked }) {
+// In a link a row is sampler:steps, or ddim:steps:eta; with a label, :label=NAME:s=SCALE follows, and then :model=NAME,
+// if it is another one than the page's.
+function coded({ model, sampler, num_inference_steps: steps, eta, ...asked }) {
   const { label, guidance_scale: s } = asked;
   const parts = [sampler, steps];
   if (sampler === "ddim" && eta) parts.push(eta);
   if (ddpm.labelling.isGiven(asked)) parts.push(`label=${encodeURIComponent(ddpm.page.labels[label])}`, `s=${s ?? 1}`);
+  if (model && model !== here) parts.push(`model=${encodeURIComponent(model)}`);
   return parts.join(":");
 }
 const samplers = [...$("template").content.querySelector('[name="sampler"]').options].map((option) => option.value);
+// The other models that a row can have.
+const models = [...($("template").content.querySelector('[name="model"]')?.options ?? [])].map(({ value }) => value);
 
 function decoded(code) {
   const parts = code.split(":");
   const named = (name) => parts.find((part) => part.startsWith(`${name}=`))?.slice(name.length + 1);
-  const [sampler, steps, eta = "0", ...rest] = parts.filter((part) => !/^(label|s)=/.test(part));
-  const stepsFit = /^\d+$/.test(steps) && +steps >= 1 && +steps <= ddpm.T;
+  const [sampler, steps, eta = "0", ...rest] = parts.filter((part) => !/^(label|s|model)=/.test(part));
+  const model = unescaped(named("model") ?? here);
+  if (model !== here && !models.includes(model)) return null;
+  const stepsFit = /^\d+$/.test(steps) && +steps >= 1 && +steps <= (modelNamed(model)?.T ?? ddpm.T);
   const s = named("s") ?? "1";
   const scaleFits = /^\d+(\.\d+)?$/.test(s) && +s <= ddpm.page.max_scale;
   const fits = samplers.includes(sampler) && stepsFit && +eta >= 0 && +eta <= 1 && !rest.length && scaleFits;
   const label = ddpm.labelling.numberOf(unescaped(named("label") ?? ""));
-  return fits ? { sampler, num_inference_steps: +steps, eta: +eta, label, guidance_scale: +s } : null;
+  return fits ? { model, sampler, num_inference_steps: +steps, eta: +eta, label, guidance_scale: +s } : null;
 }
 
 // The name in a link, which somebody may have typed with a lone percent sign.
@@ -166,6 +196,7 @@ function refusedRows() {
     const example = coded({ sampler: samplers[0], num_inference_steps: 50, label: 0, guidance_scale: 2 });
     choices = ddpm.say("compare.link.labelled", { choices, example });
   }
+  if (models.length) choices = ddpm.say("compare.link.models", { choices, models: models.join(", ") });
   return ["compare.link", { low: props.least, high: props.most, choices }];
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ddpm.ui.panels import rows_panel
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.requests import MAX_ROW_IMAGES, MAX_ROWS, MIN_ROWS
 from ddpm.ui.server.rows import COMPARED, ROW_IMAGES, ROW_SEED, scaled
 from ddpm.ui.server.service import Service
@@ -13,6 +14,7 @@ from ddpm.ui.tabs.parts import (
     code_name,
     headline,
     label_fields,
+    literal,
     rows_board,
     sampler_options,
     sampling_controls,
@@ -39,14 +41,26 @@ CODE = (
 )
 
 
-def build(service: Service) -> gr.HTML:
+def _model_select(service: Service, models: Models) -> str:
+    """The choice of a row's model, where several have pictures of the same size, so that they can share a noise."""
+    like = models.like(service)
+    if len(like) < 2:
+        return ""
+    options = "".join(
+        f'<option value="{literal(each.name)}"{" selected" if each is service else ""}>{literal(each.name)}</option>'
+        for each in like
+    )
+    return f'<select name="model" data-label="compare.model">{options}</select>'
+
+
+def build(service: Service, models: Models) -> gr.HTML:
     """The tab's contents and its event, which has the name of the tab."""
     choices = step_options(STEP_CHOICES, service.num_steps)
     most = min(MAX_ROW_IMAGES, service.max_images)
     labels = label_fields(service.checkpoint.classes, '<i aria-hidden="true">s</i>')
     labels = labels and f'<div class="row-label">{labels}</div>'
     head = f"""
-<select name="sampler" data-label="reverse.sampler">{sampler_options()}</select>
+{_model_select(service, models)}<select name="sampler" data-label="reverse.sampler">{sampler_options()}</select>
 <div class="row-more">
   <label class="row-steps"><select name="num_inference_steps" data-label="reverse.steps">{choices}</select>
     {text("compare.steps")}</label>
@@ -54,6 +68,7 @@ def build(service: Service) -> gr.HTML:
     <input name="eta" type="number" min="0" max="1" step="0.1" value="0" data-label="reverse.eta"></label>
 </div>
 <button type="button" class="remove" data-label="compare.remove">&times;</button>{labels}"""
+    more = text("compare.models", "p") if len(models.like(service)) > 1 else ""
     html = f"""
 <section class="tab sampling compare">
   {headline("compare")}
@@ -65,8 +80,8 @@ def build(service: Service) -> gr.HTML:
     <p class="status"></p>
     {rows_board(head, service.num_steps)}
   </div>
-  {words("compare", "ddim", CODE, along(service.checkpoint.resolution))}
+  {words("compare", "ddim", CODE, more + along(service.checkpoint.resolution))}
   {why("compare")}
 </section>"""
     first, offered = ([scaled(row, service.num_steps) for row in rows] for rows in (COMPARED, OFFERED))
-    return rows_panel(html, "compare", service, first=first, offered=offered, least=MIN_ROWS, most=MAX_ROWS)
+    return rows_panel(html, "compare", models, first=first, offered=offered, least=MIN_ROWS, most=MAX_ROWS)

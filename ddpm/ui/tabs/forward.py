@@ -12,6 +12,7 @@ from ddpm.schedule import NoiseSchedule
 from ddpm.ui.panels import panel
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.examples import FIRST_DIGIT, example_digits
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import chart, code_name, figure, headline, key_line, pad, picture, t_bar, tex, tools, why, words
 
@@ -66,7 +67,7 @@ def _second(names: list[str], size: int) -> str:
 </figure>"""
 
 
-def build(service: Service) -> gr.HTML:
+def build(service: Service, models: Models) -> gr.HTML:
     """The tab's contents. The examples of a colour model are samples of its own, fetched once they are drawn."""
     size = service.checkpoint.resolution
     own, others = compared(service.checkpoint.schedule)
@@ -97,13 +98,14 @@ def build(service: Service) -> gr.HTML:
   </div>
 </section>"""
 
-    def example_pictures(_: object) -> dict | None:
+    def example_pictures(service: Service, _: object) -> dict | None:
         return service.example_pictures()
 
     digits = example_digits(size) if service.checkpoint.channels == 1 else None
     return panel(
         html,
         "forward.js",
+        models,
         elem_id="forward",
         server_functions=[example_pictures],
         examples=None if digits is None else to_base64(digits),

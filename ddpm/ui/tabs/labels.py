@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
+from typing import Any
 
-import gradio as gr
-
-from ddpm.ui.panels import panel, reading_panel, sampling_panel
+from ddpm.ui.panels import reading_panel, sampling_panel
 from ddpm.ui.server.labels import IMAGES, SCALES, SEED, first_class, most_images
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import (
     LEGEND,
@@ -81,16 +82,35 @@ def _names() -> str:
 </div>"""
 
 
-def build(service: Service) -> None:
-    """The tab's contents and its events, "labels" with what is asked for and "classify" with a picture."""
-    if service.checkpoint.classes is None:
-        _explain(service)
-        return
-    _ask(service)
-    _which(service)
+def build(service: Service, models: Models) -> None:
+    """The tab's contents and its events, "labels" with what is asked for and "classify" with a picture.
+
+    The page of every model has the same panels and events, since they are shared. Where a model has no labels, the
+    upper panel explains what they are, and the lower one is hidden.
+    """
+    labelled = service.checkpoint.classes is not None
+    html, script, options = _ask(service) if labelled else _explain(service)
+
+    def example(service: Service, _: object) -> list[str] | None:
+        return service.example_rows("labels")
+
+    def halves(service: Service, asked: object) -> dict | None:
+        return service.samplings.halves(asked)
+
+    def sample(service: Service, sent: object) -> Iterator[dict]:
+        return service.samplings.sample_guided(sent)
+
+    found = [Service.trajectory, example, halves]
+    sampling_panel(html, "labels", "labels", models, sample, found, script=script, **options)
+    below = _which(service) if labelled else ""
+    reading_panel(below, "which", "classify", models, concurrency_limit=2, visible=labelled)
 
 
-def _ask(service: Service) -> gr.HTML:
+Parts = tuple[str, str, dict[str, Any]]
+"""HTML, script and options of a panel."""
+
+
+def _ask(service: Service) -> Parts:
     """The upper part: the same noise with a label, in rows by s."""
     classes, most = service.checkpoint.classes, most_images(service.max_images)
     assert classes is not None
@@ -111,27 +131,12 @@ def _ask(service: Service) -> gr.HTML:
   {why("labels")}
 </section>"""
 
-    def example(_: object) -> list[str] | None:
-        return service.example_rows("labels")
-
-    def halves(asked: object) -> dict | None:
-        return service.samplings.halves(asked)
-
-    return sampling_panel(
-        html,
-        "labels",
-        "labels",
-        service,
-        service.samplings.sample_guided,
-        [service.trajectory, example, halves],
-        first=first_class(classes),
-        scales=list(SCALES),
-    )
+    return html, "labels.js", {"first": first_class(classes), "scales": list(SCALES)}
 
 
-def _which(service: Service) -> gr.HTML:
+def _which(service: Service) -> str:
     """The lower part: p(y | x_0) of the visitor's picture, from the bound."""
-    html = f"""
+    return f"""
 <section class="tab which">
   {headline("which")}
   <div class="stage">
@@ -153,10 +158,9 @@ def _which(service: Service) -> gr.HTML:
   {words("which", "posterior", WHICH_CODE)}
   {why("which")}
 </section>"""
-    return reading_panel(html, "which", "classify", service, concurrency_limit=2)
 
 
-def _explain(service: Service) -> gr.HTML:
+def _explain(service: Service) -> Parts:
     """What stands in the tab's place where the model has no labels: what these are, and how to train with them."""
     size = service.checkpoint.resolution
     sample = f"""
@@ -174,4 +178,4 @@ def _explain(service: Service) -> gr.HTML:
   </div>
   {words("unlabelled", "guidance", "loss = F.mse_loss(model(xt, t, label).sample, eps)")}
 </section>"""
-    return panel(html, "unlabelled.js", elem_id="labels", commands=list(COMMANDS))
+    return html, "unlabelled.js", {"commands": list(COMMANDS)}

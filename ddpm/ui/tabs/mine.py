@@ -3,10 +3,13 @@ or several blends with a second picture are denoised."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import gradio as gr
 
 from ddpm.ui.panels import sampling_panel
 from ddpm.ui.server.examples import FIRST_DENOISED, FIRST_DIGIT, FIRST_STEPS, SECOND_DIGIT, first_t0
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import (
     caption,
@@ -39,7 +42,7 @@ def _row(of: str, note: str = "") -> str:
 </figure>"""
 
 
-def build(service: Service) -> gr.HTML:
+def build(service: Service, models: Models) -> gr.HTML:
     """The tab's contents and its event, "denoise". The browser fetches the drawn pictures by their key."""
     size = service.checkpoint.resolution
     html = f"""
@@ -70,4 +73,8 @@ def build(service: Service) -> gr.HTML:
 
     first, second = (FIRST_DIGIT, SECOND_DIGIT) if service.checkpoint.channels == 1 else (0, 1)
     options = {"first": first, "second": second, "t0": first_t0(service.num_steps), "steps": FIRST_STEPS}
-    return sampling_panel(html, "mine", "denoise", service, service.samplings.denoise, [service.finished], **options)
+
+    def denoise(service: Service, sent: object) -> Iterator[dict]:
+        return service.samplings.denoise(sent)
+
+    return sampling_panel(html, "mine", "denoise", models, denoise, [Service.finished], **options)

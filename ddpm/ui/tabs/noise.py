@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ddpm.ui.panels import reading_panel
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import (
     LEGEND,
@@ -37,7 +38,7 @@ def _row(role: str, size: int) -> str:
 </figure>"""
 
 
-def build(service: Service) -> gr.HTML:
+def build(service: Service, models: Models) -> gr.HTML:
     """The tab's contents and its event, "predict" with a picture. The browser then fetches eps_hat by its key."""
     size = service.checkpoint.resolution
     html = f"""
@@ -68,5 +69,5 @@ def build(service: Service) -> gr.HTML:
 
     timesteps = [t + 1 for t in service.readings.timesteps]
     return reading_panel(
-        html, "noise", "predict", service, concurrency_limit=4, timesteps=timesteps, factor=service.readings.factor
+        html, "noise", "predict", models, concurrency_limit=4, timesteps=timesteps, factor=service.readings.factor
     )

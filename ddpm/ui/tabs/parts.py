@@ -27,6 +27,11 @@ def text(key: str, tag: str = "span", css: str = "") -> str:
     return f'<{tag} class="{css}" data-text="{key}"></{tag}>'
 
 
+def literal(name: str) -> str:
+    """A name as HTML. Gradio evaluates HTML as a template, and a name from the Hub may hold special characters."""
+    return "".join(f"&#{ord(c)};" if c in "`$\\{}" else escape(c) for c in name)
+
+
 def tex(name: str) -> str:
     """A symbol or an equation of `text.EQUATIONS`."""
     return f'<span class="tex" data-tex="{name}"></span>'

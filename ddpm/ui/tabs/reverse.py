@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import gradio as gr
 
 from ddpm.ui.panels import sampling_panel
 from ddpm.ui.server.examples import FIRST_SEED, FIRST_STEPS
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import (
     along,
@@ -39,7 +42,7 @@ def _plane(of: str) -> str:
 </figure>"""
 
 
-def build(service: Service) -> gr.HTML:
+def build(service: Service, models: Models) -> gr.HTML:
     """The tab's contents and its event, "sample". The browser fetches a finished trajectory by its key."""
     choices = step_options(STEP_CHOICES, service.num_steps, selected=min(FIRST_STEPS, service.num_steps))
     html = f"""
@@ -68,4 +71,7 @@ def build(service: Service) -> gr.HTML:
   {why("reverse")}
 </section>"""
 
-    return sampling_panel(html, "reverse", "sample", service, service.samplings.sample, [service.trajectory])
+    def sample(service: Service, sent: object) -> Iterator[dict]:
+        return service.samplings.sample(sent)
+
+    return sampling_panel(html, "reverse", "sample", models, sample, [Service.trajectory])

@@ -8,6 +8,7 @@ from ddpm.config import preset
 from ddpm.hub.card import command
 from ddpm.presets import REFERENCE_VAL_LOSS
 from ddpm.ui.panels import panel
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import along, code_name, headline, switch, text, why, words
 
@@ -41,9 +42,9 @@ def _story(name: str, title: str, controls: str = "") -> str:
 </section>"""
 
 
-def build(service: Service) -> gr.HTML:
+def build(service: Service, models: Models) -> gr.HTML:
     """The tab's contents. It has no events: the browser fetches the record, and during a training whatever is new."""
-    recorded, live = service.recorded, service.live
+    live = service.live
     buttons = f"""
 <button type="button" class="primary go">{text("training.start")}</button>
 <button type="button" class="primary stop" hidden>{text("training.stop")}</button>"""
@@ -59,20 +60,23 @@ def build(service: Service) -> gr.HTML:
   {why("training")}
 </section>"""
 
-    def story(_: object) -> dict:
-        return recorded.story()
+    def story(service: Service, _: object) -> dict:
+        return service.recorded.story()
 
-    def noise(_: object) -> str | None:
+    def grid(service: Service, step: object) -> str | None:
+        return service.recorded.grid(step)
+
+    def noise(_: Service, __: object) -> str | None:
         return live.noise if live else None
 
-    def start(visitor: object) -> dict:
+    def start(_: Service, visitor: object) -> dict:
         return live.start(visitor) if live else {"started": False}
 
-    def stop(visitor: object) -> None:
+    def stop(_: Service, visitor: object) -> None:
         if live:
             live.stop(visitor)
 
-    def look(asked: object) -> dict:
+    def look(_: Service, asked: object) -> dict:
         asked = asked if isinstance(asked, dict) else {}
         return live.look(asked.get("visitor"), asked.get("run"), asked.get("since")) if live else {}
 
@@ -89,7 +93,8 @@ def build(service: Service) -> gr.HTML:
     return panel(
         html,
         "training.js",
+        models,
         elem_id="training",
-        server_functions=[story, recorded.grid, noise, start, stop, look],
+        server_functions=[story, grid, noise, start, stop, look],
         live=shown,
     )

@@ -1,5 +1,5 @@
 // Tab "Labels" of a model that was trained without labels: pictures with their names, and the command for such a model.
-// Scope: element, props (`commands`), see gr.HTML.
+// Scope: element, props (`commands`), see gr.HTML. The same panel on the page of a model with labels sends 'labels'.
 const $ = (selector) => element.querySelector(selector);
 const COPIED_MS = 1500;
 const figures = [...element.querySelectorAll(".named figure")];

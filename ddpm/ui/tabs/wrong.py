@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ddpm.ui.panels import rows_panel
+from ddpm.ui.server.models import Models
 from ddpm.ui.server.rows import FAULTS, FIRST_FAULT, ROW_IMAGES
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import along, code_name, headline, rows_board, switch, text, why, words
@@ -16,7 +17,7 @@ CODE = (
 )
 
 
-def build(service: Service) -> gr.HTML:
+def build(service: Service, models: Models) -> gr.HTML:
     """The tab's contents and its event, which has the name of the tab."""
     T = service.num_steps
     html = f"""
@@ -52,4 +53,4 @@ def build(service: Service) -> gr.HTML:
         for name, fault in FAULTS.items()
     }
     images = min(ROW_IMAGES, service.max_images)
-    return rows_panel(html, "wrong", service, faults=faults, first=FIRST_FAULT, images=images)
+    return rows_panel(html, "wrong", models, faults=faults, first=FIRST_FAULT, images=images)

@@ -37,6 +37,15 @@ PAIRS: dict[str, tuple[str, str]] = {
         "{name} = {value}：需要 {low} 到 {high} 行，每行为 {choices} 之一",
     ),
     "compare.link.labelled": ("{choices}; with a label such as {example}", "{choices}；带标签时例如 {example}"),
+    "compare.link.models": (
+        "{choices}; with another model, :model=NAME at the end, where NAME is one of {models}",
+        "{choices}；用另一个模型时在末尾加 :model=名称，名称为 {models} 之一",
+    ),
+    "compare.models": (
+        "A row can also be of another model. Then the noise is the same, and the network differs, too.",
+        "某一行也可以换用另一个模型：噪声相同，但网络也不同。",
+    ),
+    "compare.model": ("Model of this row", "这一行的模型"),
     "compare.steps": ("{n?step:steps}", "步"),
     "compare.add": ("Add a row", "添加一行"),
     "compare.remove": ("Remove this row", "删除这一行"),

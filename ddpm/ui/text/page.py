@@ -8,6 +8,11 @@ PAIRS: dict[str, tuple[str, str]] = {
     "page.language": ("Language", "语言"),
     "page.theme": ("Light or dark theme", "浅色或深色主题"),
     "page.model": ("Model on this page", "本页使用的模型"),
+    "page.models": ("All models of this server", "本服务器的所有模型"),
+    "models.size": ("{size} × {size}, {colours}", "{size} × {size}，{colours}"),
+    "models.gray": ("gray", "灰度"),
+    "models.colour": ("colour", "彩色"),
+    "models.unusable": ("unavailable", "无法使用"),
     "page.embedded": ("embedded", "内置"),
     "page.local": ("local directory", "本地目录"),
     "page.parameters": ("{count} {count?parameter:parameters}", "{count} 个参数"),
@@ -15,6 +20,10 @@ PAIRS: dict[str, tuple[str, str]] = {
     "notice.embedded": (
         "{name} is currently unavailable; this page shows the embedded model instead.",
         "目前无法获取 {name}；本页改用内置模型。",
+    ),
+    "notice.other": (
+        "{name} is currently unavailable ({reason}); this page shows {shown} instead.",
+        "目前无法使用 {name}（{reason}）；本页改为显示 {shown}。",
     ),
     "notice.cached": (
         "The Hub is currently unreachable; this page shows the copy of {name} that was downloaded earlier.",

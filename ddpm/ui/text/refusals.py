@@ -13,6 +13,10 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "refused.nothing": ("nothing", "空"),
     "refused.choice": ("{name} = {value}: one of {choices} is needed", "{name} = {value}：只能是 {choices}"),
+    "refused.model": (
+        "model = {model}: this model cannot be used: {reason}",
+        "model = {model}：无法使用这个模型：{reason}",
+    ),
     "refused.label": (
         "{name} = {value}: the model knows {choices}; leave it empty for no label",
         "{name} = {value}：模型只有这些标签：{choices}；留空表示无标签",
@@ -61,6 +65,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         "The rows together need {value} network calls; at most {high} are allowed. Choose fewer steps.",
         "所有行共需 {value} 次网络调用，最多允许 {high} 次。请减少步数。",
     ),
+    "field.model": ("Model", "模型"),
     "field.num_inference_steps": ("Steps", "步数"),
     "field.num_images": ("Pictures", "张数"),
     "field.seed": ("Seed", "随机种子"),
