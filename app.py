@@ -122,6 +122,7 @@ def share_memory_between_threads() -> None:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
+    logging.getLogger("ddpm").setLevel(logging.WARNING)  # OpenVINO raises the level of the root when it converts
     import ddpm.ui.server.zerogpu  # noqa: F401 - before torch
 
     found = choose(args.model, args.revision, args.fallback)

@@ -124,7 +124,8 @@ def test_links_name_the_model_and_a_name_that_is_none_is_told(visit):
 
 
 def test_rows_of_two_models_begin_with_one_noise_and_each_is_the_librarys(visit, folders):
-    page = visit.open("lang=en&tab=compare&rows=ddim:10,ddim:10:model=rival&images=2&seed=5", tab="compare")
+    page = visit.page
+    page.goto(f"{visit.url}?lang=en&tab=compare&rows=ddim:10,ddim:10:model=rival&images=2&seed=5")
     status = page.locator("#compare .status")
     expect(status).to_contain_text("2 rows start from the same noise, seed 5")
     expect(page.locator("#compare .row").nth(1)).to_have_attribute("aria-label", "Row 2: rival: DDIM, 10 steps")

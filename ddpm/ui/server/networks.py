@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ddpm.engine import Engine
 
-MAX_KEPT = 3  # networks in memory. One of 1.4 million parameters takes about 60 MB, one of 35.7 million about 400 MB
+MAX_KEPT = 3  # networks in memory, each with its weights and what is compiled from them
 
 Answer = TypeVar("Answer")
 
