@@ -16,6 +16,7 @@ from torch import Tensor
 from ddpm.checkpoint import Checkpoint
 from ddpm.engine import Engine
 from ddpm.errors import first_line
+from ddpm.schedule import answer
 from ddpm.threads import physical_cores
 from ddpm.ui.server import zerogpu
 from ddpm.ui.server.encoding import to_base64
@@ -199,9 +200,12 @@ class Service:
         """eps_hat, with v behind it in the channels if the network predicts the variance (see `ddpm.schedule.Joined`);
         and the seconds of this call alone, without the wait for its turn."""
 
+        learned = self.checkpoint.schedule.learned
+
         def call(engine: Engine) -> tuple[Tensor, float]:
             started = time.perf_counter()
-            eps_hat, v = engine.with_variance(xt, t) if labels is None else engine.with_variance(xt, t, labels)
+            inputs = (xt, t) if labels is None else (xt, t, labels)
+            eps_hat, v = answer(engine, *inputs, learned=learned)
             both = (eps_hat if v is None else torch.cat([eps_hat, v], 1)).cpu()
             if not bool((both.abs() <= MAX_EPS).all()):  # nor for NaN
                 raise InputError("refused.not_finite")
