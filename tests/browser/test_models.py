@@ -143,7 +143,7 @@ def test_rows_of_two_models_begin_with_one_noise_and_each_is_the_librarys(visit,
     assert page.evaluate("document.querySelector('#compare .t-bar input').value") == "0"
     visit.move("compare", 1000)
     expect(page.locator("#compare .row").nth(1).locator(".grid")).to_have_attribute(
-        "aria-label", "Row 2, rival: DDIM, 10 steps: Current pictures x_t at t = 1000"
+        "aria-label", "Row 2, rival: DDIM, 10 steps: Noisy pictures x_t at t = 1000"
     )
     page.locator("#compare .row").nth(1).locator("[name=model]").select_option("tiny-gray")
     expect(status).to_contain_text("Rows to draw: 1")
