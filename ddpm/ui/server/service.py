@@ -199,7 +199,6 @@ class Service:
     def _timed(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, float]:
         """eps_hat, with v behind it in the channels if the network predicts the variance (see `ddpm.schedule.Joined`);
         and the seconds of this call alone, without the wait for its turn."""
-
         learned = self.checkpoint.schedule.learned
 
         def call(engine: Engine) -> tuple[Tensor, float]:
