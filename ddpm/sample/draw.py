@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -73,6 +74,9 @@ def _check(config: SampleConfig, model: Checkpoint) -> None:
     T, steps = model.schedule.num_steps, config.num_inference_steps
     if steps is not None and steps > T:
         raise ValueError(f"--num_inference_steps {steps}: 1 to {T} is needed")
+    if config.sampler == "ddpm_optimal" and model.errors is None:
+        measure = f"python -m ddpm.evaluate {shlex.quote(config.model)} --variance_type optimal --record"
+        raise ValueError(f"--sampler ddpm_optimal: nobody has measured the errors of {model.name}; `{measure}` does")
     if config.guidance_scale != 1 and model.classes and model.classes.unlabelled:
         raise ValueError(
             f"--guidance_scale {config.guidance_scale:g}: {model.name} was trained with labels only, so there is "
@@ -134,6 +138,7 @@ def _draw(
             num_inference_steps=config.num_inference_steps,
             seed=config.seed,
             first_image=part[0],
+            errors=model.errors,
             **asked,
         ):
             if wanted and last.index in shown:

@@ -39,7 +39,8 @@ class PictureOptions:
     label: tuple[str, ...] = ()
     # s in eps_0 + s (eps_c - eps_0): 1 is the plain class-conditional model, more follows the label more closely.
     guidance_scale: float = 1.0
-    # ddpm: ancestral sampling with the model's own variance.
+    # ddpm: ancestral sampling with the model's own variance; ddpm_optimal: with the one that suits the network best, if
+    # variance.json has it (`python -m ddpm.evaluate MODEL --variance_type optimal --record`).
     sampler: Sampler = "ddpm"
     # Steps of the sampler. Default: all timesteps.
     num_inference_steps: int | None = None

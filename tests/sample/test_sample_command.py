@@ -185,6 +185,11 @@ def test_wrong_usage_is_one_line_and_status_2(words, said):
 def test_what_the_model_cannot_do_is_one_line_and_leaves_nothing(model, labelled, tmp_path):
     for directory, words, said in (
         (model, ("--num_inference_steps", 41), "--num_inference_steps 41: 1 to 40 is needed"),
+        (
+            model,
+            ("--sampler", "ddpm_optimal"),
+            "--sampler ddpm_optimal: nobody has measured the errors of gray; `python",
+        ),
         (model, ("--label", "ant"), "label 'ant': gray has no labels to ask for"),
         (labelled, ("--label", "dog"), f"label 'dog': the model knows {', '.join(NAMES)}, and none for no label"),
         (tmp_path / "none", (), "none': no such directory, and no name of a Hub repository like user/name"),
