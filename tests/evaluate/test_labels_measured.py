@@ -367,7 +367,7 @@ def test_samples_are_asked_for_in_the_proportions_of_the_training_images(tmp_pat
     model = checkpoint.load(conditional(tmp_path / "model", ["cat", "dog", "eel"]))
     labels = np.array([5] * 75 + [9] * 15 + [7] * 10)
     pixels = np.zeros((100, 1, 8, 8), np.uint8)
-    images = data.Images(pixels, pixels[:4], "0" * 64, labels, labels[:4], {5: "eel", 9: "cat", 7: "newt"})
+    images = data.Images(pixels, pixels[:4], "0" * 64, labels, labels[:4], label_names={5: "eel", 9: "cat", 7: "newt"})
     subject = Subject(EvaluateConfig(num_samples=24), model, data.DataOptions("zoo"), images)
     assert subject.numbers.tolist() == [2, -1, 0]
     assert np.bincount(asked_labels(subject), minlength=3).tolist() == [4, 0, 20], "nobody knows what a newt looks like"

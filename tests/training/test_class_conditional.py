@@ -53,7 +53,7 @@ def whole(tmp_path_factory):
 
 def images(labels, names=None):
     pixels = np.zeros((len(labels), 1, 8, 8), np.uint8)
-    return Images(pixels, pixels[:1], "0", np.array(labels, np.int64), None, names or {})
+    return Images(pixels, pixels[:1], "0", np.array(labels, np.int64), label_names=names or {})
 
 
 def labelling(found, **options):
@@ -188,7 +188,7 @@ def test_the_held_out_loss_is_measured_with_labels_and_without(whole):
     """Against stock diffusers on the same triples."""
     found = data.prepare(DataOptions())
     row = read_metrics(whole / "metrics.jsonl")[-1]
-    assert list(row) == ["kind", "step", "images", "val_loss", "val_loss_ema", "val_loss_with_labels", "val_loss_ema_with_labels"]  # fmt: skip
+    assert list(row) == ["kind", "step", "images", "val_loss", "val_loss_ema", "val_loss_with_labels", "val_loss_ema_with_labels", "train_loss_ema", "loss_gap_se"]  # fmt: skip
     scheduler = DDPMPipeline.from_pretrained(whole).scheduler
     unet = UNet2DModel.from_pretrained(whole, subfolder="unet", class_embed_type="identity").eval()
     schedule, expected = NoiseSchedule.from_scheduler(scheduler), {True: 0.0, False: 0.0}
@@ -269,7 +269,7 @@ def test_two_processes_equal_two_micro_batches(tmp_path):
         done = launch(*command(tmp_path / folder, **LABELS, **options), processes=processes)
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("labels: 10 classes, 0 to 9; 25 % of the images are trained without their label") == 1
-        assert re.search(r"step 12: val_loss 0\.\d{4}, EMA 0\.\d{4}; with labels 0\.\d{4}, EMA 0\.\d{4}\n", done.stdout + done.stderr)  # fmt: skip
+        assert re.search(r"step 12: val_loss 0\.\d{4}, EMA 0\.\d{4}; with labels 0\.\d{4}, EMA 0\.\d{4}; on training ", done.stdout + done.stderr)  # fmt: skip
     two, one = (weights(tmp_path / folder) | {"": table(tmp_path / folder)} for folder in ("two", "one"))
     for name, tensor in two.items():
         torch.testing.assert_close(tensor, one[name], rtol=1e-3, atol=2e-5, msg=name)
@@ -328,7 +328,8 @@ def test_held_out_images_without_labels_have_no_loss_with_labels(tmp_path):
     pictures(tmp_path / "data/test", (".",))
     in_process(tmp_path / "run", dataset_name=str(tmp_path / "data"), **LABELS)
     row = read_metrics(tmp_path / "run/metrics.jsonl")[-1]
-    assert set(row) == {"kind", "step", "images", "val_loss", "val_loss_ema"}
+    losses = {"val_loss", "val_loss_ema", "train_loss_ema", "loss_gap_se"}
+    assert set(row) == {"kind", "step", "images", *losses}
 
 
 def test_data_without_labels_is_one_line_and_a_status(tmp_path):
