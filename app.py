@@ -122,7 +122,6 @@ def share_memory_between_threads() -> None:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
-    logging.getLogger("ddpm").setLevel(logging.WARNING)  # OpenVINO raises the level of the root when it converts
     import ddpm.ui.server.zerogpu  # noqa: F401 - before torch
 
     found = choose(args.model, args.revision, args.fallback)
@@ -156,6 +155,7 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     keep_going()  # also if nobody reads what is printed
+    logging.getLogger("ddpm").setLevel(logging.WARNING)  # OpenVINO raises the level of the root when it converts
     share_memory_between_threads()
     gc.disable()  # garbage collections during the imports take a tenth of the start-up time
     sys.exit(main())

@@ -298,7 +298,7 @@ def test_programs_ask_which_label_a_picture_has(there):
     described, by_tool = tools(there, ("classify", {"x0": PICTURE, "seed": 4}))
     assert by_tool.structuredContent == json.loads(by_tool.content[0].text) == answer
     tool = next(tool for tool in described if tool.name == "classify")
-    assert tool.inputSchema["properties"].keys() == {"x0", "seed"}
+    assert tool.inputSchema["properties"].keys() == {"x0", "seed", "model"}
     first = call(there, "classify", {})[1][0]
     assert first == call(there, "classify", [None, 0])[1][0], "the first example of the page"
     kind, told = call(there, "classify", {"seed": -1})
