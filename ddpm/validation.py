@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddpm.classes import NO_LABEL, Classes
 from ddpm.data import to_float
+from ddpm.data.groups import by_itself
 from ddpm.draws import Purpose, generator
 from ddpm.elbo import estimate_density, estimate_timesteps, prior_bits, terms_at
 from ddpm.engine import Engine
@@ -49,15 +50,13 @@ class Validation:
     ):
         draw = generator(0, Purpose.VALIDATION)  # seed 0 whatever the seed of the run
         chosen = np.arange(len(images)) if chosen is None else chosen
-        order = np.concatenate([draw.permutation(len(chosen)) for _ in range(-(-count // len(chosen)))])[:count]
-        order = chosen[order]
+        order = chosen[_in_turn(draw, len(chosen), count)]
         strata = (draw.permutation(count) + draw.random(count)) / count
         t = (strata * scheduler.config.num_train_timesteps).astype(np.int64)
         eps = draw.standard_normal((count, *images.shape[1:]), dtype=np.float32)
         self.count = count
         self.scheduler = scheduler
-        alone = -2 - order
-        self.group = alone if groups is None else np.where(groups[order] < 0, alone, groups[order])
+        self.group = by_itself(np.full(len(images), -1) if groups is None else groups)[order]
         classes = np.full(len(images), NO_LABEL) if classes is None else classes
         self.labelled = bool((classes != NO_LABEL).any())
         self._starts = range(0, count, batch_size)[rank::world]
@@ -133,7 +132,7 @@ class BoundValidation:
         world: int = 1,
     ):
         draw, half = generator(0, Purpose.VALIDATION, slot=1), max(1, count // 2)
-        order = np.concatenate([draw.permutation(len(images)) for _ in range(-(-2 * half // len(images)))])[: 2 * half]
+        order = _in_turn(draw, len(images), 2 * half)
         density = estimate_density(schedule.num_steps)
         later = draw.permutation(estimate_timesteps(density, half, draw))
         t = np.concatenate([np.zeros(half, np.int64), later])
@@ -164,3 +163,8 @@ class BoundValidation:
             bits = bits.cpu() + torch.where(t == 0, prior_bits(self.schedule, x0), 0.0)
             total += (weight * bits).sum()
         return total
+
+
+def _in_turn(draw: np.random.Generator, images: int, count: int) -> np.ndarray:
+    """(count,) numbers of images, in a random order; none comes again before all others have come."""
+    return np.concatenate([draw.permutation(images) for _ in range(-(-count // images))])[:count]

@@ -94,7 +94,7 @@ def with_variance_type(schedule: NoiseSchedule, variance_type: str | None, error
 
 
 def find_errors(subject: Subject, accelerator: Accelerator, bar) -> Errors:
-    """The errors of the network, in every process: those that the model knows, or measured on training images."""
+    """The errors of the network, in every process, measured on training images."""
     config, model, images = subject.config, subject.model, subject.images
 
     def measure() -> Errors:

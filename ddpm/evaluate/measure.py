@@ -55,7 +55,7 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
     if accelerator.is_main_process:
         subject.images.say(log)
     with _progress(subject, accelerator) as bar:
-        errors = model.errors
+        errors = subject.errors
         if errors is None and config.needs_errors:
             bar.set_description("variance")
             errors = find_errors(subject, accelerator, bar)
@@ -77,7 +77,7 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
                 report.write(Path(config.output), figures)
     if config.record and accelerator.is_main_process:
         report.record(Path(config.model), figures)
-        if model.errors is None and errors is not None:
+        if model.errors is None and errors is not None and config.clip_denoised:
             variance.save(Path(config.model), model.lowest_log_variance, errors, model.unet)
     return figures
 
@@ -95,7 +95,7 @@ def _progress(subject: Subject, accelerator: Accelerator):
     calls += subject.config.num_samples * subject.num_inference_steps * halves
     calls += most_evaluations(subject) * subject.images_to_classify
     calls //= accelerator.num_processes
-    if subject.config.needs_errors and subject.model.errors is None:  # which only the main process measures
+    if subject.config.needs_errors and subject.errors is None:  # which only the main process measures
         calls += PER_TIMESTEP * subject.model.schedule.num_steps
     return tqdm(
         total=calls,

@@ -14,6 +14,7 @@ from ddpm.data import DataOptions, Images, prepare
 from ddpm.data.wording import listed
 from ddpm.evaluate.options import EvaluateConfig
 from ddpm.names import LEARNED_VARIANCES, VARIANCE_TYPES, counted
+from ddpm.schedule import Errors
 
 log = logging.getLogger("evaluate")
 
@@ -44,6 +45,11 @@ class Subject:
     def num_timesteps(self) -> int:
         """How many timesteps per image the bound is computed from; `bound_steps` if all of them."""
         return self.config.timesteps or self.bound_steps
+
+    @property
+    def errors(self) -> Errors | None:
+        """The errors of the network that the model knows. They are those of an x_0 that is clipped, and no others."""
+        return self.model.errors if self.config.clip_denoised else None
 
     @property
     def num_inference_steps(self) -> int:
