@@ -58,6 +58,8 @@ class RunOptions:
     resume_from_checkpoint: str = changeable("latest")
     # Start from the weights, network and noise schedule of a model: a folder, or an id on the Hub.
     init_from: str | None = None
+    # With --init_from: take the noise schedule and the variance from these options, not from the model.
+    new_schedule: bool = False
 
 
 @dataclass(frozen=True)

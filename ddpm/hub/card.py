@@ -97,6 +97,8 @@ def model_card(
     """
     from huggingface_hub import ModelCard
 
+    start = without_paths(settings["options"].get("init_from"))
+    settings = settings | {"options": settings["options"] | {"init_from": start}}
     options, images = settings["options"], settings["data"]
     if not repo_id and REPO_ID.fullmatch(options.get("hub_model_id") or ""):
         repo_id = options["hub_model_id"]

@@ -32,19 +32,10 @@ log = logging.getLogger(__name__)
 
 Build = Callable[..., nn.Module]
 
-ADOPTED = (
-    "block_out_channels",
-    "layers_per_block",
-    "attention_levels",
-    "norm_num_groups",
-    "num_train_timesteps",
-    "beta_schedule",
-    "log_snr_max",
-    "log_snr_min",
-    "variance_type",
-    "sample_steps",
-)
-"""The options that come from the model. What it predicts must match the flag; the data's shape must match the model."""
+NETWORK = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups")
+SCHEDULE = ("num_train_timesteps", "beta_schedule", "log_snr_max", "log_snr_min", "variance_type")
+"""The options that come from the model; SCHEDULE only without `new_schedule`. What the model predicts must match the
+flag, and the data's shape must match the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +69,8 @@ class Initial:
                     f"--init_from {self.name} is for images of {shape[0]}x{shape[0]}x{shape[1]}, and these are "
                     f"{found[0]}x{found[0]}x{found[1]}: pass --resolution {shape[0]} --channels {shape[1]}"
                 )
-            unet, weights = build(**network), dict(self.weights)
+            unet = build(**network)
+            weights = self._with_outputs(network["channels"] * (2 if network.get("learned_variance") else 1))
             learned = class_names if network.get("num_classes") else ()
             if learned:
                 width = len(weights["time_embedding.linear_2.bias"])
@@ -89,6 +81,17 @@ class Initial:
             return unet
 
         return built
+
+    def _with_outputs(self, channels: int) -> dict[str, Tensor]:
+        """The weights for so many output channels: a variance that was not learned yet starts in the middle of its
+        range, where v is 0, and one that is no longer learned is left out."""
+        weights = dict(self.weights)
+        for name in ("conv_out.weight", "conv_out.bias"):
+            grown = weights[name].new_zeros(channels, *weights[name].shape[1:])
+            shared = min(channels, len(weights[name]))
+            grown[:shared] = weights[name][:shared]
+            weights[name] = grown
+        return weights
 
     def _table(self, names: Sequence[str], width: int) -> Tensor:
         """(K + 1, width): the vectors of the classes, and that of "no label"."""
@@ -128,6 +131,8 @@ def start_from(config: TrainConfig, accelerator: Accelerator) -> tuple[TrainConf
         ValueError: there is no such model, or this program cannot train it; one line.
     """
     if config.init_from is None:
+        if config.new_schedule:
+            raise ValueError("--new_schedule: pass --init_from MODEL, too; otherwise every schedule is new")
         return config, None
     adopted, initial = on_main(accelerator, lambda: _read(config))
     config = dataclasses.replace(config, **adopted)
@@ -145,10 +150,25 @@ def _read(config: TrainConfig) -> tuple[dict[str, Any], Initial | None]:
         except (OSError, ValueError, KeyError, TypeError):
             pass  # damaged: whatever is found out about the state later names it
         else:
-            return {name: getattr(before, name) for name in ADOPTED}, None
+            names = NETWORK if config.new_schedule else (*NETWORK, *SCHEDULE, "sample_steps")
+            return {name: getattr(before, name) for name in names}, None
     model = pull(config.init_from or "")
-    log.info("Starting from the weights, the network and the noise schedule of %s", model.name)
-    adopted = _network_of(model) | _schedule_of(model, config)
+    adopted = _network_of(model)
+    _check_prediction(model, config)
+    if config.new_schedule:
+        log.info(
+            "Starting from the weights and the network of %s, with the noise schedule of these options", model.name
+        )
+    else:
+        schedule = _schedule_of(model, config)
+        _check_schedule(schedule, config, model.name)
+        log.info(
+            "Starting from the weights, the network and the noise schedule (%s, variance %s) of %s",
+            schedule["beta_schedule"],
+            schedule["variance_type"],
+            model.name,
+        )
+        adopted |= schedule
     shape = (model.resolution, model.channels)
     return adopted, Initial(str(config.init_from), model.unet.state_dict(), shape, model.classes)
 
@@ -182,15 +202,8 @@ def _schedule_of(model: Checkpoint, config: TrainConfig) -> dict[str, Any]:
     """The options that make the model's noise schedule.
 
     Raises:
-        ValueError: no options do, or the model predicts something else than `config` says.
+        ValueError: no options do.
     """
-    found = model.scheduler.config
-    predicts = found["prediction_type"]
-    if predicts != config.prediction_type:
-        raise ValueError(
-            f"--prediction_type {config.prediction_type}: the model of --init_from predicts {predicts}; "
-            f"pass --prediction_type {predicts}"
-        )
     schedule = model.schedule
     if schedule.variance_type == "learned":
         raise ValueError(
@@ -209,5 +222,27 @@ def _schedule_of(model: Checkpoint, config: TrainConfig) -> dict[str, Any]:
             return options
     raise ValueError(
         f"--init_from {model.name}: its betas belong to none of the schedules linear (1e-4 to 0.02), scaled_linear, "
-        "squaredcos_cap_v2 and log_snr, with which this program trains"
+        "squaredcos_cap_v2 and log_snr, with which this program trains; --new_schedule trains with another one"
     )
+
+
+def _check_prediction(model: Checkpoint, config: TrainConfig) -> None:
+    """Raise a ValueError if the model predicts something else than `config` says."""
+    predicts = model.scheduler.config["prediction_type"]
+    if predicts != config.prediction_type:
+        raise ValueError(
+            f"--prediction_type {config.prediction_type}: the model of --init_from predicts {predicts}; "
+            f"pass --prediction_type {predicts}"
+        )
+
+
+def _check_schedule(found: dict[str, Any], config: TrainConfig, name: str) -> None:
+    """Raise a ValueError if `config`, a preset for example, asks for another schedule than the model's."""
+    plain = TrainConfig()
+    for option in SCHEDULE:
+        wanted = getattr(config, option)
+        if option in found and wanted not in (getattr(plain, option), found[option]):
+            raise ValueError(
+                f"--{option} {wanted}: {name} has {found[option]}; pass --new_schedule to train it with another noise "
+                "schedule or variance"
+            )

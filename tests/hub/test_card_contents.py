@@ -104,6 +104,13 @@ def test_the_cards_commands_are_understood_and_train_the_same():
     assert everything - shown == set("output_dir resume_from_checkpoint num_cpu_threads report_to push_to_hub hub_model_id hub_private_repo hub_wait_minutes".split())  # fmt: skip
 
 
+def test_a_card_says_which_weights_the_training_started_from_and_no_path():
+    text = card_of(init_from="/home/somebody/runs/base", new_schedule=True, beta_schedule="log_snr")
+    assert "; it started from the weights of base |" in text
+    assert "--init_from base --new_schedule" in text
+    assert "/home/" not in text
+
+
 def test_the_cards_commands_say_how_many_processes_and_quote():
     from ddpm.presets import PRESETS
 

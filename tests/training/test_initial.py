@@ -18,6 +18,11 @@ from ddpm.training import state
 OTHER = {"block_out_channels": (8, 8), "norm_num_groups": 2, "num_train_timesteps": 60, "beta_schedule": "log_snr"}
 
 
+# TINY's T would be another schedule than the model's; the default is replaced by it.
+ANY = {"num_train_timesteps": 1000}
+LAST = {"max_train_steps": 1, "learning_rate": 1e-12}
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A model whose network and schedule differ from TINY's."""
@@ -27,7 +32,7 @@ def model(tmp_path_factory):
 
 
 def test_weights_network_and_schedule_come_from_the_model(tmp_path, model):
-    in_process(tmp_path / "run", init_from=str(model), max_train_steps=1, learning_rate=1e-12)
+    in_process(tmp_path / "run", init_from=str(model), **ANY | LAST)
     before, after = checkpoint.load(model), checkpoint.load(tmp_path / "run")
     assert after.schedule.variance_type == "fixed_large"
     torch.testing.assert_close(after.schedule.beta, before.schedule.beta, rtol=1e-6, atol=0)
@@ -41,9 +46,31 @@ def test_weights_network_and_schedule_come_from_the_model(tmp_path, model):
     torch.testing.assert_close(raw["conv_in.weight"], kept["conv_in.weight"], rtol=0, atol=1e-9)
 
 
+def test_new_schedule_keeps_the_network_and_learns_a_variance_from_the_middle_of_its_range(tmp_path, model):
+    new = {"new_schedule": True, "num_train_timesteps": 50, "beta_schedule": "linear"}
+    in_process(tmp_path / "run", init_from=str(model), **LAST | new, variance_type="learned_range")
+    before, after = checkpoint.load(model), checkpoint.load(tmp_path / "run")
+    assert (after.schedule.num_steps, after.schedule.variance_type) == (50, "learned_range")
+    assert after.scheduler.config["beta_schedule"] == "linear"
+    xt, t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 30])
+    eps_hat, v = after.engine().with_variance(xt, t)
+    torch.testing.assert_close(eps_hat, before.engine()(xt, t), rtol=0, atol=1e-6)
+    assert v.abs().max() < 1e-6
+    # Back to a variance that is fixed: the outputs for it are left out.
+    in_process(tmp_path / "back", init_from=str(tmp_path / "run"), **LAST | new)
+    torch.testing.assert_close(
+        checkpoint.load(tmp_path / "back").engine()(xt, t), before.engine()(xt, t), rtol=0, atol=1e-6
+    )
+
+
 def test_a_run_goes_on_without_the_model_it_started_from(tmp_path, model):
     source = shutil.copytree(model, tmp_path / "source")
-    options = {"init_from": str(source), "max_train_steps": 6, "checkpointing_steps": 3, "lr_schedule": "constant"}
+    options = ANY | {
+        "init_from": str(source),
+        "max_train_steps": 6,
+        "checkpointing_steps": 3,
+        "lr_schedule": "constant",
+    }
     in_process(tmp_path / "whole", **options)
     in_process(tmp_path / "parts", **options | {"max_train_steps": 3})
     shutil.rmtree(source)
@@ -53,7 +80,7 @@ def test_a_run_goes_on_without_the_model_it_started_from(tmp_path, model):
 
 def test_what_does_not_match_is_one_line(tmp_path, model):
     def refused(**options):
-        done = launch(*command(tmp_path / "run", **options))
+        done = launch(*command(tmp_path / "run", **ANY | options))
         assert done.returncode == 1
         assert not (tmp_path / "run/checkpoints").exists() or not state.folders(tmp_path / "run/checkpoints")
         return done.stderr.strip().splitlines()[-1]
@@ -61,6 +88,10 @@ def test_what_does_not_match_is_one_line(tmp_path, model):
     assert "--prediction_type v_prediction: the model of --init_from predicts epsilon" in refused(
         init_from=model, prediction_type="v_prediction"
     )
+    assert "--variance_type learned_range: " in (line := refused(init_from=model, variance_type="learned_range"))
+    assert "model has fixed_large; pass --new_schedule" in line
+    assert "--num_train_timesteps 50: " in refused(init_from=model, num_train_timesteps=50)
+    assert "--new_schedule: pass --init_from MODEL, too" in refused(new_schedule=True)
     assert "no such directory" in refused(init_from=tmp_path / "nothing")
     assert "is for images of 8x8x1, and these are 16x16x3: pass --resolution 8 --channels 1" in refused(
         init_from=model, resolution=16, channels=3
@@ -86,7 +117,7 @@ def test_a_folder_with_a_model_names_the_way_to_train_it_on(tmp_path, model):
 
 def started(folder, source, **options):
     """The raw weights after one step that changes next to nothing, and what the model that was saved answers."""
-    in_process(folder, init_from=str(source), max_train_steps=1, learning_rate=1e-12, **options)
+    in_process(folder, init_from=str(source), **ANY | LAST | options)
     return state.load_latest(folder / "checkpoints").part("unet"), checkpoint.load(folder)
 
 
