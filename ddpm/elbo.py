@@ -8,7 +8,7 @@ openai/improved-diffusion. Timesteps are 0-based: index 0 is the paper's t = 1, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,24 +102,66 @@ def terms_at(
     Raises:
         ValueError: t is not int64 or lies outside [0, T).
     """
+    bits, mse = terms_by_variance(eps_theta, {"": schedule}, x0, eps, t, clip_denoised, *labels)
+    return bits[""], mse
+
+
+def terms_by_variance(
+    eps_theta: EpsTheta | LabelledEpsTheta,
+    schedules: Mapping[str, NoiseSchedule],
+    x0: Tensor,
+    eps: Tensor,
+    t: Tensor,
+    clip_denoised: bool = True,
+    *labels: Tensor,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """`terms_at` for several variances of the reverse process, by the same call of the network.
+
+    Args:
+        schedules: by name, with the same betas; otherwise as in `terms_at`.
+    Returns:
+        The term under each of them, and eps_mse, (B,) float64.
+    Raises:
+        ValueError: as `terms_at`.
+    """
+    schedule = next(iter(schedules.values()))
     xt = schedule.q_sample(x0.float(), eps.float(), t)
-    eps_hat, v = answer(eps_theta, xt, t, *labels, learned=schedule.learned)
+    eps_hat, v = answer(eps_theta, xt, t, *labels, learned=any(each.learned for each in schedules.values()))
     eps_hat = eps_hat.to(xt.device).double()
     x0, xt, eps = x0.double(), xt.double(), eps.double()
     x0_hat = schedule.predict_x0(xt, eps_hat, t)
     x0_hat = x0_hat.clamp(-1, 1) if clip_denoised else x0_hat
-    mean = schedule.posterior_mean(x0_hat, xt, t)
-    if v is None:
-        log_var = schedule.at(schedule.model_log_variance, t, x0)
-    else:
-        log_var = schedule.learned_log_variance(v.to(x0.device).double(), t)
-    kl = gaussian_kl(
-        schedule.posterior_mean(x0, xt, t), schedule.at(schedule.posterior_log_variance, t, x0), mean, log_var
-    )
+    mean, true_mean = schedule.posterior_mean(x0_hat, xt, t), schedule.posterior_mean(x0, xt, t)
+    true_log_var = schedule.at(schedule.posterior_log_variance, t, x0)
     first = (t == 0).to(x0.device)
-    if bool(first.any()):
-        kl[first] = -discretized_gaussian_log_likelihood(x0[first], mean[first], log_var[first])
-    return kl.flatten(1).mean(1) / math.log(2), (eps - eps_hat).square().flatten(1).mean(1)
+    bits = {}
+    for name, each in schedules.items():
+        if each.learned and v is not None:
+            log_var = each.learned_log_variance(v.to(x0.device).double(), t)
+        else:
+            log_var = each.at(each.model_log_variance, t, x0)
+        kl = gaussian_kl(true_mean, true_log_var, mean, log_var)
+        if bool(first.any()):
+            kl[first] = -discretized_gaussian_log_likelihood(x0[first], mean[first], log_var[first])
+        bits[name] = kl.flatten(1).mean(1) / math.log(2)
+    return bits, (eps - eps_hat).square().flatten(1).mean(1)
+
+
+def decoder_floor(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
+    """The part of L_0 that comes from the width of the decoder, (B,) float64 in bits per dimension.
+
+    It is L_0 of a network whose x_0 is exact (Eq. 13): no training brings L_0 below it. A network that predicts the
+    variance chooses the width; the floor is that of the narrowest one.
+
+    Args:
+        x0: (B, C, H, W) float, exactly pixel / 127.5 - 1.
+    """
+    if schedule.variance_type == "learned":
+        return torch.zeros(len(x0), dtype=torch.float64)  # any width can be chosen
+    widths = schedule.log_variance_range[0] if schedule.learned else schedule.model_log_variance
+    log_var = widths[0].to(x0.device)
+    nats = -discretized_gaussian_log_likelihood(x0.double(), x0.double(), log_var)
+    return nats.flatten(1).mean(1).cpu() / math.log(2)
 
 
 def _device(eps_theta: EpsTheta | LabelledEpsTheta, x0: Tensor) -> torch.device:

@@ -79,18 +79,43 @@ def save_figure(figure: Figure, path: Path) -> None:
     save_image(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(256), path)
 
 
-def tiles(figure: Figure, rows: Sequence[Sequence[np.ndarray]]) -> list[list[Axes]]:
-    """Show rows of images of equal length, (H, W, C) uint8 each; returns the axes of every image, for its labels."""
-    shown = []
+GAP = 0.06  # between two tiles, in widths of a tile
+
+
+def tiles(
+    figure: Figure,
+    rows: Sequence[Sequence[np.ndarray]],
+    *,
+    titles: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    below: Sequence[Sequence[str]] = (),
+    size: float = 9,
+) -> None:
+    """Show rows of images, (H, W, C) uint8 each. All share one pair of axes, since a pair for each takes seconds.
+
+    Args:
+        titles: above the images of the first row.
+        labels: to the left of the rows.
+        below: below the images of each row; empty text for none.
+        size: of the titles in points.
+    """
+    height = rows[0][0].shape[0] / rows[0][0].shape[1] + (0.2 if below else 0)  # of a row, with what is below it
+    axes = figure.subplots()
     for r, images in enumerate(rows):
-        shown.append([])
         for c, pixels in enumerate(images):
-            axes = figure.add_subplot(len(rows), len(images), r * len(images) + c + 1)
-            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            shown[-1].append(axes)
-    return shown
+            top, tall = r * (height + GAP), pixels.shape[0] / pixels.shape[1]
+            left = c * (1 + GAP)
+            place = (left, left + 1, top + tall, top)
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=place)
+            if below and below[r][c]:
+                axes.text(left + 0.5, top + tall + 0.02, below[r][c], ha="center", va="top", fontsize=7)
+    for c, title in enumerate(titles):
+        axes.text(c * (1 + GAP) + 0.5, -0.04, title, ha="center", va="bottom", fontsize=size)
+    for r, label in enumerate(labels):
+        middle = r * (height + GAP) + rows[0][0].shape[0] / rows[0][0].shape[1] / 2
+        axes.text(-0.12, middle, label, ha="right", va="center", fontsize=size + 1)
+    axes.set(xlim=(0, max(map(len, rows)) * (1 + GAP) - GAP), ylim=(len(rows) * (height + GAP) - GAP, 0))
+    axes.set_axis_off()
 
 
 # ------------------------------------------------------------------------------------------------- strip.png
@@ -129,11 +154,7 @@ def save_strip(steps: Iterable[ReverseStep], path: Path, columns: int = 11, imag
             labels.append(label)
             rows.append([to_pixels(x[i]) for x in (*shown, chosen[-1].x_prev)])
     figure = new_figure(1.0 * len(titles) + 0.4, 1.05 * len(rows) + 0.3)
-    axes = tiles(figure, rows)
-    for column, title in zip(axes[0], titles, strict=True):
-        column.set_title(title, fontsize=9)
-    for row, label in zip(axes, labels, strict=True):
-        row[0].set_ylabel(label, rotation=0, labelpad=14, va="center", fontsize=11)
+    tiles(figure, rows, titles=titles, labels=labels)
     save_figure(figure, path)
 
 
@@ -261,12 +282,9 @@ def save_neighbours(rows: list[np.ndarray], distances: np.ndarray, path: Path) -
         distances: (rows, k), from the sample to each training image.
     """
     figure = new_figure(0.95 * len(rows[0]) + 0.2, 1.08 * len(rows) + 0.3)
-    axes = tiles(figure, [list(images.transpose(0, 2, 3, 1)) for images in rows])
-    for row, lengths in zip(axes, distances, strict=True):
-        for image, length in zip(row[1:], lengths, strict=True):
-            image.set_xlabel(f"{length:.3f}", fontsize=7, labelpad=1)
-    for image, title in zip(axes[0], ("sample", "nearest in training"), strict=False):
-        image.set_title(title, fontsize=8)
+    below = [["", *(f"{length:.3f}" for length in lengths)] for lengths in distances]
+    images = [list(each.transpose(0, 2, 3, 1)) for each in rows]
+    tiles(figure, images, titles=("sample", "nearest"), below=below, size=8)
     save_figure(figure, path)
 
 
@@ -279,11 +297,8 @@ def save_labelled(
         rows: (H, W, C) uint8 images.
     """
     figure = new_figure(0.95 * len(names) + 0.9, 0.95 * len(rows) + 0.4)
-    axes = tiles(figure, rows)
-    for image, name in zip(axes[0], names, strict=True):
-        image.set_title(name if len(name) <= 12 else f"{name[:11]}…", fontsize=9)
-    for row, scale in zip(axes, scales, strict=True):
-        row[0].set_ylabel(f"s = {scale:g}", rotation=0, ha="right", va="center", fontsize=10)
+    titles = [name if len(name) <= 12 else f"{name[:11]}…" for name in names]
+    tiles(figure, rows, titles=titles, labels=[f"s = {scale:g}" for scale in scales])
     save_figure(figure, path)
 
 

@@ -1,6 +1,7 @@
 """For all tests: nothing leaves the machine, nothing stays in the user's cache, torch computes on one thread, and which
 engine computes does not depend on the speed of the machine. Tests in browser/ and hub/ get markers of these names."""
 
+import gc
 import math
 import os
 from pathlib import Path
@@ -23,10 +24,17 @@ def _engine():
 
 @pytest.fixture(autouse=True, scope="session")
 def data_cache(tmp_path_factory):
-    """Prepared images, for this process and those it starts."""
-    folder = tmp_path_factory.mktemp("cache")
+    """Prepared images and trained classifiers, for all processes of the tests and those they start."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     os.environ["DDPM_CACHE"] = str(folder)
     return folder
+
+
+def pytest_collection_finish():
+    """What the test files have imported is never garbage, and to look through it takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

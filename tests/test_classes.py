@@ -270,6 +270,7 @@ numpy.savez(out, without=without, **drawn)
 """
 
 
+@pytest.mark.slow
 def test_stock_diffusers_in_a_fresh_process_draws_what_this_program_draws(tmp_path):
     folder = make_labelled(tmp_path / "model", attention_levels=(1,))
     seeds = [str(np.random.SeedSequence((7, i)).generate_state(1)[0]) for i in range(3)]

@@ -344,6 +344,7 @@ class Counting(OpenVINO):
         return super().convert()
 
 
+@pytest.mark.slow
 def test_a_converted_network_is_kept_for_the_next_start(unet, cache):
     Compiled(unet).prepare(1, wait=True)
     (folder,) = cache.iterdir()

@@ -9,7 +9,14 @@ from diffusers import DDPMScheduler
 from formulas import linear_schedule
 from scipy.stats import norm
 
-from ddpm.elbo import discretized_gaussian_log_likelihood, elbo_terms, prior_bits, terms_at
+from ddpm.elbo import (
+    decoder_floor,
+    discretized_gaussian_log_likelihood,
+    elbo_terms,
+    prior_bits,
+    terms_at,
+    terms_by_variance,
+)
 from ddpm.engine import Engine
 from ddpm.schedule import NoiseSchedule
 from ddpm.unet import build_unet
@@ -205,3 +212,31 @@ def test_batches_do_not_change_the_result():
 def test_bad_input_is_named(x0, noise, message):
     with pytest.raises(ValueError, match=message):
         elbo_terms(zero, linear_schedule(40), x0, noise)
+
+
+def test_the_terms_under_several_variances_are_those_under_each():
+    kinds = {name: linear_schedule(variance_type=name) for name in ("fixed_large", "fixed_small")}
+    x0, t = pixels(3, 1, 4, 4), torch.tensor([0, 1, 700])
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    bits, mse = terms_by_variance(zero, kinds, x0, eps, t)
+    for name, schedule in kinds.items():
+        alone, errors = terms_at(zero, schedule, x0, eps, t)
+        torch.testing.assert_close(bits[name], alone, rtol=0, atol=0)
+        torch.testing.assert_close(mse, errors, rtol=0, atol=0)
+    assert abs(bits["fixed_large"][1] - bits["fixed_small"][1]) > 0.01
+
+
+def test_the_decoders_floor_is_what_a_perfect_network_pays():
+    """Golden, from the bin of Eq. 13 by scipy: black and white have half of the tails, gray has one bin."""
+    schedule = linear_schedule()
+    width = math.sqrt(float(schedule.posterior_variance[1]))
+    gray = norm.cdf(1 / 255 / width) - norm.cdf(-1 / 255 / width)
+    for value, share in ((0, norm.cdf(1 / 255 / width)), (255, norm.cdf(1 / 255 / width)), (128, gray)):
+        x0 = torch.full((1, 1, 4, 4), value / 127.5 - 1)
+        assert decoder_floor(schedule, x0).item() == pytest.approx(-math.log2(share), abs=1e-3)
+    assert -math.log2(gray) == pytest.approx(1.31, abs=0.01)
+    assert decoder_floor(linear_schedule(variance_type="learned"), pixels(2, 1, 4, 4)).tolist() == [0, 0]
+    x0 = pixels(1, 1, 4, 4)
+    exact = type("Exact", (), {"__call__": lambda self, xt, t: schedule.predict_eps(xt.double(), x0.double(), t)})()
+    bits, _ = terms_at(exact, schedule, x0, torch.randn(x0.shape), torch.tensor([0]))
+    assert decoder_floor(schedule, x0).item() == pytest.approx(bits.item(), rel=1e-5)

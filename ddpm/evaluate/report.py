@@ -58,12 +58,13 @@ def check_writable(subject: Subject) -> None:
 
 
 def write(output: Path, figures: dict[str, Any]) -> None:
-    """Write the report and its curves, and remove the pictures of samples that an earlier report left."""
+    """Write the report and the curves of the bound. Before the samples are measured, remove the pictures of samples
+    that an earlier report left."""
+    files.write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     if "num_samples" not in figures:
         for name in ("samples", "neighbours", "labels", "guidance"):
             output.with_name(f"{output.stem}-{name}.png").unlink(missing_ok=True)
-    files.write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")
-    plots.save_elbo_plot(figures, output.with_suffix(".png"))
+        plots.save_elbo_plot(figures, output.with_suffix(".png"))
 
 
 def command(subject: Subject) -> str:

@@ -71,10 +71,9 @@ def seconds(model, rows: list[tuple[str, int]], rounds: int) -> dict[tuple[str, 
 def save_picture(samples: dict[tuple[str, int], np.ndarray], columns: int, path: Path) -> None:
     """The first samples of each row, one row below the other."""
     figure = plots.new_figure(0.62 * columns + 1.6, 0.66 * len(samples) + 0.1)
-    axes = plots.tiles(figure, [list(pictures[:columns].transpose(0, 2, 3, 1)) for pictures in samples.values()])
-    for row, (sampler, steps) in zip(axes, samples, strict=True):
-        label = f"{TITLES[sampler]}, {steps}"
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+    labels = [f"{TITLES[sampler]}, {steps}" for sampler, steps in samples]
+    rows = [list(pictures[:columns].transpose(0, 2, 3, 1)) for pictures in samples.values()]
+    plots.tiles(figure, rows, labels=labels, size=8)
     plots.save_figure(figure, path)
 
 

@@ -1,5 +1,6 @@
 """Tab "The bound": terms stream in and add up to what `elbo_terms` says."""
 
+import dataclasses
 import re
 
 import pytest
@@ -8,7 +9,7 @@ from harness import Visit, draw, until_quiet
 from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
-from ddpm.elbo import elbo_terms
+from ddpm.elbo import decoder_floor, elbo_terms
 
 TOTAL = '#bound [data-object="total"] b'
 STATUS = "#bound .answer"
@@ -28,12 +29,11 @@ def anew(visit: Visit) -> None:
     visit.page.evaluate("ddpm.shared.set('noise', Math.floor(Math.random() * 2 ** 31))")
 
 
-def of_library(model, pixels: list[int], seed: int):
+def of_library(model, pixels: list[int], seed: int, variance_type: str = "fixed_small"):
     checkpoint = load(model)
+    schedule = dataclasses.replace(checkpoint.schedule, variance_type=variance_type)
     x0 = (torch.tensor(pixels, dtype=torch.float64).reshape(1, 1, 28, 28) / 127.5 - 1).float()
-    return elbo_terms(
-        checkpoint.engine(), checkpoint.schedule, x0, generator=torch.Generator().manual_seed(seed), batch_size=64
-    )
+    return elbo_terms(checkpoint.engine(), schedule, x0, generator=torch.Generator().manual_seed(seed), batch_size=64)
 
 
 def test_the_sum_on_the_page_is_that_of_elbo_terms(same, model):
@@ -61,8 +61,8 @@ def test_the_switch_drops_the_weights(same):
     same.move("bound", 2)
     figures = {}
     for loss in ("true", "simple"):
-        page.locator(f'#bound .switch [data-value="{loss}"]').click()
-        expect(page.locator(f'#bound .switch [data-value="{loss}"]')).to_have_attribute("aria-pressed", "true")
+        page.locator(f'#bound [data-value="{loss}"]').click()
+        expect(page.locator(f'#bound [data-value="{loss}"]')).to_have_attribute("aria-pressed", "true")
         figures[loss] = [
             page.locator(f'#bound [data-chart="{name}"] .now').inner_text() for name in ("terms", "weights")
         ]
@@ -73,7 +73,30 @@ def test_the_switch_drops_the_weights(same):
     assert figures["simple"][1] == figures["simple"][2], "and no longer does"
     assert figures["true"][0] != figures["simple"][0]
     assert "Half" in page.locator("#bound .half").inner_text()
-    page.locator('#bound .switch [data-value="true"]').click()
+    page.locator('#bound [data-value="true"]').click()
+
+
+def test_the_variance_is_chosen_without_a_request_and_the_sum_is_that_of_elbo_terms(same, model):
+    page = same.back("bound")
+    finished(same)
+    until_quiet(page)
+    before, sums = len(same.requests), {}
+    pixels = same.pixels("#bound .pad")
+    kinds = page.locator('#bound [data-label="bound.variance"] button')
+    assert [each.get_attribute("data-value") for each in kinds.all()] == ["fixed_small", "fixed_large"]
+    for kind in ("fixed_large", "fixed_small"):
+        page.locator(f'#bound [data-value="{kind}"]').click()
+        truth = of_library(model, pixels, 7, kind)
+        assert term(same, "total") == pytest.approx(truth.total.item(), abs=6e-5)
+        assert f"{truth.total.item():.3f}" in page.locator(STATUS).inner_text()
+        same.move("bound", 5)
+        sums[kind] = page.locator('#bound [data-chart="weights"] .now').inner_text()
+    schedule = load(model).schedule
+    assert float(sums["fixed_small"]) == pytest.approx(schedule.kl_weight[4].item(), rel=6e-3)
+    assert sums["fixed_large"] != sums["fixed_small"]
+    x0 = (torch.tensor(pixels, dtype=torch.float64).reshape(1, 1, 28, 28) / 127.5 - 1).float()
+    assert f"{decoder_floor(schedule, x0).item():.4f} bits" in page.locator("#bound .floor").inner_text()
+    assert len(same.requests) == before
 
 
 def test_moving_t_asks_nothing(same):

@@ -65,6 +65,7 @@ def test_the_environment_of_a_space_stands_in_for_flags(monkeypatch, environment
     assert app.parse(["--model", "here", "--host", "localhost"]).host == "localhost"
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_one_clear_line(tmp_path):
     with socket.create_server(("127.0.0.1", free_port())) as other:
         port = str(other.getsockname()[1])

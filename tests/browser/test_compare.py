@@ -167,6 +167,7 @@ def test_what_is_out_of_range_is_refused_with_its_row(same):
     expect(page.locator("#compare .go")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_every_mistake_is_shown_beside_the_right_way(same):
     page = same.back("wrong")
     drawn(same, "wrong")
@@ -238,6 +239,7 @@ def test_mistakes_that_follow_each_other_fast_end_with_the_last(same):
     expect(page.locator("#wrong .figures").nth(1)).to_contain_text("3 network calls")
 
 
+@pytest.mark.slow
 def test_a_page_that_was_busy_while_all_answers_came_shows_them_all(same):
     """Gradio then hands over the last message alone."""
     page = same.back("compare")

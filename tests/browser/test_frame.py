@@ -69,6 +69,7 @@ def in_reach(framed: Framed, tab: str) -> None:
     framed.until(slider_is_free, f"on {tab}: the slider is out of reach, panel {framed.span('.tour')}")
 
 
+@pytest.mark.slow
 @at_both_widths
 def test_the_whole_tour_is_seen_in_the_frame(framed):
     assert "dark" in framed.frame.evaluate("document.body.className")

@@ -76,6 +76,7 @@ def copied(page: Page) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------------------ Reverse
 
 
+@pytest.mark.slow
 def test_reverse_draws_what_the_label_asks_for_and_says_so(seen, there):
     page = seen.open(tab="reverse")
     select, scale = page.locator('#reverse [name="label"]'), page.locator('#reverse [name="guidance_scale"]')
@@ -200,6 +201,7 @@ def test_rows_have_labels_of_their_own(seen, there):
 # ---------------------------------------------------------------------------------------------------- From my picture
 
 
+@pytest.mark.slow
 def test_a_picture_is_denoised_with_a_label_and_the_row_says_so(seen):
     page = seen.open(tab="mine")
     expect(page.locator("#mine .answer")).to_contain_text("Stored example: 8 pictures", timeout=120_000)
@@ -251,6 +253,7 @@ def test_the_fields_need_no_more_lines_than_without_them(browser, there, url):
         assert all(tall[there, tab] < tall[url, tab] + line for tab in ("reverse", "mine")), (size, tall)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", ["reverse", "compare", "mine"])
 def test_everything_has_a_name_and_axe_finds_nothing_serious(seen, tab):
     page = seen.open(tab=tab)

@@ -116,6 +116,7 @@ def test_the_arrow_goes_from_one_noise_through_the_other(asked):
     assert re.fullmatch(r"×(1|2|5)0*", times)
 
 
+@pytest.mark.slow
 def test_another_label_is_sampled_at_a_click_and_no_label_makes_all_rows_alike(asked):
     ready(asked)
     page = asked.page
@@ -155,6 +156,7 @@ def test_stop_leaves_what_was_drawn(asked):
     expect(page.locator("#labels .arrow-says")).to_contain_text("once the rows are finished")
 
 
+@pytest.mark.slow
 def test_a_link_opens_the_tab_with_its_label_and_names_what_it_asks_for_in_vain(asked):
     page = asked.page
     page.goto(f"{asked.url}?lang=en&tab=labels&label=3&s=2")

@@ -36,6 +36,7 @@ def test_twelve_visitors_at_once_all_get_what_they_asked_for(url):
     assert [(status, answer["kind"]) for status, answer in answers] == [(200, "done")] * 24
 
 
+@pytest.mark.slow
 def test_a_full_queue_is_a_polite_line_and_a_reading_asks_again(visit):
     with crowd(visit.url, 60) as joined:
         status, refusal = joined[-1]

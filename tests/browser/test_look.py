@@ -67,6 +67,7 @@ COVERED = """(tab) => [...document.querySelectorAll(`#${tab} .plot`)].filter((e)
         .filter((box) => box.width === 0 || box.right > plot.getBoundingClientRect().left))"""
 
 
+@pytest.mark.slow
 def test_at_every_width_captions_equations_and_labels_have_their_place(visit):
     page = visit.open()
     for language, tab in product(LANGUAGES, TABS):
@@ -251,6 +252,7 @@ def test_in_forced_colours_what_says_something_stays_visible(browser: Browser, u
         assert contrast(mark, paper) > 3
 
 
+@pytest.mark.slow
 def test_in_forced_colours_letters_under_bars_and_hats_are_seen(browser: Browser, url: str):
     inks = []
     for forced in ("none", "active"):
@@ -301,6 +303,7 @@ def test_nothing_moves_by_itself_with_reduced_motion(visit):
     assert set(visit.page.evaluate("seen")) == {300}
 
 
+@pytest.mark.slow
 def test_the_first_touch_or_a_reload_ends_the_arrival(browser: Browser, url: str):
     for touch in (
         lambda page: page.keyboard.press("Tab"),

@@ -11,6 +11,7 @@ import pytest
 from harness import Session, Visit, draw, serious, serving, visiting
 from playwright.sync_api import Browser, expect
 from test_api import call, tools
+from test_bound import of_library
 from untrained import make_model
 
 from ddpm.checkpoint import load
@@ -147,6 +148,23 @@ def test_rows_of_two_models_begin_with_one_noise_and_each_is_the_librarys(visit,
     )
     page.locator("#compare .row").nth(1).locator("[name=model]").select_option("tiny-gray")
     expect(status).to_contain_text("Rows to draw: 1")
+
+
+def test_the_bound_of_the_same_picture_under_another_model(visit, folders):
+    page = visit.page
+    page.goto(f"{visit.url}?tab=bound&under=rival&example=3&lang=en")
+    said = page.locator("#bound .other-answer")
+    expect(said).to_contain_text("rival codes it in at most")
+    expect(page.locator("#bound .answer")).to_contain_text("add up to")
+    seed, pixels = page.evaluate("ddpm.shared.get('noise')"), visit.pixels("#bound .pad")
+    totals = {}
+    for place, folder in zip((said, page.locator("#bound .answer")), (folders[1], folders[0]), strict=True):
+        terms = of_library(folder, pixels, seed)
+        totals[folder.name] = f"{terms.total.item():.3f}"
+        assert totals[folder.name] in place.inner_text()
+    assert totals["rival"] != totals["tiny-gray"]
+    page.locator('#bound [name="under"]').select_option("")
+    expect(said).to_be_empty()
 
 
 def test_a_phone_shows_the_list_without_overflow(browser, url):

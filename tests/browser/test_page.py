@@ -118,6 +118,7 @@ def test_arrow_keys_go_along_the_tabs(visit):
         expect(page.locator(f"#tab-{tab}-button")).to_have_attribute("aria-selected", "true")
 
 
+@pytest.mark.slow
 def test_nothing_sticks_out_and_on_a_phone_the_slider_stays_reachable(phone):
     page = phone.open()
     for language in LANGUAGES:
@@ -160,6 +161,7 @@ def test_everything_that_can_be_used_has_a_name(same):
     assert page.evaluate(unnamed) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", TABS)
 def test_axe_finds_nothing_serious(same, tab):
     page = same.back(tab)

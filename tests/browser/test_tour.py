@@ -77,6 +77,7 @@ def test_a_copied_link_opens_what_it_was_copied_from(visit, tab):
     assert page.evaluate("history.length") == steps
 
 
+@pytest.mark.slow
 def test_a_link_draws_what_it_was_copied_from(visit):
     """Where its settings are those of the stored example, that is shown, at the t of the link."""
     for tab, settings, said in (
@@ -111,6 +112,7 @@ def test_a_link_to_finished_pictures_opens_at_them(visit):
     expect(page.locator("#compare .t-now")).to_have_text("0")
 
 
+@pytest.mark.slow
 def test_every_tab_of_the_page_has_a_link(visit):
     page = visit.open()
     tabs = page.evaluate("ddpm.tabs()")
@@ -195,6 +197,7 @@ APPENDED = (
 )
 
 
+@pytest.mark.slow
 def test_what_others_append_to_a_link_is_no_fault_of_it(visit):
     visit.page.goto(f"{visit.url}?lang=en&tab=noise&{APPENDED.replace(' ', '&')}&reading=v")
     page = visit.page
@@ -293,6 +296,7 @@ def test_a_link_into_the_tour_on_a_phone_in_chinese(phone):
     expect(page.locator(".tour-place")).to_contain_text(" of ")
 
 
+@pytest.mark.slow
 def test_axe_finds_nothing_serious_in_the_tour(visit):
     page = follow(visit, "noise", lang="en", tour="2", foo="1")
     expect(page.locator("#noise .toured")).to_be_visible()
@@ -302,6 +306,7 @@ def test_axe_finds_nothing_serious_in_the_tour(visit):
     assert serious(page) == [], "nor in the dark"
 
 
+@pytest.mark.slow
 def test_axe_finds_nothing_serious_in_the_tour_on_a_phone(phone):
     page = phone.page
     page.set_viewport_size({"width": 390, "height": 500})

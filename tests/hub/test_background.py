@@ -124,6 +124,7 @@ STAGES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_hub_that_misbehaves_costs_a_training_nothing(clients, hub, tmp_path, name, stage):
     xet, faults = STAGES[stage]

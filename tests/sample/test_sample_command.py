@@ -82,6 +82,7 @@ def test_pictures_are_those_of_the_sampler_whatever_the_batch_and_the_number_of_
         assert np.array_equal(arrays["arr_0"], pixels(tmp_path / "three", 5))
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_and_others_are_refused(model, tmp_path):
     folder = tmp_path / "many"
     words = (model, *STEPS, "--output", folder)

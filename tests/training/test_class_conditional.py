@@ -264,6 +264,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, moment):
     assert (tmp_path / "run/labels.safetensors").read_bytes() == (tmp_path / "whole/labels.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_two_micro_batches(tmp_path):
     for folder, processes, options in (("two", 2, {}), ("one", 1, {"gradient_accumulation_steps": 2})):
         done = launch(*command(tmp_path / folder, **LABELS, **options), processes=processes)
@@ -281,6 +282,7 @@ def test_two_processes_equal_two_micro_batches(tmp_path):
     assert np.abs(grids[0] - grids[1]).max() <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forget", [(), ("class_conditional", "label_dropout", "label_column")])
 def test_a_run_of_an_older_version_goes_on_as_before(tmp_path, forget):
     in_process(tmp_path / "run", should_stop=lambda step: step >= 8)

@@ -32,6 +32,7 @@ def test_output_that_nobody_reads_does_not_end_a_training(tmp_path, output):
         assert b"steps/s" not in path.read_bytes(), "what was printed went into a file"
 
 
+@pytest.mark.slow
 def test_a_real_pipe_whose_reader_leaves(tmp_path):
     """With the end of the interpreter, which flushes its output once more."""
     words = [sys.executable, *command(tmp_path / "run", max_train_steps=3)]

@@ -39,6 +39,7 @@ def test_a_larger_limit_goes_on_where_the_learning_rate_allows_it(tmp_path):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_time_limit_ends_the_ordinary_way_and_the_same_command_goes_on(tmp_path, whole):
     for step in (1, 2, 3):
         last = in_process(tmp_path / "run", max_train_minutes=1e-9, plots=step == 3)
@@ -67,6 +68,7 @@ def test_other_settings_are_refused_by_name(whole, options, named):
         in_process(whole, **options)
 
 
+@pytest.mark.slow
 def test_the_pixels_count_not_how_their_dataset_is_named(tmp_path, monkeypatch):
     for number in range(40):
         (tmp_path / "data").mkdir(exist_ok=True)

@@ -92,6 +92,7 @@ def test_the_density_is_the_root_mean_square_of_the_last_ten_losses():
     assert np.isfinite(drawn.density()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [5, 10])
 def test_a_run_that_draws_by_its_losses_goes_on_to_the_same_bits(tmp_path, cut):
     in_process(tmp_path / "whole", **SHORT)

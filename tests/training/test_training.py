@@ -179,6 +179,7 @@ def test_a_run_cut_off_by_a_signal_goes_on_as_if_it_had_not_been(tmp_path, uncut
     assert_same_run(tmp_path / "cut", uncut(processes, options))
 
 
+@pytest.mark.slow
 def test_a_signal_to_accelerate_launch_reaches_the_trainer(tmp_path):
     """The launcher dies of SIGTERM without a word to its child; the child notices, saves and ends."""
     words = [*ACCELERATE, *command(tmp_path / "run", **ENDLESS)]

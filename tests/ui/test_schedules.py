@@ -1,4 +1,4 @@
-"""The schedules that the tab "Forward" compares: diffusers' own, whatever T and model."""
+"""The schedules that the tab "Forward" compares: diffusers' own and log-linear SNR, whatever T and model."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,9 @@ def test_what_travels_gives_the_alpha_bar_of_diffusers(num_steps, own):
     model = DDPMScheduler(num_train_timesteps=num_steps, **OPTIONS[own])
     name, others = compared(NoiseSchedule.from_scheduler(model))
     assert name == own
-    assert others.keys() == OPTIONS.keys() - {own}
+    assert others.keys() == OPTIONS.keys() - {own} | {"log_snr"}
+    log_snr = np.cumprod(1 - np.cumsum(np.cumsum(others.pop("log_snr"))) * BETA_UNIT)
+    np.testing.assert_allclose(np.log(log_snr / (1 - log_snr)), np.linspace(13.3, -6, num_steps), atol=0.02)
     for other, packed in others.items():
         beta = np.cumsum(np.cumsum(packed)) * BETA_UNIT
         stock = DDPMScheduler(num_train_timesteps=num_steps, **OPTIONS[other])
@@ -37,5 +39,10 @@ def test_what_travels_gives_the_alpha_bar_of_diffusers(num_steps, own):
 def test_a_schedule_that_diffusers_does_not_name_is_the_models_own():
     name, others = compared(NoiseSchedule(torch.linspace(1e-3, 0.1, 50, dtype=torch.float64)))
     assert name == "own"
-    assert others.keys() == OPTIONS.keys()
+    assert others.keys() == OPTIONS.keys() | {"log_snr"}
     assert {f"schedule.{name}" for name in (*others, "own")} <= TEXT["en"].keys()
+
+
+def test_a_model_with_a_log_snr_that_falls_linearly_has_that_schedule_whatever_its_ends():
+    name, others = compared(NoiseSchedule.from_log_snr(1000, 10, -6, "fixed_large"))
+    assert (name, others.keys()) == ("log_snr", OPTIONS.keys())

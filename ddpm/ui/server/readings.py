@@ -5,11 +5,11 @@ t is 0-based in `ddpm.elbo` and 1-based in everything that leaves this module.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ddpm.classes import Classes
-from ddpm.elbo import ClassPosterior, class_posterior_steps, prior_bits, terms_at
+from ddpm.elbo import class_posterior_steps, decoder_floor, prior_bits, terms_by_variance
+from ddpm.names import OPTIMAL, VARIANCE_TYPES
 from ddpm.schedule import Joined, NoiseSchedule
-from ddpm.ui.server.encoding import to_base64
+from ddpm.ui.server.findings import Bound, Classified, Prediction, classified, short
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.pictures import pixels_to_tensor, thinned, to_tensor
 from ddpm.ui.server.requests import InputError, PictureRequest, answered
@@ -68,83 +69,6 @@ def coarse_to_fine(count: int) -> list[int]:
     return list(dict.fromkeys([count - 1, *(i for stride in strides for i in range(0, count, stride))]))
 
 
-@dataclass(eq=False)
-class Prediction:
-    """eps_hat of one picture and noise: `t` (1-based, ascending), `mse` of each, `data` (len(t), H, W, C) float16.
-
-    `mse` is that of all pixels; of them `data` has every `Readings.factor`-th along each side.
-    """
-
-    key: str
-    t: list[int]
-    mse: list[float]
-    data: bytes
-
-    @property
-    def num_bytes(self) -> int:
-        return len(self.data)
-
-    def as_json(self) -> dict[str, Any]:
-        return {"t": self.t, "mse": self.mse, "data": to_base64(self.data)}
-
-
-@dataclass(eq=False)
-class Bound:
-    """The terms of one picture's bound, in bits per dimension.
-
-    Args:
-        prior: L_T.
-        bits: (T,) L_{t-1} of t = 1 ... T, the first of which is L_0.
-        mse: (T,) as `ElboTerms.eps_mse`.
-        seconds: it took to compute.
-    """
-
-    key: str
-    prior: float
-    bits: np.ndarray
-    mse: np.ndarray
-    seconds: float
-
-    @property
-    def num_bytes(self) -> int:
-        return self.bits.nbytes + self.mse.nbytes
-
-    @property
-    def total(self) -> float:
-        return self.prior + float(self.bits.sum())
-
-    def as_json(self) -> dict[str, Any]:
-        shown = {"prior": self.prior, "total": self.total, "seconds": round(self.seconds, 1)}
-        return {**shown, "bits": self.bits.tolist(), "mse": self.mse.tolist()}
-
-
-@dataclass(eq=False)
-class Classified:
-    """What the bound says about the label of one picture.
-
-    Args:
-        probabilities: of each label, (K,).
-        bits: that each label saves against no label, in bits per dimension, (K,).
-        timesteps, evaluations: see `ClassPosterior`.
-        seconds: it took to compute.
-    """
-
-    key: str
-    probabilities: list[float]
-    bits: list[float]
-    timesteps: int
-    evaluations: int
-    seconds: float
-
-    @property
-    def num_bytes(self) -> int:
-        return 16 * len(self.bits)
-
-    def as_json(self) -> dict[str, Any]:
-        shown = {"timesteps": self.timesteps, "evaluations": self.evaluations, "seconds": round(self.seconds, 2)}
-        return {**shown, "probabilities": self.probabilities, "bits": self.bits}
-
-
 class Readings:
     """Runs the network on visitors' pictures, a batch of timesteps at a time.
 
@@ -181,6 +105,10 @@ class Readings:
         kept = 2 * (-(-size // self.factor)) ** 2 * channels
         count = max(LEAST_TIMESTEPS, min(NUM_TIMESTEPS, READING_BYTES // kept))
         self.timesteps = spread(schedule.num_steps, count)
+        kinds = (*VARIANCE_TYPES, *((OPTIMAL,) if schedule.errors else ()))
+        others = {kind: dataclasses.replace(schedule, variance_type=kind) for kind in kinds}
+        self.variances: dict[str, NoiseSchedule] = {schedule.variance_type: schedule} | others
+        """The schedule under every variance whose bound is known, by its name, that of the model before the others."""
 
     def _batches(self, count: int, seconds: float) -> Iterator[slice]:
         """0 ... count in slices, each of which takes the network about `seconds`."""
@@ -254,23 +182,29 @@ class Readings:
         """Every term of the bound, each with noise of its own: what `elbo_terms` gives for a generator of this seed.
 
         Yields:
-            {"kind": "part", "done", "total", "bits", "mse"} after each call of the network, where `bits` and `mse` are
-            the new terms up to t = `done`; after the last one the store holds the `Bound`.
+            {"kind": "part", "done", "total", "bits", "mse", "others"} after each call of the network, where `bits`,
+            `mse` and `others` are the new terms up to t = `done`; after the last one the store holds the `Bound`.
         """
         started = time.monotonic()
         x0, T = pixels_to_tensor(request.pixels, self.shape), self._schedule.num_steps
         generator = torch.Generator().manual_seed(request.noise_seed)
-        bits, mse = np.empty(T), np.empty(T)
+        bits, mse = {kind: np.empty(T) for kind in self.variances}, np.empty(T)
+        own, *others = bits
         for part in self._batches(T, self._limits.bound_call_s):
             t = torch.arange(part.start, part.stop)
             eps = torch.cat([torch.randn(x0.shape, generator=generator) for _ in t])
             with torch.no_grad():
-                b, m = terms_at(Joined(self._both), self._schedule, x0.expand(len(t), -1, -1, -1), eps, t)
-            bits[part], mse[part] = b.numpy(), m.numpy()
-            new = {"bits": [float(f"{v:.4g}") for v in b.tolist()], "mse": [float(f"{v:.4g}") for v in m.tolist()]}
+                found, m = terms_by_variance(Joined(self._both), self.variances, x0.expand(len(t), -1, -1, -1), eps, t)
+            for kind, terms in found.items():
+                bits[kind][part] = terms.numpy()
+            mse[part] = m.numpy()
+            new = {"bits": short(found[own].tolist()), "mse": short(m.tolist())}
+            new["others"] = {kind: short(found[kind].tolist()) for kind in others}
             yield {"kind": "part", "done": part.stop, "total": T, **new}
-        prior = float(prior_bits(self._schedule, x0))
-        self._store.put(Bound(request.key, prior, bits, mse, time.monotonic() - started))
+        floors = {kind: float(decoder_floor(each, x0)) for kind, each in self.variances.items()}
+        prior, seconds = float(prior_bits(self._schedule, x0)), time.monotonic() - started
+        terms = {kind: bits[kind] for kind in others}
+        self._store.put(Bound(request.key, prior, bits[own], mse, seconds, terms, floors))
 
     def classify(self, request: PictureRequest, stopped: Callable[[], bool] = lambda: False) -> Iterator[Message]:
         """p(y | x_0) over the labels y from the bound: what `class_posterior` gives for a generator of this seed.
@@ -385,16 +319,3 @@ class Readings:
         """What the store holds under the key of a "done" message. Called outside Gradio's queue: it only looks up."""
         found = self._store.get(key)
         return found.as_json() if isinstance(found, Prediction | Bound | Classified) else None
-
-
-def classified(key: str, posterior: ClassPosterior, seconds: float) -> Classified:
-    """An estimate of `class_posterior_steps` in the form that leaves the server."""
-    saved = posterior.bits_without_label - posterior.bits
-    return Classified(
-        key,
-        posterior.probabilities.tolist(),
-        saved.tolist(),
-        posterior.timesteps,
-        posterior.evaluations,
-        seconds,
-    )

@@ -4,7 +4,8 @@
 // Gives addressed (the server functions of a panel), reading (a tab that asks about the picture), sampling (a tab with a form that draws pictures), polling (a tab
 // that polls the server), untilDrawn (waits for what the server draws by itself), visitor (the name of this page).
 (() => {
-  const { shared } = ddpm;
+  const { page, shared } = ddpm;
+  const LANES = 2; // of numbers of requests, so that each lane knows its own
   const QUEUE_MS = 30 * 60_000; // the queue may be long, and sends nothing while a request waits
   const SILENCE_MS = 200_000; // once its turn has come: a server that is silent for so long is lost
   const WAITING_MS = 1500; // after so long without an answer, the tab says that it waits
@@ -19,7 +20,7 @@
     new Proxy(server, {
       get:
         (of, name) =>
-        (asked, model = ddpm.page.model) =>
+        (asked, model = page.model) =>
           of[name]({ model, asked: asked ?? null }),
     });
 
@@ -60,8 +61,11 @@
   //   in the queue. (To cancel a request, Gradio needs an id that the request gets only after a while.)
   //   waiting(): no answer has come for a while. lost(why): no answer will come: "busy", "failed" or "lost".
   //   single: the tab takes only one place in the queue, see oneAtATime.
-  function requests({ send, expect, waiting = () => {}, lost, single = false }) {
-    let number = 0; // of the latest request, sent as `run`; the end of a request raises it, too
+  //   lane: 0, or 1 for further requests of the same tab, which neither end the others nor take their answers;
+  //   model(): the name of the model that they are about.
+  function requests({ send, expect, waiting = () => {}, lost, single = false, lane = 0, model = () => page.model }) {
+    let number = lane; // of the latest request, sent as `run`; the end of a request raises it, too
+    const sentBy = lane ? `${visitor}.${lane}` : visitor;
     let active = false;
     const timers = {};
     const queue = oneAtATime(send, (message) => active && message.run === number);
@@ -69,7 +73,7 @@
       clearTimeout(timers[name]);
       timers[name] = setTimeout(action, ms);
     };
-    const tellServer = () => expect({ visitor, run: number }).catch(() => {}); // only saves work; a failure is harmless
+    const tellServer = () => expect({ visitor: sentBy, run: number }).catch(() => {}); // only saves work; a failure is harmless
     const sender = ddpm.onLoss((why, run) => {
       if (run !== undefined) queue.answered(run);
       if (!active || (run ?? number) !== number) return;
@@ -85,7 +89,7 @@
       if (earlier) tellServer();
       after("silence", QUEUE_MS, () => giveUp("busy"));
       after("waiting", WAITING_MS, waiting);
-      const sent = { run: number, sender, visitor, model: ddpm.page.model, ...message };
+      const sent = { run: number, sender, visitor: sentBy, model: model(), ...message };
       const go = () => (single ? queue.send(sent) : send(sent));
       if (pause) after("pause", pause, go);
       else go();
@@ -102,7 +106,7 @@
 
     // Ends the request: answers still on their way are ignored.
     function finish() {
-      number++;
+      number += LANES;
       active = false;
       for (const timer of Object.values(timers)) clearTimeout(timer);
     }
@@ -129,19 +133,35 @@
   // While the tab is in front, it sends every new picture.
   //   send, expect, waiting: see `requests`; fetch(key): the server function that returns what "done" names;
   //   start(), part(message), done(what was fetched): show a request, a part of its answer, all of it; ended(): no
-  //   answer will come.
-  function reading(element, { send, expect, fetch, start, part = () => {}, waiting, done, ended = () => {} }) {
-    const status = element.querySelector(".answer");
+  //   answer will come; wanted(): whether there is anything to ask; status: the line that tells of it; lane, model: see
+  //   `requests`.
+  function reading(
+    element,
+    {
+      send,
+      expect,
+      fetch,
+      start,
+      part = () => {},
+      waiting,
+      done,
+      ended = () => {},
+      wanted = () => true,
+      status = element.querySelector(".answer"),
+      lane,
+      model,
+    },
+  ) {
     const { tell, note, refuse } = ddpm.line(status);
     const here = ddpm.front(element, (shown) => shown && watching && ask());
     let asked = null; // {bytes, seed}: the picture and the noise that the latest request was about
     let retry = 0;
     let watching = false;
-    const life = requests({ send, expect, waiting, lost });
+    const life = requests({ send, expect, waiting, lost, lane, model });
 
     function ask({ again = false } = {}) {
       const next = { bytes: shared.get("settled"), seed: shared.get("noise") };
-      if (!next.bytes || (!again && asked?.bytes === next.bytes && asked.seed === next.seed)) return;
+      if (!wanted() || !next.bytes || (!again && asked?.bytes === next.bytes && asked.seed === next.seed)) return;
       if (!here.shown) return forget(); // it sends the picture when it comes to the front
       if (ddpm.isLost()) return lost("lost");
       clearTimeout(retry);
@@ -201,7 +221,7 @@
       shared.on("noise", () => ask());
     }
 
-    return { tell, note, take, ask, stop, watch };
+    return { tell, note, take, ask, stop, forget, watch };
   }
 
   // ---------------------------------------------------------------- a tab with a form that draws pictures

@@ -1,20 +1,46 @@
 // Tab "The bound": the terms of one picture stream in from t = 1 to T; charts and sum are drawn here.
-// Scope: element, props (`weights`: w_t), server, trigger, watch (see gr.HTML). Event: 'bound' with a picture.
+// Scope: element, props (`optimal_weights`: w_t under the optimal variance), server, trigger, watch (see gr.HTML).
+// Event: 'bound' with a picture.
 const $ = (selector) => element.querySelector(selector);
 const { shared, T } = ddpm;
 const { significant } = ddpm.format;
-const w = props.weights; // w_t at index t - 1, like `bits` and `mse`
 const names = ["terms", "weights", "errors", "share"];
 const figures = Object.fromEntries(names.map((name) => [name, $(`[data-chart="${name}"]`)]));
 const draw = Object.fromEntries(names.map((name) => [name, ddpm.tChart(figures[name])]));
 const bar = ddpm.tBar($(".t-bar"));
-const losses = ddpm.switchOf($(".switch"));
+const losses = ddpm.switchOf($('[data-label="bound.loss"]'));
+const variances = ddpm.switchOf($('[data-label="bound.variance"]'));
+const [own] = variances.values; // the variance of the model
 
 // Bits per dimension and squared error of t = 1..T, where t = 1 is L_0; NaN for terms that have not come yet.
-let bits = new Float64Array(T).fill(Number.NaN);
-let mse = new Float64Array(T).fill(Number.NaN);
+const unknown = () => new Float64Array(T).fill(Number.NaN);
+let byVariance = {}; // the bits under each variance; `bits` are those of the one that is chosen
+let bits = unknown();
+let mse = unknown();
 let prior = null; // L_T, which comes with the complete answer
+let floors = {}; // the part of L_0 that comes from the decoder's width, of each variance
 let loss = "true"; // or "simple"
+let under = null; // what another model says about the same picture: {model, bits}
+const isDrawn = () => under?.bits.length === T && loss === "true"; // its terms, if they are as many
+
+function forget() {
+  byVariance = Object.fromEntries(variances.values.map((kind) => [kind, unknown()]));
+  bits = byVariance[variances.value() ?? own];
+  mse = unknown();
+  prior = null;
+  floors = {};
+}
+forget();
+
+// w_t of Eq. 12 at index t - 1. A learned variance has those of the small one.
+function weightsOf(kind) {
+  if (kind === "optimal") return props.optimal_weights;
+  const { alphaBar, beta } = ddpm;
+  const before = kind === "fixed_large" ? 0 : 1;
+  // At t = 1 the small variance is 0, and there is no such term.
+  return beta.map((b, i) => b / (2 * (1 - b) * (1 - alphaBar[i + 1 - before])));
+}
+const weights = Object.fromEntries(variances.values.map((kind) => [kind, weightsOf(kind)]));
 
 // The sum of the numbers that have come, from index `first` on.
 function sum(numbers, first = 0) {
@@ -44,9 +70,10 @@ function drawTerms(ts, complete, simple) {
   const flat = level();
   const term = (t) => bits[t - 1];
   const flatTerm = (t) => (t === 1 ? Number.NaN : mse[t - 1] * flat);
+  const other = isDrawn() ? (t) => under.bits[t - 1] : null;
   let [lowest, highest] = [1, 1e-9];
   for (let t = 1; t <= T; t++) {
-    for (const value of [term(t), flatTerm(t)]) {
+    for (const value of [term(t), flatTerm(t), other?.(t)]) {
       if (!(value > 0)) continue;
       lowest = Math.min(lowest, value);
       highest = Math.max(highest, value);
@@ -54,7 +81,7 @@ function drawTerms(ts, complete, simple) {
   }
   const place = draw.terms({
     valueAt: simple ? flatTerm : term,
-    second: complete ? (simple ? term : flatTerm) : null,
+    second: other ?? (complete ? (simple ? term : flatTerm) : null),
     ts: simple ? ts.filter((t) => t > 1) : ts,
     show: (t) => (simple ? text(flatTerm(t)) : `${text(term(t))} ${ddpm.say("unit.bits")}`),
     log: true,
@@ -74,6 +101,7 @@ function drawTerms(ts, complete, simple) {
 function drawWeights(complete, simple) {
   const flatWeight = level() * Math.LN2; // w_t is in nats
   const flat = () => flatWeight;
+  const w = weights[variances.value() ?? own];
   const weight = (t) => (t === 1 ? Number.NaN : w[t - 1]);
   const ts = Array.from({ length: T - 1 }, (_, i) => i + 2);
   const valueAt = simple && complete ? flat : weight;
@@ -138,26 +166,52 @@ function showSum() {
     const share = $(`.shares .${name}`);
     if (share) share.style.flexGrow = known ? value / terms.total : 0;
   }
+  showFloor(terms.reconstruction);
+}
+
+// What part of L_0 the decoder's width costs any network: words, and a piece of the bar.
+function showFloor(reconstruction) {
+  const kind = variances.value() ?? own;
+  const floor = floors[kind];
+  const known = floor !== undefined && reconstruction !== null;
+  const percent = known ? Math.min(100, (100 * floor) / reconstruction) : 0;
+  $(".shares .reconstruction .paid").style.width = `${percent}%`;
+  if (!known) return $(".floor").replaceChildren();
+  const key = kind.startsWith("learned") ? "bound.floor.learned" : "bound.floor";
+  ddpm.setText($(".floor"), key, { floor: textOf("floor", floor), share: Math.round(percent) });
 }
 
 // ---- words
 
-const captionKey = (name) => (name === "terms" ? `bound.caption.${loss}` : `chart.${name}`);
+const captionKey = (name) => (name === "terms" ? `bound.caption.${isDrawn() ? "under" : loss}` : `chart.${name}`);
 
 function label() {
   for (const [name, figure] of Object.entries(figures)) {
-    const caption = ddpm.say(captionKey(name)).replaceAll("$", "");
+    const caption = ddpm.say(captionKey(name), captionFields()).replaceAll("$", "");
     figure.querySelector(".plot").setAttribute("aria-label", ddpm.say("chart.label", { name: caption }));
   }
 }
 
-function setLoss(next) {
-  loss = next;
-  ddpm.setText(figures.terms.querySelector("figcaption [data-text]"), captionKey("terms"));
+const captionFields = () => ({ model: under?.model });
+
+function caption() {
+  ddpm.setText(figures.terms.querySelector("figcaption [data-text]"), captionKey("terms"), captionFields());
   label();
   redraw();
 }
+
+function setLoss(next) {
+  loss = next;
+  caption();
+}
 losses.onChoose(setLoss);
+
+function setVariance(kind) {
+  bits = byVariance[kind];
+  show();
+  if (prior !== null) tellDone();
+}
+variances.onChoose(setVariance);
 
 // Marks for the two terms at the ends, which are no KL divergences between two steps.
 for (const name of ["reconstruction", "prior"]) {
@@ -188,14 +242,17 @@ function show() {
   redraw();
 }
 
+// The terms under every variance, in what the server sends: [name, terms] of each.
+const ofEach = ({ bits: ofOwn, others }) => [[own, ofOwn], ...Object.entries(others)];
+
+const tellDone = () => asked.tell("bound.done", () => ({ total: (prior + sum(bits)).toFixed(4), n: T }));
+
 const asked = ddpm.reading(element, {
   send: (message) => trigger("bound", message),
   expect: (message) => server.expect(message),
   fetch: (key) => server.reading(key),
   start() {
-    bits = new Float64Array(T).fill(Number.NaN);
-    mse = new Float64Array(T).fill(Number.NaN);
-    prior = null;
+    forget();
     setRunning(true);
     asked.tell("bound.starting");
     show();
@@ -203,23 +260,69 @@ const asked = ddpm.reading(element, {
   waiting: () => asked.tell("bound.waiting"),
   part({ done, total, ...terms }) {
     const first = done - terms.bits.length;
-    bits.set(terms.bits, first);
+    for (const [kind, more] of ofEach(terms)) byVariance[kind].set(more, first);
     mse.set(terms.mse, first);
     $(".progress i").style.width = `${(100 * done) / total}%`;
     asked.note("bound.running", () => ({ done, total }));
     show();
   },
   done(found) {
-    bits = Float64Array.from(found.bits);
+    for (const [kind, all] of ofEach(found)) byVariance[kind].set(all);
     mse = Float64Array.from(found.mse);
     prior = found.prior;
+    floors = found.floors;
     setRunning(false);
-    asked.tell("bound.done", () => ({ total: found.total.toFixed(4), n: T }));
+    tellDone();
     show();
   },
   ended: () => setRunning(false, true),
 });
-watch("value", () => asked.take(props.value));
+
+// ---- the same picture under another model
+
+const chosen = $('[name="under"]');
+const other = chosen && askOther();
+watch("value", () => {
+  asked.take(props.value);
+  other?.take(props.value);
+});
+
+function askOther() {
+  const model = () => chosen.value;
+  const say = (key, fields) => of.tell(key, fields);
+  const of = ddpm.reading(element, {
+    lane: 1,
+    model,
+    wanted: () => model() !== "",
+    status: $(".other-answer"),
+    send: (message) => trigger("bound", message),
+    expect: (message) => server.expect(message, model()),
+    fetch: (key) => server.reading(key, model()),
+    start() {
+      under = null;
+      say("bound.starting");
+      caption();
+    },
+    waiting: () => say("bound.waiting"),
+    part: ({ done, total }) => of.note("bound.running", () => ({ done, total })),
+    done(found) {
+      under = { model: model(), bits: found.bits };
+      const [pixels, total] = [found.bits[0], found.total];
+      const fields = { model: model(), total, steps: total - pixels - found.prior, pixels };
+      for (const name of ["total", "steps", "pixels"]) fields[name] = textOf(name, fields[name]);
+      say("bound.under.done", () => fields);
+      caption();
+    },
+  });
+  chosen.addEventListener("change", () => {
+    under = null;
+    of.forget();
+    say(null);
+    caption();
+    of.ask();
+  });
+  return of;
+}
 
 $(".stop").addEventListener("click", () => {
   const done = bits.reduce((n, v) => n + !Number.isNaN(v), 0);
@@ -233,10 +336,17 @@ $(".again").addEventListener("click", () => asked.ask({ again: true }));
 ddpm.translate(element);
 ddpm.picker(element);
 losses.choose(loss);
+variances.show(own);
 shared.on("t", (t) => bar.show(t));
-ddpm.linkable("bound", { loss: $(".switch") });
+ddpm.linkable("bound", {
+  loss: $('[data-label="bound.loss"]'),
+  variance: $('[data-label="bound.variance"]'),
+  ...(chosen && { under: chosen }),
+});
 asked.watch();
+other?.watch();
 ddpm.onLanguage(() => {
   bar.show(shared.get("t"));
-  setLoss(loss);
+  showSum();
+  caption();
 });

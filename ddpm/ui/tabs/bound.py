@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gradio as gr
 
+from ddpm.names import OPTIMAL
 from ddpm.ui.panels import reading_panel
 from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import chart, code_name, headline, pad, switch, t_bar, tex, text, tools, why, words
+from ddpm.ui.tabs.parts import chart, code_name, headline, literal, pad, switch, t_bar, tex, text, tools, why, words
 
 CODE = f"terms = elbo_terms(engine, schedule, {code_name('x0', 'x0')})"
 
@@ -22,11 +23,26 @@ def _term(name: str) -> str:
 </div>"""
 
 
+def _others(service: Service, models: Models) -> str:
+    """The choice of a model that codes the same picture; empty if there is none like this one."""
+    like = [each for each in models.like(service) if each is not service]
+    if not like:
+        return ""
+    none = '<option value="" data-text="bound.under.none"></option>'
+    options = none + "".join(f'<option value="{literal(each.name)}">{literal(each.name)}</option>' for each in like)
+    return f"""
+<div class="under">
+  <label>{text("bound.under")} <select name="under">{options}</select></label>
+  <p class="status other-answer"></p>
+</div>"""
+
+
 def build(service: Service, models: Models) -> gr.HTML:
     """The tab's contents and its event, "bound" with a picture, to which the terms stream in."""
-    size = service.checkpoint.resolution
+    size, variances = service.checkpoint.resolution, service.readings.variances
     terms = [_term(name) for name in TERMS]
-    shares = "".join(f'<i class="{name}"></i>' for name in TERMS[:3])
+    shares = "".join(f'<i class="{name}"><i class="paid"></i></i>' for name in TERMS[:3])
+    kinds = switch("bound.variance", {kind: text(f"bound.variance.{kind}") for kind in variances})
     html = f"""
 <section class="tab bound">
   {headline("bound")}
@@ -38,10 +54,12 @@ def build(service: Service, models: Models) -> gr.HTML:
           {terms[0]}{tex("plus")}{terms[1]}{tex("plus")}{terms[2]}<div class="result">{tex("equals")}{terms[3]}</div>
         </div>
         <div class="shares" aria-hidden="true">{shares}</div>
+        <p class="floor"></p>
         {tools()}
       </div>
     </div>
     <div class="choice">
+      <div class="variance">{text("bound.variance")}{kinds}</div>
       {switch("bound.loss", {name: text(f"bound.loss.{name}") for name in ("true", "simple")})}
       <p class="status answer"></p>
       <button type="button" class="again" hidden>{text("bound.again")}</button>
@@ -50,12 +68,13 @@ def build(service: Service, models: Models) -> gr.HTML:
     <div class="progress" aria-hidden="true"><i></i></div>
     {chart("terms")}
     {t_bar(1, service.num_steps)}
-    <p class="half"></p>
+    <p class="half"></p>{_others(service, models)}
   </div>
   {words("bound", "bound", CODE)}
   {why("bound")}
   <div class="charts">{chart("weights", "weight")}{chart("errors")}{chart("share")}</div>
 </section>"""
 
-    weights = [float(f"{w:.6g}") for w in service.checkpoint.schedule.kl_weight.tolist()]
-    return reading_panel(html, "bound", "bound", models, concurrency_limit=2, weights=weights)
+    optimal = variances.get(OPTIMAL)
+    weights = [float(f"{w:.4g}") for w in optimal.kl_weight.tolist()] if optimal else None
+    return reading_panel(html, "bound", "bound", models, concurrency_limit=2, optimal_weights=weights)

@@ -25,13 +25,24 @@ PAIRS: dict[str, tuple[str, str]] = {
         "density: $L_0$ is the negative log-likelihood of exactly these values. Nothing in $L_T$ is learnt: it "
         "measures how far $x_T$ is from pure noise.||Why is the curve not smooth? Each term is an expectation over "
         "$\\epsilon$, estimated here from a single draw. The bound clips $\\hat x_0$ as sampling does, so at the "
-        "noisy end $L_{t-1}$ lies below $w_t$ times the error.",
+        "noisy end $L_{t-1}$ lies below $w_t$ times the error.||Why a choice of $\\sigma_t^2$? The network is the "
+        "same, and only the code length changes. The paper fixes $\\sigma_t^2$; the optimal one follows from the "
+        "errors of the network (Bao et al. 2022), and a network can learn it, too (Nichol & Dhariwal 2021).||Must one "
+        "choose between the two losses? No. $w_t=(\\mathrm{SNR}_{t-1}/\\mathrm{SNR}_t-1)/2$ for the small variance. "
+        "Where the log of the SNR falls linearly in $t$, every $w_t$ is the same, so the simple loss is the bound: to "
+        "predict the noise is to minimise the code length. The tab Forward has this schedule, log-linear SNR, for "
+        "comparison.",
         "为什么去掉权重？这个上界大部分落在 $t$ 最小的几步，花在肉眼看不出的细节上。"
         "$L_\\mathrm{simple}$ 让所有 $w_t$ 相同，训练便着力于噪声较大的步骤，图像的形状正是在那里决定的。编码变长，"
         "但样本变好（论文 3.4 节）。||为什么 $L_0$ [单独一项](reconstruction)？像素只取 256 个值之一，没有密度："
         "$L_0$ 是恰好得到这些值的负对数似然。$L_T$ 没有可学的东西：它表示 $x_T$ 离纯噪声有多远。||为什么曲线不光滑？"
         "每一项都是对 $\\epsilon$ 的期望，这里只用一次抽样来估计。计算时像采样一样截断 $\\hat x_0$，"
-        "所以在噪声端 $L_{t-1}$ 小于 $w_t$ 乘以误差。",
+        "所以在噪声端 $L_{t-1}$ 小于 $w_t$ 乘以误差。||为什么可以选择 $\\sigma_t^2$？网络没有变，变的只是编码长度。"
+        "论文把 $\\sigma_t^2$ 固定下来；最优方差由网络的误差算出（Bao 等，2022），"
+        "也可以让网络去学（Nichol 与 Dhariwal，2021）。||"
+        "两种损失必须二选一吗？不必。取小方差时 $w_t=(\\mathrm{SNR}_{t-1}/\\mathrm{SNR}_t-1)/2$。"
+        "如果信噪比的对数随 $t$ 线性下降，所有 $w_t$ 就都相同，简化损失就是变分上界：预测噪声，就是最小化编码长度。"
+        "“前向”标签页里可以用这种调度（对数线性信噪比）作比较。",
     ),
     "bound.prior": ("noise", "噪声端"),
     "bound.kl": ("steps", "各步"),
@@ -41,6 +52,34 @@ PAIRS: dict[str, tuple[str, str]] = {
     "bound.loss.true": ("Variational bound", "变分上界"),
     "bound.loss.simple": ("Simple loss", "简化损失"),
     "bound.caption.true": ("bits per dimension of each term (dashed: without $w_t$)", "各项比特/维（虚线：无 $w_t$）"),
+    "bound.caption.under": (
+        "bits per dimension of each term (dashed: under {model})",
+        "各项比特/维（虚线：换用 {model}）",
+    ),
+    "bound.variance": ("Variance $\\sigma_t^2$", "方差 $\\sigma_t^2$"),
+    "bound.variance.fixed_small": ("fixed small", "固定（小）"),
+    "bound.variance.fixed_large": ("fixed large", "固定（大）"),
+    "bound.variance.optimal": ("optimal", "最优"),
+    "bound.variance.learned_range": ("learned", "学习得到"),
+    "bound.variance.learned": ("learned", "学习得到"),
+    "bound.floor": (
+        "{floor} bits of $L_0$ ({share}%, solid in the bar) are the price of a decoder of this width: a network whose "
+        "$\\hat x_0$ is exact pays them, too.",
+        "$L_0$ 中有 {floor} 比特（{share}%，条中的实心部分）是这一解码器宽度的代价：即使网络的 $\\hat x_0$ 完全正确，"
+        "也要付出。",
+    ),
+    "bound.floor.learned": (
+        "The network chooses the decoder’s width for each pixel. At the narrowest one, an exact $\\hat x_0$ costs "
+        "{floor} bits ({share}% of $L_0$).",
+        "网络为每个像素选择解码器的宽度。在最窄的宽度下，完全正确的 $\\hat x_0$ 只需 {floor} 比特"
+        "（$L_0$ 的 {share}%）。",
+    ),
+    "bound.under": ("The same picture under", "同一张图像，换用"),
+    "bound.under.none": ("no other model", "不换模型"),
+    "bound.under.done": (
+        "{model} codes it in at most {total} bits per dimension: {steps} for the steps, {pixels} for the pixels.",
+        "{model} 编码它最多需要 {total} 比特/维：各步 {steps}，像素 {pixels}。",
+    ),
     "bound.caption.simple": (
         "equal weights, scaled to the same sum (dashed: the bound)",
         "权重相同，缩放到同样的总和（虚线：变分上界）",

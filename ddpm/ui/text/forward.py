@@ -125,6 +125,12 @@ PAIRS: dict[str, tuple[str, str]] = {
         "pure noise that sampling starts from.",
         "零终端信噪比：线性调度经缩放，使 $\\bar\\alpha_T$ 恰好为 0。此时 $x_T$ 正是采样起点的纯噪声。",
     ),
+    "schedule.log_snr": ("log-linear SNR", "对数线性信噪比"),
+    "schedule.log_snr.see": (
+        "Log-linear SNR: the log of the signal-to-noise ratio falls by the same amount at every step. Then every term "
+        "of the bound has the same weight, so the simple loss is the bound.",
+        "对数线性信噪比：信噪比的对数每步下降相同的量。这样上界的每一项权重都相同，简化损失就是变分上界。",
+    ),
     # charts
     "chart.beta": ("noise per step", "每步加入的噪声"),
     "chart.alpha_bar": ("remaining signal", "剩余信号"),
