@@ -47,7 +47,7 @@ FONTS = (
 # In the order of loading: the comment at the head of each file says what it needs before it.
 SCRIPTS = (
     "memory gradio language outlines schedule shared frame arrival pictures along slider charts controls story status "
-    "request ink picker links models tour trajectory labelling names player rows gif export"
+    "quiz request ink picker links embed models tour trajectory labelling names player rows gif export"
 ).split()
 
 # Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour, and
@@ -187,6 +187,7 @@ def _header(service: Service, models: Models) -> gr.HTML:
   {chip}
   {notice}
   <p class="page-status" role="status" aria-live="polite"></p>
+  <button type="button" class="copy-frame" hidden>{text("embed.copy")}</button>
   <input class="link-field" type="text" readonly hidden data-label="link.field">
 </header>"""
     return panel(html, "header.js", elem_id="header")

@@ -13,9 +13,12 @@ element.querySelector(".theme").addEventListener("click", () => {
   ddpm.toggleTheme();
   dark = ddpm.dark();
 });
-element
-  .querySelector(".copy-link")
-  .addEventListener("click", () => ddpm.copyLink(element.querySelector(".link-field")));
+const [field, copyFrame] = [".link-field", ".copy-frame"].map((name) => element.querySelector(name));
+element.querySelector(".copy-link").addEventListener("click", async () => {
+  await ddpm.copyLink(field);
+  copyFrame.hidden = false;
+});
+copyFrame.addEventListener("click", () => ddpm.copyLink(field, true));
 element.querySelector(".tour-start").addEventListener("click", () => ddpm.tour.start());
 
 // ddpm.notify(next) shows the text that next() returns, for a while, and again when the language changes.
@@ -23,7 +26,10 @@ const CLEAR_MS = 20_000;
 const status = element.querySelector(".page-status");
 let write = () => "";
 let clearing = 0;
-const clear = () => status.replaceChildren();
+function clear() {
+  status.replaceChildren();
+  if (document.activeElement !== copyFrame) copyFrame.hidden = true;
+}
 ddpm.notify = (next) => {
   write = next;
   status.textContent = write();
@@ -42,6 +48,7 @@ ddpm.onLanguage(() => {
 });
 ddpm.models(element);
 ddpm.translate(element);
+ddpm.embed.mount(document.querySelector(".gradio-container main") ?? document.body);
 showLanguage();
 ddpm.openAddress();
 ddpm.tour.startFromAddress();

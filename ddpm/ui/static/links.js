@@ -3,7 +3,7 @@
 // settings that they had.
 // Needs memory.js, gradio.js, language.js, schedule.js, shared.js, frame.js, controls.js, picker.js; the header, for
 // messages.
-// Gives linkable, openTab, openAddress, addressOf, copyLink, refuseSetting.
+// Gives linkable, openTab, openAddress, addressOf, linkOf, copyLink, refuseSetting.
 //
 // A tab needs one call in its script, once its controls are there; opening and copying links follow from it:
 //
@@ -230,9 +230,8 @@
     return url;
   }
 
-  // The address of what is on screen.
-  function address() {
-    const url = ownAddress();
+  // The address of what is on screen, at the page `url`.
+  function linkOf(url) {
     const tab = ddpm.inFront();
     if (page.models.length > 1) url.searchParams.set("model", page.model);
     url.searchParams.set("lang", ddpm.language());
@@ -259,9 +258,10 @@
 
   // Copies the address, and puts it into the browser's address bar.
   //   field: an input that holds it where there is no clipboard; it stays on screen if the visitor must copy by hand.
-  async function copyLink(field) {
-    const link = address();
-    if (!ddpm.framed) history.replaceState(null, "", link); // nobody sees the address of a frame
+  //   frame: copy a frame for other people's pages instead, see embed.js.
+  async function copyLink(field, frame = false) {
+    const link = frame ? ddpm.embed.html() : linkOf(ownAddress());
+    if (!ddpm.framed && !frame) history.replaceState(null, "", link); // nobody sees the address of a frame
     const drawn = inLink(ddpm.inFront()).some(([, setting]) => setting.own?.());
     const before = document.activeElement;
     field.hidden = true;
@@ -275,8 +275,8 @@
       field.hidden = true;
       before?.focus();
     }
-    tell(drawn ? "link.copied.drawn" : "link.copied");
+    tell(drawn ? "link.copied.drawn" : frame ? "embed.copied" : "link.copied");
   }
 
-  Object.assign(ddpm, { linkable, openTab, openAddress, addressOf, copyLink, refuseSetting: refuse });
+  Object.assign(ddpm, { linkable, openTab, openAddress, addressOf, linkOf, copyLink, refuseSetting: refuse });
 })();

@@ -253,6 +253,7 @@ const asked = ddpm.reading(element, {
   fetch: (key) => server.reading(key),
   start() {
     forget();
+    question?.clear();
     setRunning(true);
     asked.tell("bound.starting");
     show();
@@ -330,6 +331,16 @@ $(".stop").addEventListener("click", () => {
   asked.tell("bound.stopped", () => ({ done, total: T }));
 });
 $(".again").addEventListener("click", () => asked.ask({ again: true }));
+
+// ---- the question
+
+const question = ddpm.quiz(element, () => {
+  if (!isComplete()) return null;
+  const half = Math.floor(T / 2);
+  const early = (terms) => sum(terms.subarray(0, half), 1) / sum(terms, 1);
+  const [bound, simple] = [bits, mse].map((terms) => `${Math.round(100 * early(terms))}%`);
+  return { key: "bound.quiz.answer", fields: { bound, simple } };
+});
 
 // ---- the rest
 

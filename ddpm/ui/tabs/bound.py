@@ -8,7 +8,21 @@ from ddpm.names import OPTIMAL
 from ddpm.ui.panels import reading_panel
 from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import chart, code_name, headline, literal, pad, switch, t_bar, tex, text, tools, why, words
+from ddpm.ui.tabs.parts import (
+    chart,
+    code_name,
+    headline,
+    literal,
+    pad,
+    quiz,
+    switch,
+    t_bar,
+    tex,
+    text,
+    tools,
+    why,
+    words,
+)
 
 CODE = f"terms = elbo_terms(engine, schedule, {code_name('x0', 'x0')})"
 
@@ -72,6 +86,7 @@ def build(service: Service, models: Models) -> gr.HTML:
   </div>
   {words("bound", "bound", CODE)}
   {why("bound")}
+  {quiz("bound", ("early", "late"))}
   <div class="charts">{chart("weights", "weight")}{chart("errors")}{chart("share")}</div>
 </section>"""
 

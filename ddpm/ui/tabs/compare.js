@@ -214,6 +214,17 @@ const rowsInLink = {
   },
 };
 
+// ---- the question
+
+ddpm.quiz(element, (guess) => {
+  const aways = rows.heads().map((_, i) => (i ? rows.away(i) : null));
+  if (!aways.some((away) => away !== null)) return null;
+  if ((aways[guess - 1] ?? null) === null) return { key: "compare.quiz.none", fields: { guess } };
+  const best = aways.indexOf(Math.min(...aways.filter((away) => away !== null)));
+  const fields = { guess, best: best + 1, name: name(best), away: aways[best].toFixed(3) };
+  return { key: "compare.quiz.answer", fields: { ...fields, here: aways[guess - 1].toFixed(3) } };
+});
+
 // ---- the beginning
 
 let touched = false; // a visitor or a link has set rows or form, so the stored example must not set them

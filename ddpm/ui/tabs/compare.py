@@ -15,6 +15,7 @@ from ddpm.ui.tabs.parts import (
     headline,
     label_fields,
     literal,
+    quiz,
     rows_board,
     sampler_options,
     sampling_controls,
@@ -82,6 +83,7 @@ def build(service: Service, models: Models) -> gr.HTML:
   </div>
   {words("compare", "ddim", CODE, more + along(service.checkpoint.resolution))}
   {why("compare")}
+  {quiz("compare", low=2, high=MAX_ROWS)}
 </section>"""
     first, offered = ([scaled(row, service.num_steps) for row in rows] for rows in (COMPARED, OFFERED))
     return rows_panel(html, "compare", models, first=first, offered=offered, least=MIN_ROWS, most=MAX_ROWS)

@@ -146,6 +146,31 @@ ddpm.shared.on("t", (t) => {
   bar.show(t);
   redraw();
 });
+// ---- the question: correlation of the pixels of x_t with those of x_0, whose contrast is this picture's own
+
+function variance(numbers) {
+  const mean = numbers.reduce((sum, v) => sum + v, 0) / numbers.length;
+  return numbers.reduce((sum, v) => sum + (v - mean) ** 2, 0) / numbers.length;
+}
+
+const question = ddpm.quiz(element, (guess) => {
+  const contrast = variance(x0);
+  if (contrast < 1e-6) return { key: "forward.quiz.blank" };
+  const correlation = (t) => {
+    const signal = ddpm.alphaBar[t] * contrast;
+    return Math.sqrt(signal / (signal + 1 - ddpm.alphaBar[t]));
+  };
+  const first = (is) => Array.from({ length: ddpm.T }, (_, i) => i + 1).find(is);
+  const even = first((t) => ddpm.alphaBar[t] * contrast < 1 - ddpm.alphaBar[t]);
+  const faint = first((t) => correlation(t) < 0.1);
+  const [here, end] = [guess, ddpm.T].map((t) => correlation(t).toFixed(2));
+  return {
+    key: even && faint ? "forward.quiz.answer" : "forward.quiz.never",
+    fields: { guess, even, faint, here, end },
+  };
+});
+ddpm.shared.on("picture", question.clear);
+
 ddpm.arrive(front);
 ddpm.linkable("forward", { schedule: choice });
 if (props.examples) ddpm.setExamples(ddpm.bytesOf(props.examples), props.first);

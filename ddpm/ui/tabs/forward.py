@@ -14,7 +14,21 @@ from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.examples import FIRST_DIGIT, example_digits
 from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import chart, code_name, figure, headline, key_line, pad, picture, t_bar, tex, tools, why, words
+from ddpm.ui.tabs.parts import (
+    chart,
+    code_name,
+    figure,
+    headline,
+    key_line,
+    pad,
+    picture,
+    quiz,
+    t_bar,
+    tex,
+    tools,
+    why,
+    words,
+)
 
 CODE = (
     f"{code_name('xt', 'xt')} = schedule.q_sample({code_name('x0', 'x0')}, {code_name('eps', 'eps')}, "
@@ -106,6 +120,7 @@ def build(service: Service, models: Models) -> gr.HTML:
   </div>
   {words("forward", "forward", CODE)}
   {why("forward")}
+  {quiz("forward", high=service.num_steps)}
   <div class="charts">
     {chart("alpha_bar", "alpha_bar")}{chart("beta", "beta")}{chart("snr", "snr")}{chart("histogram")}
   </div>

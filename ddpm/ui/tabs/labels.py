@@ -15,6 +15,7 @@ from ddpm.ui.tabs.parts import (
     code_name,
     headline,
     pad,
+    quiz,
     rows_board,
     sampling_controls,
     tex,
@@ -157,6 +158,7 @@ def _which(service: Service) -> str:
   </div>
   {words("which", "posterior", WHICH_CODE)}
   {why("which")}
+  {quiz("which", ("one", "three", "thirty"))}
 </section>"""
 
 

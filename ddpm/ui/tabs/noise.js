@@ -128,12 +128,23 @@ readings.onChoose(setReading);
 
 // ---- the network
 
+const question = ddpm.quiz(element, (guess) => {
+  if (!answer || !fresh) return null;
+  const [most, least] = [Math.max, Math.min].map((of) => of(...answer.mse));
+  const at = (value) => ts[answer.mse.indexOf(value)];
+  const here = bar.nearest(guess);
+  const fields = { guess: here, here: answer.mse[ts.indexOf(here)], worst: at(most), best: at(least), most, least };
+  for (const name of ["here", "most", "least"]) fields[name] = ddpm.format.significant(fields[name]);
+  return { key: "noise.quiz.answer", fields };
+});
+
 const asked = ddpm.reading(element, {
   send: (message) => trigger("predict", message),
   expect: (message) => server.expect(message),
   fetch: (key) => server.reading(key),
   start: () => {
     fresh = false;
+    question.clear();
     asked.tell("noise.asking", () => ({ n: props.timesteps.length }));
     redraw();
   },

@@ -14,6 +14,7 @@ from ddpm.ui.tabs.parts import (
     headline,
     pad,
     picture,
+    quiz,
     switch,
     t_bar,
     tex,
@@ -65,6 +66,7 @@ def build(service: Service, models: Models) -> gr.HTML:
   </div>
   {words("noise", "simple", CODE)}
   {why("noise")}
+  {quiz("noise", high=service.num_steps)}
 </section>"""
 
     timesteps = [t + 1 for t in service.readings.timesteps]

@@ -7,7 +7,7 @@ no backslash, backtick or dollar brace may stand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from ddpm.classes import Classes
@@ -61,6 +61,26 @@ def words(tab: str, equation: str, code: str, more: str = "") -> str:
 def why(tab: str) -> str:
     """The fold with the longer explanation, across the whole tab."""
     return f'<details><summary data-text="part.why"></summary><div data-paragraphs="{tab}.why"></div></details>'
+
+
+def quiz(tab: str, answers: Sequence[str] = (), low: int = 1, high: int = 0) -> str:
+    """The question at the end of a tab, which visitors answer before the page does (`ddpm.quiz`).
+
+    Args:
+        tab: has the texts `tab`.quiz, `tab`.quiz.<answer> of each answer, and those with which the script answers.
+        answers: to choose from; without them the guess is a whole number from `low` to `high`, `tab`.quiz.guess.
+    """
+    if answers:
+        guess = switch(f"{tab}.quiz", {value: text(f"{tab}.quiz.{value}") for value in answers})
+    else:
+        field = f'<input type="number" min="{low}" max="{high}" step="1">'
+        guess = f"<label>{text(f'{tab}.quiz.guess')} {field}</label>"
+    return f"""
+<div class="quiz">
+  <p>{text("quiz.title", css="tag")}{text(f"{tab}.quiz")}</p>
+  <div class="guess">{guess}<button type="button" class="reveal" disabled>{text("quiz.reveal")}</button></div>
+  <p class="revealed" role="status"></p>
+</div>"""
 
 
 def code_name(name: str, of: str) -> str:

@@ -303,6 +303,35 @@ async function finish(message) {
 
 watch("value", () => drawing.hear(props.value));
 
+// ---- the question
+
+// How far the guess of the marked picture is from the finished one at each frame: root mean square, pixels from -1 to 1.
+function distances() {
+  const end = picture(shown.t.length - 1, 0, picked);
+  const guesses = shown.t.map((_, frame) => picture(frame, 1, picked));
+  const last = guesses.at(-1).length === end.length ? end : guesses.at(-1);
+  return guesses.map((guess) => {
+    if (guess.length !== last.length) return Number.NaN;
+    return Math.sqrt(guess.reduce((all, v, i) => all + ((v - last[i]) / 127.5) ** 2, 0) / guess.length);
+  });
+}
+
+ddpm.quiz(element, (guess) => {
+  if (drawing.active() || shown.t.length < 3 || shown.t.at(-1) !== 0) return null;
+  const away = distances();
+  const start = away[0];
+  const done = (share) => shown.t[away.findIndex((d) => d <= (1 - share) * start)];
+  const here = nearestFrame(guess);
+  const fields = {
+    start: start.toFixed(2),
+    half: done(0.5),
+    near: done(0.9),
+    here: shown.t[here],
+    left: away[here].toFixed(2),
+  };
+  return { key: "reverse.quiz.answer", fields };
+});
+
 // ---- before the first click: noise at once, then the stored example
 
 function showNoise() {

@@ -17,6 +17,7 @@ from ddpm.ui.tabs.parts import (
     headline,
     label_fields,
     player,
+    quiz,
     sampler_options,
     sampling_controls,
     step_options,
@@ -69,6 +70,7 @@ def build(service: Service, models: Models) -> gr.HTML:
   </div>
   {words("reverse", "reverse", CODE, along(service.checkpoint.resolution))}
   {why("reverse")}
+  {quiz("reverse", high=service.num_steps)}
 </section>"""
 
     def sample(service: Service, sent: object) -> Iterator[dict]:

@@ -29,11 +29,28 @@ const recorded = ddpm.story(recordedSection, {
 });
 const facts = ddpm.line($(".recorded .facts"));
 
+let record = []; // rows of the training of this model: [step, loss, ...]
+
+function half() {
+  const end = record.at(-1)?.[1];
+  const row = record.find(([, value]) => value <= (1 + end) / 2);
+  if (!row || record.length < 3) return null;
+  const [step, value] = row;
+  const steps = record.at(-1)[0];
+  const percent = `${((100 * step) / steps).toPrecision(2)}%`;
+  return {
+    key: "training.quiz.answer",
+    fields: { step: count(step), steps: count(steps), percent, loss: loss(value), end: loss(end) },
+  };
+}
+ddpm.quiz(element, half);
+
 async function showRecorded() {
   facts.tell("training.reading");
   const found = await server.story(null).catch(() => null);
   if (!found) return facts.tell("training.failed_reading", undefined, true);
   const { options, train, validation, grids } = found;
+  record = train;
   const any = train.length > 0 || validation.length > 0;
   for (const part of [".board", ".choice"]) recordedSection.querySelector(part).hidden = !any && !grids.length;
   recordedSection.querySelector(".chart").hidden = !any;

@@ -10,7 +10,7 @@ from ddpm.presets import REFERENCE_VAL_LOSS
 from ddpm.ui.panels import panel
 from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import along, code_name, headline, switch, text, why, words
+from ddpm.ui.tabs.parts import along, code_name, headline, quiz, switch, text, why, words
 
 CODE = f"for {code_name('progress', 'loss')} in train(config): show({code_name('progress.rows', 'loss')})"
 
@@ -58,6 +58,7 @@ def build(service: Service, models: Models) -> gr.HTML:
   </div>
   {words("training", "training", CODE, example)}
   {why("training")}
+  {quiz("training", ("twentieth", "quarter", "half"))}
 </section>"""
 
     def story(service: Service, _: object) -> dict:

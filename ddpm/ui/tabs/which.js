@@ -77,11 +77,19 @@ function setRunning(on, again = false) {
   $(".progress i").style.width = "0";
 }
 
+const question = ddpm.quiz(element, () => {
+  if (!shown || $(".which").classList.contains("waiting")) return null;
+  const best = likeliest(shown.probabilities);
+  const fields = { label: names[best], bits: signed(shown.bits[best]), count: names.length };
+  return { key: "which.quiz.answer", fields: { ...fields, cost: Math.log2(names.length).toFixed(1) } };
+});
+
 const asked = ddpm.reading(element, {
   send: (message) => trigger("classify", message),
   expect: (message) => server.expect(message),
   fetch: (key) => server.reading(key),
   start() {
+    question.clear();
     $(".which").classList.add("waiting");
     setRunning(true);
     asked.tell("which.asking");

@@ -51,6 +51,7 @@ const asked = () => ({ rows: requests(), num_images: props.images, seed });
 let resting = 0; // the timer that waits until the slider rests
 
 function fade() {
+  question.clear();
   for (const row of rows.heads()) row.classList.add("stale"); // its pictures show another mistake
   rows.draw();
   write();
@@ -125,6 +126,24 @@ write();
 rows.draw();
 ddpm.onLanguage(write);
 const first = JSON.stringify(asked()); // the settings of the stored example
+
+// ---- the question
+
+// How far the first half of the right pictures is from the second half.
+function apart() {
+  const { found, whole, t, frames } = rows.shown[0];
+  const pictures = whole ?? ddpm.trajectory.plane({ frames }, t.length - 1, 0);
+  const half = Math.floor(found.n / 2) * (pictures.length / found.n);
+  let sum = 0;
+  for (let k = 0; k < half; k++) sum += ((pictures[k] - pictures[k + half]) / 127.5) ** 2;
+  return Math.sqrt(sum / half);
+}
+
+const question = ddpm.quiz(element, () => {
+  const away = rows.heads()[1].classList.contains("stale") ? null : rows.away(1);
+  if (away === null) return null;
+  return { key: "wrong.quiz.answer", fields: { away: away.toFixed(3), apart: apart().toFixed(3) } };
+});
 
 // ---- links
 

@@ -8,7 +8,7 @@ from ddpm.ui.panels import rows_panel
 from ddpm.ui.server.models import Models
 from ddpm.ui.server.rows import FAULTS, FIRST_FAULT, ROW_IMAGES
 from ddpm.ui.server.service import Service
-from ddpm.ui.tabs.parts import along, code_name, headline, rows_board, switch, text, why, words
+from ddpm.ui.tabs.parts import along, code_name, headline, quiz, rows_board, switch, text, why, words
 
 # The lines of `reverse_process` in which the mistakes lie: in z, in `limit` and in the factors of the update.
 CODE = (
@@ -42,6 +42,7 @@ def build(service: Service, models: Models) -> gr.HTML:
   </div>
   {words("wrong", "ancestral", CODE, along(service.checkpoint.resolution))}
   {why("wrong")}
+  {quiz("wrong", ("little", "some", "much"))}
 </section>"""
     faults = {
         name: {

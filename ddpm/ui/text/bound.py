@@ -103,4 +103,15 @@ PAIRS: dict[str, tuple[str, str]] = {
     "chart.weights": ("weight in nats", "权重（奈特）"),
     "chart.errors": ("squared error of the noise", "噪声的平方误差"),
     "chart.share": ("share of the sum up to t", "到 t 为止占总和的比例"),
+    "bound.quiz": (
+        "Which half of the steps carries more of the bound, the clean or the noisy one?",
+        "变分上界更多落在哪一半步骤：干净的一半，还是噪声大的一半？",
+    ),
+    "bound.quiz.early": ("the clean half, $t\\le T/2$", "干净的一半，$t\\le T/2$"),
+    "bound.quiz.late": ("the noisy half, $t>T/2$", "噪声大的一半，$t>T/2$"),
+    "bound.quiz.answer": (
+        "For this picture, the clean half carries {bound} of the bits of all steps. Of the simple loss, it carries "
+        "{simple}.",
+        "对这张图像，各步的比特有 {bound} 落在干净的一半；简化损失则有 {simple}。",
+    ),
 }

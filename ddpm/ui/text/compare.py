@@ -58,4 +58,19 @@ PAIRS: dict[str, tuple[str, str]] = {
         "预先算好的示例，共 {n} 行。拖动 t 可同时回看各行。",
     ),
     "compare.changed": ("Rows to draw: {n} (new or changed). Press Sample.", "有 {n} 行是新的或已改动，请点击“采样”。"),
+    "compare.quiz": (
+        "All rows begin with the same noise. Which row ends closest to the first one?",
+        "所有行都从同一份噪声开始。哪一行的结果最接近第一行？",
+    ),
+    "compare.quiz.guess": ("My guess: row", "我猜：第几行"),
+    "compare.quiz.answer": (
+        "Row {best}, {name}: its pictures are {away} away from those of row 1 (root mean square, in pixels from −1 to "
+        "1). Your row {guess} is {here} away.",
+        "第 {best} 行，{name}：与第 1 行的图像相差 {away}（均方根，像素取值 −1 到 1）。"
+        "你猜的第 {guess} 行相差 {here}。",
+    ),
+    "compare.quiz.none": (
+        "There is no row {guess}, or its pictures are not complete.",
+        "没有第 {guess} 行，或者它的图像还不完整。",
+    ),
 }

@@ -140,4 +140,22 @@ PAIRS: dict[str, tuple[str, str]] = {
         "Histogram of the pixels of x_t with the standard normal density",
         "x_t 像素直方图与标准正态密度",
     ),
+    "forward.quiz": ("At which $t$ do you stop seeing the picture?", "到哪个 $t$ 你就看不出图像了？"),
+    "forward.quiz.guess": ("My guess: $t=$", "我猜：$t=$"),
+    "forward.quiz.answer": (
+        "From $t={even}$ on, the noise is stronger than the contrast of this picture. At your $t={guess}$, the pixels "
+        "of $x_t$ and $x_0$ have a correlation of {here}, and at $t={faint}$ it falls below 0.1. The eye adds up many "
+        "pixels, so it sees shapes long after single pixels say nothing.",
+        "从 $t={even}$ 起，噪声强于这张图像的对比度。在你猜的 $t={guess}$，$x_t$ 与 $x_0$ 的像素相关系数为 {here}；"
+        "到 $t={faint}$ 它降到 0.1 以下。人眼会综合许多像素，因此单个像素早已说明不了什么时，仍能看出形状。",
+    ),
+    "forward.quiz.never": (
+        "Even at $t=T$ the pixels of $x_t$ and of this picture have a correlation of {end}; at your $t={guess}$ it is "
+        "{here}.",
+        "即使在 $t=T$，$x_t$ 与这张图像的像素相关系数仍有 {end}；在你猜的 $t={guess}$ 为 {here}。",
+    ),
+    "forward.quiz.blank": (
+        "This picture is all of one colour: draw something first.",
+        "这张图像只有一种颜色，请先画点什么。",
+    ),
 }

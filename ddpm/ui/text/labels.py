@@ -174,4 +174,17 @@ PAIRS: dict[str, tuple[str, str]] = {
     "unlabelled.command": ("To train one with labels, and to show it:", "训练一个带标签的模型并展示它："),
     "unlabelled.named": ("a picture with the label {label}", "标签为 {label} 的图像"),
     "unlabelled.unnamed": ("a picture without a label", "没有标签的图像"),
+    "which.quiz": (
+        "How many bits of the whole picture does it save to be told the right label?",
+        "事先知道正确的标签，整张图像能省多少比特？",
+    ),
+    "which.quiz.one": ("about 1", "约 1"),
+    "which.quiz.three": ("about 3", "约 3"),
+    "which.quiz.thirty": ("about 30", "约 30"),
+    "which.quiz.answer": (
+        "For this picture, the label {label} saves {bits} bits. To name one of {count} equally likely labels takes "
+        "{cost} bits, so a perfect model saves about as much on average.",
+        "对这张图像，标签 {label} 省下 {bits} 比特。从 {count} 个等可能的标签中指出一个需要 {cost} 比特，"
+        "因此完美的模型平均也省这么多。",
+    ),
 }

@@ -62,4 +62,12 @@ PAIRS: dict[str, tuple[str, str]] = {
         "误差按全部像素计算。",
     ),
     "chart.mse": ("mean squared error", "均方误差"),
+    "noise.quiz": ("At which $t$ is the network’s guess of the noise worst?", "在哪个 $t$ 网络对噪声的预测最差？"),
+    "noise.quiz.guess": ("My guess: $t=$", "我猜：$t=$"),
+    "noise.quiz.answer": (
+        "For this picture it is worst at $t={worst}$, with a squared error of {most}, and best at $t={best}$, with "
+        "{least}. At your $t={guess}$ it is {here}. Little noise is hard to find; in pure noise, everything is noise.",
+        "对这张图像，$t={worst}$ 时最差，平方误差为 {most}；$t={best}$ 时最好，为 {least}。"
+        "在你猜的 $t={guess}$ 为 {here}。噪声越少越难找；全是噪声时，看到的就都是噪声。",
+    ),
 }

@@ -95,4 +95,17 @@ PAIRS: dict[str, tuple[str, str]] = {
         "{name} = {value}：这是某个标签页的设置，而链接没有指明本页的标签页",
     ),
     "link.unknown": ("{name}: there is no such setting here", "{name}：这里没有这项设置"),
+    # the question at the end of a tab
+    "quiz.title": ("Answer first", "先猜再看"),
+    "quiz.reveal": ("Show the answer", "看答案"),
+    "quiz.wait": (
+        "The numbers of this tab are not there yet. Please ask again once they are.",
+        "这一页的数值还没有出来，出来之后请再问一次。",
+    ),
+    # the page in another page
+    "embed.copy": ("Copy as a frame for your own page", "复制为可嵌入的框架"),
+    "embed.copied": (
+        "The HTML of a frame that shows only this picture and its controls is copied.",
+        "已复制框架的 HTML，它只显示当前画面和控件。",
+    ),
 }

@@ -105,4 +105,16 @@ PAIRS: dict[str, tuple[str, str]] = {
         "The server could not finish this sampling. Please try again.",
         "服务器未能完成这次采样，请重试。",
     ),
+    "reverse.quiz": (
+        "From which $t$ on does the guess $\\hat x_0$ show what the finished picture will be?",
+        "从哪个 $t$ 起，猜测 $\\hat x_0$ 就看得出最终的图像？",
+    ),
+    "reverse.quiz.guess": ("My guess: $t=$", "我猜：$t=$"),
+    "reverse.quiz.answer": (
+        "The guess of the marked picture begins {start} away from the finished picture (root mean square). Half of "
+        "that way is done at $t={half}$, and nine tenths at $t={near}$. At your guess, at $t={here}$ in this run, "
+        "{left} is left.",
+        "选中的图像，猜测起初与最终图像相差 {start}（均方根）。到 $t={half}$ 走完了一半，到 $t={near}$ 走完了九成。"
+        "在你猜的位置（本次采样的 $t={here}$）还差 {left}。",
+    ),
 }

@@ -131,4 +131,18 @@ PAIRS: dict[str, tuple[str, str]] = {
         "The training ended unexpectedly. Please try again.",
         "训练意外终止，请重试。",
     ),
+    "training.quiz": (
+        "The loss begins at 1. After which share of the training had it come half of the way down to its end?",
+        "损失从 1 开始。它降到终点的一半路程，用了整个训练的多少？",
+    ),
+    "training.quiz.twentieth": ("about 5% or less", "约 5% 或更少"),
+    "training.quiz.quarter": ("about 25%", "约 25%"),
+    "training.quiz.half": ("about 50%", "约 50%"),
+    "training.quiz.answer": (
+        "By step {step} of {steps}, {percent} of the training, the loss of this model had fallen from 1 to {loss}; at "
+        "the end it was {end}. All the rest of the training works on the last few hundredths, which decide how samples "
+        "look.",
+        "到第 {step} 步（共 {steps} 步，占训练的 {percent}），这个模型的损失已从 1 降到 {loss}，最后为 {end}。"
+        "其余的训练都花在最后的百分之几上，而样本的好坏正由它们决定。",
+    ),
 }

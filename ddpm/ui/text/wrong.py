@@ -86,4 +86,16 @@ PAIRS: dict[str, tuple[str, str]] = {
         "两行噪声相同，种子 {seed}。拖动 t 可同时回看两行。",
     ),
     "wrong.example": ("Stored example. Move t to scrub through both rows.", "预先算好的示例。拖动 t 可同时回看两行。"),
+    "wrong.quiz": (
+        "How far do the finished pictures move because of this mistake, if a pixel goes from −1 to 1?",
+        "像素取值 −1 到 1。因为这个错误，最终的图像会相差多少？",
+    ),
+    "wrong.quiz.little": ("less than 0.1", "小于 0.1"),
+    "wrong.quiz.some": ("0.1 to 0.5", "0.1 到 0.5"),
+    "wrong.quiz.much": ("more than 0.5", "大于 0.5"),
+    "wrong.quiz.answer": (
+        "The pictures with the mistake are {away} away from those without it (root mean square, same noise). Two "
+        "pictures that have nothing to do with each other are {apart} apart here.",
+        "有错误与没有错误的图像相差 {away}（均方根，噪声相同）。这里两张毫不相干的图像相差 {apart}。",
+    ),
 }
