@@ -45,7 +45,7 @@ class RunOptions:
     """Which run this is, and when it ends."""
 
     # Sets every option below; each of them can still be given.
-    preset: Literal["digits", "mnist", "mnist_bound", "fashion_mnist", "emoji", "cifar10"] = "digits"
+    preset: Literal["digits", "mnist", "mnist_labels", "mnist_bound", "fashion_mnist", "emoji", "cifar10"] = "digits"
     # Folder for everything that the run writes. Default: runs/<preset>.
     output_dir: Path | None = changeable(None)
     # Seed of weights, batches, timesteps, noise, flips, dropout and hidden labels.
