@@ -1,9 +1,9 @@
 """Inpainting with a network that was trained without masks: RePaint (Lugmayr et al. 2022, arXiv 2201.09865).
 
 A part of a picture is known, and the reverse process fills in the rest. After each step the known pixels are put back,
-noised to the level of that step by the closed form (their Eq. 8). The rest then comes from a step that saw the noise of
-other known pixels, so it fits them badly. Therefore the sampler jumps back to more noise and takes the same steps again.
-Each time, what is filled in comes closer to what the known pixels leave open (their Algorithm 1).
+noised to the level of that step by the closed form (their Eq. 8). The rest then comes from a step that saw other noise
+in the known pixels, so it fits them badly. Therefore the sampler jumps back to more noise and takes the same steps
+again. Each time, what is filled in comes closer to what the known pixels leave open (their Algorithm 1).
 
 The paper's names: r is how often each stretch of steps is taken, which is `jumps` + 1 here, so that `jumps` counts the
 jumps back and 0 is none; j is the number of steps of a jump, here `jump_length`.
