@@ -22,6 +22,7 @@ from ddpm.inversion import encoding, slerp
 from ddpm.names import FILLING_SAMPLERS, JUMPS, SAMPLERS
 from ddpm.sampling import EpsTheta, ReverseStep, reverse_process, timesteps_for
 from ddpm.ui.server.encoding import to_base64
+from ddpm.ui.server.examples import FIRST_DENOISED
 from ddpm.ui.server.pictures import pixels_to_tensor
 from ddpm.ui.server.requests import (
     DenoiseRequest,
@@ -278,10 +279,10 @@ def inverted_steps(num_steps: int) -> list[int]:
     return [n for n in INVERTED_STEPS if n <= num_steps] or [num_steps]
 
 
-def right_half(shape: tuple[int, int, int]) -> bytes:
-    """The mask of the stored example, (H, W): the right half of the picture is erased."""
+def left_half(shape: tuple[int, int, int]) -> bytes:
+    """The mask of the stored example, (H, W): the left half of the picture is erased."""
     mask = np.zeros(shape[:2], np.uint8)
-    mask[:, shape[1] // 2 :] = 1
+    mask[:, : shape[1] // 2] = 1
     return mask.tobytes()
 
 
@@ -299,10 +300,10 @@ def first_rows(
     kinds: dict[str, list[FromPicture]] = {"between": [between, InvertRequest(picture, between.second, walk)]}
     for images, steps in ((4, 50), (2, 20), (1, 10), (1, 4)):
         steps = max(2, min(steps, num_steps))
-        sampling = SampleRequest("ddpm", steps, images, 1)
+        sampling = SampleRequest("ddpm", steps, images, FIRST_DENOISED)
         fields = {**sampling.as_json(), "start_t": num_steps}
         limits = (num_steps, images, shape, None)
-        fills = [FillRequest.of(picture, right_half(shape), jumps, fields, *limits) for jumps in COMPARED_JUMPS]
+        fills = [FillRequest.of(picture, left_half(shape), jumps, fields, *limits) for jumps in COMPARED_JUMPS]
         kinds["fill"] = list(fills)
         if fast(images * sum(len(fill.timesteps(num_steps)) for fill in fills)):
             break

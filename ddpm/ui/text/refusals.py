@@ -37,6 +37,10 @@ PAIRS: dict[str, tuple[str, str]] = {
         "{name}: 1 where the picture is to be filled in, at one pixel at least, and 0 elsewhere, is needed",
         "{name}：需要修补的像素为 1（至少一个），其余为 0",
     ),
+    "refused.erased": (
+        "{name} = {value}: this is no erased part of a picture of this size",
+        "{name} = {value}：不是这种尺寸的图像的擦除部分",
+    ),
     "refused.shape": (
         "{name}: nested lists of {shape} numbers from {low} to {high} are needed",
         "{name}：需要 {shape} 的嵌套列表，数值从 {low} 到 {high}",
