@@ -334,7 +334,7 @@ def test_words_in_both_languages_name_the_same_pictures():
 def test_words_outline_their_pictures_on_hover_and_focus(same, tab):
     page = same.back(tab)
     settled(page, tab)
-    words = page.locator(f"#{tab} .words p [data-of]")
+    words = page.locator(f"#{tab} .words p [data-of]:visible")
     assert words.count() > 0
     outlined = """(word) => [...word.closest('.tab').querySelectorAll('.pointed')]
         .filter((e) => e.offsetParent && (e.dataset.object === word.dataset.of || e.dataset.value === word.dataset.of))

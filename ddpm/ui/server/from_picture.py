@@ -298,7 +298,7 @@ def first_rows(
     picture, walked = between.picture.pixels, between.sampling
     walk = SampleRequest("ddim", walked.num_inference_steps, walked.num_images, 0)
     kinds: dict[str, list[FromPicture]] = {"between": [between, InvertRequest(picture, between.second, walk)]}
-    for images, steps in ((4, 50), (2, 20), (1, 10), (1, 4)):
+    for images, steps in ((4, 25), (2, 20), (1, 10), (1, 4)):
         steps = max(2, min(steps, num_steps))
         sampling = SampleRequest("ddpm", steps, images, FIRST_DENOISED)
         fields = {**sampling.as_json(), "start_t": num_steps}

@@ -8,7 +8,7 @@
     [165, 170, 250],
   ]; // of the squares that stand for what is erased
   const SQUARES = 14; // along a side
-  const BRUSH = 0.14; // width of a stroke as a share of the side
+  const BRUSH = 0.18; // width of a stroke as a share of the side
   const UNDONE = 40; // strokes that can be taken back
   const STEP = Math.max(1, Math.round(size / 28)); // of an arrow key, in pixels
   const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -17,8 +17,7 @@
   const shade = (x, y) => SHADES[(Math.floor(x / square) + Math.floor(y / square)) % 2];
 
   // The left half is erased at first, as in the stored example.
-  const leftHalf = () =>
-    Uint8Array.from({ length: size * size }, (_, i) => (i % size < Math.floor(size / 2) ? 1 : 0));
+  const leftHalf = () => Uint8Array.from({ length: size * size }, (_, i) => (i % size < Math.floor(size / 2) ? 1 : 0));
 
   // Eight pixels in a byte, the first one in its highest bit.
   function packed(mask) {

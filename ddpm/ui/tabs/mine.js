@@ -290,6 +290,7 @@ function setKind(next) {
   redraw();
   drawResult();
   tellResult();
+  showExample(kind);
 }
 kinds.onChoose(setKind);
 
@@ -325,7 +326,11 @@ function goToExample() {
   if (drawing.number() === 0 && shared.get("t") === ddpm.firstT) shared.set("t", t0);
 }
 
+const awaited = new Set(); // the kinds whose example was asked for
+
 async function showExample(of) {
+  if (awaited.has(of)) return;
+  awaited.add(of);
   const ask = async () => {
     const rows = await Promise.all(((await server.example(of)) ?? []).map((key) => server.finished(key)));
     if (!rows.length || !rows.every(Boolean)) return null;
@@ -415,7 +420,6 @@ ddpm.linkable("mine", { kind: $(".switch"), ...settings }, (named) => {
   linked = named;
   drawLinked();
 });
-for (const of of Object.keys(KINDS)) showExample(of);
 ddpm.onLanguage(() => {
   describe();
   redraw();

@@ -63,7 +63,7 @@ def _torn(size: int) -> str:
     return f"""
 <figure class="picture" data-object="torn">
   {caption("torn", "mine.torn")}
-  <canvas class="pixels pad torn" width="{size}" height="{size}" role="application" tabindex="0"></canvas>
+  <canvas class="pixels torn" width="{size}" height="{size}" role="application" tabindex="0"></canvas>
 </figure>"""
 
 

@@ -113,8 +113,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "mine.undo": ("Undo", "撤销"),
     "mine.restore": ("Restore all", "全部恢复"),
     "mine.keys": (
-        "Drag over the picture on the left. Keys: arrows move the brush, Space erases, Shift + arrow draws a stroke.",
-        "在左侧图像上拖动来擦除。键盘：方向键移动笔刷，空格擦除，Shift + 方向键画一笔。",
+        "Drag over the picture to erase. Keys: arrows move the brush, Space erases, Shift + arrow draws a stroke.",
+        "在图像上拖动即可擦除。键盘：方向键移动笔刷，空格擦除，Shift + 方向键画一笔。",
     ),
     "mine.whole": ("Nothing is erased yet, so there is nothing to fill in.", "还没有擦除任何部分，没有可修补的。"),
     "mine.plain": ("filled in without jumps", "不回跳的修补"),
