@@ -123,12 +123,15 @@ PAIRS: dict[str, tuple[str, str]] = {
     "mine.filled": ("filled in with 10 jumps back from each place", "每处回跳 10 次的修补"),
     "mine.filled.label": ("Fillings with jumps", "回跳的修补结果"),
     "mine.filled.one": ("filling {i} with jumps", "回跳的修补 {i}"),
-    "mine.walk": ("walk through their noise, with its $\\lambda$", "沿二者的噪声行走，下为 $\\lambda$"),
+    "mine.walk": (
+        "walk through their noise (slerp), with its $\\lambda$",
+        "在二者的噪声之间插值（slerp），下为 $\\lambda$",
+    ),
     "mine.walk.label": (
         "Pictures of the noises between those of the two pictures, by spherical interpolation",
         "两张图像的噪声之间的球面线性插值（slerp），各还原成图像",
     ),
-    "mine.walk.one": ("walk, lambda = {share}", "行走，lambda = {share}"),
+    "mine.walk.one": ("walk, lambda = {share}", "噪声插值，lambda = {share}"),
     "mine.code": ("the noise of the picture, by DDIM run backwards", "图像的噪声（DDIM 反演）"),
     "mine.code.label": ("The noise of the picture, by number of steps", "图像的噪声，按步数"),
     "mine.code.one": ("noise after {n} {n?step:steps}", "{n} 步得到的噪声"),
