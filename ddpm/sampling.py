@@ -319,7 +319,7 @@ def reverse_process(
     """
     num_timesteps: int = base.config["num_train_timesteps"]
     start_t = num_timesteps - 1 if start_t is None else start_t
-    device = getattr(eps_theta, "device", "cpu") if device is None else device
+    device = torch.device(getattr(eps_theta, "device", "cpu") if device is None else device)
     if labels is not None and tuple(labels.shape) != (shape[0],):
         raise ValueError(f"labels have shape {tuple(labels.shape)}: {(shape[0],)} is needed, one for each image")
     eps_theta = labelled(eps_theta, labels, guidance_scale, guidance_interval)

@@ -210,7 +210,7 @@ def test_a_picture_becomes_noise_and_comes_back_with_the_error_of_each_number_of
     draw(same, "#mine .pad")
     expect(page.locator('#mine [name="seed"]')).to_be_hidden()
     page.locator("#mine .go").click()
-    expect(page.locator("#mine .answer")).to_contain_text("to noise and back, ", timeout=60_000)
+    expect(page.locator("#mine .answer")).to_contain_text("to noise and back (", timeout=60_000)
     expect(page.locator("#mine .answer")).to_have_attribute("data-state", "done", timeout=60_000)
     picture, back = np.array(same.pixels("#mine .pad"), float), row(same, DECODED)
     assert page.locator(f"{CODE} .cell span").all_inner_texts() == [f"{n} steps" for n in (10, 25, 50, 100, 250)]

@@ -222,7 +222,7 @@ class InvertRequest:
         decoding = reverse_process(
             eps_theta,
             scheduler,
-            (len(code), *code.shape[1:]),
+            (len(code), checkpoint.channels, size, size),
             sampler="ddim",
             clip=False,
             x_start=code,

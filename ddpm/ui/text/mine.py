@@ -141,7 +141,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         "还原的图像，各附与原图的距离（0 到 255 的灰度级）",
     ),
     "mine.decoded.one": (
-        "{n} {n?step:steps} each way: {distance} levels away from the original",
+        "{n} {n?step:steps} each way: {distance} {distance?level:levels} away from the original",
         "来回各 {n} 步：与原图相差 {distance} 级",
     ),
     "mine.steps": ("{n} {n?step:steps}", "{n} 步"),
@@ -154,7 +154,10 @@ PAIRS: dict[str, tuple[str, str]] = {
         "{jumping} s with {jumps}",
         "{steps} 步修补 {n} 次{label}，种子 {seed}：不回跳 {plain} 秒，回跳 {jumps} 次 {jumping} 秒",
     ),
-    "mine.summary.invert": ("to noise and back{label}, {seconds} s in all", "变成噪声再还原{label}，共 {seconds} 秒"),
+    "mine.summary.invert": (
+        "to noise and back ({seconds} s in all){label}",
+        "变成噪声再还原（共 {seconds} 秒）{label}",
+    ),
     "mine.changed.fill": (
         "These fillings belong to another picture or another erased part: fill in again.",
         "下面的结果属于另一张图像或另一处擦除，请重新修补。",
