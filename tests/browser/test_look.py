@@ -82,6 +82,10 @@ def test_at_every_width_captions_equations_and_labels_have_their_place(visit):
                 for reading in ("x0", "mu", "v", "eps"):
                     page.locator(f'#noise .switch [data-value="{reading}"]').click()
                     assert page.evaluate(TOO_WIDE, tab) == [], (*where, reading)
+            if tab == "mine":
+                for kind in ("between", "fill", "invert", "several"):
+                    page.locator(f'#mine .switch [data-value="{kind}"]').click()
+                    assert page.evaluate(TOO_WIDE, tab) == [], (*where, kind)
     page.set_viewport_size({"width": 1280, "height": 800})
 
 
