@@ -31,6 +31,11 @@ VARIANCE_TYPES: tuple[str, ...] = get_args(VarianceType)
 LEARNED_VARIANCES: tuple[str, ...] = get_args(LearnedVariance)
 SAMPLERS: tuple[str, ...] = tuple(name for name in get_args(Sampler) if name != "ddpm_optimal")
 """The samplers that need nothing but a network and its schedule."""
+FILLING_SAMPLERS: tuple[str, ...] = tuple(name for name in get_args(Sampler) if name != "dpm_solver++")
+"""The samplers that can fill in a part of a picture (`ddpm.inpainting`): each of their steps needs x_t alone."""
+
+JUMPS = 10
+"""How often the sampler jumps back when it fills in, unless something else is asked for: about as in the paper."""
 
 MAX_RESOLUTION = 1024
 """The largest height and width of an image, in pixels."""

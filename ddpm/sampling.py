@@ -21,6 +21,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ddpm.guidance import labelled
+from ddpm.inpainting import Known, check_sampler, order_of
 from ddpm.names import LEARNED_VARIANCES, OPTIMAL, SAMPLERS
 from ddpm.schedule import EpsTheta, Errors, NoiseSchedule, answer
 
@@ -35,6 +36,7 @@ FRESH_NOISE = ("until_last", "never", "always")
 FLOAT32_ERROR = 2e-3  # of 1 - alpha_bar; more makes a sampler's steps wrong, and its tables are computed in float64
 
 AHEAD = 2**14  # how many numbers of fresh noise are drawn at a time
+FOR_KNOWN = 1  # the purpose of the generators whose noise known pixels and jumps get
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +45,13 @@ class ReverseStep:
 
     Attributes:
         index: number of the step, from 0.
-        num_steps: how many steps there are.
+        num_steps: how many steps there are; those that are taken again after a jump count again.
         t: the timestep, 0-based.
         xt: x_t, the input of the network.
         x0_hat: the x_0 that the network's answer implies (Eq. 15), clipped if the sampler clips.
         eps_hat: the predicted noise.
-        x_prev: drawn from p(x_{t-1} | x_t): the next step's `xt`, and at the last step the finished sample.
+        x_prev: drawn from p(x_{t-1} | x_t), with the known pixels put back if there are some: the next step's `xt`,
+            unless there is a jump between, and at the last step the finished sample.
     """
 
     index: int
@@ -193,14 +196,17 @@ def alpha_bars(base: DDPMScheduler) -> Tensor:
     return table if error < FLOAT32_ERROR else exact
 
 
-def generators(seed: int, num_images: int, first: int = 0) -> list[torch.Generator]:
+def generators(seed: int, num_images: int, first: int = 0, *purpose: int) -> list[torch.Generator]:
     """One CPU generator per image, so that image i of a seed does not depend on what else is sampled with it.
 
     The generators are those of images first ... first + num_images - 1, so that several processes can share the work.
     Plain diffusers gives the same images for `DDPMPipeline(..., batch_size=n, generator=generators(seed, n))`.
+
+    Args:
+        purpose: a number other than 0 makes generators that are independent of these.
     """
     return [
-        torch.Generator().manual_seed(int(np.random.SeedSequence((seed, i)).generate_state(1)[0]))
+        torch.Generator().manual_seed(int(np.random.SeedSequence((seed, i, *purpose)).generate_state(1)[0]))
         for i in range(first, first + num_images)
     ]
 
@@ -267,10 +273,16 @@ def reverse_process(
     labels: Tensor | None = None,
     guidance_scale: float | Sequence[float] = 1.0,
     guidance_interval: tuple[int, int] | None = None,
+    known: Tensor | None = None,
+    mask: Tensor | None = None,
+    jumps: int = 0,
+    jump_length: int | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     device: torch.device | str | None = None,
 ) -> Iterator[ReverseStep]:
     """Sample, and yield every step. Sampling ends early, between two steps, once `cancelled()` is true.
+
+    This is long because every option is a line or two of the one loop, whose order of draws must not change.
 
     Args:
         eps_theta: the predicted noise, see `EpsTheta`; where "ddpm" is to sample with a variance that is learned, an
@@ -295,39 +307,57 @@ def reverse_process(
         guidance_scale: s in eps_hat = eps_0 + s (eps_c - eps_0), for all images or one for each: 0 is without label, 1
             the plain class-conditional model (Ho & Salimans 2022, whose w is s - 1).
         guidance_interval: the range of timesteps, 0-based, in which s is more than 1; see `Guided`.
+        known, mask: fill in a part of a picture, see `ddpm.inpainting.Known`: known is x_0, (C, H, W) or (B, C, H, W),
+            and mask is 1 where it is to be filled in. In the finished sample, all other pixels are those of known, to
+            the bit. Every sampler can do so but "dpm_solver++".
+        jumps: how often the sampler jumps back from each place and takes the same steps again, 0 for never; the r of
+            RePaint is jumps + 1. Together they take about jumps times as many steps as the sampler does without.
+        jump_length: steps of a jump, the j of RePaint; None: 10, or as many as there are before the last.
         device: the device of x_t; None: on `eps_theta.device`, or on the CPU if it has no such attribute.
     Raises:
         ValueError: an argument is out of range; the message names it.
     """
     num_timesteps: int = base.config["num_train_timesteps"]
     start_t = num_timesteps - 1 if start_t is None else start_t
-    device = getattr(eps_theta, "device", "cpu") if device is None else device
+    device = torch.device(getattr(eps_theta, "device", "cpu") if device is None else device)
     if labels is not None and tuple(labels.shape) != (shape[0],):
         raise ValueError(f"labels have shape {tuple(labels.shape)}: {(shape[0],)} is needed, one for each image")
     eps_theta = labelled(eps_theta, labels, guidance_scale, guidance_interval)
     _check_options(sampler, eta, fresh_noise, start_t, num_timesteps)
     timesteps = timesteps_for(num_inference_steps or start_t + 1, start_t)
+    order = order_of(len(timesteps), jumps, jump_length)
     alpha_bar = alpha_bars(base)[timesteps]
     x0_mse = errors and errors.x0_mse[timesteps]
     steps = updates(sampler, alpha_bar, base.config["variance_type"], eta, fresh_noise, x0_mse)
     learned = sampler == "ddpm" and base.config["variance_type"] in LEARNED_VARIANCES
     clips = bool(base.config["clip_sample"]) if clip is None else clip
     limit = float(base.config["clip_sample_range"]) if clips else None
-    streams = generators(seed, shape[0], first_image)
-    if same_noise:  # still one generator per image, since each draw advances its generator
-        streams = [generators(seed, 1, first_image)[0] for _ in range(shape[0])]
+
+    def streams_of(*purpose: int) -> list[torch.Generator]:
+        if same_noise:  # still one generator per image, since each draw advances its generator
+            return [generators(seed, 1, first_image, *purpose)[0] for _ in range(shape[0])]
+        return generators(seed, shape[0], first_image, *purpose)
+
+    streams, kept = streams_of(), None
+    if known is not None or mask is not None or jumps:
+        check_sampler(sampler)
+        own = streams_of(FOR_KNOWN)  # noise is drawn ahead from the others, more of it for fewer images
+        levels = [*alpha_bar.double().tolist(), 1.0]
+        kept = Known(known, mask, shape, levels, lambda: normal(shape, own), device)
 
     x = x_start if x_start is not None else normal(shape, streams)
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"x_start has shape {tuple(x.shape)}, {tuple(shape)} is needed")
     x = x.to(device=device, dtype=torch.float32)
+    x = kept.put_back(x, 0) if kept else x
     xt, x0_before = _bare(x), None
-    fresh = _fresh_noise(shape, streams, steps)
+    fresh = _fresh_noise(shape, streams, [steps[place] for place in order])
     at = torch.tensor(timesteps, device=device).unsqueeze(1).repeat(1, shape[0])
-    for index, (t, update) in enumerate(zip(timesteps, steps, strict=True)):
+    for index, place in enumerate(order):
         if cancelled():
             return
-        output, v = answer(eps_theta, x, at[index], learned=learned)
+        update = steps[place]
+        output, v = answer(eps_theta, x, at[place], learned=learned)
         output = output.to(x.dtype)
         z = next(fresh)  # drawn after the call, while a GPU still computes
         z = None if z is None else _bare(z.to(device))
@@ -335,10 +365,12 @@ def reverse_process(
             z = update.sigma_t(_bare(v.to(x.dtype))) * z
         eps_hat = _bare(output)
         x0_hat = update.x0_hat(xt, eps_hat, limit)
-        x_prev = update.x_prev(x0_hat, xt, eps_hat, z, x0_before)
-        following = _tensor(x_prev)
-        yield ReverseStep(index, len(timesteps), t, x, _tensor(x0_hat), output, following)
-        x, xt, x0_before = following, x_prev, x0_hat
+        following = _tensor(update.x_prev(x0_hat, xt, eps_hat, z, x0_before))
+        following = kept.put_back(following, place + 1) if kept else following
+        yield ReverseStep(index, len(order), timesteps[place], x, _tensor(x0_hat), output, following)
+        if kept and index + 1 < len(order) and order[index + 1] <= place:
+            following = kept.jump(following, place + 1, order[index + 1])
+        x, xt, x0_before = following, _bare(following), x0_hat
 
 
 def _bare(images: Tensor) -> Array:

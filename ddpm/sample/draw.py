@@ -21,11 +21,13 @@ from ddpm.classes import NO_LABEL
 from ddpm.engine import Counted
 from ddpm.errors import first_line
 from ddpm.files import replacing
+from ddpm.inpainting import order_of
 from ddpm.launcher import launchers_precision
 from ddpm.names import counted
 from ddpm.processes import on_main, plain_logging, settle, share
 from ddpm.sample.animation import ANIMATED, moments, save_animation
 from ddpm.sample.folder import PictureFolder
+from ddpm.sample.inpaint import Inpainting
 from ddpm.sample.options import PROG, SampleConfig
 from ddpm.sampling import reverse_process
 
@@ -47,14 +49,15 @@ def draw(config: SampleConfig, model: Checkpoint | None = None) -> list[str]:
     model = model or hub.pull(config.model, config.revision)
     classes = np.array([model.label(name) for name in config.label] or [NO_LABEL])
     _check(config, model)
-    folder = PictureFolder(config, model)
+    filling = Inpainting.read(config, model)
+    folder = PictureFolder(config, model, filling)
     on_main(accelerator, folder.prepare)
     there = on_main(accelerator, folder.there)
     missing = [i for i in range(config.num_images) if i not in there or (config.gif and i < ANIMATED)]
     part = share(len(missing), accelerator.process_index, accelerator.num_processes)
     own = missing[part.start : part.stop]
     with _progress(config, model, own, accelerator.is_main_process) as bar:
-        drawn, frames = _draw(config, model, own, classes, folder, bar, accelerator)
+        drawn, frames = _draw(config, model, own, classes, filling, folder, bar, accelerator)
     accelerator.wait_for_everyone()
     words = [f"{counted(config.num_images, 'picture')} in {folder.path}"] if folder.path else []
     if there and folder.path:
@@ -74,6 +77,8 @@ def _check(config: SampleConfig, model: Checkpoint) -> None:
     T, steps = model.schedule.num_steps, config.num_inference_steps
     if steps is not None and steps > T:
         raise ValueError(f"--num_inference_steps {steps}: 1 to {T} is needed")
+    if config.resamplings and config.jump_length is not None and config.jump_length >= (steps or T):
+        raise ValueError(f"--jump_length {config.jump_length}: fewer than the {steps or T} sampling steps is needed")
     if config.sampler == "ddpm_optimal" and model.errors is None:
         measure = f"python -m ddpm.evaluate {shlex.quote(config.model)} --variance_type optimal --record"
         raise ValueError(f"--sampler ddpm_optimal: nobody has measured the errors of {model.name}; `{measure}` does")
@@ -88,8 +93,14 @@ def _progress(config: SampleConfig, model: Checkpoint, own: Sequence[int], is_ma
     """A progress bar over this process's evaluations of the network, one for each picture and step."""
     from tqdm import tqdm
 
-    calls = len(own) * (config.num_inference_steps or model.schedule.num_steps) * _halves(config)
+    calls = len(own) * _steps(config, model) * _halves(config)
     return tqdm(total=calls, unit=" network evaluations", smoothing=0, disable=not is_main)
+
+
+def _steps(config: SampleConfig, model: Checkpoint) -> int:
+    """How many steps the sampler takes for a picture."""
+    steps = config.num_inference_steps or model.schedule.num_steps
+    return len(order_of(steps, config.resamplings, config.jump_length))
 
 
 def _halves(config: SampleConfig) -> int:
@@ -102,6 +113,7 @@ def _draw(
     model: Checkpoint,
     own: Sequence[int],
     classes: np.ndarray,
+    filling: Inpainting | None,
     folder: PictureFolder,
     bar,
     accelerator: Accelerator,
@@ -111,22 +123,23 @@ def _draw(
     Args:
         own: their numbers.
         classes: the numbers of the classes that are drawn in turn.
+        filling: what is filled in; None: the pictures are new as a whole.
     Returns:
         (number, (H, W, C) uint8) of each picture, if anything but numbered files is wanted, and (number, frames) of
         each that is animated.
     """
     kept, animated = [], []
-    halves, steps = _halves(config), config.num_inference_steps or model.schedule.num_steps
+    halves, steps = _halves(config), _steps(config, model)
     at_once = max(1, config.batch_size // halves)  # with guidance, the network sees each picture twice in a call
     parts = _runs(own, at_once)
     engine = model.engine(str(accelerator.device))
     engine.settle(*{halves * len(part) for part in parts})
     eps_theta, shown = Counted(engine, bar), moments(steps)
     for part in parts:
-        asked: dict[str, Any] = {}
+        asked: dict[str, Any] = filling.arguments(config) if filling else {}
         if config.label and config.guidance_scale:
             labels = torch.from_numpy(classes[np.array(part) % len(classes)])
-            asked = {"labels": labels, "guidance_scale": config.guidance_scale}
+            asked |= {"labels": labels, "guidance_scale": config.guidance_scale}
         wanted = [place for place, number in enumerate(part) if config.gif and number < ANIMATED]
         frames: list[np.ndarray] = []
         last = None

@@ -15,9 +15,12 @@ from PIL import Image
 from ddpm import plots
 from ddpm.checkpoint import Checkpoint
 from ddpm.files import write_text
+from ddpm.sample.inpaint import Inpainting
 from ddpm.sample.options import SampleConfig
 
 RECORD = "samples.json"
+NAMED = ("model", "inpaint", "mask")  # settings for people: what counts is the contents, which may go by other names
+DIGESTS = {"weights": "by other weights", "filled": "from another picture or another mask"}
 
 
 class PictureFolder:
@@ -27,7 +30,7 @@ class PictureFolder:
         path: None if no numbered pictures are wanted; then nothing is read or written.
     """
 
-    def __init__(self, config: SampleConfig, model: Checkpoint) -> None:
+    def __init__(self, config: SampleConfig, model: Checkpoint, filling: Inpainting | None = None) -> None:
         self.path, self.count = config.folder, config.num_images
         self._size = model.resolution, model.channels
         self._settings = {
@@ -39,6 +42,15 @@ class PictureFolder:
             "num_inference_steps": config.num_inference_steps or model.schedule.num_steps,
             "seed": config.seed,
         }
+        self._filling = filling is not None
+        if filling:
+            self._settings |= {
+                "inpaint": config.inpaint,
+                "mask": config.mask,
+                "filled": filling.digest,
+                "jumps": config.resamplings,
+                "jump_length": config.jump_length,
+            }
 
     def prepare(self) -> None:
         """Make the folder, or check that what is in it belongs to these pictures.
@@ -64,9 +76,12 @@ class PictureFolder:
             assert isinstance(found, dict)
         except (ValueError, AssertionError):
             raise ValueError(f"{record} is damaged: pass another --output, or remove the folder") from None
+        if ("filled" in found) != self._filling:
+            what = "without --inpaint" if self._filling else f"with --inpaint {found.get('inpaint')}"
+            raise ValueError(f"{self.path} holds pictures that were drawn {what}: pass another --output")
         for name, value in self._settings.items():
-            if name != "model" and found.get(name) != value:  # the same weights may go by another name
-                what = "by other weights" if name == "weights" else f"with {_flag(name, found.get(name))}"
+            if name not in NAMED and found.get(name) != value:
+                what = DIGESTS.get(name) or f"with {_flag(name, found.get(name))}"
                 raise ValueError(f"{self.path} holds pictures that were drawn {what}: pass another --output")
 
     def there(self) -> set[int]:
@@ -105,6 +120,8 @@ def _flag(name: str, value: Any) -> str:
     """A setting as people typed it, such as "--label 3 5"."""
     if isinstance(value, list):
         return f"--{name} {' '.join(map(str, value))}" if value else f"no --{name}"
+    if value is None:
+        return f"no --{name}"
     return f"--{name} {value}"
 
 

@@ -1,12 +1,14 @@
 """Every option of `python -m ddpm.sample`, and its command line. The comment above an option is its text in `--help`.
 
 python -m ddpm.sample runs/digits --num_images 36 --grid digits.png
+python -m ddpm.sample runs/digits --inpaint digit.png --mask mask.png --num_inference_steps 100
 accelerate launch -m ddpm.sample you/ddpm --num_images 10000 --npz samples.npz
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import tyro  # light: --help and wrong usage are answered before torch is loaded
 
 from ddpm.checks import check_run
 from ddpm.flags import at_home, flattened, grouped, need_folder, need_option, parse_flags, usage_errors
-from ddpm.names import MAX_SCALE, Sampler
+from ddpm.names import FILLING_SAMPLERS, JUMPS, MAX_SCALE, Sampler
 
 PROG = "python -m ddpm.sample"
 
@@ -50,6 +52,22 @@ class PictureOptions:
 
 
 @dataclass(frozen=True)
+class InpaintOptions:
+    """A picture that it completes (RePaint, Lugmayr et al. 2022)."""
+
+    # A picture as large as the model's. Where the mask is white, it is filled in, each time differently; all other
+    # pixels stay as they are.
+    inpaint: str | None = None
+    # A picture of the same size: white is filled in, black is kept. Gray counts as white from 128 on.
+    mask: str | None = None
+    # How often the sampler jumps back and takes the same steps again, so that the filling comes to fit what is around
+    # it: r - 1 in the paper's notation. It takes about so many times longer. Default: 10.
+    jumps: int | None = None
+    # Steps of a jump, j in the paper. Default: 10, or fewer if there are fewer steps.
+    jump_length: int | None = None
+
+
+@dataclass(frozen=True)
 class OutputOptions:
     """Where the pictures go."""
 
@@ -76,8 +94,15 @@ class RunOptions:
 
 # A dataclass takes the fields of its last base first.
 @dataclass(frozen=True)
-class SampleConfig(RunOptions, OutputOptions, PictureOptions, ModelOptions):
+class SampleConfig(RunOptions, OutputOptions, InpaintOptions, PictureOptions, ModelOptions):
     """All options, flat."""
+
+    @property
+    def resamplings(self) -> int:
+        """How often the sampler jumps back from each place."""
+        if self.inpaint is None:
+            return 0
+        return JUMPS if self.jumps is None else self.jumps
 
     @property
     def folder(self) -> Path | None:
@@ -100,9 +125,27 @@ class SampleConfig(RunOptions, OutputOptions, PictureOptions, ModelOptions):
         if not 0 <= self.guidance_scale <= MAX_SCALE:  # which NaN is not, either
             need(False, "guidance_scale", f"0 (without label) to {MAX_SCALE:g}")
         need(self.guidance_scale == 1 or bool(self.label), "guidance_scale", "a --label")
+        self._validate_inpainting(need)
         for name, ending in (("grid", ".png"), ("gif", ".gif"), ("npz", ".npz")):
             path = getattr(self, name)
             need(path is None or Path(path).suffix.lower() == ending, name, f"the name of a {ending} file")
+
+    def _validate_inpainting(self, need: Callable[[bool, str, str], None]) -> None:
+        """Reject options of inpainting that do not go together. Raises as `validate`."""
+        for name, other in (("inpaint", "mask"), ("mask", "inpaint"), ("jumps", "inpaint"), ("jump_length", "inpaint")):
+            if getattr(self, name) is not None and getattr(self, other) is None:
+                need(False, name, f"--{other}, too,")
+        if self.inpaint is None:
+            return
+        fits = self.sampler in FILLING_SAMPLERS
+        need(fits, "sampler", f"with --inpaint, one of {', '.join(FILLING_SAMPLERS)}")
+        need(self.resamplings >= 0, "jumps", "0 (none) or more")
+        need(self.jump_length is None or self.jump_length >= 1, "jump_length", "1 or more")
+        steps = self.num_inference_steps
+        if steps is not None and self.resamplings:
+            need(steps >= 2, "num_inference_steps", "with jumps, 2 or more")
+            longest = self.jump_length is None or self.jump_length < steps
+            need(longest, "jump_length", f"fewer than the {steps} sampling steps")
 
 
 @dataclass(frozen=True)
@@ -112,6 +155,7 @@ class SampleFlags:
 
     model: ModelOptions
     pictures: PictureOptions
+    inpainting: InpaintOptions
     output: OutputOptions
     run: RunOptions
 
@@ -120,7 +164,7 @@ def parse(argv: list[str]) -> SampleConfig:
     """Options of the command line. It exits with status 0 after `--help`, and with status 2 after wrong usage."""
     with usage_errors(PROG):
         given = flattened(parse_flags(argv, grouped(SampleFlags, SampleConfig()), PROG))
-        for name in ("model", "output", "grid", "gif", "npz"):
+        for name in ("model", "inpaint", "mask", "output", "grid", "gif", "npz"):
             given[name] = given[name] and at_home(given[name])
         config = SampleConfig(**given)
         config.validate()

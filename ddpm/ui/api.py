@@ -1,5 +1,5 @@
-"""The public endpoints, for gradio_client, plain HTTP and MCP: /q_sample, /predict_noise, /sample, /elbo_terms and
-/classify.
+"""The public endpoints, for gradio_client, plain HTTP and MCP: /q_sample, /predict_noise, /sample, /elbo_terms,
+/classify and /inpaint.
 
 Pictures are nested lists: rows of pixels, each a number, or three for a colour model. x_0 is given in pixel values,
 0 to 255, so that it is exact; noisy pictures are given as the network sees them, where pixel p is p / 127.5 - 1.
@@ -19,12 +19,14 @@ import numpy as np
 import torch
 
 from ddpm.guidance import MAX_SCALE
+from ddpm.names import JUMPS
 from ddpm.plots import grid
 from ddpm.sampling import SAMPLERS
 from ddpm.ui.endpoints import Argument, Endpoint, ToolForm
 from ddpm.ui.gradio import add_endpoint
 from ddpm.ui.server.encoding import png_to_base64
 from ddpm.ui.server.examples import FIRST_STEPS
+from ddpm.ui.server.from_picture import FILLERS, MAX_JUMPS, FillRequest
 from ddpm.ui.server.models import Models
 from ddpm.ui.server.pictures import pixels_to_tensor, to_tensor
 from ddpm.ui.server.requests import (
@@ -104,6 +106,19 @@ class Endpoints:
         classes = self._service.checkpoint.classes
         fields["label"] = label_named(fields.get("label"), classes)
         request = SampleRequest.check(fields, self._service.num_steps, self._service.max_images, classes)
+        return self._drawn(request, in_vain)
+
+    def inpaint(self, in_vain: InVain, x0: object, mask: object, jumps: object, **fields: object) -> Answer:
+        """A picture filled in where the mask is 1; the other fields are those of `sample`."""
+        service, classes = self._service, self._service.checkpoint.classes
+        pixels = self._pixels(x0)
+        erased = check_array("mask", mask, self._shape[:2], 0, 1, whole=True).astype(np.uint8).tobytes()
+        fields["label"] = label_named(fields.get("label"), classes)
+        limits = (service.num_steps, service.max_images, self._shape, classes)
+        return self._drawn(FillRequest.of(pixels, erased, jumps, fields, *limits), in_vain)
+
+    def _drawn(self, request: SampleRequest | FillRequest, in_vain: InVain) -> Answer:
+        """The pictures of a request, drawn now unless they are stored."""
         drawn = self._service.samplings.get_or_draw(request, in_vain)
         pictures = np.frombuffer(drawn.finished, np.uint8).reshape(request.num_images, *self._rows_shape)
         return {"images": pictures.tolist(), "seconds": round(drawn.seconds, 3)}
@@ -232,6 +247,15 @@ def descriptions(*services: Service) -> dict[str, Endpoint]:
             {"probabilities": BY_LABEL, "bits": BY_LABEL},
             **HEAVY,
         ),
+        "inpaint": Endpoint(
+            "Fill in a part of a picture, each time differently, and leave all other pixels as they are (RePaint, "
+            "arXiv 2201.09865). The same arguments give the same pictures.",
+            {**_inpaint_arguments(services, x0, seed), "model": model},
+            f"images, each of {rows_of} from 0 to 255; seconds it took to draw them",
+            {"images": {"type": "array", "items": nested}, "seconds": NUMBER},
+            **HEAVY,
+            tool=ToolForm(picture=_picture),
+        ),
     }
 
 
@@ -305,6 +329,26 @@ def _sample_arguments(services: Sequence[Service], seed: Argument) -> dict[str, 
             default=1.0,
             range=(0, MAX_SCALE),
         ),
+    }
+
+
+def _inpaint_arguments(services: Sequence[Service], x0: Argument, seed: Argument) -> dict[str, Argument]:
+    """Those of `/sample`, and before them the picture, where it is filled in, and how."""
+    sides = _by_model(services, lambda service: str(service.readings.shape[0]))
+    mask_means = f"{sides} rows of {sides} numbers: 1 where the picture is filled in, 0 where its pixels stay"
+    jumps_mean = (
+        f"how often the sampler jumps back and takes the same steps again, so that the filling comes to fit what is "
+        f"around it, a whole number from 0 to {MAX_JUMPS}; it takes about so many times longer"
+    )
+    drawn = _sample_arguments(services, seed)
+    drawn["sampler"] = Argument(
+        Literal[FILLERS], f"one of {', '.join(FILLERS)}; ddpm takes the model's own variance", default="ddpm"
+    )
+    return {
+        "mask": Argument(list[list[int]], mask_means),
+        "x0": x0,
+        "jumps": Argument(int, jumps_mean, default=JUMPS, range=(0, MAX_JUMPS)),
+        **drawn,
     }
 
 

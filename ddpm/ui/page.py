@@ -47,7 +47,7 @@ FONTS = (
 # In the order of loading: the comment at the head of each file says what it needs before it.
 SCRIPTS = (
     "memory gradio language outlines schedule shared frame arrival pictures along slider charts controls story status "
-    "quiz request ink picker links embed models tour trajectory labelling names player rows gif export"
+    "quiz request ink picker eraser cells links embed models tour trajectory labelling names player rows gif export"
 ).split()
 
 # Where two rules weigh the same the later one wins: what all tabs share comes first, then each tab, then the tour, and

@@ -23,7 +23,7 @@ from ddpm.elbo import elbo_terms
 from ddpm.sampling import sample
 
 DESCRIPTION = Path(__file__).parents[1] / "api.json"
-ENDPOINTS = ("/q_sample", "/predict_noise", "/sample", "/elbo_terms", "/classify")
+ENDPOINTS = ("/q_sample", "/predict_noise", "/sample", "/elbo_terms", "/classify", "/inpaint")
 PICTURE = np.random.default_rng(0).integers(0, 256, (28, 28)).tolist()
 
 
@@ -106,6 +106,22 @@ def test_sample_is_that_of_the_library(client, checkpoint):
     assert client.predict(**options, num_images=2, api_name="/sample")["images"] == answer["images"]
 
 
+MASK = [[0] * 14 + [1] * 14] * 28
+
+
+def test_inpaint_leaves_known_pixels_to_the_byte_by_http_and_by_mcp(client, checkpoint, url):
+    asked = {"mask": MASK, "x0": PICTURE, "jumps": 2, "num_inference_steps": 4, "num_images": 2, "seed": 3}
+    answer = client.predict(**asked, api_name="/inpaint")
+    images, known, erased = np.array(answer["images"]), np.array(PICTURE), np.array(MASK)
+    assert (images[:, erased == 0] == known[erased == 0]).all()
+    options = {"jumps": 2, "num_inference_steps": 4, "seed": 3, "known": X0[0], "mask": torch.tensor(MASK)}
+    drawn = sample(checkpoint.engine(), checkpoint.scheduler, (2, 1, 28, 28), **options)
+    assert np.abs(images - ((drawn + 1) * 127.5).round().clamp(0, 255)[:, 0].numpy()).max() <= 1
+    _, by_tool = tools(url, ("inpaint", asked))
+    assert by_tool.content[0].type == "image"
+    assert by_tool.structuredContent["images"] == answer["images"]
+
+
 def test_elbo_terms_are_those_of_the_library(client, checkpoint):
     answer = client.predict(x0=PICTURE, seed=3, api_name="/elbo_terms")
     generator = torch.Generator().manual_seed(3)
@@ -137,6 +153,10 @@ BAD = [
     ("/sample", {"eta": 1.5}, "eta = 1.5: a number from 0 to 1"),
     ("/sample", {"label": "3"}, "label = 3: the model was trained without labels, so it has none to ask for"),
     ("/sample", {"guidance_scale": 20.5}, "guidance_scale = 20.5: a number from 0 to 20"),
+    ("/inpaint", {"mask": [[0] * 28] * 28}, "mask: 1 where the picture is to be filled in, at one pixel at least"),
+    ("/inpaint", {"mask": [[2] * 28] * 28}, r"mask\[0, 0\] = 2: a whole number from 0 to 1"),
+    ("/inpaint", {"mask": [[1] * 28] * 28, "jumps": 21}, "jumps = 21: a whole number from 0 to 20"),
+    ("/inpaint", {"mask": [[1] * 28] * 28, "sampler": "dpm_solver++"}, "one of ddpm, ddpm_fixed_small, "),
     ("/classify", {}, "The model was trained without labels, so it cannot tell which label a picture has"),
     ("/elbo_terms", {"x0": {}}, "x0: an object was sent, but this is needed: clean picture, 28 rows of 28 numbers"),
     ("/predict_noise", {"xt": [[{"meta": {"_type": "gradio.FileData"}}]], "t": 5}, "xt: an object was sent"),

@@ -123,6 +123,7 @@ TOOLS = {
     "sample": {**ASKED, "label": ""},
     "elbo_terms": {"x0": None, "seed": 0},
     "classify": {"x0": None, "seed": 0},
+    "inpaint": {**ASKED, "label": "", "x0": None, "mask": [[1] * 28] * 28, "jumps": 1},
 }
 
 

@@ -83,6 +83,10 @@ def test_at_every_width_captions_equations_and_labels_have_their_place(visit):
                 for reading in ("x0", "mu", "v", "eps"):
                     page.locator(f'#noise .switch [data-value="{reading}"]').click()
                     assert page.evaluate(TOO_WIDE, tab) == [], (*where, reading)
+            if tab == "mine":
+                for kind in ("between", "fill", "invert", "several"):
+                    page.locator(f'#mine .switch [data-value="{kind}"]').click()
+                    assert page.evaluate(TOO_WIDE, tab) == [], (*where, kind)
     page.set_viewport_size({"width": 1280, "height": 800})
 
 
@@ -337,7 +341,7 @@ def test_words_in_both_languages_name_the_same_pictures():
 def test_words_outline_their_pictures_on_hover_and_focus(same, tab):
     page = same.back(tab)
     settled(page, tab)
-    words = page.locator(f"#{tab} .words p [data-of]")
+    words = page.locator(f"#{tab} .words p [data-of]:visible")
     assert words.count() > 0
     outlined = """(word) => [...word.closest('.tab').querySelectorAll('.pointed')]
         .filter((e) => e.offsetParent && (e.dataset.object === word.dataset.of || e.dataset.value === word.dataset.of))

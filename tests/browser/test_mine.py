@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from harness import Visit, draw, until_quiet
+from harness import Visit, draw, serious, until_quiet
 from playwright.sync_api import Page, expect
 
 XT, SECOND = (f'#mine .board [data-object="{name}"] canvas' for name in ("xt", "x0_second"))
@@ -110,3 +110,116 @@ def test_stop_stops_and_refusals_name_the_value(same):
     expect(page.locator("#mine .go")).to_be_visible()
     page.wait_for_timeout(300)
     expect(page.locator("#mine .answer")).to_contain_text("Stopped at step")
+
+
+TORN, PLAIN, FILLED, CODE, DECODED, WALK = (
+    '#mine [data-object="torn"] canvas',
+    *(f'#mine .row[data-object="{name}"]' for name in ("plain", "filled", "code", "decoded", "walk")),
+)
+MASK = "[...atob(new URL(location).searchParams.get('erased').replaceAll('-', '+').replaceAll('_', '/'))].map((c) => c.charCodeAt(0))"
+
+
+def erased(visit: Visit) -> np.ndarray:
+    """(784,) bool: where the picture is erased, as a link has it."""
+    visit.page.locator(".copy-link").click()
+    visit.page.wait_for_function("location.search.includes('erased=')")
+    return np.unpackbits(np.array(visit.page.evaluate(MASK), np.uint8)).astype(bool)
+
+
+def test_what_is_erased_is_filled_in_and_the_rest_stays_to_the_byte(visit):
+    page = visit.open(tab="mine")
+    page.locator('#mine [data-value="fill"]').click()
+    expect(page.locator("#mine .answer")).to_contain_text("Stored example: 4 fillings in 25 steps", timeout=120_000)
+    known = np.array(visit.pixels("#mine .pad"))
+    half = np.tile(np.arange(28) < 14, 28)
+    for name in (PLAIN, FILLED):
+        assert (row(visit, name)[:, ~half] == known[~half]).all()
+
+    page.locator("#mine .restore").click()
+    expect(page.locator("#mine .answer")).to_contain_text("fill in again")
+    page.locator("#mine .go").click()
+    expect(page.locator("#mine .answer")).to_have_text("Nothing is erased yet, so there is nothing to fill in.")
+    draw(visit, TORN)
+    drawn = erased(visit)
+    assert 20 < drawn.sum() < 500
+    page.locator("#mine .undo").click()
+    page.locator("#mine .undo").click()
+    assert (erased(visit) == half).all(), "the stroke, then all that was restored"
+    page.locator("#mine .restore").click()
+    page.locator(TORN).focus()
+    for key in ("ArrowDown", "ArrowDown", "Shift+ArrowLeft", "Shift+ArrowLeft", "Space"):
+        page.keyboard.press(key)
+    expect(page.locator(TORN)).to_have_attribute("aria-label", "Brush at column 13, row 17; 4 % of the picture erased")
+    by_keys = erased(visit).reshape(28, 28)
+    assert by_keys[16, 12]
+    assert by_keys[16, 14]
+    assert not by_keys[:13].any()
+    page.locator(TORN).focus()
+    page.keyboard.press("Control+z")
+    draw(visit, TORN)
+    mask = erased(visit)
+    shown = np.array(visit.pixels(TORN))
+    assert (shown[~mask] == known[~mask]).all()
+    assert (shown[mask] != known[mask]).any()
+
+    page.locator('#mine [name="num_images"]').fill("3")
+    page.locator('#mine [name="seed"]').fill("12")
+    page.locator("#mine .go").click()
+    expect(page.locator("#mine .answer")).to_contain_text("3 fillings in 50 steps, seed 12", timeout=60_000)
+    plain, filled = row(visit, PLAIN), row(visit, FILLED)
+    for made in (plain, filled):
+        assert (made[:, ~mask] == known[~mask]).all()
+        assert len({picture.tobytes() for picture in made}) == 3
+    assert (plain[:, mask] != filled[:, mask]).any()
+
+    page.locator(".copy-link").click()
+    page.goto(page.url)
+    expect(page.locator("#mine .answer")).to_contain_text("3 fillings in 50 steps, seed 12", timeout=60_000)
+    assert (row(visit, FILLED) == filled).all(), "a link shows the same"
+    expect(page.locator('#mine [name="sampler"] option[value="dpm_solver++"]')).to_be_disabled()
+    page.goto(page.url.replace("erased=", "erased=AAAA"))
+    expect(page.locator(".page-status")).to_contain_text("this is no erased part of a picture of this size")
+
+
+def test_a_filling_can_be_stopped(same):
+    page = same.back("mine")
+    page.locator('#mine [data-value="fill"]').click()
+    page.locator('#mine [name="num_images"]').fill("16")
+    page.locator('#mine [name="seed"]').fill("77")
+    same.listen("#mine .answer", when="text.startsWith('Step')", click="#mine .stop")
+    page.locator("#mine .go").click()
+    expect(page.locator("#mine .answer")).to_contain_text("Stopped at step")
+    expect(page.locator("#mine .go")).to_be_visible()
+    page.locator('#mine [data-value="several"]').click()
+
+
+def test_a_finger_erases(phone):
+    page = phone.open(tab="mine")
+    page.locator('#mine [data-value="fill"]').click()
+    page.locator("#mine .restore").click()
+    before = phone.pixels(TORN)
+    page.locator(TORN).tap(position={"x": 60, "y": 60})
+    assert sum(a != b for a, b in zip(before, phone.pixels(TORN), strict=True)) > 5
+    assert page.locator(TORN).evaluate("(canvas) => getComputedStyle(canvas).touchAction") == "none"
+    assert not serious(page)
+
+
+def test_a_picture_becomes_noise_and_comes_back_with_the_error_of_each_number_of_steps(same):
+    page = same.back("mine")
+    page.locator('#mine [data-value="invert"]').click()
+    draw(same, "#mine .pad")
+    expect(page.locator('#mine [name="seed"]')).to_be_hidden()
+    page.locator("#mine .go").click()
+    expect(page.locator("#mine .answer")).to_contain_text("to noise and back (", timeout=60_000)
+    expect(page.locator("#mine .answer")).to_have_attribute("data-state", "done", timeout=60_000)
+    picture, back = np.array(same.pixels("#mine .pad"), float), row(same, DECODED)
+    assert page.locator(f"{CODE} .cell span").all_inner_texts() == [f"{n} steps" for n in (10, 25, 50, 100, 250)]
+    assert numbers(same, DECODED) == pytest.approx(np.sqrt(((back - picture) ** 2).mean(1)), abs=0.051)
+
+    page.locator('#mine [data-value="between"]').click()
+    same.move("mine", 400)
+    denoise(same, images=3, seed=9)
+    walk = row(same, WALK)
+    assert np.abs(walk[0] - back[2]).max() <= 1, "it begins with what comes back in 50 steps"
+    assert numbers(same, WALK) == [0, 0.5, 1]
+    assert np.abs(walk[1] - walk[0]).mean() > 0.5 < np.abs(walk[1] - walk[2]).mean()

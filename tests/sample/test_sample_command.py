@@ -1,6 +1,7 @@
 """`python -m ddpm.sample`: pictures on the disk, as people who have trained a model ask for them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 from untrained import make_model
 
 from ddpm import checkpoint, plots
+from ddpm.sample.inpaint import Inpainting
+from ddpm.sample.options import SampleConfig
 from ddpm.sampling import sample
 
 STEPS = ("--num_inference_steps", 4)
@@ -157,8 +160,6 @@ def test_an_animation_begins_with_noise_and_ends_with_the_pictures(model, tmp_pa
 
 
 def test_without_a_place_the_pictures_go_into_a_folder_of_the_models_name(model, tmp_path, monkeypatch):
-    from ddpm.sample.options import SampleConfig
-
     assert str(SampleConfig(model=f"{model}/").folder) == "samples/gray"
     assert str(SampleConfig(model="you/ddpm").folder) == "samples/ddpm"
     assert SampleConfig(gif="way.gif").folder is None
@@ -208,3 +209,107 @@ def test_a_full_disk_is_one_line_and_costs_no_picture_that_was_drawn(model, tmp_
     assert "File too large" in done.stderr.strip().splitlines()[-1]
     assert not (tmp_path / "all.npz").exists()
     assert_alike(pixels(tmp_path / "p", 4), expected(model, 4))
+
+
+@pytest.fixture
+def torn(tmp_path):
+    """A picture for the gray model, and a mask whose right half is white."""
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:, 4:] = 255
+    for name, shown in (("picture", picture), ("mask", mask)):
+        Image.fromarray(shown).save(tmp_path / f"{name}.png")
+    return picture, ("--inpaint", tmp_path / "picture.png", "--mask", tmp_path / "mask.png")
+
+
+def test_a_picture_is_filled_in_and_its_known_pixels_stay(model, labelled, torn, tmp_path):
+    picture, words = torn
+    folder = tmp_path / "filled"
+    line = drawn(model, "--num_images", 5, *STEPS, *words, "--jumps", 2, "--output", folder, "--batch_size", 2)
+    assert line == f"5 pictures in {folder}"
+    made = pixels(folder, 5)
+    assert (made[:, :, :4] == picture[:, :4]).all()
+    assert len({each[:, 4:].tobytes() for each in made}) == 5
+    known, mask = torch.from_numpy(picture / 127.5 - 1)[None], torch.zeros(8, 8)
+    mask[:, 4:] = 1
+    assert_alike(made, expected(model, 5, known=known, mask=mask, jumps=2))
+    drawn(model, "--num_images", 5, *STEPS, *words, "--jumps", 2, "--output", tmp_path / "two", processes=2)
+    assert_alike(pixels(tmp_path / "two", 5), made)
+
+    done = start(model, "--num_images", 5, *STEPS, *words, "--output", folder)
+    assert f"{folder} holds pictures that were drawn with --jumps 2: pass another --output" in done.stderr
+    assert "drawn with --inpaint" in start(model, *STEPS, "--output", folder).stderr
+    Image.fromarray(255 - picture).save(words[1])  # of the same name
+    done = start(model, *STEPS, *words, "--jumps", 2, "--output", folder)
+    assert "drawn from another picture or another mask: pass another --output" in done.stderr
+    drawn(model, "--num_images", 1, *STEPS, "--output", tmp_path / "whole")
+    assert (
+        "drawn without --inpaint: pass another" in start(model, *STEPS, *words, "--output", tmp_path / "whole").stderr
+    )
+
+    asked = ("--label", "cat", "--guidance_scale", 3, "--sampler", "ddim", "--npz", tmp_path / "cats.npz")
+    drawn(labelled, "--num_images", 2, *STEPS, *words, *asked)
+    with np.load(tmp_path / "cats.npz") as arrays:
+        assert (arrays["arr_0"][:, :, :4, 0] == 255 - picture[:, :4]).all()
+
+
+def test_a_palette_picture_in_colour_stays_to_the_byte(colour, tmp_path):
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)).quantize(16)
+    image.save(tmp_path / "picture.png")
+    mask = Image.new("RGB", (8, 8), "black")
+    mask.paste("white", (2, 2, 5, 5))
+    mask.save(tmp_path / "mask.png")
+    words = ("--inpaint", tmp_path / "picture.png", "--mask", tmp_path / "mask.png")
+    drawn(colour, "--num_images", 2, *STEPS, *words, "--output", tmp_path / "filled")
+    made, filled = pixels(tmp_path / "filled", 2), np.zeros((8, 8), bool)
+    filled[2:5, 2:5] = True
+    assert (made[:, ~filled] == np.asarray(image.convert("RGB"))[~filled]).all()
+    assert (made[0, filled] != made[1, filled]).any()
+
+
+def test_a_picture_or_a_mask_that_does_not_fit_is_one_line(model, torn, tmp_path):
+    _, (_, picture, _, mask) = torn
+    gray = Image.new("L", (8, 8), 100)
+    faults = {
+        "small.png": (Image.new("L", (7, 8)), "it has 7 x 8 pixels, and 8 x 8 are needed, as the model draws"),
+        "clear.png": (Image.new("LA", (8, 8), (100, 20)), "it is transparent in places; "),
+        "colour.png": (Image.new("RGB", (8, 8), "red"), "it has colours, and "),
+        "deep.png": (Image.fromarray(np.full((8, 8), 300, np.uint16)), "it has more than 8 bits per pixel"),
+    }
+    for name, (image, _) in faults.items():
+        image.save(tmp_path / name)
+    (tmp_path / "text.png").write_text("no picture")
+    gray.save(tmp_path / "black.png")
+    said = {name: message for name, (_, message) in faults.items()}
+    said |= {"text.png": "this is no picture that can be read", "none.png": "No such file or directory"}
+    said["black.png"] = "nothing in it is white, so nothing is to be filled in"
+    checked = checkpoint.load(model)
+    for name, message in said.items():
+        for flag, other in (("mask", {"inpaint": str(picture)}), ("inpaint", {"mask": str(mask)})):
+            if (flag, name) == ("inpaint", "black.png"):
+                continue  # a black picture is fine
+            with pytest.raises(ValueError, match=re.escape(f"--{flag} {tmp_path / name}: {message}")) as refused:
+                Inpainting.read(SampleConfig(str(model), **other, **{flag: str(tmp_path / name)}), checked)
+            assert "\n" not in str(refused.value)
+    done = start(model, *STEPS, "--inpaint", picture, "--mask", tmp_path / "small.png", "--output", tmp_path / "p")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("python -m ddpm.sample: error: --mask ")
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--inpaint", "a.png"), "--inpaint a.png: --mask, too, is needed"),
+        (("--mask", "a.png"), "--mask a.png: --inpaint, too, is needed"),
+        (("--jumps", 3), "--jumps 3: --inpaint, too, is needed"),
+        (("--inpaint", "a", "--mask", "b", "--jumps", -1), "--jumps -1: 0 (none) or more is needed"),
+        (("--inpaint", "a", "--mask", "b", "--sampler", "dpm_solver++"), "--sampler dpm_solver++: with --inpaint, one of"),
+        (("--inpaint", "a", "--mask", "b", "--jump_length", 9, *STEPS), "--jump_length 9: fewer than the 4 sampling steps"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_of_inpainting_is_one_line_and_status_2(words, said):
+    done = start("ddpm/assets/mnist", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"python -m ddpm.sample: error: {said}")
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -213,7 +213,7 @@ class SampleRequest:
         return asdict(self)
 
 
-def _check_picture(name: str, value: object, shape: tuple[int, int, int]) -> bytes:
+def check_picture(name: str, value: object, shape: tuple[int, int, int]) -> bytes:
     """The (H, W, C) bytes of a picture that came as base64.
 
     Raises:
@@ -288,7 +288,7 @@ class PictureRequest:
             InputError: a value is missing or out of range; the error states the range.
         """
         raw = raw if isinstance(raw, dict) else {}
-        pixels = _check_picture("x0", raw.get("x0"), shape)
+        pixels = check_picture("x0", raw.get("x0"), shape)
         return cls(kind, pixels, check_whole("noise_seed", raw.get("noise_seed"), 0, MAX_SEED))
 
     @property
@@ -326,7 +326,7 @@ class DenoiseRequest:
         """
         raw = raw if isinstance(raw, dict) else {}
         picture = PictureRequest.check(raw, "denoise", shape)
-        second = None if raw.get("second") is None else _check_picture("second", raw["second"], shape)
+        second = None if raw.get("second") is None else check_picture("second", raw["second"], shape)
         t0 = check_whole("t0", raw.get("t0"), 1, num_steps)
         check_whole("num_images", raw.get("num_images"), 1 if second is None else 2, max_images)  # a line has two ends
         return cls(picture, second, t0, SampleRequest.check(raw, t0, max_images, classes))

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ddpm.checkpoint import Checkpoint
 from ddpm.sampling import EpsTheta, ReverseStep, reverse_process, timesteps_for
 from ddpm.schedule import Joined
 from ddpm.ui.server.encoding import to_base64
+from ddpm.ui.server.from_picture import FillRequest, FromPicture, InvertRequest, check_from_picture
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.pictures import thinned, to_bytes
 from ddpm.ui.server.readings import Readings
@@ -36,7 +38,7 @@ FRAME_BYTES_PER_S = 3e5  # ... and longer where frames are large, since a slow l
 NOISE_RANGE = 3.0  # the diverging colour map reaches from -3 to 3
 PLANES = ("xt", "x0_hat", "eps_hat")
 
-Request = SampleRequest | DenoiseRequest
+Request = SampleRequest | FromPicture
 Message = dict[str, Any]
 Drawn = tuple[ReverseStep, bytes | None, float]
 """A step, its frame if the trajectory keeps it, and the seconds of the sampling so far."""
@@ -101,6 +103,8 @@ class Samplings:
         return {"x_start": (1 - share) * first + share * last, "same_noise": request.second is not None}
 
     def _reverse_steps(self, request: Request, eps_theta: EpsTheta) -> Iterator[ReverseStep]:
+        if isinstance(request, FillRequest | InvertRequest):
+            return request.steps(self._checkpoint, eps_theta)
         size, channels = self._checkpoint.resolution, self._checkpoint.channels
         denoises = isinstance(request, DenoiseRequest)
         sampling = request.sampling if denoises else request
@@ -120,7 +124,13 @@ class Samplings:
             **(self._start(request) if denoises else {}),
         )
 
-    def _first_t(self, request: Request) -> int:
+    def _timesteps(self, request: Request) -> list[int]:
+        """The timestep of each step of a sampling, 0-based."""
+        if isinstance(request, FillRequest | InvertRequest):
+            return request.timesteps(self.num_steps)
+        return timesteps_for(request.num_inference_steps, self._first_t(request))
+
+    def _first_t(self, request: SampleRequest | DenoiseRequest) -> int:
         """The timestep at which a sampling starts, 0-based."""
         first = request.t0 if isinstance(request, DenoiseRequest) else request.start_t
         return (self.num_steps if first is None else first) - 1
@@ -131,13 +141,14 @@ class Samplings:
         These are all steps or, if there are more than its size allows, as many as it allows, evenly spread. Where that
         would be fewer than WANTED_FRAMES, the pictures are made smaller first.
         """
-        size, steps = self._checkpoint.resolution, request.num_inference_steps
+        size, steps = self._checkpoint.resolution, len(self._timesteps(request))
         frame_bytes = len(PLANES) * request.num_images * self._checkpoint.channels * size**2
         factor = math.ceil(math.sqrt(frame_bytes * min(steps + 1, WANTED_FRAMES) / TRAJECTORY_BYTES))
         factor = max(1, min(factor, size // MIN_SIDE))
         smaller = frame_bytes * (-(-size // factor) / size) ** 2
         count = min(steps, MAX_FRAMES - 1, max(2, int(TRAJECTORY_BYTES / smaller) - 1))  # one is that of t = 0
-        return factor, {round(i) for i in np.linspace(0, steps - 1, count)}
+        first = request.shows_from if isinstance(request, InvertRequest) else 0
+        return factor, {round(i) for i in np.linspace(first, steps - 1, count)}
 
     def _in_small_calls(self, trajectory: Trajectory, stopped: Callable[[], bool]) -> Joined:
         """eps_theta in calls of `images_per_call`; it counts the calls, and takes waiting off the trajectory's seconds.
@@ -175,6 +186,7 @@ class Samplings:
             StoppedError: `stopped` said so before a call of the network.
         """
         factor, keep = self._to_keep(request)
+        scrubbed = not isinstance(request, FillRequest | InvertRequest)  # of these, t goes up and down
         trajectory = Trajectory(request, side=-(-self._checkpoint.resolution // factor))
         steps = self._reverse_steps(request, self._in_small_calls(trajectory, stopped))
         while True:
@@ -186,7 +198,10 @@ class Samplings:
             frame = None
             if step.index in keep:
                 frame = frame_of(step.xt, step.x0_hat, step.eps_hat, factor)
-                trajectory.add(step.t + 1, frame, step.x0_hat)
+                if scrubbed:
+                    trajectory.add(step.t + 1, frame, step.x0_hat)
+            if isinstance(request, InvertRequest) and step.index + 1 == request.num_inference_steps:
+                trajectory.noise = to_bytes(step.x_prev, -NOISE_RANGE, NOISE_RANGE) if request.second is None else b""
             if step.index + 1 == step.num_steps:
                 # The finished sample is not a guess any more, and has no noise left to predict.
                 x0 = step.x_prev
@@ -245,9 +260,9 @@ class Samplings:
         return self._answer("sample", raw, lambda: [SampleRequest.check(raw, *limits)])
 
     def denoise(self, raw: object) -> Iterator[Message]:
-        """Answer the event behind "Denoise": as `sample`, with the fields of DenoiseRequest."""
+        """Answer the event behind "Denoise": as `sample_rows`, with the fields of `check_from_picture`."""
         limits = (self.num_steps, self.max_images, self._readings.shape, self.classes)
-        return self._answer("denoise", raw, lambda: [DenoiseRequest.check(raw, *limits)])
+        return self._answer("denoise", raw, lambda: check_from_picture(raw, *limits))
 
     def sample_rows(
         self, raw: object, tab: str = "compare", of: Callable[[object], Samplings] | None = None
@@ -316,7 +331,7 @@ class Samplings:
     def _draw_side_by_side(
         self, requests: dict[int, Request], stopped: Callable[[], bool], by: Mapping[int, Samplings] | None = None
     ) -> Generator[Message, None, None]:
-        """Draw all requests, by row, so that they pass t together.
+        """Draw all requests, by row, so that they pass t together. What jumps back stays at its lowest t meanwhile.
 
         Args:
             by: who draws each row; None if this does. Models of different T pass the same share of T together.
@@ -334,7 +349,7 @@ class Samplings:
         order = [
             (t / makers[row].num_steps, row)
             for row, request in requests.items()
-            for t in timesteps_for(request.num_inference_steps, makers[row]._first_t(request))
+            for t in accumulate(makers[row]._timesteps(request), min)
         ]
         order.sort(key=lambda at: -at[0])
         with ExitStack() as held:

@@ -30,6 +30,7 @@ from ddpm.ui.server.examples import (
     example_digits,
     first_t0,
 )
+from ddpm.ui.server.from_picture import FromPicture, first_rows
 from ddpm.ui.server.labels import IMAGES, SCALES, SEED, STEPS, LabelledSamplings, check_guided, first_class, most_images
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.live import LiveTraining
@@ -225,14 +226,13 @@ class Service:
         return found and found.as_json(frames)
 
     def finished(self, key: object) -> dict[str, Any] | None:
-        """Only the end of a stored trajectory, (n, H, W, C) uint8; "several" and "between" are those of
-        `denoise_example`. None if it is not (yet) there."""
+        """Only the end of a stored trajectory, (n, H, W, C) uint8. None if it is not (yet) there."""
         found = self.samplings.stored(key)
         return found and found.finished_as_json()
 
     def example_rows(self, name: object) -> list[str] | None:
-        """The keys of the rows that "compare", "wrong" or "labels" shows before the first click; None until they are
-        drawn."""
+        """The keys of the rows that "compare", "wrong", "labels" or a kind of "mine" shows before the first click; None
+        until they are drawn."""
         return self._row_keys.get(name) if isinstance(name, str) else None
 
     def example_pictures(self) -> dict[str, Any] | None:
@@ -299,6 +299,7 @@ class Service:
         self.denoise_example()
         self.draw_rows("wrong", FAULTS[FIRST_FAULT].rows(self.num_steps))
         self.draw_labels()
+        self.draw_from_picture()
 
     def _seconds_per_picture(self, fast_enough: float) -> float:
         """How long the network takes for one picture: the shortest of a few calls.
@@ -331,7 +332,7 @@ class Service:
         request = SampleRequest("ddim", min(steps, self.num_steps), min(images, self.max_images), FIRST_SEED)
         self._draw_and_pin(request, "example")
 
-    def _draw_and_pin(self, request: SampleRequest | DenoiseRequest, name: str) -> None:
+    def _draw_and_pin(self, request: SampleRequest | FromPicture, name: str) -> None:
         """Draw what is kept for good under a name, unless the page is closing."""
         drawn = None if self._closing.is_set() else self.samplings.draw(request, self._closing.is_set)
         if drawn is not None:
@@ -350,7 +351,25 @@ class Service:
         for kind, other, n in (("several", None, images), ("between", second, max(2, images))):  # a line has two ends
             sampling = SampleRequest("ddpm", max(1, steps * images // n), n, FIRST_DENOISED)
             first = PictureRequest("denoise", picture, FIRST_NOISE)
-            self._draw_and_pin(DenoiseRequest(first, other, t0, sampling), kind)
+            asked = DenoiseRequest(first, other, t0, sampling)
+            self._draw_and_pin(asked, kind)
+            if kind == "several" and kind in self.samplings.pinned:
+                self._row_keys[kind] = [kind]
+
+    def draw_from_picture(self, budget_s: float = 40.0) -> None:
+        """Draw what else the page shows of the first picture: the walk to a second, a filling, the way to noise."""
+        example, between = self.samplings.stored("example"), self.samplings.stored("between")
+        if example is None or between is None or not isinstance(between.request, DenoiseRequest):
+            return  # the page is closing
+        self.samplings.pinned[between.key] = between
+        seconds = example.seconds / (example.calls * example.request.num_images)
+        fast = lambda count: count * seconds <= budget_s  # noqa: E731
+        for kind, requests in first_rows(between.request, self.readings.shape, self.num_steps, fast).items():
+            for request in requests:
+                if request.key not in self.samplings.pinned:
+                    self._draw_and_pin(request, request.key)
+            if all(request.key in self.samplings.pinned for request in requests):
+                self._row_keys[kind] = [request.key for request in requests]
 
     def draw_rows(self, name: str, rows: list[Row], budget_s: float = 40.0) -> None:
         """Draw the rows that a tab shows before the first click, with fewer pictures and steps if the model is slow."""

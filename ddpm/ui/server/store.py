@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ddpm.ui.server.encoding import to_base64
-from ddpm.ui.server.requests import DenoiseRequest, InputError, SampleRequest
+from ddpm.ui.server.from_picture import FromPicture
+from ddpm.ui.server.requests import InputError, SampleRequest
 
 STORE_BYTES = 96 * 2**20
 
@@ -29,9 +30,11 @@ class Trajectory:
         reach: the largest |x0_hat| of each frame, since its bytes cannot show more than 1.
         frames: x_t, x0_hat and eps_hat of each t, (3, n, side, side, C) uint8.
         whole: the finished pictures in the size of the model, (n, H, W, C) uint8; empty if the frames have that size.
+        noise: of a picture that was turned into noise, (1, H, W, C) uint8, where 0 to 255 stands for -3 to 3; empty for
+            all others.
     """
 
-    request: SampleRequest | DenoiseRequest
+    request: SampleRequest | FromPicture
     calls: int = 0
     seconds: float = 0.0
     side: int = 0
@@ -39,6 +42,7 @@ class Trajectory:
     reach: list[float] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
     whole: bytes = b""
+    noise: bytes = b""
 
     @property
     def key(self) -> str:
@@ -59,7 +63,7 @@ class Trajectory:
 
     @property
     def num_bytes(self) -> int:
-        return sum(map(len, self.frames)) + len(self.whole)
+        return sum(map(len, self.frames)) + len(self.whole) + len(self.noise)
 
     @property
     def finished(self) -> bytes:
@@ -90,7 +94,8 @@ class Trajectory:
 
     def finished_as_json(self) -> dict[str, Any]:
         """The end of the trajectory as the browser takes it: `finished` in the place of the frames."""
-        return {**self._head(), "t": [0], "data": to_base64(self.finished)}
+        noise = {"noise": to_base64(self.noise)} if self.noise else {}
+        return {**self._head(), "t": [0], "data": to_base64(self.finished), **noise}
 
     def _head(self) -> dict[str, Any]:
         return {

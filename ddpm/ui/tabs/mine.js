@@ -1,9 +1,10 @@
-// Tab "From my picture": noisy pictures and blends are computed here as t_0 moves; the denoised pictures stream in.
+// Tab "From my picture": noisy pictures and blends are computed here as t_0 moves; what the server draws streams in.
 // Scope: element, props (`first`, `second`: the examples that the stored results were made from; `t0`: where these
-// begin; `steps`: sampling steps, at most), server, trigger, watch (see gr.HTML). Event: 'denoise' with the form's
-// values and the pictures.
+// begin; `steps`: sampling steps, at most; `jumps`: of the second filling; `fillers`: the samplers that can fill in;
+// `inverted`: the numbers of steps to noise and back), server, trigger, watch (see gr.HTML). Event: 'denoise' with the
+// form's values and the pictures.
 const $ = (selector) => element.querySelector(selector);
-const { shared, count } = ddpm;
+const { shared, count, cells, blend, distance } = ddpm;
 const form = $(".controls");
 const asking = ddpm.labelling.fields(form);
 const status = $(".answer");
@@ -15,14 +16,25 @@ const front = ddpm.front(element, (on) => {
   goToExample();
   redraw();
 });
+const eraser = ddpm.eraser($(".torn"), { undo: $(".undo"), restore: $(".restore"), changed: () => markChanged() });
 
-let kind = "several"; // or "between"
+// What each kind draws: the `kind` of its request, its rows (a row shows one drawn row, or with `each` one picture of
+// all of them), and how many pictures it begins with.
+const images = Number(form.elements.num_images.value);
+const KINDS = {
+  several: { asks: "denoise", rows: ["denoised"], images, noised: true },
+  between: { asks: "walk", rows: ["denoised", "walk"], images, noised: true },
+  fill: { asks: "fill", rows: ["plain", "filled"], images: Math.min(4, images) },
+  invert: { asks: "invert", rows: ["code", "decoded"], images: 1, each: true },
+};
+let kind = "several";
 let chosen = null; // bytes of the second picture
 let index = props.second; // which example it is or, before the examples come, will be; null for none
 const second = () => chosen ?? shared.get("picture"); // the first picture stands in until the examples come
 let eps = null;
-// What the lowest row of each kind shows: {request, n, pictures}, and once complete {seconds}.
-const results = { several: null, between: null };
+// What is drawn of each kind: {request, rows: what is there of each row, {n, pictures}, and once complete `seconds`}.
+const results = { several: null, between: null, fill: null, invert: null };
+const isDone = (result) => Boolean(result?.done);
 
 // ---- what needs no server
 
@@ -30,7 +42,6 @@ const number = (name) => ddpm.trajectory.numberOf(form.elements[name]);
 const numImages = () => Math.max(2, Math.min(+form.elements.num_images.max, Math.floor(number("num_images")) || 2));
 
 const share = (i, n) => (n > 1 ? i / (n - 1) : 0); // lambda
-const blend = (a, b, share) => Float32Array.from(a, (v, k) => (1 - share) * v + share * b[k]);
 
 function noised(bytes) {
   const alphaBar = ddpm.alphaBar[shared.get("t")];
@@ -44,42 +55,26 @@ function codeOf(bytes) {
   return codes.get(bytes);
 }
 
-// What a click on Denoise would send; a result of anything else is faded.
-const wanted = () => ({
-  x0: codeOf(shared.get("picture")),
-  second: kind === "between" ? codeOf(second()) : null,
-  noise_seed: shared.get("noise"),
-  t0: shared.get("t"),
-});
-
-// Returns the n cells of a row, each with a canvas and a line below it, which it makes if there are not so many.
-function buildRow(name, n) {
-  const grid = row(name).querySelector(".grid");
-  if (grid.children.length === n) return grid.children;
-  grid.style.setProperty("--columns", Math.min(n, 8));
-  const cells = Array.from({ length: n }, () => {
-    const cell = document.createElement("div");
-    cell.className = "cell";
-    const canvas = ddpm.newCanvas();
-    canvas.setAttribute("role", "img");
-    cell.append(canvas, document.createElement("span"));
-    return cell;
-  });
-  grid.replaceChildren(...cells);
-  return grid.children;
+// What a click on the button would send; a result of anything else is faded.
+function wanted() {
+  const picture = shared.get("picture");
+  if (kind === "invert") return { x0: codeOf(picture) };
+  if (kind === "fill") return { x0: ddpm.base64Of(eraser.torn(picture)), mask: ddpm.base64Of(eraser.mask()) };
+  const other = kind === "between" ? codeOf(second()) : null;
+  return { x0: codeOf(picture), second: other, noise_seed: shared.get("noise"), t0: shared.get("t") };
 }
 
 function redraw() {
   if (!front.shown || !eps) return; // it draws when it comes to the front
   if (kind === "several") ddpm.paint($('[data-object="xt"] canvas'), noised(shared.get("picture")));
-  else redrawBlends();
+  if (kind === "between") redrawBlends();
   markChanged();
 }
 
 function redrawBlends() {
   ddpm.paintBytes($('[data-object="x0_second"] canvas'), second());
-  const n = results.between?.n ?? numImages();
-  const [blends, noisy] = [buildRow("mixture", n), buildRow("xt_mixture", n)];
+  const n = results.between?.rows[0]?.n ?? numImages();
+  const [blends, noisy] = [cells(row("mixture"), n), cells(row("xt_mixture"), n)];
   for (let i = 0; i < n; i++) {
     const mixture = blend(shared.get("picture"), second(), share(i, n));
     ddpm.paintBytes(blends[i].firstChild, Uint8ClampedArray.from(mixture));
@@ -93,63 +88,110 @@ function redrawBlends() {
 
 // ---- results
 
-// How far picture i of a result is from the picture before the noise: root mean square, in levels of 0 to 255.
-function distance({ request, pictures, n }, i) {
+// How far picture i of a row is from the picture that it was made of; null while it is not finished.
+function distanceOf(found, i) {
+  const { request, pictures, n, seconds } = found;
+  if (seconds === undefined) return null;
   const first = ddpm.bytesOf(request.x0);
   const from = request.second ? blend(first, ddpm.bytesOf(request.second), share(i, n)) : first;
-  return Math.sqrt(from.reduce((sum, v, k) => sum + (v - pictures[i * count + k]) ** 2, 0) / count);
+  return distance(from, pictures.subarray(i * count, (i + 1) * count));
+}
+
+// Paints picture i of a row that may not be there yet, and writes `line` below it.
+function drawCell(cell, found, i, line, key, fields) {
+  const each = (found?.pictures?.length ?? 0) / (found?.n ?? 1); // less than `count` while smaller frames stream in
+  ddpm.paintBytes(cell.firstChild, each ? found.pictures.subarray(i * each, (i + 1) * each) : new Uint8Array(count));
+  cell.lastChild.textContent = line;
+  cell.firstChild.setAttribute("aria-label", ddpm.say(key, { i: i + 1, ...fields }));
+}
+
+// A row of pictures that were drawn together.
+function drawRow(name, found, n) {
+  cells(row(name), found?.n ?? n).forEach((cell, i) => {
+    if (name === "denoised") {
+      const away = found?.seconds === undefined ? "\u2026" : distanceOf(found, i).toFixed(0);
+      drawCell(cell, found, i, away, "mine.denoised.one", { distance: away });
+    } else {
+      const at = name === "walk" ? share(i, found?.n ?? n).toFixed(2) : "";
+      drawCell(cell, found, i, at, `mine.${name}.one`, { share: at });
+    }
+  });
+}
+
+// The ways to noise and back, each in another number of steps.
+function drawWays(rows) {
+  const ways = props.inverted.map((n, k) => ({ n, found: rows[k] }));
+  const errors = ways.map(({ found }) => (found?.seconds === undefined ? null : distanceOf(found, 0)));
+  const most = Math.max(1, ...errors);
+  const [noises, back] = [cells(row("code"), ways.length), cells(row("decoded"), ways.length)];
+  ways.forEach(({ n, found }, k) => {
+    if (found?.noise) ddpm.paintNoiseBytes(noises[k].firstChild, found.noise);
+    else ddpm.paintNoiseBytes(noises[k].firstChild, new Uint8Array(count).fill(128));
+    noises[k].lastChild.textContent = ddpm.say("mine.steps", { n });
+    noises[k].firstChild.setAttribute("aria-label", ddpm.say("mine.code.one", { n }));
+    const away = errors[k] === null ? "\u2026" : ddpm.format.fixed(errors[k], 1);
+    drawCell(back[k], found, 0, away, "mine.decoded.one", { n, distance: away });
+    back[k].style.setProperty("--share", errors[k] === null ? 0 : errors[k] / most);
+  });
 }
 
 function drawResult() {
   const result = results[kind];
-  const n = result?.n ?? numImages();
+  if (KINDS[kind].each) drawWays(result?.rows ?? []);
+  else KINDS[kind].rows.forEach((name, k) => drawRow(name, result?.rows[k], result?.rows[0]?.n ?? numImages()));
+  if (KINDS[kind].noised) tellStart(result?.request ?? { t0: shared.get("t") });
+  markChanged();
+}
+
+// The caption of the denoised pictures tells where they began, and with which label.
+function tellStart(request) {
   const caption = row("denoised").querySelector("figcaption > [data-text]");
-  const request = result?.request ?? { t0: shared.get("t") };
   const labelled = ddpm.labelling.isGiven(request);
   Object.assign(caption.dataset, { t0: request.t0, ...(labelled && ddpm.labelling.told(request)) });
   caption.dataset.text = labelled ? "mine.denoised.labelled" : "mine.denoised";
   ddpm.setText(caption, caption.dataset.text, caption.dataset);
-  [...buildRow("denoised", n)].forEach((cell, i) => {
-    const each = (result?.pictures?.length ?? 0) / n; // less than `count` while smaller frames stream in
-    const picture = result?.pictures?.subarray(i * each, (i + 1) * each);
-    ddpm.paintBytes(cell.firstChild, picture ?? new Uint8Array(count));
-    const away = picture && result.seconds !== undefined ? distance(result, i).toFixed(0) : "\u2026";
-    cell.lastChild.textContent = away;
-    cell.firstChild.setAttribute("aria-label", ddpm.say("mine.denoised.one", { i: i + 1, distance: away }));
-  });
-  markChanged();
 }
 
 function markChanged() {
   const result = results[kind];
+  if (!shared.get("picture")) return;
   const now = wanted();
   const changed = Boolean(result) && Object.keys(now).some((name) => now[name] !== result.request[name]);
-  if (changed === row("denoised").classList.contains("changed")) return;
-  row("denoised").classList.toggle("changed", changed);
+  const shown = KINDS[kind].rows.map(row);
+  if (changed === shown[0].classList.contains("changed")) return;
+  for (const each of shown) each.classList.toggle("changed", changed);
   if (!drawing.active()) tellResult();
 }
 
-function summary({ request, n, seconds }) {
-  const { t0, num_inference_steps: steps, seed } = request;
+function summary({ request, rows }) {
+  const seconds = rows.map((found) => ddpm.format.fixed(found.seconds, 1));
   const label = ddpm.labelling.said(request);
-  return ddpm.say("mine.summary", { n, t0, steps, label, seed, seconds: ddpm.format.fixed(seconds, 1) });
+  const { t0, num_inference_steps: steps, seed } = request;
+  const sum = ddpm.format.fixed(
+    rows.reduce((all, found) => all + found.seconds, 0),
+    1,
+  );
+  const fields = { n: rows[0].n, t0, steps, label, seed, seconds: sum };
+  if (kind === "fill") Object.assign(fields, { jumps: props.jumps, plain: seconds[0], jumping: seconds[1] });
+  return ddpm.say(KINDS[kind].noised ? "mine.summary" : `mine.summary.${kind}`, fields);
 }
 
 function tellResult() {
   const result = results[kind];
-  status.dataset.state = result?.seconds === undefined ? "" : "done";
-  if (!result) return drawing.tell("mine.drawing");
-  if (row("denoised").classList.contains("changed")) return drawing.tell("mine.changed");
-  const { request, step } = result;
-  if (result.seconds === undefined) {
-    return drawing.tell("mine.stopped", () => ({ step, steps: request.num_inference_steps }));
+  status.dataset.state = isDone(result) ? "done" : "";
+  if (!result) return drawing.tell(KINDS[kind].noised ? "mine.drawing" : `mine.drawing.${kind}`);
+  if (row(KINDS[kind].rows[0]).classList.contains("changed")) {
+    return drawing.tell(KINDS[kind].noised ? "mine.changed" : `mine.changed.${kind}`);
   }
+  if (!isDone(result)) return drawing.tell("mine.stopped", () => ({ step: result.step, steps: result.steps }));
   drawing.tell(result.example ? "mine.example" : "mine.done", () => ({ summary: summary(result) }));
 }
 
-const unpack = (found, example = false) => ({ ...found, example, pictures: ddpm.bytesOf(found.data) });
+function unpack(found) {
+  return { ...found, pictures: ddpm.bytesOf(found.data), noise: found.noise && ddpm.bytesOf(found.noise) };
+}
 
-// ---- denoising
+// ---- drawing
 
 let partial = null; // what has come for the current request so far
 
@@ -159,49 +201,69 @@ const drawing = ddpm.sampling(element, {
   busy: kinds.disable,
   take(message) {
     if (message.kind === "frame") takeFrame(message);
+    else if (message.kind === "row") takeRow(message);
     else if (message.kind === "done") finish(message);
   },
   stopped: tellResult,
 });
 
-const chosenInForm = () => ({
-  sampler: form.elements.sampler.value,
-  num_images: number("num_images"),
-  seed: number("seed"),
-  ...asking.read(),
-});
+function chosenInForm() {
+  if (kind === "invert") return asking.read();
+  const { value: sampler } = form.elements.sampler;
+  return { sampler, num_images: number("num_images"), seed: number("seed"), ...asking.read() };
+}
 
-function denoise() {
+function start() {
   if (drawing.active()) return;
   const asked = wanted();
-  partial = { request: { ...asked, ...chosenInForm(), num_inference_steps: Math.min(props.steps, asked.t0) } };
+  if (kind === "fill" && eraser.isEmpty()) return drawing.tell("mine.whole", undefined, true);
+  const steps = kind === "invert" ? {} : { num_inference_steps: Math.min(props.steps, asked.t0 ?? ddpm.T) };
+  partial = { request: { ...asked, ...chosenInForm(), ...steps, kind: KINDS[kind].asks }, rows: [] };
   drawing.start(partial.request);
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  denoise();
+  start();
 });
 
 function takeFrame(message) {
-  partial.n = message.n;
-  partial.step = message.step;
+  const [before, had] = [results[kind], partial.rows[message.row]];
   const frame = ddpm.bytesOf(message.data);
-  partial.pictures = frame.subarray(0, frame.length / 3); // x_t of all pictures
-  const before = results[kind];
+  if (had?.seconds === undefined) {
+    const noise = kind === "invert" && message.step <= message.steps / 2;
+    partial.rows[message.row] = { ...had, n: message.n, pictures: frame.subarray(0, frame.length / 3) }; // x_t of all
+    if (noise) partial.rows[message.row].noise = frame.subarray((2 * frame.length) / 3); // eps_hat, until x_T is there
+  }
+  Object.assign(partial, { step: message.step, steps: message.steps });
   results[kind] = partial;
   drawResult();
-  if (before?.n !== partial.n) redraw();
+  if (before?.rows[0]?.n !== partial.rows[0]?.n) redraw();
   drawing.progress(message.share);
   drawing.note("reverse.running", () => ({ step: message.step, steps: message.steps }));
 }
 
-async function finish(message) {
-  const found = await server.finished(message.key).catch(() => null);
-  if (drawing.number() !== message.run) return;
-  drawing.end(found ? null : "reverse.failed");
-  if (!found) return;
-  results[kind] = unpack(found);
+const fetching = new Map(); // by key: what the server has of a finished row
+
+// A row is finished: its pictures take the place of the frames. Resolves to whether they could be fetched.
+async function takeRow({ row: at, key, run }) {
+  if (!fetching.has(key)) fetching.set(key, server.finished(key));
+  const found = await fetching.get(key).catch(() => null);
+  fetching.delete(key);
+  if (!found || drawing.number() !== run) return Boolean(found);
+  partial.rows[at] = unpack(found);
+  results[kind] = partial;
+  drawResult();
+  return true;
+}
+
+async function finish({ keys, run }) {
+  const missing = keys.map((key, at) => partial.rows[at]?.seconds === undefined && { row: at, key, run });
+  const complete = (await Promise.all(missing.filter(Boolean).map(takeRow))).every(Boolean);
+  if (drawing.number() !== run) return;
+  drawing.end(complete ? null : "reverse.failed");
+  if (!complete) return;
+  results[kind] = { request: { ...partial.request, ...partial.rows[0].request }, rows: partial.rows, done: true };
   redraw();
   drawResult();
   tellResult();
@@ -211,12 +273,24 @@ watch("value", () => drawing.hear(props.value));
 
 // ---- controls
 
+const field = (name) => form.elements[name].closest("label");
+
 function setKind(next) {
+  KINDS[kind].images = form.elements.num_images.value;
   kind = next;
+  form.elements.num_images.value = KINDS[kind].images;
   $(".mine").dataset.kind = kind;
+  for (const name of ["sampler", "num_images", "seed"]) field(name).hidden = kind === "invert";
+  $(".new-seed").hidden = kind === "invert";
+  for (const option of form.elements.sampler.options) {
+    option.disabled = kind === "fill" && !props.fillers.includes(option.value);
+  }
+  if (form.elements.sampler.selectedOptions[0].disabled) form.elements.sampler.value = props.fillers[0];
+  ddpm.setText($(".go > span"), KINDS[kind].noised ? "mine.denoise" : `mine.go.${kind}`);
   redraw();
   drawResult();
   tellResult();
+  showExample(kind);
 }
 kinds.onChoose(setKind);
 
@@ -239,26 +313,34 @@ function describe() {
 }
 const describeSoon = ddpm.afterRest(describe);
 
-// ---- before the first click: what the server has denoised by itself
+// ---- before the first click: what the server has drawn by itself
 
 // Moves t to where the example begins: once, while the visitor looks at the tab and has not moved t; and whenever t is
 // 1 only because another tab shows finished pictures, since from t_0 = 1 there is nothing to denoise.
 let moved = false;
 function goToExample() {
   if (front.shown && shared.get("finished")) return shared.set("t", results[kind]?.request.t0 ?? props.t0);
-  if (moved || !results[kind] || !front.shown) return;
+  const t0 = results[kind]?.request.t0;
+  if (moved || !t0 || !front.shown) return;
   moved = true;
-  if (drawing.number() === 0 && shared.get("t") === ddpm.firstT) shared.set("t", results[kind].request.t0);
+  if (drawing.number() === 0 && shared.get("t") === ddpm.firstT) shared.set("t", t0);
 }
 
+const awaited = new Set(); // the kinds whose example was asked for
+
 async function showExample(of) {
+  if (awaited.has(of)) return;
+  awaited.add(of);
   const ask = async () => {
-    const found = await server.finished(of);
-    return drawing.active() && kind === of ? null : found; // null: the visitor's own result is on its way
+    const rows = await Promise.all(((await server.example(of)) ?? []).map((key) => server.finished(key)));
+    if (!rows.length || !rows.every(Boolean)) return null;
+    return drawing.active() && kind === of ? null : rows; // null: the visitor's own result is on its way
   };
   const found = await ddpm.untilDrawn(ask, () => !results[of]);
   if (!found) return;
-  results[of] = unpack(found, true);
+  const rows = found.map(unpack);
+  results[of] = { request: rows[0].request, rows, done: true, example: true };
+  if (of !== kind) return;
   goToExample();
   redraw();
   drawResult();
@@ -285,12 +367,17 @@ shared.on("t", (t) => {
 });
 describe();
 kinds.choose(kind);
-const { sampler, num_images: images, seed } = form.elements;
-const first = JSON.stringify(chosenInForm()); // the settings of the stored results
+const { sampler, num_images: numberOfImages, seed } = form.elements;
+const firsts = {}; // the settings of the stored results, by kind
+for (const of of Object.keys(KINDS)) {
+  kind = of;
+  firsts[of] = JSON.stringify({ ...chosenInForm(), ...(of !== "invert" && { num_images: KINDS[of].images }) });
+}
+kind = "several";
 
 // ---- links, and a reload
 
-// A second picture of the visitor's own is in no link, but survives a reload.
+// A second picture of the visitor's own is in no link, but survives a reload, as the erased part does.
 ddpm.memory.keep("second", () => (chosen && index === null ? ddpm.base64Of(chosen) : undefined));
 const { second: kept } = ddpm.memory.recalled;
 if (kept) [chosen, index] = [ddpm.bytesOf(kept), null];
@@ -300,14 +387,15 @@ let linked = null; // settings that the link named
 function drawLinked() {
   if (!linked || !shared.get("examples")) return;
   const stored = {
-    t: !("t" in linked) || shared.get("t") === props.t0,
-    noise: shared.get("noise") === ddpm.page.noise,
+    t: !("t" in linked) || !KINDS[kind].noised || shared.get("t") === props.t0,
+    noise: shared.get("noise") === ddpm.page.noise || !KINDS[kind].noised,
     picture: ddpm.example.get() === props.first,
-    second: kind === "several" || index === props.second,
-    form: JSON.stringify(chosenInForm()) === first,
+    second: kind !== "between" || index === props.second,
+    erased: kind !== "fill" || !("erased" in linked),
+    form: JSON.stringify(chosenInForm()) === firsts[kind],
   };
   linked = null;
-  if (!Object.values(stored).every(Boolean)) denoise();
+  if (!Object.values(stored).every(Boolean)) start();
 }
 
 const secondInLink = {
@@ -320,14 +408,18 @@ const secondInLink = {
   },
 };
 
+const erasedInLink = {
+  read: () => (kind === "fill" ? eraser.code() : null),
+  apply: (value) => eraser.read(value),
+};
+
 const { label, s } = asking;
-ddpm.linkable("mine", { kind: $(".switch"), sampler, label, s, images, seed, second: secondInLink }, (named) => {
+const settings = { sampler, label, s, images: numberOfImages, seed, second: secondInLink, erased: erasedInLink };
+ddpm.linkable("mine", { kind: $(".switch"), ...settings }, (named) => {
   moved ||= "t" in named;
   linked = named;
   drawLinked();
 });
-showExample("several");
-showExample("between");
 ddpm.onLanguage(() => {
   describe();
   redraw();

@@ -28,6 +28,19 @@ EQUATIONS: dict[str, str] = {
     r"+\sqrt{1-\bar\alpha_{t_0}}\,\epsilon\\[3pt]"
     r"\htmlData{of=xt_mixture}{\bar x_{t_0}}&=(1-\lambda)\,\htmlData{of=xt}{x_{t_0}}+\lambda\,x_{t_0}'\\[3pt]"
     r"\htmlData{of=denoised}{\bar x_0}&\sim p_\theta(x_0\mid\htmlData{of=xt_mixture}{\bar x_{t_0}})\end{aligned}",
+    "walk": r"x_0(\lambda)",
+    "torn": r"m",
+    "plain": r"r=1",
+    "filled": r"r=11",
+    "fill": r"\begin{aligned}k&=\sqrt{\bar\alpha_{t-1}}\,\htmlData{of=x0}{x_0}+\sqrt{1-\bar\alpha_{t-1}}\,\epsilon\\"
+    r"x_{t-1}&=(1-\htmlData{of=torn}{m})\,k+\htmlData{of=torn}{m}\,(\mu_\theta+\sigma_t z)\\[3pt]"
+    r"\htmlData{of=filled}{x_{t+j}}&=\sqrt{\tfrac{\bar\alpha_{t+j}}{\bar\alpha_t}}\,x_t"
+    r"+\sqrt{1-\tfrac{\bar\alpha_{t+j}}{\bar\alpha_t}}\;\epsilon'\end{aligned}",
+    "code": r"x_T",
+    "decoded": r"x_0'",
+    "invert": r"\begin{aligned}\mathrm d\frac{x_t}{\sqrt{\bar\alpha_t}}&=\epsilon_\theta(x_t,t)\,"
+    r"\mathrm d\sqrt{\tfrac{1-\bar\alpha_t}{\bar\alpha_t}}\\[3pt]\htmlData{of=x0}{x_0}&\to\htmlData{of=code}{x_T}"
+    r"\to\htmlData{of=decoded}{x_0'}\end{aligned}",
     "prior": r"L_T",
     "kl": r"\sum_{t>1} L_{t-1}",
     "reconstruction": r"L_0",

@@ -33,6 +33,14 @@ PAIRS: dict[str, tuple[str, str]] = {
         "{name}: a picture of {needed} bytes in base64 is needed",
         "{name}：需要 {needed} 字节的图像（base64）",
     ),
+    "refused.mask": (
+        "{name}: 1 where the picture is to be filled in, at one pixel at least, and 0 elsewhere, is needed",
+        "{name}：需要修补的像素为 1（至少一个），其余为 0",
+    ),
+    "refused.erased": (
+        "{name} = {value}: this is no erased part of a picture of this size",
+        "{name} = {value}：不是这种尺寸的图像的擦除部分",
+    ),
     "refused.shape": (
         "{name}: nested lists of {shape} numbers from {low} to {high} are needed",
         "{name}：需要 {shape} 的嵌套列表，数值从 {low} 到 {high}",
@@ -77,6 +85,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "field.sampler": ("Sampler", "采样器"),
     "field.second": ("x_0′", "x_0′"),
     "field.t0": ("t₀", "t₀"),
+    "field.mask": ("Erased part", "擦除部分"),
+    "field.jumps": ("Jumps", "回跳次数"),
     "field.rows": ("Rows", "行数"),
     "field.start_t": ("Start at t", "起始 t"),
     "field.clip": ("Clipping", "截断"),
