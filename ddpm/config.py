@@ -209,6 +209,10 @@ class OutputOptions:
     num_validation_images: int = changeable(1024)
     # Images in a sample grid. With --class_conditional it has a column for each class, and a row without label above.
     num_samples: int = changeable(36)
+    # More sample grids, each once the training has seen so many images: 1000 20000.
+    sample_at_images: tuple[int, ...] = changeable(())
+    # The same in epochs: 1 5 10. An epoch is as many images as there are to train on; 0.5 is half of one.
+    sample_at_epochs: tuple[float, ...] = changeable(())
     # Ancestral steps of the sample grids, at most as many as the training has done. If left out, T where that is less.
     sample_steps: int = changeable(250)
     # Optimizer steps between two saved training states.
@@ -270,6 +274,9 @@ class TrainConfig(
             need(getattr(self, name) >= 0, name, "0 or more")
         for name in ["learning_rate", "max_grad_norm", "hub_wait_minutes"]:
             need(0 < getattr(self, name) < math.inf, name, "more than 0")
+        for name in ["sample_at_images", "sample_at_epochs"]:
+            if bad := [moment for moment in getattr(self, name) if not 0 < moment < math.inf]:
+                raise ValueError(f"--{name} {bad[0]}: more than 0 is needed")
         need(self.weight_decay < 1, "weight_decay", "0 or more and less than 1")
         need(0 <= self.dropout < 1, "dropout", "0 or more and less than 1")
         need(0 <= self.label_dropout <= 1, "label_dropout", "0 to 1")
