@@ -28,7 +28,7 @@ from ddpm.flags import (
     usage_errors,
 )
 from ddpm.launcher import launchers_precision
-from ddpm.names import MAX_TIMESTEPS, PredictionType
+from ddpm.names import MAX_TIMESTEPS, PredictionType, size_of
 from ddpm.presets import PRESETS
 
 TrainedVariance = Literal["fixed_small", "fixed_large", "learned_range"]
@@ -80,8 +80,9 @@ class DatasetOptions:
     train_split: str | None = None
     # Held-out split. Default: test or validation, or 5 % held out of the training split.
     eval_split: str | None = None
-    # Side length in pixels: the short side is resized, the rest is cropped. Default: the size of the images.
-    resolution: int | None = None
+    # Side of a square in pixels, or HEIGHTxWIDTH, such as 32x48: the images are resized until they fill it, and what
+    # stands over is cut off. Default: the size of the images, of which the middle square is taken.
+    resolution: int | str | None = None
     # 1 (grayscale) or 3 (RGB). Default: what the images have.
     channels: int | None = None
     # Pixel values that become black and white. Default: 0 and the largest value of the pixels' type.
@@ -282,7 +283,8 @@ class TrainConfig(
         need(0 <= self.label_dropout <= 1, "label_dropout", "0 to 1")
         need(0 < self.adam_beta2 < 1, "adam_beta2", "between 0 and 1")
         need(0 <= self.ema_ramp_up <= 1, "ema_ramp_up", "0 to 1")
-        check_network(self.resolution, self.block_out_channels, self.attention_levels, self.norm_num_groups)
+        size = None if self.resolution is None else size_of(self.resolution)
+        check_network(size, self.block_out_channels, self.attention_levels, self.norm_num_groups)
         need(
             self.loss_weighting == "simple" or self.prediction_type == "epsilon",
             "loss_weighting",

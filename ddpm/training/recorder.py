@@ -277,8 +277,10 @@ def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, ba
     """Log the data and the first step, and warn about settings that are probably a mistake."""
     global_batch = batches.global_size
     images.say(log)
-    size = f"{images.resolution}x{images.resolution}x{images.channels}"
+    size = f"{'x'.join(map(str, images.size))}x{images.channels}"
     log.info("%d training and %d held-out images, %s", len(images.train), len(images.eval), size)
+    if len(images.train) < memorising.FEW:
+        log.warning("%s", memorising.few_images(len(images.train), config.directory))
     if batches.labelling:
         batches.labelling.say()
     if learner.step:
