@@ -36,7 +36,7 @@ from ddpm.data.wording import readable
 from ddpm.draws import Purpose, generator
 from ddpm.errors import first_line
 from ddpm.files import cache_folder, write_synced
-from ddpm.names import counted, size_name
+from ddpm.names import MAX_RESOLUTION, counted, size_name
 from ddpm.threads import physical_cores
 
 log = logging.getLogger(__name__)
@@ -162,6 +162,11 @@ class _Decoder:
         if channels < self.channels:  # a grayscale image among colour ones
             pixels = np.repeat(pixels, self.channels, axis=2)
         if self.size is None:
+            if height > MAX_RESOLUTION:
+                raise ValueError(
+                    f"of {_name(row, index)} the middle square has {width}x{height} pixels: pass --resolution, at most "
+                    f"{MAX_RESOLUTION}"
+                )
             self.size = height, width
         if (height, width) != self.size:
             raise ValueError(

@@ -62,6 +62,15 @@ def test_a_picture_turned_by_its_exif_data_and_mixed_sizes(pictures, tmp_path):
     assert prepare(DataOptions(pictures, resolution="8x24")).size == (8, 24)
 
 
+def test_photographs_as_large_as_a_camera_makes_them_need_a_resolution(tmp_path):
+    (tmp_path / "d").mkdir()
+    for number in range(20):
+        Image.new("L", (1600, 1200), number).save(tmp_path / f"d/{number}.png")
+    with pytest.raises(ValueError, match=r"of .*0.png.* the middle square has 1200x1200 pixels: pass --resolution, at most 1024"):  # fmt: skip
+        prepare(DataOptions(str(tmp_path / "d")))
+    assert prepare(DataOptions(str(tmp_path / "d"), resolution="12x16")).size == (12, 16)
+
+
 @pytest.mark.parametrize("wrong", ["32x", "x32", "32x48x3", "0", "-3", "32.5", "two", "1025", "32x1025", "٣x٤"])
 def test_other_sizes_are_refused_with_what_is_accepted(capsys, wrong):
     with pytest.raises(SystemExit):
