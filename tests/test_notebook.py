@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,9 @@ def test_each_heading_is_in_both_languages(cells):
 
 def test_its_code_uses_names_that_exist(cells):
     """Names of the notebook itself by ruff, and names of the project's modules by importing them."""
-    subprocess.run(["ruff", "check", "--select", "E9,F", PATH], cwd=ROOT, check=True, capture_output=True)
-    subprocess.run(["ruff", "format", "--check", PATH], cwd=ROOT, check=True, capture_output=True)
+    for words in (["check", "--select", "E9,F"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *words, PATH], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
     tree = ast.parse("\n".join(sources(cells, "code")))
     modules = {}
     for node in ast.walk(tree):

@@ -101,13 +101,12 @@ class Samplings:
         return {"x_start": (1 - share) * first + share * last, "same_noise": request.second is not None}
 
     def _reverse_steps(self, request: Request, eps_theta: EpsTheta) -> Iterator[ReverseStep]:
-        channels, *size = self._checkpoint.channels, *self._checkpoint.size
         denoises = isinstance(request, DenoiseRequest)
         sampling = request.sampling if denoises else request
         return reverse_process(
             eps_theta,
             self._checkpoint.scheduler,
-            (request.num_images, channels, *size),
+            (request.num_images, self._checkpoint.channels, *self._checkpoint.size),
             sampler=sampling.sampler,
             num_inference_steps=sampling.num_inference_steps,
             seed=sampling.seed,
