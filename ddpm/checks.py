@@ -59,8 +59,8 @@ def check_network(
         raise ValueError("--block_out_channels: at least one width is needed")
     factor = 2 ** (levels - 1)
     if size is not None and any(side % factor for side in size):
-        below, above = (tuple((side // factor + up) * factor for side in size) for up in (0, 1))
-        above = tuple(side if side % factor == 0 else more for side, more in zip(size, above, strict=True))
+        below = size[0] // factor * factor, size[1] // factor * factor
+        above = -(-size[0] // factor) * factor, -(-size[1] // factor) * factor
         fits = next(n for n in range(levels, 0, -1) if all(side % 2 ** (n - 1) == 0 for side in size))
         raise ValueError(
             f"resolution {size_name(size)} cannot be halved {times(levels - 1)}: take --resolution "

@@ -71,7 +71,7 @@ def test_a_stroke_and_a_file_fill_the_picture(same):
 
 def test_what_the_server_sends_is_painted_in_its_shape(same):
     page = same.back("noise")
-    expect(page.locator("#noise .status").last).to_contain_text("40 timesteps")
+    expect(page.locator("#noise .status").last).to_contain_text("answered for 40 timesteps")
     for shape in shapes(page, "#noise .picture canvas, #noise [data-role] canvas"):
         assert shape == (HEIGHT, WIDTH, HEIGHT / WIDTH)
     page = same.back("reverse")

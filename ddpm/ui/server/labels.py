@@ -196,8 +196,12 @@ class _Run:
         self._labels = torch.tensor([request.label for request in requests]).repeat_interleave(n)
         self._scales = torch.tensor([request.guidance_scale for request in requests]).repeat_interleave(n)
         (height, side), (halves_height, halves_side) = (thinned_size(size, each) for each in (factor, self._coarse))
-        sizes = {"side": side, "height": height, "halves_side": halves_side, "halves_height": halves_height}
-        self._made = {row: GuidedTrajectory(request, **sizes) for row, request in rows.items()}
+        self._made = {
+            row: GuidedTrajectory(
+                request, side=side, height=height, halves_side=halves_side, halves_height=halves_height
+            )
+            for row, request in rows.items()
+        }
         self._counted = Trajectory(requests[0])  # what the run costs
         self._network = samplings._in_small_calls(self._counted, stopped)
         self._halves: tuple[Tensor, Tensor] | None = None
