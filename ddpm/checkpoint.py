@@ -27,6 +27,7 @@ from ddpm.engine import Engine
 from ddpm.errors import first_line
 from ddpm.metrics import read_metrics
 from ddpm.model_files import Layout, check_files, check_weights, is_inside, read_configs
+from ddpm.names import Size
 from ddpm.schedule import Errors, NoiseSchedule
 from ddpm.settings import read_json
 
@@ -66,9 +67,15 @@ class Checkpoint:
     errors: Errors | None = None
 
     @property
+    def size(self) -> Size:
+        """Height and width of a picture, in pixels."""
+        side = self.unet.config["sample_size"]
+        return (side, side) if isinstance(side, int) else (side[0], side[1])
+
+    @property
     def resolution(self) -> int:
-        """Height and width in pixels."""
-        return self.unet.config["sample_size"]
+        """Pixels along the longer side of a picture; where it is square, along both."""
+        return max(self.size)
 
     @property
     def channels(self) -> int:

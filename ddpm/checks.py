@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from ddpm.flags import need_option
-from ddpm.names import MAX_RESOLUTION, colour_of, counted, times
+from ddpm.names import Size, colour_of, counted, size_name, size_of, times
 
 
 def check_run(options: Any) -> None:
@@ -25,8 +25,11 @@ def check_common(options: Any) -> None:
     need = functools.partial(need_option, options)
     check_run(options)
     need(options.channels in (None, 1, 3), "channels", "1 or 3")
-    fits = options.resolution is None or 1 <= options.resolution <= MAX_RESOLUTION
-    need(fits, "resolution", f"1 to {MAX_RESOLUTION} pixels")
+    if options.resolution is not None:
+        try:
+            size_of(options.resolution)
+        except ValueError as error:
+            raise ValueError(f"--resolution {error}") from None
     if options.background is not None:
         try:
             colour_of(options.background)
@@ -42,12 +45,12 @@ def check_common(options: Any) -> None:
 
 
 def check_network(
-    resolution: int | None, block_out_channels: tuple[int, ...], attention_levels: tuple[int, ...], groups: int
+    size: Size | None, block_out_channels: tuple[int, ...], attention_levels: tuple[int, ...], groups: int
 ) -> None:
     """Reject networks that UNet2DModel would only reject deep inside a forward pass.
 
     Args:
-        resolution: pixels; None if it is not known yet.
+        size: of the images; None if it is not known yet.
     Raises:
         ValueError: the message names the value and what is accepted.
     """
@@ -55,12 +58,14 @@ def check_network(
     if not levels:
         raise ValueError("--block_out_channels: at least one width is needed")
     factor = 2 ** (levels - 1)
-    if resolution is not None and resolution % factor:
-        below, above = resolution // factor * factor, (resolution // factor + 1) * factor
-        fits = next(n for n in range(levels, 0, -1) if resolution % 2 ** (n - 1) == 0)
+    if size is not None and any(side % factor for side in size):
+        below = size[0] // factor * factor, size[1] // factor * factor
+        above = -(-size[0] // factor) * factor, -(-size[1] // factor) * factor
+        fits = next(n for n in range(levels, 0, -1) if all(side % 2 ** (n - 1) == 0 for side in size))
         raise ValueError(
-            f"resolution {resolution} cannot be halved {times(levels - 1)}: take --resolution "
-            f"{f'{below} or ' if below else ''}{above}, or at most {counted(fits, 'width')} in --block_out_channels"
+            f"resolution {size_name(size)} cannot be halved {times(levels - 1)}: take --resolution "
+            f"{f'{size_name(below)} or ' if all(below) else ''}{size_name(above)}, or at most "
+            f"{counted(fits, 'width')} in --block_out_channels"
         )
     if bad := [c for c in block_out_channels if c <= 0 or c % groups]:
         raise ValueError(f"block_out_channels {bad}: not divisible by norm_num_groups {groups}")

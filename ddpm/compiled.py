@@ -36,8 +36,9 @@ class Compiled:
     def __init__(self, unet: UNet2DModel, backend: OpenVINO | None = None, worth_s: float | None = None) -> None:
         backend = OpenVINO(unet) if backend is None else backend
         self._unet = unet
-        size = unet.config["sample_size"]
-        self._shapes = [(unet.config["in_channels"], size, size), ()]  # of an image's inputs
+        side = unet.config["sample_size"]
+        size = (side, side) if isinstance(side, int) else side
+        self._shapes = [(unet.config["in_channels"], *size), ()]  # of an image's inputs
         if is_conditional(unet):
             self._shapes.append((width_of(unet),))
         self._threads = backend.threads

@@ -28,7 +28,7 @@ from ddpm.flags import (
     usage_errors,
 )
 from ddpm.launcher import launchers_precision
-from ddpm.names import MAX_TIMESTEPS, PredictionType
+from ddpm.names import MAX_TIMESTEPS, PredictionType, size_of
 from ddpm.presets import PRESETS
 
 TrainedVariance = Literal["fixed_small", "fixed_large", "learned_range"]
@@ -80,8 +80,9 @@ class DatasetOptions:
     train_split: str | None = None
     # Held-out split. Default: test or validation, or 5 % held out of the training split.
     eval_split: str | None = None
-    # Side length in pixels: the short side is resized, the rest is cropped. Default: the size of the images.
-    resolution: int | None = None
+    # Side of a square in pixels, or HEIGHTxWIDTH, such as 32x48: the images are resized until they fill it, and what
+    # stands over is cut off. Default: the size of the images, of which the middle square is taken.
+    resolution: int | str | None = None
     # 1 (grayscale) or 3 (RGB). Default: what the images have.
     channels: int | None = None
     # Pixel values that become black and white. Default: 0 and the largest value of the pixels' type.
@@ -209,6 +210,10 @@ class OutputOptions:
     num_validation_images: int = changeable(1024)
     # Images in a sample grid. With --class_conditional it has a column for each class, and a row without label above.
     num_samples: int = changeable(36)
+    # More sample grids, each once the training has seen so many images: 1000 20000.
+    sample_at_images: tuple[int, ...] = changeable(())
+    # The same in epochs: 1 5 10. An epoch is as many images as there are to train on; 0.5 is half of one.
+    sample_at_epochs: tuple[float, ...] = changeable(())
     # Ancestral steps of the sample grids, at most as many as the training has done. If left out, T where that is less.
     sample_steps: int = changeable(250)
     # Optimizer steps between two saved training states.
@@ -270,12 +275,16 @@ class TrainConfig(
             need(getattr(self, name) >= 0, name, "0 or more")
         for name in ["learning_rate", "max_grad_norm", "hub_wait_minutes"]:
             need(0 < getattr(self, name) < math.inf, name, "more than 0")
+        for name in ["sample_at_images", "sample_at_epochs"]:
+            if bad := [moment for moment in getattr(self, name) if not 0 < moment < math.inf]:
+                raise ValueError(f"--{name} {bad[0]}: more than 0 is needed")
         need(self.weight_decay < 1, "weight_decay", "0 or more and less than 1")
         need(0 <= self.dropout < 1, "dropout", "0 or more and less than 1")
         need(0 <= self.label_dropout <= 1, "label_dropout", "0 to 1")
         need(0 < self.adam_beta2 < 1, "adam_beta2", "between 0 and 1")
         need(0 <= self.ema_ramp_up <= 1, "ema_ramp_up", "0 to 1")
-        check_network(self.resolution, self.block_out_channels, self.attention_levels, self.norm_num_groups)
+        size = None if self.resolution is None else size_of(self.resolution)
+        check_network(size, self.block_out_channels, self.attention_levels, self.norm_num_groups)
         need(
             self.loss_weighting == "simple" or self.prediction_type == "epsilon",
             "loss_weighting",

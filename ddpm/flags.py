@@ -104,6 +104,10 @@ def check_type(hint: Any, value: Any) -> Any:
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] if _optional(hint) else [hint]
     if value is None and _optional(hint):
         return None
+    if len(kinds) > 1:  # int or str
+        if type(value) in kinds:
+            return value
+        raise ValueError(" or ".join(map(_described, kinds)) + f"{' or null' if _optional(hint) else ''} is needed")
     (kind,) = kinds
     if get_origin(kind) is Literal and value in get_args(kind):
         return value
@@ -218,9 +222,9 @@ def _shown(field: Any) -> Any:
         return field
     about: dict[str, Any] = {"help_behavior_hint": lambda label: "" if field.default is None else _default(label)}
     if _optional(field.type):
-        kind = next(kind for kind in get_args(field.type) if kind is not type(None))
+        kind, *others = [kind for kind in get_args(field.type) if kind is not type(None)]
         choices = get_origin(kind) is Literal and f"{{{','.join(map(str, get_args(kind)))}}}"
-        about["metavar"] = choices or kind.__name__.upper()
+        about["metavar"] = choices or "|".join(each.__name__.upper() for each in (kind, *others))
     text = field.helptext
     if field.default is not None and callable(text):  # what the text calls the default is not in force
         text = lambda: re.sub(r"\s*Default: .*", "", field.helptext() or "", flags=re.DOTALL)  # noqa: E731

@@ -258,7 +258,8 @@ def check_weights(unet_config: dict[str, Any], size: int, layout: Layout, where:
         ValueError: the reason; one line.
     """
     side = unet_config["sample_size"]
-    pixels, expected_shape = ((1, unet_config[f"{way}_channels"], side, side) for way in ("in", "out"))
+    sides = (side, side) if isinstance(side, int) else side
+    pixels, expected_shape = ((1, unet_config[f"{way}_channels"], *sides) for way in ("in", "out"))
     try:
         with torch.device("meta"), torch.no_grad():
             unet = UNet2DModel.from_config(unet_config)
@@ -305,7 +306,13 @@ def _check_network(unet: Settings) -> None:
     the memory.
     """
     unet.need_class("network", "UNet2DModel")
-    unet.need_whole("sample_size", 1, MAX_RESOLUTION, None, f"a square of 1 to {MAX_RESOLUTION} pixels")
+    sides = unet.values.get("sample_size")
+    sides = sides if isinstance(sides, list) and len(sides) == 2 else [sides]
+    unet.need(
+        all(is_whole(side, 1, MAX_RESOLUTION) for side in sides),
+        f"sample_size {shown(unet.values.get('sample_size'))}: 1 to {MAX_RESOLUTION} pixels, or a height and a width, "
+        "is needed",
+    )
     channels = (unet.values.get("in_channels"), unet.values.get("out_channels"))
     unet.need(
         channels in ((1, 1), (3, 3), (1, 2), (3, 6)),

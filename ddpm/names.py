@@ -40,6 +40,9 @@ JUMPS = 10
 MAX_RESOLUTION = 1024
 """The largest height and width of an image, in pixels."""
 
+Size = tuple[int, int]
+"""Height and width of an image, in pixels."""
+
 MAX_TIMESTEPS = 10_000
 """The largest T."""
 
@@ -54,6 +57,26 @@ Colour = tuple[int, int, int]
 
 COLOURS: dict[str, Colour] = {"white": (255, 255, 255), "black": (0, 0, 0)}
 """Colours that go by a name."""
+
+
+def size_of(resolution: int | str) -> Size:
+    """The size that a `resolution` names: the side of a square, or HEIGHTxWIDTH.
+
+    Raises:
+        ValueError: it names none; the message says what is accepted.
+    """
+    words = str(resolution).strip().lower().replace("×", "x").split("x")
+    numbers = [int(word) if word.isascii() and word.isdigit() else 0 for word in words]
+    if len(numbers) > 2 or not all(1 <= number <= MAX_RESOLUTION for number in numbers):
+        needed = f"1 to {MAX_RESOLUTION} pixels, or HEIGHTxWIDTH such as 32x48,"
+        raise ValueError(f"{resolution!s}: {needed} is needed")
+    return numbers[0], numbers[-1]
+
+
+def size_name(size: Size) -> int | str:
+    """The `resolution` that names a size, the same for equal sizes; the reverse of `size_of`."""
+    height, width = size
+    return height if height == width else f"{height}x{width}"
 
 
 def colour_of(text: str) -> Colour:

@@ -202,8 +202,9 @@ class OpenVINO:
     def __init__(self, unet: UNet2DModel, threads: int | None = None) -> None:
         self.threads = torch.get_num_threads() if threads is None else threads
         self._unet = unet
-        size = unet.config["sample_size"]
-        self._shapes = [[unet.config["in_channels"], size, size], []]  # of an image's inputs
+        side = unet.config["sample_size"]
+        size = (side, side) if isinstance(side, int) else side
+        self._shapes = [[unet.config["in_channels"], *size], []]  # of an image's inputs
         if is_conditional(unet):
             self._shapes.append([width_of(unet)])
         self._model = None  # OpenVINO's, for any number of images

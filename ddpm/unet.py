@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from ddpm.checks import check_network
 
 
 def build_unet(
-    resolution: int,
+    resolution: int | Sequence[int],
     channels: int,
     block_out_channels: tuple[int, ...],
     layers_per_block: int = 1,
@@ -28,7 +29,7 @@ def build_unet(
     of everything between the data and the loss.
 
     Args:
-        resolution: height and width of an image in pixels, divisible by 2 ** (levels - 1).
+        resolution: side of a square image in pixels, or height and width, divisible by 2 ** (levels - 1).
         channels: 1 or 3 colour channels.
         block_out_channels: width of each level, full resolution first; divisible by `norm_num_groups`.
         layers_per_block: residual blocks per level.
@@ -42,10 +43,11 @@ def build_unet(
     Raises:
         ValueError: the network cannot compute this combination.
     """
-    check_network(resolution, block_out_channels, attention_levels, norm_num_groups)
+    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+    check_network((height, width), block_out_channels, attention_levels, norm_num_groups)
     attends = [level in attention_levels for level in range(len(block_out_channels))]
     unet = UNet2DModel(
-        sample_size=resolution,
+        sample_size=height if height == width else (height, width),
         in_channels=channels,
         out_channels=2 * channels if learned_variance else channels,
         block_out_channels=tuple(block_out_channels),

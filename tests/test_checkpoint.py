@@ -148,7 +148,7 @@ def test_saving_replaces_and_leaves_nothing_behind(model):
         ),
         (lambda m: edit(m / "model_index.json", vqvae=["diffusers", "VQModel"]), "the pipeline's vqvae is"),
         (lambda m: edit(m / "scheduler/scheduler_config.json", num_train_timesteps=1), "2 to 10000 is needed"),
-        (lambda m: edit(m / "unet/config.json", sample_size=[8, 16]), r"sample_size \[8, 16\]"),
+        (lambda m: edit(m / "unet/config.json", sample_size=[8, 1025]), r"sample_size \[8, 1025\]: 1 to 1024 pixels"),
         (lambda m: edit(m / "unet/config.json", in_channels=4, out_channels=4), r"\(4, 4\): 1 or 3"),
         (lambda m: edit(m / "unet/config.json", num_class_embeds=10), "the weights lack class_embedding.weight"),
         (lambda m: edit(m / "unet/config.json", num_class_embeds="ten"), "num_class_embeds ten: 1 to 10000 is needed"),

@@ -110,7 +110,7 @@ def test_wrong_usage_is_one_line_and_status_2(flags, message, capsys):
         ({"lr_schedule": "linear"}, 'lr_schedule is "linear", and one of constant, cosine is needed'),
         ({"preset": None}, "preset is null, and one of digits, mnist"),
         ({"output_dir": 7}, "output_dir is 7, and a path or null is needed"),
-        ({"resolution": "28"}, 'resolution is "28", and a whole number or null is needed'),
+        ({"resolution": 28.5}, "resolution is 28.5, and a whole number or a text or null is needed"),
         ({"learning_rate": -1}, "--learning_rate -1.0: more than 0 is needed"),
         ({"seed": 0, "sede": 1, "x": 2}, "unknown options sede, x"),
         ({"sede": 1}, "unknown option sede$"),

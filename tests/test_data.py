@@ -188,7 +188,8 @@ def test_alpha_sixteen_bits_and_orientation(tmp_path):
     assert bytes([100] * 16) in pixels
     assert bytes([77] * 16) in pixels
     assert images.channels == 1
-    assert "zz_float.tiff" in images.notes[-1], "of unknown range: left out and named"
+    assert bytes([128] * 16) in pixels, "0.5 of 0 to 1"
+    assert "floating-point numbers from 0.5 to 0.5: 0 becomes black and 1 white" in " ".join(images.notes)
     assert bytes([0, 0, 0, 255] + [0] * 12) in pixels
 
 
@@ -212,7 +213,7 @@ def test_broken_images_are_skipped_counted_and_named(tmp_path):
         (lambda d: None, {"dataset_name": "a b/c"}, "'a b/c': no such folder, and no name"),
         (lambda d: None, {"dataset_name": "nobody/nothing"}, "'nobody/nothing'.*Hub cannot be reached"),
         (lambda d: None, {}, "the folder is empty"),
-        (lambda d: folder_of_images(d, 30, size=(10, 14)), {}, "14x10, not square: pass --resolution"),
+        (lambda d: (folder_of_images(d, 30), picture(1, (9, 14)).save(d / "z.png")), {}, "mixed sizes.*9x9.*12x12.*--resolution"),
         (lambda d: (folder_of_images(d, 30), picture(1, (9, 9)).save(d / "z.png")), {}, "mixed sizes.*9x9.*12x12.*--resolution"),
         (lambda d: [(d / f"{i}.png").write_bytes(b"x") for i in range(25)], {}, "none of 25 images is usable; the first: .*0.png"),
         (lambda d: folder_of_images(d, 1), {}, "too few"),

@@ -16,7 +16,7 @@ from ddpm.unet import build_unet
 
 def make_model(
     directory: Path,
-    resolution: int,
+    resolution: int | tuple[int, int],
     channels: int,
     num_steps: int,
     widths: tuple[int, ...] = (8, 16),

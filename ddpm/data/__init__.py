@@ -1,7 +1,7 @@
 """Images of any source, prepared once as a uint8 memory map.
 
-A source is scikit-learn's digits, a dataset on the Hub, or a folder (parquet files, or images, nested or flat, also in
-zip archives).
+A source is scikit-learn's digits, a dataset on the Hub, a folder (parquet files, or images, nested or flat, also in
+zip archives), or an array in a .npy or .npz file.
 
     options.py     what decides the prepared pixels
     sources.py     what a source is, whether its content has changed, and which splits are used
@@ -11,6 +11,7 @@ zip archives).
     splits.py      which folders are splits
     labels.py      labels from tables that lie beside pictures
     tables.py      datasets that the `datasets` library reads, local or on the Hub
+    arrays.py      images in .npy and .npz files
     columns.py     which column of a table holds the images
     cells.py       what people write into such a column: files, base64, lists
     groups.py      images that belong together, and are held out together

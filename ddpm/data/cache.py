@@ -17,10 +17,11 @@ from typing import Any
 
 from ddpm.data.options import DataOptions
 from ddpm.files import cache_folder
+from ddpm.names import size_of
 
 log = logging.getLogger(__name__)
 
-FORMAT = 7  # of the prepared files; raise it when what is written changes
+FORMAT = 8  # of the prepared files; raise it when what is written changes
 
 
 def damage(folder: Path) -> str | None:
@@ -29,7 +30,7 @@ def damage(folder: Path) -> str | None:
         meta = read_meta(folder)
         for split in ("train", "eval"):
             number = meta[f"num_{split}"]
-            sizes = {f"{split}.u8": math.prod((number, meta["channels"], meta["resolution"], meta["resolution"]))}
+            sizes = {f"{split}.u8": math.prod((number, meta["channels"], *size_of(meta["resolution"])))}
             if split in meta["labelled"]:
                 sizes[f"{split}.labels"] = 8 * number
             if meta["grouped"]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ddpm.data.cells import open_image
 from ddpm.data.transparency import lay_on, stored_as, transparent_shade, with_opacity
-from ddpm.names import Colour
+from ddpm.names import Colour, Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,20 +20,8 @@ Encoded = np.ndarray | Mapping[str, Any] | bytes | str | list | None
 """An image as a source holds it; ddpm/data/cells.py lists the forms."""
 
 
-class NotSquareError(Exception):
-    """Width and height of an image differ, and no resolution is given to which it could be cropped.
-
-    Attributes:
-        size: "WIDTHxHEIGHT" in pixels.
-    """
-
-    def __init__(self, width: int, height: int) -> None:
-        self.size = f"{width}x{height}"
-        super().__init__(self.size)
-
-
 class NoRangeError(Exception):
-    """Which values of an image are black and white is not known, and no `value_range` says it.
+    """Which values of an image are black and white is not known, and neither `value_range` nor `float_range` says it.
 
     Attributes:
         low, high: the smallest and the largest value of the image.
@@ -52,12 +40,14 @@ class Values(NamedTuple):
         low, high: the smallest and the largest one.
         white: what becomes white without a `value_range`: 255, or 65535 for 16 and 32 bits per pixel.
         halved: whether the file has 16 bits per channel in colour, of which Pillow reads only the upper 8.
+        floats: whether they are floating-point numbers.
     """
 
     low: float
     high: float
     white: int
     halved: bool = False
+    floats: bool = False
 
 
 class Decoded(NamedTuple):
@@ -68,6 +58,8 @@ class Decoded(NamedTuple):
         gray: whether these are all the same, nearly. False for an image without colour channels.
         values: those of its pixels.
         laid: whether it is transparent somewhere, so that the background can be seen.
+        size: that of the image, of which `pixels` may be a part.
+        lost: the share of its pixels that were cut off.
     """
 
     pixels: np.ndarray
@@ -75,14 +67,17 @@ class Decoded(NamedTuple):
     gray: bool
     values: Values
     laid: bool = False
+    size: Size = (0, 0)
+    lost: float = 0.0
 
 
 def decode(
     encoded: Encoded,
     channels: int | None,
-    resolution: int | None,
+    size: Size | None,
     value_range: tuple[float, float] | None = None,
     background: Colour = (255, 255, 255),
+    float_range: tuple[float, float] | None = None,
 ) -> Decoded:
     """Decode an image.
 
@@ -92,34 +87,38 @@ def decode(
 
     Args:
         channels: 1 or 3; None: as the image has them.
-        resolution: resize the short side to so many pixels and crop the rest; None: keep the size.
+        size: resize the image until it fills this size, and cut off what stands over; None: take the middle square,
+            in the pixels of the image.
         value_range: the values that become black and white instead, whatever the kind of image. Those outside are
             clipped.
         background: the red, green and blue of what lies behind transparent parts, 0 to 255. The `value_range` does not
             change it.
+        float_range: the values of floating-point numbers that become black and white, if there is no `value_range`.
     Raises:
-        NotSquareError: the image is not square, and `resolution` is None.
-        NoRangeError: the values have no usual range, and `value_range` is None.
+        NoRangeError: the values have no usual range, and none is given.
         Exception: whatever Pillow raises for a damaged file, or for a kind of pixels that cannot be used.
     """
     from PIL import Image, ImageOps
 
     opened = open_image(encoded)
-    height, width = opened.shape[:2] if isinstance(opened, np.ndarray) else (opened.height, opened.width)
-    if resolution is None and width != height:
-        raise NotSquareError(width, height)  # before the pixels are decoded
     stored = stored_as(opened)  # Pillow forgets it when it reads the pixels
     if not isinstance(opened, np.ndarray):
         opened = ImageOps.exif_transpose(opened) if _is_turned(opened) else opened
-    image, values = _to_eight_bits(opened, stored, value_range)
+    image, values = _to_eight_bits(opened, stored, value_range, float_range)
     image, laid = lay_on(image, background)  # before it is resized: hidden colours must not bleed into the edges
     colour = image.mode == "RGB"
     image = image.convert("RGB" if (channels or (3 if colour else 1)) == 3 else "L")
-    if resolution and image.size != (resolution, resolution):
-        image = ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
+    whole = (image.height, image.width)
+    height, width = size or (min(whole), min(whole))
+    if size is None:
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    elif whole != size:
+        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    return Decoded(pixels, colour, colour and _is_gray(image), values, laid)
+    lost = 1 - min(whole[0] * width, whole[1] * height) / max(whole[0] * width, whole[1] * height)
+    return Decoded(pixels, colour, colour and _is_gray(image), values, laid, whole, lost)
 
 
 def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -128,7 +127,10 @@ def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _to_eight_bits(
-    opened: Image | np.ndarray, stored: str, value_range: tuple[float, float] | None
+    opened: Image | np.ndarray,
+    stored: str,
+    value_range: tuple[float, float] | None,
+    float_range: tuple[float, float] | None,
 ) -> tuple[Image, Values]:
     """An image of mode L, LA, RGB or RGBA, and the values that it had before. Raises as `decode`.
 
@@ -139,11 +141,12 @@ def _to_eight_bits(
 
     if isinstance(opened, np.ndarray):
         array = opened.astype(np.uint8) * 255 if opened.dtype == bool else opened
-        pixels, values = _scaled_numbers(array, 255, value_range)
+        pixels, values = _scaled_numbers(array, 255, value_range, float_range)
         return Image.fromarray(np.ascontiguousarray(pixels)), values
     if opened.mode == "F" or opened.mode.startswith("I"):
         array, shade = np.asarray(opened), transparent_shade(opened, stored)
-        pixels, values = _scaled_numbers(array, None if opened.mode == "F" else 65535, value_range)
+        white = None if opened.mode == "F" else 65535
+        pixels, values = _scaled_numbers(array, white, value_range, float_range)
         image = Image.fromarray(pixels)
         return image if shade is None else with_opacity(image, array == shade), values
     halved = opened.mode in ("LA", "RGB", "RGBA") and ";16" in stored
@@ -162,13 +165,17 @@ def _to_eight_bits(
 
 
 def _scaled_numbers(
-    array: np.ndarray, white: int | None, value_range: tuple[float, float] | None
+    array: np.ndarray,
+    white: int | None,
+    value_range: tuple[float, float] | None,
+    float_range: tuple[float, float] | None,
 ) -> tuple[np.ndarray, Values]:
     """Numbers as uint8, and their values.
 
     Args:
         array: (H, W) or (H, W, C).
         white: the value that becomes white if there is no `value_range`; None if there is no such value.
+        float_range: the `value_range` of floating-point numbers if there is no other.
     Raises:
         NoRangeError: see `decode`.
         ValueError: a number is NaN or infinite.
@@ -177,9 +184,10 @@ def _scaled_numbers(
     if not np.isfinite([low, high]).all():
         raise ValueError("it holds numbers that are NaN or infinite")
     whole = array.dtype.kind in "ui"
+    value_range = value_range or (None if whole else float_range)
     if not value_range and (not whole or (white == 255 and not 0 <= low <= high <= 255)):
         raise NoRangeError(low, high, whole)
-    values = Values(low, high, white or 255)
+    values = Values(low, high, white or 255, floats=not whole)
     if not value_range and white == 255:
         return array.astype(np.uint8), values
     return scaled(array, *(value_range or (0, white or 255))), values

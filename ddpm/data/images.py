@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.names import distinct
+from ddpm.names import Size, distinct, size_of
 
 RESIDENT_SHARE = 0.25  # of a GPU's free memory that the training images may take
 
@@ -55,7 +55,7 @@ class Images:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         splits = {}
         for split in ("train", "eval"):
-            shape = (meta[f"num_{split}"], meta["channels"], meta["resolution"], meta["resolution"])
+            shape = (meta[f"num_{split}"], meta["channels"], *size_of(meta["resolution"]))
             splits[split] = np.memmap(folder / f"{split}.u8", np.uint8, mode="r", shape=shape)
             if split in meta["labelled"]:
                 splits[f"{split}_labels"] = np.fromfile(folder / f"{split}.labels", np.int64)
@@ -100,9 +100,9 @@ class Images:
         return self.train.shape[1]
 
     @property
-    def resolution(self) -> int:
+    def size(self) -> Size:
         """Height and width in pixels."""
-        return self.train.shape[2]
+        return self.train.shape[2], self.train.shape[3]
 
 
 def to_float(pixels: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:

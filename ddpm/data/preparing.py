@@ -25,7 +25,7 @@ import numpy as np
 
 from ddpm.data import cache
 from ddpm.data.cache import FORMAT
-from ddpm.data.decoding import Decoded, Encoded, NoRangeError, NotSquareError, decode
+from ddpm.data.decoding import Decoded, Encoded, NoRangeError, decode
 from ddpm.data.groups import HELD_OUT_OF
 from ddpm.data.images import Images
 from ddpm.data.labels import Numbering
@@ -36,7 +36,7 @@ from ddpm.data.wording import readable
 from ddpm.draws import Purpose, generator
 from ddpm.errors import first_line
 from ddpm.files import cache_folder, write_synced
-from ddpm.names import counted
+from ddpm.names import MAX_RESOLUTION, counted, size_name
 from ddpm.threads import physical_cores
 
 log = logging.getLogger(__name__)
@@ -88,19 +88,37 @@ class _ColourFoundError(Exception):
     """A colour image came after grayscale ones: everything must be prepared again, with three channels."""
 
 
+class _RangeFoundError(Exception):
+    """The images are floating-point numbers, whose range is known now: everything must be prepared again.
+
+    Attributes:
+        range: the values that become black and white.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        self.range = low, high
+        super().__init__(f"{low:g} to {high:g}")
+
+
 class _Decoder:
     """Decodes rows, and makes sure that all images have one size and one number of channels.
 
     Attributes:
-        channels, resolution: of the images so far; None before the first one, unless the options give them.
+        channels, size: of the images so far; None before the first one, unless the options give them.
         total: rows so far.
         broken: one line for each image that cannot be decoded.
         survey: the values of all images.
     """
 
-    def __init__(self, options: DataOptions, channels: int | None, pool: ThreadPoolExecutor) -> None:
-        self.channels, self.resolution = channels, options.resolution
-        self.total, self.broken, self.survey = 0, [], Survey(options)
+    def __init__(
+        self,
+        options: DataOptions,
+        channels: int | None,
+        float_range: tuple[float, float] | None,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.channels, self.size = channels, options.size
+        self.total, self.broken, self.survey = 0, [], Survey(options, float_range)
         self._options, self._pool = options, pool
 
     def images(self, rows: Rows) -> Iterator[tuple[bytes, Any]]:
@@ -115,10 +133,6 @@ class _Decoder:
             results = self._pool.map(self._attempt, [row for row, _ in chunk])
             for index, ((row, label), result) in enumerate(zip(chunk, results, strict=True), start):
                 self.total += 1
-                if isinstance(result, NotSquareError):
-                    raise ValueError(
-                        f"{_name(row, index)} is {result.size}, not square: pass --resolution to crop and resize"
-                    )
                 if isinstance(result, NoRangeError):
                     self.survey.add_unknown(result)
                 if isinstance(result, Exception):
@@ -132,8 +146,9 @@ class _Decoder:
 
     def _attempt(self, row: Encoded) -> Decoded | Exception:
         try:
-            options = self._options
-            return decode(row, self.channels, options.resolution, options.value_range, options.background_colour)
+            options, float_range = self._options, self.survey.float_range
+            colour = options.background_colour
+            return decode(row, self.channels, options.size, options.value_range, colour, float_range)
         except Exception as error:  # for damaged files Pillow raises exceptions of many kinds
             return error
 
@@ -146,12 +161,17 @@ class _Decoder:
             raise _ColourFoundError
         if channels < self.channels:  # a grayscale image among colour ones
             pixels = np.repeat(pixels, self.channels, axis=2)
-        if self.resolution is None:
-            self.resolution = height
-        if height != self.resolution:
+        if self.size is None:
+            if height > MAX_RESOLUTION:
+                raise ValueError(
+                    f"of {_name(row, index)} the middle square has {width}x{height} pixels: pass --resolution, at most "
+                    f"{MAX_RESOLUTION}"
+                )
+            self.size = height, width
+        if (height, width) != self.size:
             raise ValueError(
-                f"images of mixed sizes: {_name(row, index)} is {width}x{height}, earlier ones are "
-                f"{self.resolution}x{self.resolution}: pass --resolution"
+                f"images of mixed sizes: of {_name(row, index)} the middle square has {width}x{height} pixels, of "
+                f"earlier ones {self.size[1]}x{self.size[0]}: pass --resolution"
             )
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)).tobytes()
 
@@ -204,21 +224,34 @@ def _prepare_into(folder: Path, options: DataOptions, source: dict[str, Any], pr
     """Prepare beside `folder`, then rename. The caller holds the lock."""
     cache.remove_leftovers(folder)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    channels, float_range, done = options.channels, None, False
     try:
-        try:
-            _write(temporary, options, source, options.channels, progress)
-        except _ColourFoundError:
-            _write(temporary, options, source, 3, progress)
+        while not done:  # at most three times
+            try:
+                _write(temporary, options, source, channels, float_range, progress)
+                done = True
+            except _ColourFoundError:
+                channels = 3
+            except _RangeFoundError as found:
+                float_range = found.range
         cache.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels: int | None, progress: bool) -> None:
+def _write(
+    folder: Path,
+    options: DataOptions,
+    source: dict[str, Any],
+    channels: int | None,
+    float_range: tuple[float, float] | None,
+    progress: bool,
+) -> None:
     """Write all files of a prepared dataset into `folder`.
 
     Raises:
         ValueError: there are too few images, or as `_Decoder.images`.
+        _ColourFoundError, _RangeFoundError: see there.
     """
     from tqdm import tqdm
 
@@ -230,7 +263,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
         ThreadPoolExecutor(min(8, physical_cores())) as pool,
         tqdm(desc="preparing images", unit=" images", disable=None if progress else True, delay=1) as bar,
     ):
-        decoder = _Decoder(options, channels, pool)
+        decoder = _Decoder(options, channels, float_range, pool)
 
         def put(file: _SplitFile, pixels: bytes, label: Any, group: int = -1) -> None:
             file.append(pixels, numbering.number(label), group)
@@ -251,6 +284,8 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
             put(evaluation, pixels, label)
         for file in (train, evaluation):
             file.sync()
+    if decoder.survey.found_range:
+        raise _RangeFoundError(*decoder.survey.found_range)
     _check_counts(options, decoder, len(train), len(evaluation))
     label_names = numbering.finish(train.labels, evaluation.labels)
     for file in (train, evaluation) if splits.apart else ():
@@ -268,7 +303,7 @@ def _write(folder: Path, options: DataOptions, source: dict[str, Any], channels:
         "num_train": len(train),
         "num_eval": len(evaluation),
         "channels": decoder.channels,
-        "resolution": decoder.resolution,
+        "resolution": decoder.size and size_name(decoder.size),
         "fingerprint": digest.hexdigest(),
         "notes": notes,
         "eval_split": splits.eval_split,

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ddpm.data import arrays
 from ddpm.data.decoding import Encoded
 from ddpm.data.folders import TABLES, TEXT_TABLES, Folder, list_source, rows_of_pictures
 from ddpm.data.groups import Apart
 from ddpm.data.labels import EMOJI_TABLE
-from ddpm.data.listing import Listing
+from ddpm.data.listing import File, Listing
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, TRAIN_SPLITS, match
 from ddpm.data.tables import groups_of, hub_commit, image_column, label_columns, label_names, load_tables, rows_of
@@ -96,9 +97,10 @@ def _identify_folder(name: str, path: Path, output_dir: Path | None) -> dict[str
         ValueError: it is neither, or it is the output of a training.
         OSError: it cannot be read.
     """
-    if path.is_file() and path.suffix.lower() != ".zip":
+    if path.is_file() and path.suffix.lower() not in (".zip", *arrays.ENDINGS):
         raise ValueError(
-            f"dataset {name!r} is a file; a folder of images or parquet files, or a .zip archive is needed"
+            f"dataset {name!r} is a file; a folder of images or parquet files, a .zip archive, or an array in a .npy "
+            "or .npz file is needed"
         )
     inside = None
     if output_dir and output_dir.is_dir():
@@ -233,6 +235,9 @@ def _open_other(options: DataOptions, source: dict[str, Any], folder: Folder) ->
     """A folder without pictures: whatever the `datasets` library reads. See `open_splits`."""
     name, files = options.dataset_name, folder.others
     nothing = folder.left_out([], [])
+    numpy_files = [file for file in files if file.ending in arrays.ENDINGS and file.archive is None]
+    if numpy_files and not any(file.ending in TABLES for file in files):
+        return _open_arrays(options, folder, numpy_files)
     if not any(file.ending in (*TABLES, *TEXT_TABLES) for file in files):
         if folder.unreadable:
             raise ValueError(f"dataset {name!r} cannot be read: {folder.unreadable}")
@@ -240,6 +245,16 @@ def _open_other(options: DataOptions, source: dict[str, Any], folder: Folder) ->
             raise ValueError(f"dataset {name!r} cannot be read: the {'folder' if not files else 'archive'} is empty")
         raise ValueError(f"dataset {name!r} holds no pictures and no tables; {nothing}")
     return _open_tables(options, load_tables(options, source))
+
+
+def _open_arrays(options: DataOptions, folder: Folder, files: list[File]) -> Splits:
+    """NumPy's files. See `open_splits`."""
+    found = arrays.ArrayImages(files, options)
+    train, held_out = _choose(options, list(found.images))
+    note = f"training on {found.note(train)}; held out: {found.note(held_out) if held_out else '5 %'}"
+    left_out = folder.left_out([], files)
+    notes = [f"{note}; in {listed(shown(file.parts) for file in files)}", *([left_out] if left_out else [])]
+    return Splits(found.rows(train), found.rows(held_out) if held_out else None, held_out, notes)
 
 
 def _choose(options: DataOptions, names: list[str]) -> tuple[str, str | None]:

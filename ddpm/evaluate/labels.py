@@ -54,7 +54,8 @@ def load_judge(subject: Subject, features: quality.Features | None, accelerator:
             network, _ = quality.train_classifier(subject.images, accelerator.device)
         judge = Judge(network, subject.numbers, accelerator.device)
 
-    wanted = subject.config.num_samples or subject.config.classify
+    compared = subject.config.num_samples and subject.config.feature_network != "none"
+    wanted = compared or subject.config.classify
     if wanted and subject.model.classes and subject.images.classes:
         on_main(accelerator, load)
     return judge

@@ -48,8 +48,8 @@ class DatasetOptions:
     train_split: str | None = None
     # Split that the bound is computed on. Default: as in train.py.
     eval_split: str | None = None
-    # Side length in pixels. Default: the size of the images.
-    resolution: int | None = None
+    # Side of a square in pixels, or HEIGHTxWIDTH. Default: as in train.py.
+    resolution: int | str | None = None
     # 1 (grayscale) or 3 (RGB). Default: what the images have.
     channels: int | None = None
     # Pixel values that become black and white. Default: as in train.py.
@@ -88,8 +88,9 @@ class SampleOptions:
     sampler: Sampler = "ddpm"
     # Steps of the sampler. Default: all timesteps.
     num_inference_steps: int | None = None
-    # Features for the Fréchet distance: a classifier trained here on the labels, or Inception.
-    feature_network: Literal["auto", "classifier", "inception"] = "auto"
+    # Features for the Fréchet distance: a classifier trained here on the labels, or Inception. none: no distance, only
+    # samples beside their nearest training images, for any number of images and without labels.
+    feature_network: Literal["auto", "classifier", "inception", "none"] = "auto"
     # Guidance scales s at which a class-conditional model draws samples: 0 is without label, 1 with it and not guided.
     # Default: 0 1 1.5 2 3 5 8.
     guidance_scale: tuple[float, ...] | None = None

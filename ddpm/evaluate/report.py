@@ -138,6 +138,8 @@ def table(figures: dict[str, Any]) -> str:
         *([f"  with labels    {figures['val_loss_with_labels']:9.4f}"] if bare else []),
         *(_classifier(figures) if "classify_images" in figures else []),
         *(_samples(figures) if "frechet_distance" in figures else []),
+        *([_nearest(figures)] if "nearest_train_rms" in figures else []),
+        *(_guidance(figures) if "by_guidance_scale" in figures else []),
     ]
     return "\n".join(lines)
 
@@ -164,10 +166,15 @@ def _samples(figures: dict[str, Any]) -> list[str]:
         f"{figures['sampler']}, {counted(figures['num_inference_steps'], 'step')}; "
         f"features of {figures['feature_network']}{seen}.",
         "  Compare this distance only with others of this project.",
-        f"nearest training image: {figures['nearest_train_rms']:.4f} (rms, median) for samples, "
-        f"{figures['nearest_train_rms_real']:.4f} for held-out images; copies would come much closer",
-        *(_guidance(figures) if "by_guidance_scale" in figures else []),
     ]
+
+
+def _nearest(figures: dict[str, Any]) -> str:
+    """The line about copies of training images."""
+    return (
+        f"nearest training image: {figures['nearest_train_rms']:.4f} (rms, median) for samples, "
+        f"{figures['nearest_train_rms_real']:.4f} for held-out images; copies would come much closer"
+    )
 
 
 def _worth(figures: dict[str, Any]) -> list[str]:

@@ -27,11 +27,14 @@ SHOWN_NEIGHBOURS = 10  # samples that are shown beside their nearest training im
 
 
 def load_features(subject: Subject, accelerator: Accelerator) -> quality.Features | None:
-    """The features that images are compared by. Only the main process compares, so None in the others.
+    """The features that images are compared by. Only the main process compares, so None in the others; and None where
+    the options ask for no comparison.
 
     Raises:
         ValueError: there are too few images for so many samples, or no features for these images.
     """
+    if subject.config.feature_network == "none":
+        return None
     quality.check_count(subject.images, subject.config.num_samples)
     features = None
 
@@ -58,25 +61,21 @@ def measure_samples(
 
     Args:
         errors: of the network, for ancestral sampling with the optimal variance.
-        features, judge: in the main process; None elsewhere, where the result is empty.
+        features, judge: in the main process; None elsewhere, where the result is empty. Without features, only the
+            nearest training images are found.
         bar: progress bar, which counts calls of the network per image.
     """
     config, images, scales = subject.config, subject.images, subject.scales
     labels = asked_labels(subject) if scales else None
     sets = [_draw(subject, errors, accelerator, bar, labels, scale) for scale in scales or (0.0,)]
-    if features is None:
+    if not accelerator.is_main_process:
         return {}
     shown = scales.index(1.0) if 1.0 in scales else len(sets) - 1
     drawn, seconds = sets[shown]
     neighbours = quality.nearest(drawn, images.train)
     held_out = images.eval[shuffled(config.seed, len(images.eval))[: config.num_samples]]
     _save_pictures(drawn, neighbours, images.train, Path(config.output))
-    found, floor = quality.all_distances(features(images.train), [features(part) for part, _ in sets], config.seed)
-    figures = {
-        "frechet_distance": found[shown],
-        **floor,
-        "feature_network": features.name,
-        "feature_accuracy": features.accuracy,
+    figures: dict[str, Any] = {
         "num_samples": len(drawn),
         "sampler": config.sampler,
         "num_inference_steps": subject.num_inference_steps,
@@ -84,6 +83,11 @@ def measure_samples(
         "nearest_train_rms": float(np.median(neighbours.distance[:, 0])),
         "nearest_train_rms_real": float(np.median(quality.nearest(held_out, images.train, 1).distance)),
     }
+    if features is None:
+        return figures
+    found, floor = quality.all_distances(features(images.train), [features(part) for part, _ in sets], config.seed)
+    about = {"feature_network": features.name, "feature_accuracy": features.accuracy}
+    figures = {"frechet_distance": found[shown], **floor, **about, **figures}
     if labels is None:
         return figures
     rows = [{"guidance_scale": s, "frechet_distance": f} for s, f in zip(scales, found, strict=True)]

@@ -13,7 +13,7 @@ from ddpm.classes import NO_LABEL, Classes, shortened
 from ddpm.data import DataOptions, Images, prepare
 from ddpm.data.wording import listed
 from ddpm.evaluate.options import EvaluateConfig
-from ddpm.names import LEARNED_VARIANCES, VARIANCE_TYPES, counted
+from ddpm.names import LEARNED_VARIANCES, VARIANCE_TYPES, counted, size_name
 from ddpm.schedule import Errors
 
 log = logging.getLogger("evaluate")
@@ -66,7 +66,8 @@ class Subject:
         """The guidance scales at which samples are drawn, each once and in order; none for a model without labels."""
         if not self.model.classes:
             return ()
-        usual = SCALES if self.knows_no_label else (1.0,)
+        compared = self.config.feature_network != "none"
+        usual = SCALES if self.knows_no_label and compared else (1.0,)
         return tuple(sorted(set(self.config.guidance_scale or usual)))
 
     @cached_property
@@ -111,12 +112,12 @@ def find_subject(config: EvaluateConfig, model: Checkpoint, progress: bool) -> S
     """
     options = _data_options(config, model)
     subject = Subject(config, model, options, prepare(options, progress=progress))
-    size, needed = ((i.resolution, i.resolution, i.channels) for i in (subject.images, model))
+    size, needed = ((*i.size, i.channels) for i in (subject.images, model))
     if size != needed:
         have, want = ("x".join(map(str, s)) for s in (size, needed))
         raise ValueError(
             f"the images of {options.dataset_name!r} are {have}, {model.name} makes {want}: pass "
-            f"--resolution {needed[0]} --channels {needed[2]}, or another --dataset_name"
+            f"--resolution {size_name(model.size)} --channels {needed[2]}, or another --dataset_name"
         )
     T = model.schedule.num_steps
     if subject.bound_steps > T:

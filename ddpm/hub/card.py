@@ -18,7 +18,7 @@ from ddpm.files import write_text
 from ddpm.hub.contents import REPO_ID
 from ddpm.hub.privacy import PRIVATE, public_data, public_folder, without_paths
 from ddpm.metrics import memorises, read_metrics
-from ddpm.names import counted, grid_steps
+from ddpm.names import counted, grid_steps, size_of
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def model_card(
         images=images,
         dataset=dataset,
         dataset_link=_link(dataset),
-        size=f"{images['resolution']}x{images['resolution']}x{images['channels']}",
+        size=f"{'x'.join(map(str, size_of(images['resolution'])))}x{images['channels']}",
         num_parameters=num_parameters,
         target={"epsilon": "the noise", "sample": "x_0", "v_prediction": "v"}[options["prediction_type"]],
         samples=_samples(directory, settings),

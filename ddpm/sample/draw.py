@@ -146,7 +146,7 @@ def _draw(
         for last in reverse_process(
             eps_theta,
             model.scheduler,
-            (len(part), model.channels, model.resolution, model.resolution),
+            (len(part), model.channels, *model.size),
             sampler=config.sampler,
             num_inference_steps=config.num_inference_steps,
             seed=config.seed,

@@ -32,7 +32,7 @@ class PictureFolder:
 
     def __init__(self, config: SampleConfig, model: Checkpoint, filling: Inpainting | None = None) -> None:
         self.path, self.count = config.folder, config.num_images
-        self._size = model.resolution, model.channels
+        self._size, self._channels = model.size, model.channels
         self._settings = {
             "model": model.name,
             "weights": _digest(model),
@@ -101,15 +101,16 @@ class PictureFolder:
         Raises:
             ValueError: it is damaged, or of another size.
         """
-        path, (size, channels) = self._file(number), self._size
+        path, (height, width), channels = self._file(number), self._size, self._channels
         try:
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
         except (OSError, SyntaxError):  # which Pillow raises for a broken PNG
             raise ValueError(f"{path} cannot be read: remove it, and the same command draws it again") from None
-        if pixels.shape[:2] != (size, size):
-            raise ValueError(f"{path} is {pixels.shape[1]} x {pixels.shape[0]}: {size} x {size} is needed; remove it")
-        return pixels.reshape(size, size, channels)
+        if pixels.shape[:2] != (height, width):
+            found = f"{pixels.shape[1]} x {pixels.shape[0]}"
+            raise ValueError(f"{path} is {found}: {width} x {height} is needed; remove it")
+        return pixels.reshape(height, width, channels)
 
     def _file(self, number: int) -> Path:
         assert self.path

@@ -31,6 +31,7 @@ from ddpm.files import claim, write_text
 from ddpm.hub import card
 from ddpm.hub.snapshot import remove_abandoned
 from ddpm.metrics import MetricsLog
+from ddpm.names import size_name
 from ddpm.presets import reference_val_loss
 from ddpm.sampling import reverse_process
 from ddpm.training import state
@@ -272,7 +273,7 @@ class RunFolder:
         """
         if not self.config.plots:
             return
-        shape = (2, self.images.channels, self.images.resolution, self.images.resolution)
+        shape = (2, self.images.channels, *self.images.size)
         eps_theta = Engine(weights.unet, self.scheduler, self.device)  # without label
         count = plots.strip_steps(self.scheduler.config["num_train_timesteps"], trained)
         options = {"num_inference_steps": count, "device": self.device, "cancelled": should_stop}
@@ -321,7 +322,7 @@ def _about_data(images: Images, with_classes: bool) -> dict[str, Any]:
         "fingerprint": images.fingerprint,
         "num_train": len(images.train),
         "num_eval": len(images.eval),
-        "resolution": images.resolution,
+        "resolution": size_name(images.size),
         "channels": images.channels,
         "source": images.source,
         "notes": images.notes,

@@ -22,7 +22,7 @@ from ddpm.checkpoint import Checkpoint
 from ddpm.classes import Classes, shortened
 from ddpm.config import TrainConfig, TrainedVariance
 from ddpm.hub.pull import pull
-from ddpm.names import counted
+from ddpm.names import counted, size_name
 from ddpm.processes import on_main
 from ddpm.training import state
 from ddpm.training.recipe import make_scheduler
@@ -45,13 +45,13 @@ class Initial:
     Attributes:
         name: of the model, as `init_from` gives it.
         weights: of its network without labels.
-        shape: (resolution, channels) of its images.
+        shape: (height, width, channels) of its images.
         classes: those that it knows; None if it has no labels.
     """
 
     name: str
     weights: dict[str, Tensor]
-    shape: tuple[int, int]
+    shape: tuple[int, int, int]
     classes: Classes | None
 
     def loaded(self, build: Build, class_names: Sequence[str], speaks: bool) -> Build:
@@ -63,11 +63,14 @@ class Initial:
         """
 
         def built(**network: Any) -> nn.Module:
-            found, shape = (network["resolution"], network["channels"]), self.shape
-            if found != shape:
+            *size, channels = self.shape
+            side = network["resolution"]
+            found = [*([side, side] if isinstance(side, int) else side), network["channels"]]
+            if found != [*size, channels]:
+                wanted, have = ("x".join(map(str, shape)) for shape in (self.shape, found))
                 raise ValueError(
-                    f"--init_from {self.name} is for images of {shape[0]}x{shape[0]}x{shape[1]}, and these are "
-                    f"{found[0]}x{found[0]}x{found[1]}: pass --resolution {shape[0]} --channels {shape[1]}"
+                    f"--init_from {self.name} is for images of {wanted}, and these are {have}: pass --resolution "
+                    f"{size_name((size[0], size[1]))} --channels {channels}"
                 )
             unet = build(**network)
             weights = self._with_outputs(network["channels"] * (2 if network.get("learned_variance") else 1))
@@ -169,7 +172,7 @@ def _read(config: TrainConfig) -> tuple[dict[str, Any], Initial | None]:
             model.name,
         )
         adopted |= schedule
-    shape = (model.resolution, model.channels)
+    shape = (*model.size, model.channels)
     return adopted, Initial(str(config.init_from), model.unet.state_dict(), shape, model.classes)
 
 
@@ -187,7 +190,7 @@ def _network_of(model: Checkpoint) -> dict[str, Any]:
         "norm_num_groups": made["norm_num_groups"],
     }
     with torch.device("meta"):
-        ours = build_unet(model.resolution, model.channels, **options, learned_variance=model.schedule.learned).config
+        ours = build_unet(model.size, model.channels, **options, learned_variance=model.schedule.learned).config
     ignored = {"dropout", "sample_size", "num_train_timesteps"}  # they change no weight
     for key in sorted(set(ours) - ignored):
         mine, theirs = (list(v) if isinstance(v, tuple) else v for v in (ours[key], made.get(key)))

@@ -7,6 +7,8 @@ for the difference between the images.
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,24 @@ from ddpm.data import Images
 from ddpm.data.groups import hold_out
 from ddpm.draws import Purpose, generator
 from ddpm.metrics import GAP
+from ddpm.names import counted
 from ddpm.validation import Validation
+
+FEW = 500  # training images; with fewer, samples are mostly copies of them
+
+
+def few_images(count: int, directory: Path) -> str:
+    """What to say about a training with fewer than FEW images.
+
+    Args:
+        directory: of the run.
+    """
+    command = f"python -m ddpm.evaluate {shlex.quote(str(directory))} --num_samples 16 --feature_network none"
+    number = f"{counted(count, 'training image')} {'is' if count == 1 else 'are'} few"
+    return (
+        f"{number}, so the network is likely to copy them. After the training, `{command}` shows samples beside their "
+        "nearest training images in report-neighbours.png"
+    )
 
 
 def on_training_images(images: Images, held_out: Validation, scheduler, *, rank: int = 0, world: int = 1) -> Validation:

@@ -36,7 +36,8 @@ def learned_variance(config: TrainConfig) -> bool:
 def network_options(config: TrainConfig, images: Images) -> dict[str, Any]:
     """The arguments of `ddpm.unet.build_unet`. Images that lack labels are refused by `Labelling`."""
     names = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "dropout")
-    shape = {"resolution": images.resolution, "channels": images.channels}
+    height, width = images.size
+    shape = {"resolution": height if height == width else [height, width], "channels": images.channels}
     more: dict[str, Any] = {"num_classes": len(images.classes)} if config.class_conditional else {}
     if learned_variance(config):
         more["learned_variance"] = True

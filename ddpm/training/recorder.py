@@ -30,6 +30,7 @@ from ddpm.training import memorising, trackers
 from ddpm.training.batches import Batches
 from ddpm.training.folder import RunFolder, Saved
 from ddpm.training.learner import Learner
+from ddpm.training.moments import grid_moments, warn_about
 from ddpm.training.recipe import learned_variance, learning_rate, make_schedule
 from ddpm.training.sheet import Sheet
 from ddpm.training.state import State, flatten
@@ -44,13 +45,14 @@ class Progress:
     """What `train` yields after every optimizer step.
 
     step: optimizer steps done. rows: the rows just added to metrics.jsonl. stopped: why the training ends, or None.
-    saved: in the main process, what the run has on the disk.
+    saved: in the main process, what the run has on the disk. epoch: how often all training images have been seen.
     """
 
     step: int
     rows: tuple[dict[str, Any], ...] = ()
     stopped: str | None = None
     saved: Saved = Saved()
+    epoch: float = 0.0
 
 
 def finished_before(accelerator: Accelerator, folder: RunFolder, learner: Learner, saved: State) -> Progress:
@@ -118,7 +120,10 @@ class Recorder:
             trackers.start(accelerator, config)
         self._began, self._busy_s, self._timed_from = 0.0, 0.0, learner.step  # for images_per_second
         self._loss_was_high = False
-        if learner.step and learner.step % config.validation_steps == 0:
+        self.moments = grid_moments(config, batches.num_images, batches.global_size)
+        if self.folder:
+            warn_about(self.moments, learner.step, config.max_train_steps)
+        if learner.step and (learner.step % config.validation_steps == 0 or learner.step in self.moments):
             lacks = partial(RunFolder.lacks_samples, folder, learner.step)
             if on_main(accelerator, lacks):  # the run was asked to stop while it drew them
                 self._draw_samples(learner.step, learner.best_weights())
@@ -151,11 +156,20 @@ class Recorder:
         if done % config.validation_steps == 0 or ends:
             rows.append(self._validate(done))
             stopped = stopped or self._interrupted(done)  # by a signal during the validation
+        elif done in self.moments:
+            self._draw_samples(done, self.learner.best_weights())
+            stopped = stopped or self._interrupted(done)
         if ends and self.folder:
             self.folder.save_strip(self.learner.best_weights(), done, self.should_stop)
         if done % config.checkpointing_steps == 0 or stopped:
             self._save(done)
-        return Progress(done, tuple(rows), stopped, self.folder.saved if self.folder else Saved())
+        saved = self.folder.saved if self.folder else Saved()
+        return Progress(done, tuple(rows), stopped, saved, self._seen(done)["epoch"])
+
+    def _seen(self, done: int) -> dict[str, Any]:
+        """The images and the epochs that a row names."""
+        images = done * self.batches.global_size
+        return {"images": images, "epoch": images / self.batches.num_images}
 
     def _why_stop(self, done: int) -> str | None:
         """Why training stops here: "finished", "time", "interrupted" or None, the same in all processes."""
@@ -169,7 +183,7 @@ class Recorder:
         return agree(self.accelerator, "interrupted" if self.should_stop() else None, done)
 
     def _train_row(self, done: int, means: dict[str, Any]) -> dict[str, Any]:
-        row = {"kind": "train", "step": done, "images": done * self.batches.global_size, **means}
+        row = {"kind": "train", "step": done, **self._seen(done), **means}
         row |= {"lr": learning_rate(self.config, done - 1 - self.learner.skipped)}
         images = (done - self._timed_from) * self.batches.global_size
         row |= {"images_per_second": round(images / self._busy_s, 1)}
@@ -196,7 +210,7 @@ class Recorder:
         errors["train_loss_ema"] = self.learnt.squared_errors(best.unet, device)
         whole: Any = self.accelerator.reduce(torch.stack([*errors.values()]).to(device, torch.float32), "sum")
         errors = dict(zip(errors, whole.cpu().double(), strict=True))
-        row = {"kind": "validation", "step": done, "images": done * self.batches.global_size}
+        row = {"kind": "validation", "step": done, **self._seen(done)}
         row |= {name: float(found.mean()) for name, found in errors.items()}
         if self.bound:
             own = self.bound.bits(best.unet, self.learner.scheduler, device).to(device, torch.float32)
@@ -263,8 +277,10 @@ def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, ba
     """Log the data and the first step, and warn about settings that are probably a mistake."""
     global_batch = batches.global_size
     images.say(log)
-    size = f"{images.resolution}x{images.resolution}x{images.channels}"
+    size = f"{'x'.join(map(str, images.size))}x{images.channels}"
     log.info("%d training and %d held-out images, %s", len(images.train), len(images.eval), size)
+    if len(images.train) < memorising.FEW:
+        log.warning("%s", memorising.few_images(len(images.train), config.directory))
     if batches.labelling:
         batches.labelling.say()
     if learner.step:

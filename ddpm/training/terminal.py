@@ -118,9 +118,10 @@ def _bar(config: TrainConfig, is_main: bool) -> tqdm:
 
 
 def _show(bar: tqdm, progress: Progress) -> None:
-    """Show the step that was done and the losses in its rows."""
+    """Show the step that was done, its epoch, and the losses in its rows."""
     if not bar.n:  # the steps before a resumed run do not count for the speed
         bar.initial = bar.n = progress.step - 1
+    bar.set_description_str(f"epoch {progress.epoch:.2f}", refresh=False)
     bar.update(progress.step - bar.n)
     for row in progress.rows:
         if row["kind"] == "train" and row["loss"] is not None:

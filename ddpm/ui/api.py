@@ -271,12 +271,12 @@ def _by_model(services: Sequence[Service], of: Callable[[Service], str]) -> str:
 
 def _pictures_of(service: Service) -> tuple[str, dict[str, Any], Any, Any]:
     """The form of a model's pictures: in words, as a JSON schema, and the types of whole pixels and of floats."""
-    size, _, channels = service.readings.shape
+    height, width, channels = service.readings.shape
     if channels == 1:
         nested = {"type": "array", "items": NUMBERS}
-        return f"{size} rows of {size} numbers", nested, list[list[int]], list[list[float]]
+        return f"{height} rows of {width} numbers", nested, list[list[int]], list[list[float]]
     nested = {"type": "array", "items": {"type": "array", "items": NUMBERS}}
-    rows_of = f"{size} rows of {size} pixels (red, green, blue)"
+    rows_of = f"{height} rows of {width} pixels (red, green, blue)"
     return rows_of, nested, list[list[list[int]]], list[list[list[float]]]
 
 

@@ -73,8 +73,8 @@ def bf16_ceiling(size: int) -> float:
 
 def flops_per_image(config: TrainConfig, images: data.Images) -> float:
     """Of a forward and backward pass, counted (multiply and add are two)."""
-    unet = network_of(config, images.resolution, images.channels)
-    x = torch.randn(2, images.channels, images.resolution, images.resolution)
+    unet = network_of(config, images.size[0], images.channels)
+    x = torch.randn(2, images.channels, *images.size)
     with FlopCounterMode(display=False) as counter:
         unet(x, torch.tensor([1, 2])).sample.square().mean().backward()
     return counter.get_total_flops() / 2

@@ -39,7 +39,7 @@ def theirs(images: data.Images, steps: int, learning_rate: float) -> float:
     """EMA validation loss of their recipe after `steps` optimizer steps."""
     torch.manual_seed(0)
     unet = UNet2DModel(
-        sample_size=images.resolution,
+        sample_size=images.size[0],
         in_channels=images.channels,
         out_channels=images.channels,
         down_block_types=("DownBlock2D",) * 3,

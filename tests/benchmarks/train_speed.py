@@ -124,7 +124,7 @@ def example(
     """
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
-    unet, scheduler = network_of(config, images.resolution, images.channels), DDPMScheduler()
+    unet, scheduler = network_of(config, images.size[0], images.channels), DDPMScheduler()
     ema = EMAModel(unet.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=config.learning_rate, betas=betas, weight_decay=1e-6, eps=1e-8)
     examples = _Examples(images.train, config.random_flip)
@@ -214,7 +214,7 @@ def main() -> None:
         return settings(config, resolution, channels, args.steps, args.rounds)
     images = data.prepare(data.DataOptions(dataset_name=config.dataset_name))
     loops = {
-        "bare": lambda: bare(config, images.resolution, images.channels),
+        "bare": lambda: bare(config, images.size[0], images.channels),
         "ours": lambda: ours(config),
         "example": lambda: example(config, images),
     }

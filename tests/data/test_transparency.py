@@ -116,7 +116,7 @@ def test_edges_stay_soft_and_keep_their_colour_when_pictures_are_resized():
             picture = Image.fromarray(np.dstack([pixels, opacity]).astype(np.uint8))
             file = io.BytesIO()
             picture.save(file, "PNG")
-            small.append(decode({"bytes": file.getvalue()}, 3, 32, background=background).pixels.astype(int))
+            small.append(decode({"bytes": file.getvalue()}, 3, (32, 32), background=background).pixels.astype(int))
         assert (small[0] == small[1]).all()
         assert (small[0] == small[2]).all()
         # Each pixel lies between the disc and the background: the share of the disc is the same in all channels.

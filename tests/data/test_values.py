@@ -96,14 +96,36 @@ def test_full_ranges_are_no_warning(tmp_path):
     assert not warnings_of(prepare(DataOptions()))
 
 
-@pytest.mark.parametrize(("factor", "flag"), [(1 / 255, "0 1"), (1.0, "0 255"), (100.0, "0 25500")])
-def test_floats_need_their_range_and_are_told_it(tmp_path, factor, flag):
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (lambda s: s / 255, (0, 1)),
+        (lambda s: s * 1.0, (0, 255)),
+        (lambda s: s / 127.5 - 1, (-1, 1)),
+        (lambda s: s * 100.0, (0, 25500)),
+        (lambda s: s / 1000 + 7, (7, 7.255)),  # no usual range: the smallest and the largest value of all images
+    ],
+)
+def test_the_range_of_floats_is_found_over_all_images_and_said(tmp_path, values, found):
     SHADES[0, 0, :2] = 0, 255
-    options = folder(tmp_path / "d", (SHADES * factor).astype(np.float32), "tiff")
-    with pytest.raises(ValueError, match=f"floating-point numbers of unknown range; .*: pass --value_range {flag}$"):
-        prepare(options)
-    low, high = map(float, flag.split())
-    assert pixels_of(prepare(DataOptions(options.dataset_name, value_range=(low, high)))) == sorted_bytes(SHADES)
+    options = folder(tmp_path / "d", values(SHADES).astype(np.float32), "tiff")
+    images = prepare(options)
+    assert pixels_of(images) == sorted_bytes(SHADES)
+    assert not warnings_of(images)
+    low, high = found
+    assert f"{low:g} becomes black and {high:g} white (--value_range sets another range)" in images.notes[-1]
+    darker = prepare(DataOptions(options.dataset_name, value_range=(low, 2 * high - low)))
+    assert max(image.max() for image in darker.train) <= 128, "what the flag says comes first"
+
+
+def test_floats_beside_images_of_8_bits_have_a_range_of_their_own(tmp_path):
+    SHADES[29, 0, :2] = 0, 255
+    options = folder(tmp_path / "d", SHADES[:20])
+    for number, shades in enumerate(SHADES[20:]):
+        Image.fromarray((shades / 255).astype(np.float32)).save(tmp_path / f"d/float{number}.tiff")
+    images = prepare(options)
+    assert pixels_of(images) == sorted_bytes(SHADES)
+    assert "0 becomes black and 1 white" in images.notes[-1]
 
 
 def test_signed_floats_and_nan(tmp_path):
@@ -111,8 +133,7 @@ def test_signed_floats_and_nan(tmp_path):
     broken = signed[0].copy()
     broken[3, 3] = np.nan
     options = folder(tmp_path / "d", [*signed, broken], "tiff")
-    with pytest.raises(ValueError, match=r"--value_range -1 1$"):
-        prepare(options)
+    assert pixels_of(prepare(options)) == sorted_bytes(SHADES), "the range is found among the others"
     images = prepare(DataOptions(options.dataset_name, value_range=(-1, 1)))
     assert pixels_of(images) == sorted_bytes(SHADES)
     assert "skipped 1 of 31 images" in images.notes[-1]

@@ -188,7 +188,7 @@ def test_the_held_out_loss_is_measured_with_labels_and_without(whole):
     """Against stock diffusers on the same triples."""
     found = data.prepare(DataOptions())
     row = read_metrics(whole / "metrics.jsonl")[-1]
-    assert list(row) == ["kind", "step", "images", "val_loss", "val_loss_ema", "val_loss_with_labels", "val_loss_ema_with_labels", "train_loss_ema", "loss_gap_se"]  # fmt: skip
+    assert list(row) == ["kind", "step", "images", "epoch", "val_loss", "val_loss_ema", "val_loss_with_labels", "val_loss_ema_with_labels", "train_loss_ema", "loss_gap_se"]  # fmt: skip
     scheduler = DDPMPipeline.from_pretrained(whole).scheduler
     unet = UNet2DModel.from_pretrained(whole, subfolder="unet", class_embed_type="identity").eval()
     schedule, expected = NoiseSchedule.from_scheduler(scheduler), {True: 0.0, False: 0.0}
@@ -331,7 +331,7 @@ def test_held_out_images_without_labels_have_no_loss_with_labels(tmp_path):
     in_process(tmp_path / "run", dataset_name=str(tmp_path / "data"), **LABELS)
     row = read_metrics(tmp_path / "run/metrics.jsonl")[-1]
     losses = {"val_loss", "val_loss_ema", "train_loss_ema", "loss_gap_se"}
-    assert set(row) == {"kind", "step", "images", *losses}
+    assert set(row) == {"kind", "step", "images", "epoch", *losses}
 
 
 def test_data_without_labels_is_one_line_and_a_status(tmp_path):

@@ -70,14 +70,14 @@ def test_accelerate_launch_trains_and_leaves_what_the_contract_lists(tmp_path):
     train = [row for row in rows if row["kind"] == "train"]
     assert [row["step"] for row in train] == list(range(5, 65, 5))
     assert set(train[0]) == {
-        "kind", "step", "images", "loss", "loss_by_decile", "lr", "grad_norm", "images_per_second",
+        "kind", "step", "images", "epoch", "loss", "loss_by_decile", "lr", "grad_norm", "images_per_second",
     }  # fmt: skip
     assert train[-1]["images"] == 60 * 32
     assert len(train[0]["loss_by_decile"]) == 10
     assert train[0]["loss"] == pytest.approx(1, abs=0.15), "a zero-initialised head predicts 0, so the loss starts at 1"
     assert train[-1]["loss"] < 0.6 * train[0]["loss"]
     validation = [row for row in rows if row["kind"] == "validation"]
-    keys = {"kind", "step", "images", "val_loss", "val_loss_ema", "train_loss_ema", "loss_gap_se"}
+    keys = {"kind", "step", "images", "epoch", "val_loss", "val_loss_ema", "train_loss_ema", "loss_gap_se"}
     assert [set(row) for row in validation] == [keys] * 2
     assert validation[1]["val_loss"] < validation[0]["val_loss"]
 

@@ -46,7 +46,7 @@ def test_every_variable_is_set_and_used():
     styles = "".join(rules(name) for name in STYLES)
     used = set(re.findall(r"var\((--[\w-]+)", styles))
     assert set(re.findall(r"(--[\w-]+):", styles)) <= used | set(re.findall(r"var\((--[\w-]+)", sources()))
-    by_script = {"--columns", "--least", "--least-narrow", "--narrow", "--tour", "--below", "--view"}
+    by_script = {"--columns", "--least", "--least-narrow", "--narrow", "--tour", "--below", "--view", "--picture-ratio"}
     assert used - by_script <= set(re.findall(r"(--[\w-]+):", styles))
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ddpm.names import Size
+
 ASSETS = Path(__file__).parents[2] / "assets"
 
 FIRST_DIGIT = 3  # on the pads at first; the server computes what the network says about it before the first visit
@@ -22,18 +24,21 @@ def first_t0(num_steps: int) -> int:
     return max(1, round(T0_SHARE * num_steps))
 
 
-def example_digits(resolution: int) -> np.ndarray:
-    """One digit of each class, (10, resolution, resolution) uint8: MNIST's, or scikit-learn's at their own 8 x 8."""
-    if resolution == 8:
+def example_digits(size: Size) -> np.ndarray:
+    """One digit of each class, (10, height, width) uint8: MNIST's, or scikit-learn's at their own 8 x 8. In a picture
+    that is not square they stand in the middle."""
+    if size == (8, 8):
         from sklearn.datasets import load_digits
 
         pixels, digits = load_digits(return_X_y=True)
         first = [int(np.flatnonzero(digits == k)[0]) for k in range(10)]
         return np.round(pixels[first].reshape(10, 8, 8) * (255 / 16)).astype(np.uint8)
     digits28 = np.load(ASSETS / "digits28.npy")
-    if resolution == 28:
+    if size == (28, 28):
         return digits28
     from PIL import Image
 
-    size = (resolution, resolution)
-    return np.stack([np.asarray(Image.fromarray(d).resize(size, Image.Resampling.BICUBIC)) for d in digits28])
+    (height, width), side = size, min(size)
+    digits = [np.asarray(Image.fromarray(d).resize((side, side), Image.Resampling.BICUBIC)) for d in digits28]
+    top, left = (height - side) // 2, (width - side) // 2
+    return np.pad(np.stack(digits), ((0, 0), (top, height - side - top), (left, width - side - left)))

@@ -19,7 +19,7 @@ from ddpm.guidance import guided
 from ddpm.sampling import ReverseStep, generators, normal, reverse_process
 from ddpm.schedule import Joined
 from ddpm.ui.server.encoding import to_base64
-from ddpm.ui.server.pictures import thinned, to_bytes
+from ddpm.ui.server.pictures import thinned, thinned_size, to_bytes
 from ddpm.ui.server.readings import READING_BYTES
 from ddpm.ui.server.requests import SampleRequest, check_label, no_such_label
 from ddpm.ui.server.samplings import (
@@ -58,11 +58,12 @@ class GuidedTrajectory(Trajectory):
 
     Args:
         calls, seconds: of the run, which draws all rows together.
-        halves_side: height and width of the pictures in `halves`.
-        halves: x_t, eps_0 and eps_c of each noisy frame, (3, n, halves_side, halves_side, C) float16.
+        halves_side, halves_height: width and height of the pictures in `halves`.
+        halves: x_t, eps_0 and eps_c of each noisy frame, (3, n, halves_height, halves_side, C) float16.
     """
 
     halves_side: int = 0
+    halves_height: int = 0
     halves: list[bytes] = field(default_factory=list)
 
     @property
@@ -70,14 +71,15 @@ class GuidedTrajectory(Trajectory):
         return super().num_bytes + sum(map(len, self.halves))
 
     def halves_as_json(self, picture: object) -> dict[str, Any] | None:
-        """`halves` of one picture of the row, (len(t), 3, side, side, C) float16 in base64; None if there is none."""
+        """`halves` of one picture of the row, (len(t), 3, height, side, C) float16 in base64; None if there is none."""
         n = self.request.num_images
         if type(picture) is not int or not 0 <= picture < n or not self.halves:
             return None
         each = len(self.halves[0]) // (len(HALVES) * n)
         starts = [(plane * n + picture) * each for plane in range(len(HALVES))]
         data = b"".join(frame[start : start + each] for frame in self.halves for start in starts)
-        return {"t": self.t[: len(self.halves)], "side": self.halves_side, "data": to_base64(data)}
+        size = {"side": self.halves_side, "height": self.halves_height}
+        return {"t": self.t[: len(self.halves)], **size, "data": to_base64(data)}
 
 
 def check_guided(raw: object, num_steps: int, max_images: int, classes: Classes | None) -> list[GuidedRow]:
@@ -179,7 +181,7 @@ class _Run:
         self, samplings: LabelledSamplings, rows: dict[int, GuidedRow], factor: int, stopped: Callable[[], bool]
     ) -> None:
         checkpoint, requests = samplings._checkpoint, list(rows.values())
-        size, channels, n = checkpoint.resolution, checkpoint.channels, requests[0].num_images
+        size, channels, n = checkpoint.size, checkpoint.channels, requests[0].num_images
         self._scheduler, self._request, self._rows, self._n, self._factor = (
             checkpoint.scheduler,
             requests[0],
@@ -187,15 +189,18 @@ class _Run:
             n,
             factor,
         )
-        self._shape = (n * len(rows), channels, size, size)
+        self._shape = (n * len(rows), channels, *size)
         # Of one picture, all x_t, eps_0 and eps_c travel at once, so those of large pictures lose pixels.
-        whole = 2 * len(HALVES) * channels * size**2 * requests[0].num_inference_steps
-        self._coarse = max(1, min(math.ceil(math.sqrt(whole / READING_BYTES)), size // MIN_SIDE))
+        whole = 2 * len(HALVES) * channels * math.prod(size) * requests[0].num_inference_steps
+        self._coarse = max(1, min(math.ceil(math.sqrt(whole / READING_BYTES)), min(size) // MIN_SIDE))
         self._labels = torch.tensor([request.label for request in requests]).repeat_interleave(n)
         self._scales = torch.tensor([request.guidance_scale for request in requests]).repeat_interleave(n)
-        side, halves_side = -(-size // factor), -(-size // self._coarse)
+        (height, side), (halves_height, halves_side) = (thinned_size(size, each) for each in (factor, self._coarse))
         self._made = {
-            row: GuidedTrajectory(request, side=side, halves_side=halves_side) for row, request in rows.items()
+            row: GuidedTrajectory(
+                request, side=side, height=height, halves_side=halves_side, halves_height=halves_height
+            )
+            for row, request in rows.items()
         }
         self._counted = Trajectory(requests[0])  # what the run costs
         self._network = samplings._in_small_calls(self._counted, stopped)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddpm.names import Size
+
 
 def to_tensor(numbers: np.ndarray, shape: tuple[int, int, int]) -> Tensor:
     """Numbers in the order of `shape`, (H, W, C), as one image (1, C, H, W) float32."""
@@ -25,6 +27,11 @@ def to_bytes(images: Tensor, low: float, high: float) -> bytes:
     """(B, C, H, W) as (B, H, W, C) uint8, with [low, high] spread over 0 to 255 and everything beyond clipped."""
     scaled = ((images - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy().tobytes()
+
+
+def thinned_size(size: Size, factor: int) -> Size:
+    """The size of a picture of which `thinned` keeps one pixel out of `factor` along each side."""
+    return -(-size[0] // factor), -(-size[1] // factor)
 
 
 def thinned(images: Tensor, factor: int, smooth: bool) -> Tensor:

@@ -22,7 +22,7 @@ from ddpm.names import OPTIMAL, VARIANCE_TYPES
 from ddpm.schedule import Joined, NoiseSchedule
 from ddpm.ui.server.findings import Bound, Classified, Prediction, classified, short
 from ddpm.ui.server.limits import Limits
-from ddpm.ui.server.pictures import pixels_to_tensor, thinned, to_tensor
+from ddpm.ui.server.pictures import pixels_to_tensor, thinned, thinned_size, to_tensor
 from ddpm.ui.server.requests import InputError, PictureRequest, answered
 from ddpm.ui.server.store import StoreOf
 from ddpm.ui.server.visitors import Asked, StoppedError, Visitors
@@ -96,13 +96,13 @@ class Readings:
         self._eps_theta, self._schedule, self.shape, self._store = eps_theta, schedule, shape, store
         self.classes = classes
         self._visitors, self._limits = visitors, limits
-        size, _, channels = shape
-        pixels = size**2
+        height, width, channels = shape
+        pixels = height * width
         self._max_batch, self._whole_batches = max(1, 2**16 // pixels), whole_batches
         self._seconds: float | None = None  # that the network takes for one picture, as measured
         factor = math.ceil(math.sqrt(2 * pixels * channels * WANTED_TIMESTEPS / READING_BYTES))
-        self.factor = max(1, min(factor, size // MIN_SIDE))
-        kept = 2 * (-(-size // self.factor)) ** 2 * channels
+        self.factor = max(1, min(factor, min(height, width) // MIN_SIDE))
+        kept = 2 * math.prod(thinned_size((height, width), self.factor)) * channels
         count = max(LEAST_TIMESTEPS, min(NUM_TIMESTEPS, READING_BYTES // kept))
         self.timesteps = spread(schedule.num_steps, count)
         kinds = (*VARIANCE_TYPES, *((OPTIMAL,) if schedule.errors else ()))

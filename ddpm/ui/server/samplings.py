@@ -22,7 +22,7 @@ from ddpm.schedule import Joined
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.from_picture import FillRequest, FromPicture, InvertRequest, check_from_picture
 from ddpm.ui.server.limits import Limits
-from ddpm.ui.server.pictures import thinned, to_bytes
+from ddpm.ui.server.pictures import thinned, thinned_size, to_bytes
 from ddpm.ui.server.readings import Readings
 from ddpm.ui.server.requests import DenoiseRequest, Limit, SampleRequest, answered, check_rows
 from ddpm.ui.server.store import StoreOf, Trajectory
@@ -105,13 +105,12 @@ class Samplings:
     def _reverse_steps(self, request: Request, eps_theta: EpsTheta) -> Iterator[ReverseStep]:
         if isinstance(request, FillRequest | InvertRequest):
             return request.steps(self._checkpoint, eps_theta)
-        size, channels = self._checkpoint.resolution, self._checkpoint.channels
         denoises = isinstance(request, DenoiseRequest)
         sampling = request.sampling if denoises else request
         return reverse_process(
             eps_theta,
             self._checkpoint.scheduler,
-            (request.num_images, channels, size, size),
+            (request.num_images, self._checkpoint.channels, *self._checkpoint.size),
             sampler=sampling.sampler,
             num_inference_steps=sampling.num_inference_steps,
             seed=sampling.seed,
@@ -141,11 +140,12 @@ class Samplings:
         These are all steps or, if there are more than its size allows, as many as it allows, evenly spread. Where that
         would be fewer than WANTED_FRAMES, the pictures are made smaller first.
         """
-        size, steps = self._checkpoint.resolution, len(self._timesteps(request))
-        frame_bytes = len(PLANES) * request.num_images * self._checkpoint.channels * size**2
+        (height, width), steps = self._checkpoint.size, len(self._timesteps(request))
+        plane_bytes = len(PLANES) * request.num_images * self._checkpoint.channels
+        frame_bytes = plane_bytes * height * width
         factor = math.ceil(math.sqrt(frame_bytes * min(steps + 1, WANTED_FRAMES) / TRAJECTORY_BYTES))
-        factor = max(1, min(factor, size // MIN_SIDE))
-        smaller = frame_bytes * (-(-size // factor) / size) ** 2
+        factor = max(1, min(factor, min(height, width) // MIN_SIDE))
+        smaller = plane_bytes * math.prod(thinned_size((height, width), factor))
         count = min(steps, MAX_FRAMES - 1, max(2, int(TRAJECTORY_BYTES / smaller) - 1))  # one is that of t = 0
         first = request.shows_from if isinstance(request, InvertRequest) else 0
         return factor, {round(i) for i in np.linspace(first, steps - 1, count)}
@@ -187,7 +187,8 @@ class Samplings:
         """
         factor, keep = self._to_keep(request)
         scrubbed = not isinstance(request, FillRequest | InvertRequest)  # of these, t goes up and down
-        trajectory = Trajectory(request, side=-(-self._checkpoint.resolution // factor))
+        height, width = thinned_size(self._checkpoint.size, factor)
+        trajectory = Trajectory(request, side=width, height=height)
         steps = self._reverse_steps(request, self._in_small_calls(trajectory, stopped))
         while True:
             began = time.perf_counter()

@@ -118,7 +118,7 @@ class Service:
         if self._leases:
             self._network.load().exception()  # `fault` keeps it
         store = shared.store.of(self.name)
-        shape = (checkpoint.resolution, checkpoint.resolution, checkpoint.channels)
+        shape = (*checkpoint.size, checkpoint.channels)
         self.readings = Readings(
             self._eps_theta,
             checkpoint.schedule,
@@ -245,7 +245,7 @@ class Service:
     def first_picture(self) -> bytes | None:
         """The (H, W, C) uint8 picture that is on the page at first; None while a colour model has drawn none."""
         if self.checkpoint.channels == 1:
-            return example_digits(self.checkpoint.resolution)[FIRST_DIGIT].tobytes()
+            return example_digits(self.checkpoint.size)[FIRST_DIGIT].tobytes()
         example = self.samplings.stored("example")
         return example and example.finished[: math.prod(self.readings.shape)]
 
@@ -307,11 +307,11 @@ class Service:
         The first call also warms up, and others may be disturbed, since the page is starting. So there are at least
         three, and more until one is `fast_enough` or MEASURE_S are over.
         """
-        size, channels = self.checkpoint.resolution, self.checkpoint.channels
+        size, channels = self.checkpoint.size, self.checkpoint.channels
         seconds, until, calls = math.inf, time.monotonic() + MEASURE_S, 0
         while calls < 3 or (seconds > fast_enough and time.monotonic() < until):
             started = time.monotonic()
-            self._eps_theta(torch.zeros(1, channels, size, size), torch.zeros(1, dtype=torch.int64))
+            self._eps_theta(torch.zeros(1, channels, *size), torch.zeros(1, dtype=torch.int64))
             seconds, calls = min(seconds, time.monotonic() - started), calls + 1
         return seconds
 
@@ -345,7 +345,7 @@ class Service:
             return
         second = example.finished[len(picture) :][: len(picture)] or picture
         if self.checkpoint.channels == 1:
-            second = example_digits(self.checkpoint.resolution)[SECOND_DIGIT].tobytes()
+            second = example_digits(self.checkpoint.size)[SECOND_DIGIT].tobytes()
         t0 = first_t0(self.num_steps)
         images, steps = example.request.num_images, min(FIRST_STEPS, example.request.num_inference_steps, t0)
         for kind, other, n in (("several", None, images), ("between", second, max(2, images))):  # a line has two ends

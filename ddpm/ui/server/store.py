@@ -25,10 +25,10 @@ class Trajectory:
         request: what was sampled.
         calls: how often the network was called.
         seconds: spent on the sampling's own steps, without the time in which others had their turn.
-        side: height and width of the pictures in `frames`, which may be smaller than those of the model.
+        side, height: width and height of the pictures in `frames`, which may be smaller than those of the model.
         t: of each frame, 1-based and descending; 0 is the finished sample.
         reach: the largest |x0_hat| of each frame, since its bytes cannot show more than 1.
-        frames: x_t, x0_hat and eps_hat of each t, (3, n, side, side, C) uint8.
+        frames: x_t, x0_hat and eps_hat of each t, (3, n, height, side, C) uint8.
         whole: the finished pictures in the size of the model, (n, H, W, C) uint8; empty if the frames have that size.
         noise: of a picture that was turned into noise, (1, H, W, C) uint8, where 0 to 255 stands for -3 to 3; empty for
             all others.
@@ -38,6 +38,7 @@ class Trajectory:
     calls: int = 0
     seconds: float = 0.0
     side: int = 0
+    height: int = 0
     t: list[int] = field(default_factory=list)
     reach: list[float] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
@@ -87,6 +88,7 @@ class Trajectory:
             **self._head(),
             "reach": self.reach,
             "side": self.side,
+            "height": self.height,
             "t": self.t,
             "data": to_base64(b"".join(self.frames[i] for i in indices)),
             "whole": to_base64(self.whole) if count - 1 in indices else "",

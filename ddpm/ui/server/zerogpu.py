@@ -6,6 +6,7 @@ takes over torch's access to CUDA.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def lends() -> bool:
 
 def leases(checkpoint: Checkpoint, terms: Terms) -> bool:
     """Whether every call of this model's network is a lease."""
-    return lends() and checkpoint.num_parameters * checkpoint.resolution**2 >= terms.smallest
+    return lends() and checkpoint.num_parameters * math.prod(checkpoint.size) >= terms.smallest
 
 
 def engine(checkpoint: Checkpoint, terms: Terms) -> Engine:

@@ -1,5 +1,5 @@
 // Saves the pictures of a trajectory as files, which the browser makes.
-// Needs language.js, gif.js, trajectory.js, labelling.js. Gives saving.
+// Needs language.js, pictures.js, gif.js, trajectory.js, labelling.js. Gives saving.
 (() => {
   const { channels, model } = ddpm.page;
   const WHITE = 0xffffff; // the paper
@@ -13,17 +13,17 @@
   // Grids of pictures beside each other on white: {width, height, colours (0xRRGGBB), scale (by which to enlarge it)}.
   //   grids: each the (n, H, W, C) bytes of its pictures.
   function sheet(grids, n, columns) {
-    const size = Math.round(Math.sqrt(grids[0].length / n / channels));
-    const cell = size + GAP;
-    const wide = columns * cell - GAP + MARGIN;
+    const [across, down] = ddpm.sizeOf(grids[0].length / n / channels);
+    const wide = columns * (across + GAP) - GAP + MARGIN;
     const width = grids.length * wide + MARGIN;
-    const height = Math.ceil(n / columns) * cell - GAP + 2 * MARGIN;
+    const height = Math.ceil(n / columns) * (down + GAP) - GAP + 2 * MARGIN;
     const colours = new Int32Array(width * height).fill(WHITE);
     grids.forEach((bytes, k) => {
       for (let i = 0, from = 0; i < n; i++) {
-        const corner = (MARGIN + Math.floor(i / columns) * cell) * width + MARGIN + k * wide + (i % columns) * cell;
-        for (let y = 0; y < size; y++) {
-          for (let x = 0; x < size; x++, from += channels) {
+        const top = MARGIN + Math.floor(i / columns) * (down + GAP);
+        const corner = top * width + MARGIN + k * wide + (i % columns) * (across + GAP);
+        for (let y = 0; y < down; y++) {
+          for (let x = 0; x < across; x++, from += channels) {
             const [r, g, b] = channels === 3 ? bytes.subarray(from, from + 3) : [bytes[from], bytes[from], bytes[from]];
             colours[corner + y * width + x] = (r << 16) | (g << 8) | b;
           }

@@ -9,11 +9,11 @@
   const ACTIONS = ["click", "input", "change", "keyup", "pointerup"];
   const EVERYWHERE = ["lang", "dark", "tab"]; // means the same for every model
   const PICTURES = ["picture", "second"]; // fit a model of the same size
-  const { model, resolution, channels, beta } = ddpm.page;
+  const { model, height, width, channels, beta } = ddpm.page;
   const KEY = `ddpm ${model}`;
-  const size = [resolution, channels].join();
+  const size = [height, width, channels].join();
   const FORMAT = 1; // of what is kept; another version of this page may have used the same address
-  const about = [FORMAT, model, resolution, channels, beta.length].join(); // nor do the settings of another model fit
+  const about = [FORMAT, model, size, beta.length].join(); // nor do the settings of another model fit
   const opened = location.search; // later the page itself may write into the address
   const readers = new Map();
 

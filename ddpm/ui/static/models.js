@@ -6,8 +6,10 @@
   const { models: all, model: here } = page;
 
   // What the models of a list differ in, as parts of a sentence.
-  function described({ source, count, resolution: size, channels, labels }) {
-    const parts = [say("models.size", { size, colours: say(channels === 1 ? "models.gray" : "models.colour") })];
+  function described({ source, count, width, height, channels, labels }) {
+    const parts = [
+      say("models.size", { width, height, colours: say(channels === 1 ? "models.gray" : "models.colour") }),
+    ];
     parts.push(say("page.parameters", { count }));
     if (labels) parts.push(say("page.labels", { count: labels }));
     parts.push(say(source)); // of the Hub, its id, which is no key and stays as it is

@@ -2,7 +2,8 @@
 // Needs memory.js, language.js, shared.js, pictures.js, ink.js. Gives picker, setExamples, choosePicture, example.
 (() => {
   const { shared, count, newCanvas } = ddpm;
-  const { resolution: size, channels } = ddpm.page;
+  const { width, height, channels } = ddpm.page;
+  const side = Math.min(width, height);
   const FINE = 10; // strokes are averaged down from a finer canvas, which gives them soft edges like a scanned digit's
 
   let example = null; // index of the example on the pads, null for none; -1: the ball stands in for one
@@ -44,21 +45,22 @@
   // A shaded ball stands in until a colour model has drawn its own examples.
   function ball() {
     const pen = newCanvas().getContext("2d");
-    const shade = pen.createRadialGradient(size * 0.4, size * 0.35, 0, size / 2, size / 2, size * 0.42);
+    const [x, y] = [width / 2, height / 2];
+    const shade = pen.createRadialGradient(x - side * 0.1, y - side * 0.15, 0, x, y, side * 0.42);
     shade.addColorStop(0, "#ffe9a8");
     shade.addColorStop(0.55, "#e2763a");
     shade.addColorStop(0.98, "#7a2b3d");
     shade.addColorStop(1, "#16202e");
     pen.fillStyle = shade;
-    pen.fillRect(0, 0, size, size);
+    pen.fillRect(0, 0, width, height);
     return pixelsOf(pen);
   }
 
   // The pixels of a canvas of the model's size.
   function pixelsOf(context) {
-    const rgba = context.getImageData(0, 0, size, size).data;
+    const rgba = context.getImageData(0, 0, width, height).data;
     const bytes = new Uint8ClampedArray(count);
-    for (let i = 0; i < size * size; i++) {
+    for (let i = 0; i < width * height; i++) {
       const [r, g, b] = rgba.subarray(4 * i, 4 * i + 3);
       if (channels === 3) bytes.set([r, g, b], 3 * i);
       else bytes[i] = 0.299 * r + 0.587 * g + 0.114 * b;
@@ -71,10 +73,9 @@
   // Mean brightness of the outermost pixels, 0 to 255.
   function edge(bytes) {
     let sum = 0;
-    for (let i = 0; i < size; i++) {
-      sum += bytes[i] + bytes[count - 1 - i] + bytes[i * size] + bytes[i * size + size - 1];
-    }
-    return sum / (4 * size);
+    for (let x = 0; x < width; x++) sum += bytes[x] + bytes[count - 1 - x];
+    for (let y = 0; y < height; y++) sum += bytes[y * width] + bytes[y * width + width - 1];
+    return sum / (2 * (width + height));
   }
 
   // Whether a picture is dark ink on bright paper, while the model's own pictures are bright on dark.
@@ -83,7 +84,7 @@
     return edge(bytes) > 128 && bytes.reduce((a, b) => a + b, 0) / count < edge(bytes) - 5;
   }
 
-  // How much of the side the longer side of a drawing takes in the model's own pictures; MNIST's digits take 20 of 28.
+  // How much of the shorter side of a picture the longer side of a drawing takes in the model's own pictures; MNIST's digits take 20 of 28.
   function shareOfDrawing() {
     const examples = shared.get("examples");
     let sum = 0;
@@ -91,19 +92,30 @@
     for (let k = 0; k < number; k++) {
       const at = [...exampleAt(k).keys()].filter((i) => exampleAt(k)[i] > 50);
       const extent = (places) => Math.max(...places) - Math.min(...places) + 1;
-      if (at.length) sum += Math.max(extent(at.map((i) => i % size)), extent(at.map((i) => Math.floor(i / size))));
+      if (at.length) sum += Math.max(extent(at.map((i) => i % width)), extent(at.map((i) => Math.floor(i / width))));
     }
-    return sum ? Math.max(0.5, Math.min(1, sum / number / size)) : 20 / 28;
+    return sum ? Math.max(0.5, Math.min(1, sum / number / side)) : 20 / 28;
   }
 
-  // The middle square of an image, in the model's resolution.
-  function squareOf(image) {
-    const side = Math.min(image.width, image.height);
+  // The middle of an image, in the size of the model's pictures.
+  function middleOf(image) {
+    const scale = Math.min(image.width / width, image.height / height);
+    const [wide, high] = [scale * width, scale * height];
     const context = newCanvas().getContext("2d");
-    context.fillRect(0, 0, size, size); // transparent pictures lie on black, as digits do
+    context.fillRect(0, 0, width, height); // transparent pictures lie on black, as digits do
     context.imageSmoothingQuality = "high";
-    context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, size, size);
+    context.drawImage(image, (image.width - wide) / 2, (image.height - high) / 2, wide, high, 0, 0, width, height);
     return pixelsOf(context);
+  }
+
+  // A drawing of side x side bytes in the middle of a black picture.
+  function inTheMiddle(drawing) {
+    const bytes = new Uint8ClampedArray(count);
+    const [left, top] = [Math.floor((width - side) / 2), Math.floor((height - side) / 2)];
+    for (let y = 0; y < side; y++) {
+      bytes.set(drawing.subarray(y * side, (y + 1) * side), (top + y) * width + left);
+    }
+    return bytes;
   }
 
   // Whether the model's own pictures are bright on black, like digits.
@@ -125,10 +137,11 @@
   }
 
   function showImage(image, name, say) {
-    const drawing = knowsDrawings() ? ddpm.drawingOf(image, size, shareOfDrawing()) : null;
-    const square = squareOf(image);
-    const ink = isInk(square);
-    const plain = ink ? square.map((value) => 255 - value) : square;
+    const found = knowsDrawings() ? ddpm.drawingOf(image, side, shareOfDrawing()) : null;
+    const drawing = found && inTheMiddle(found);
+    const middle = middleOf(image);
+    const ink = isInk(middle);
+    const plain = ink ? middle.map((value) => 255 - value) : middle;
     const showDrawing = () => {
       choosePicture(drawing.slice(), null);
       say({ kind: "drawing", name, undo: showPlain });
@@ -223,23 +236,23 @@
 
   // A fine sheet for the strokes on a pad.
   function makeSheet() {
-    const canvas = Object.assign(document.createElement("canvas"), { width: size * FINE, height: size * FINE });
+    const [wide, high] = [width * FINE, height * FINE];
+    const canvas = Object.assign(document.createElement("canvas"), { width: wide, height: high });
     const pen = canvas.getContext("2d", { willReadFrequently: true });
-    const side = canvas.width;
 
     function wipe() {
       pen.fillStyle = "#000";
-      pen.fillRect(0, 0, side, side);
+      pen.fillRect(0, 0, wide, high);
     }
 
     // Draws from one place to another, both in shares of the sheet.
     function stroke(from, to) {
       pen.strokeStyle = "#fff";
       pen.lineCap = pen.lineJoin = "round";
-      pen.lineWidth = side * ddpm.strokeShare(size);
+      pen.lineWidth = side * FINE * ddpm.strokeShare(side);
       pen.beginPath();
-      pen.moveTo(side * from[0], side * from[1]);
-      pen.lineTo(side * to[0], side * to[1]);
+      pen.moveTo(wide * from[0], high * from[1]);
+      pen.lineTo(wide * to[0], high * to[1]);
       pen.stroke();
     }
 
@@ -247,17 +260,17 @@
     function mean(pixels, x, y, c) {
       let sum = 0;
       for (let v = 0; v < FINE; v++) {
-        let at = 4 * ((y * FINE + v) * side + x * FINE) + c;
+        let at = 4 * ((y * FINE + v) * wide + x * FINE) + c;
         for (let u = 0; u < FINE; u++, at += 4) sum += pixels[at];
       }
       return sum / (FINE * FINE);
     }
 
     function read() {
-      const pixels = pen.getImageData(0, 0, side, side).data;
+      const pixels = pen.getImageData(0, 0, wide, high).data;
       const bytes = new Uint8ClampedArray(count);
-      for (let y = 0, i = 0; y < size; y++) {
-        for (let x = 0; x < size; x++) {
+      for (let y = 0, i = 0; y < height; y++) {
+        for (let x = 0; x < width; x++) {
           for (let c = 0; c < channels; c++, i++) bytes[i] = mean(pixels, x, y, c);
         }
       }
@@ -267,7 +280,7 @@
     // Copies a picture to the sheet, so that strokes can go over it.
     function lay(picture) {
       pen.imageSmoothingEnabled = false;
-      pen.drawImage(picture, 0, 0, side, side);
+      pen.drawImage(picture, 0, 0, wide, high);
     }
 
     wipe();

@@ -1,16 +1,25 @@
 // Pictures and noise: painted on canvases, packed into bytes, drawn from a seed. A picture is a flat array, row by row,
 // channels last.
-// Needs gradio.js (dark), shared.js (count). Gives newCanvas; paint, paintBytes, paintNoise, paintNoiseBytes; bytesOf,
+// Needs gradio.js (dark), shared.js (count). Gives newCanvas, sizeOf; paint, paintBytes, paintNoise, paintNoiseBytes; bytesOf,
 // base64Of, halvesOf; normal.
 (() => {
   const { page, count } = ddpm;
-  const { channels, resolution } = page;
+  const { channels, resolution, width, height } = page;
 
   // Large pictures are photographs, which a browser may smooth as it scales them; of small ones people see each pixel.
   document.documentElement.classList.toggle("photographs", resolution > ddpm.LARGE);
 
-  const newCanvas = () =>
-    Object.assign(document.createElement("canvas"), { width: resolution, height: resolution, className: "pixels" });
+  document.documentElement.style.setProperty("--picture-ratio", `${width} / ${height}`);
+
+  const newCanvas = () => Object.assign(document.createElement("canvas"), { width, height, className: "pixels" });
+
+  // The [width, height] of a picture of so many pixels: that of the model's pictures, or of these with one pixel kept out
+  // of several along each side.
+  function sizeOf(pixels) {
+    let factor = 1;
+    while (Math.ceil(width / factor) * Math.ceil(height / factor) > pixels) factor++;
+    return [Math.ceil(width / factor), Math.ceil(height / factor)];
+  }
 
   // ---------------------------------------------------------------- painting
 
@@ -47,10 +56,11 @@
 
   // Of a canvas that is as large as a picture of `length` bytes.
   function target(canvas, length) {
-    const side = Math.round(Math.sqrt(length / channels));
-    if (canvas.width !== side) canvas.width = canvas.height = side;
     let found = kept.get(canvas);
-    if (!found || found.image.width !== canvas.width) {
+    if (!found || found.image.data.length * channels !== 4 * length || found.image.width !== canvas.width) {
+      const [wide, high] = sizeOf(length / channels);
+      if (canvas.width !== wide) canvas.width = wide;
+      if (canvas.height !== high) canvas.height = high;
       const context = canvas.getContext("2d");
       found = { context, image: context.createImageData(canvas.width, canvas.height) };
       found.image.data.fill(255);
@@ -142,6 +152,7 @@
 
   Object.assign(ddpm, {
     newCanvas,
+    sizeOf,
     paint,
     paintBytes,
     paintNoise,

@@ -2,7 +2,7 @@
 // Needs schedule.js (firstT). Gives count, LARGE, shared; front; soon, afterRest, write, calm, isMain.
 (() => {
   const { page, firstT } = ddpm;
-  const count = page.resolution ** 2 * page.channels; // numbers of one picture
+  const count = page.height * page.width * page.channels; // numbers of one picture
   const LARGE = 64; // pixels along a side; larger pictures need more room on the page
 
   // ---------------------------------------------------------------- shared values

@@ -3,7 +3,7 @@
 // Needs language.js, pictures.js. Gives trajectory: KINDS, fetch, picture, plane, paint, thinned, nearestFrame, numberOf,
 // samplerName.
 (() => {
-  const { channels, resolution } = ddpm.page;
+  const { channels, width, height } = ddpm.page;
   const KINDS = ["xt", "x0_hat", "eps_hat"]; // planes of a frame, in this order
   const FIRST_BYTES = 96 * 1024; // of the first part that is fetched;
   const PART_MS = 700; // the others are as large as what the line delivers in about this time
@@ -24,8 +24,8 @@
   async function fetch(ask, key, { have = new Map(), part = () => {} } = {}) {
     const found = await ask({ key, frames: [] });
     if (!found) return null;
-    const { request, n, side, t } = found;
-    const length = KINDS.length * n * side ** 2 * channels;
+    const { request, n, side, height: high, t } = found;
+    const length = KINDS.length * n * side * high * channels;
     const frames = t.map((at) => have.get(at));
     const missing = coarseToFine(t.length).filter((i) => !frames[i]);
     let whole = null;
@@ -65,10 +65,11 @@
   const paint = (canvas, kind, bytes) => (kind === 2 ? ddpm.paintNoiseBytes : ddpm.paintBytes)(canvas, bytes);
 
   // What the server has left out of a trajectory to keep it small, as parts of a sentence.
-  function thinned({ side, t, request: { num_inference_steps: steps } }) {
+  function thinned({ side, height: high, t, request: { num_inference_steps: steps } }) {
     const parts = [];
     if (t.length <= steps) parts.push(ddpm.say("reverse.kept", { kept: t.length - 1, steps }));
-    if (side < resolution) parts.push(ddpm.say("reverse.small", { side, size: resolution }));
+    const sizes = { small: `${side} × ${high}`, whole: `${width} × ${height}` };
+    if (side < width) parts.push(ddpm.say("reverse.small", sizes));
     return parts;
   }
 

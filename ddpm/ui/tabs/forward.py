@@ -129,7 +129,7 @@ def build(service: Service, models: Models) -> gr.HTML:
     def example_pictures(service: Service, _: object) -> dict | None:
         return service.example_pictures()
 
-    digits = example_digits(size) if service.checkpoint.channels == 1 else None
+    digits = example_digits(service.checkpoint.size) if service.checkpoint.channels == 1 else None
     return panel(
         html,
         "forward.js",

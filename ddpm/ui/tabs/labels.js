@@ -91,7 +91,7 @@ function writeRow(row, i) {
 // ---- the arrow: x_t of one picture of the row that is nearest to s, and what the network says about it
 
 const KEEP = 8; // pictures whose answers are kept here
-const halves = new Map(); // row's key and picture -> {t, side, numbers}, or null while they are on their way
+const halves = new Map(); // row's key and picture -> {t, pixels of a picture, numbers}, or null while they are on their way
 const part = (of) => $(`.part[data-object="${of}"]`);
 const canvasOf = (of, i) => part(of).querySelectorAll("canvas")[i];
 
@@ -122,7 +122,7 @@ function fetched() {
 async function fetchHalves(name, what) {
   const found = await server.halves(what).catch(() => null);
   if (!found) return halves.delete(name); // it is asked for again at the next move
-  halves.set(name, { t: found.t, side: found.side, numbers: ddpm.halvesOf(found.data) });
+  halves.set(name, { t: found.t, pixels: found.side * found.height, numbers: ddpm.halvesOf(found.data) });
   drawArrowSoon();
 }
 
@@ -136,8 +136,8 @@ function magnification(numbers) {
 }
 
 // Numbers of the arrow at a frame: of each part its noise, and the guess that follows from it.
-function arrowAt({ t, side, numbers }, frame) {
-  const count = side ** 2 * ddpm.page.channels;
+function arrowAt({ t, pixels, numbers }, frame) {
+  const count = pixels * ddpm.page.channels;
   const plane = (k) => numbers.subarray((3 * frame + k) * count, (3 * frame + k + 1) * count);
   const [xt, eps0, epsC] = [0, 1, 2].map(plane);
   const alphaBar = ddpm.alphaBar[t[frame]];

@@ -3,9 +3,9 @@
 // is kept, 1 but for large models), server, trigger, watch (see gr.HTML).
 const $ = (selector) => element.querySelector(selector);
 const { shared } = ddpm;
-const { resolution, channels } = ddpm.page;
-const side = Math.ceil(resolution / props.factor);
-const count = side ** 2 * channels; // numbers of a picture as it is kept
+const { width, height, channels } = ddpm.page;
+const [side, high] = [width, height].map((pixels) => Math.ceil(pixels / props.factor)); // of a picture as it is kept
+const count = side * high * channels; // its numbers
 let ts = props.timesteps; // ascending; a slow network may answer for some of them only
 const canvas = (selector) => $(`${selector} canvas`);
 const canvases = { xt: canvas('[data-object="xt"]'), x0_hat: canvas('[data-object="x0_hat"]') };
@@ -38,7 +38,7 @@ function kept(numbers) {
   return Float32Array.from({ length: count }, (_, i) => {
     const pixel = Math.floor(i / channels);
     const [x, y] = [pixel % side, Math.floor(pixel / side)].map((at) => at * props.factor);
-    return numbers[(y * resolution + x) * channels + (i % channels)];
+    return numbers[(y * width + x) * channels + (i % channels)];
   });
 }
 
@@ -155,7 +155,7 @@ const asked = ddpm.reading(element, {
     ts = found.t;
     bar.setMarks(ts);
     bar.show(now());
-    const fields = { n: ts.length, side, size: resolution };
+    const fields = { n: ts.length, small: `${side} × ${high}`, whole: `${width} × ${height}` };
     asked.tell(props.factor > 1 ? "noise.done.small" : "noise.done", () => fields);
     redraw();
     redrawErrors();

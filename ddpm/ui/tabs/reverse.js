@@ -1,10 +1,10 @@
 // Tab "Reverse": frames stream in while the server samples; afterwards the slider of t moves along the trajectory.
 // Scope: element, props, server, trigger, watch (see gr.HTML). Event: 'sample' with the form's values.
 const $ = (selector) => element.querySelector(selector);
-const { resolution: size } = ddpm.page;
+const { resolution, width, height } = ddpm.page;
 const { count, newCanvas } = ddpm;
 const { KINDS, paint, thinned, samplerName } = ddpm.trajectory;
-const large = size > ddpm.LARGE;
+const large = resolution > ddpm.LARGE;
 
 const form = $(".controls");
 const asking = ddpm.labelling.fields(form);
@@ -143,7 +143,7 @@ function drawColumn(column, j) {
   column.setAttribute("aria-label", ddpm.say("reverse.jump", { t }));
   for (const kind of [0, 1]) {
     const canvas = column.children[kind];
-    if (blank) canvas.getContext("2d").clearRect(0, 0, size, size);
+    if (blank) canvas.getContext("2d").clearRect(0, 0, width, height);
     else paint(canvas, kind, picture(frame, kind, picked));
   }
 }

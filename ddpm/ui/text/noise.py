@@ -57,9 +57,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "noise.done.small": (
         "The network answered for {n} {n?timestep:timesteps}; moving t needs no new call. The pictures show "
-        "{side} × {side} of {size} × {size} pixels; the error is that of all pixels.",
-        "{n} 个时间步的预测已全部算好；拖动 t 不再调用网络。图像只显示 {size} × {size} 像素中的 {side} × {side}；"
-        "误差按全部像素计算。",
+        "{small} of {whole} pixels; the error is that of all pixels.",
+        "{n} 个时间步的预测已全部算好；拖动 t 不再调用网络。图像只显示 {whole} 像素中的 {small}；误差按全部像素计算。",
     ),
     "chart.mse": ("mean squared error", "均方误差"),
     "noise.quiz": ("At which $t$ is the network’s guess of the noise worst?", "在哪个 $t$ 网络对噪声的预测最差？"),

@@ -9,7 +9,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "page.theme": ("Light or dark theme", "浅色或深色主题"),
     "page.model": ("Model on this page", "本页使用的模型"),
     "page.models": ("All models of this server", "本服务器的所有模型"),
-    "models.size": ("{size} × {size}, {colours}", "{size} × {size}，{colours}"),
+    "models.size": ("{width} × {height}, {colours}", "{width} × {height}，{colours}"),
     "models.gray": ("gray", "灰度"),
     "models.colour": ("colour", "彩色"),
     "models.unusable": ("unavailable", "无法使用"),

@@ -81,8 +81,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "reverse.kept": ("{kept} of {steps} {steps?step:steps} kept", "保留 {steps} 步中的 {kept} 步"),
     "reverse.small": (
-        "steps shown with {side} × {side} of {size} × {size} pixels",
-        "过程图像为 {side} × {side} 像素（原图 {size} × {size}）",
+        "steps shown with {small} of {whole} pixels",
+        "过程图像为 {small} 像素（原图 {whole}）",
     ),
     "reverse.comma": (", ", "，"),
     "reverse.done": ("{summary}. Move t to watch it again.", "{summary}。拖动 t 可以回看全过程。"),
