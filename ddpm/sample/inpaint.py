@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ddpm.checkpoint import Checkpoint
+from ddpm.names import Size
 from ddpm.sample.options import SampleConfig
 
 WHITE = 128  # a pixel of the mask is white from this value on: brushes leave gray edges
@@ -38,7 +39,7 @@ class Inpainting:
         """
         if config.inpaint is None or config.mask is None:
             return None
-        size = model.resolution
+        size = model.size
         pixels = _read("inpaint", config.inpaint, size, model.channels)
         mask = _read("mask", config.mask, size, 1)[..., 0] >= WHITE
         if not mask.any():
@@ -58,8 +59,8 @@ class Inpainting:
         return {"known": known, "mask": mask, "jumps": config.resamplings, "jump_length": config.jump_length}
 
 
-def _read(name: str, path: str, size: int, channels: int) -> np.ndarray:
-    """A picture as (size, size, channels) uint8, without any change to its pixels. Raises as `Inpainting.read`."""
+def _read(name: str, path: str, size: Size, channels: int) -> np.ndarray:
+    """A picture as (H, W, channels) uint8, without any change to its pixels. Raises as `Inpainting.read`."""
     flag = f"--{name} {path}"
     try:
         with Image.open(path) as image:
@@ -74,9 +75,10 @@ def _read(name: str, path: str, size: int, channels: int) -> np.ndarray:
     ) as error:  # Pillow's own faults have no text
         reason = getattr(error, "strerror", None) or "the file is damaged"
         raise ValueError(f"{flag}: {reason}") from None
-    if image.size != (size, size):
+    height, width = size
+    if image.size != (width, height):
         raise ValueError(
-            f"{flag}: it has {image.width} x {image.height} pixels, and {size} x {size} are needed, as the model draws"
+            f"{flag}: it has {image.width} x {image.height} pixels, and {width} x {height} are needed, as the model draws"
         )
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"{flag}: it has more than 8 bits per pixel and channel; a picture with 8 is needed")

@@ -125,18 +125,18 @@ class FillRequest:
 
     def steps(self, checkpoint: Checkpoint, eps_theta: EpsTheta) -> Iterator[ReverseStep]:
         """Its steps, see `reverse_process`."""
-        size, sampling = checkpoint.resolution, self.sampling
-        shape = (size, size, checkpoint.channels)
+        size, sampling = checkpoint.size, self.sampling
+        shape = (*size, checkpoint.channels)
         return reverse_process(
             eps_theta,
             checkpoint.scheduler,
-            (self.num_images, checkpoint.channels, size, size),
+            (self.num_images, checkpoint.channels, *size),
             sampler=sampling.sampler,
             num_inference_steps=sampling.num_inference_steps,
             seed=sampling.seed,
             eta=sampling.eta,
             known=pixels_to_tensor(self.pixels, shape),
-            mask=torch.from_numpy(np.frombuffer(self.mask, np.uint8).reshape(size, size).copy()),
+            mask=torch.from_numpy(np.frombuffer(self.mask, np.uint8).reshape(size).copy()),
             jumps=self.jumps,
             **_labels(sampling, self.num_images),
         )
@@ -209,8 +209,8 @@ class InvertRequest:
 
     def steps(self, checkpoint: Checkpoint, eps_theta: EpsTheta) -> Iterator[ReverseStep]:
         """Its steps, those on the way to noise included: the last of these has the noise as its `x_prev`."""
-        size, count = checkpoint.resolution, self.num_inference_steps
-        shape = (size, size, checkpoint.channels)
+        size, count = checkpoint.size, self.num_inference_steps
+        shape = (*size, checkpoint.channels)
         pictures = torch.cat([pixels_to_tensor(each, shape) for each in (self.first, self.second) if each is not None])
         code, scheduler = pictures, checkpoint.scheduler
         asked = {"num_inference_steps": count}
@@ -222,7 +222,7 @@ class InvertRequest:
         decoding = reverse_process(
             eps_theta,
             scheduler,
-            (len(code), checkpoint.channels, size, size),
+            (len(code), checkpoint.channels, *size),
             sampler="ddim",
             clip=False,
             x_start=code,

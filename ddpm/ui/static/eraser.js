@@ -2,7 +2,8 @@
 // Needs language.js, shared.js, pictures.js. Gives eraser.
 (() => {
   const { count, shared, say } = ddpm;
-  const { resolution: size, channels } = ddpm.page;
+  const { width, height, channels } = ddpm.page;
+  const size = Math.min(width, height);
   const SHADES = [
     [99, 102, 241],
     [165, 170, 250],
@@ -17,7 +18,8 @@
   const shade = (x, y) => SHADES[(Math.floor(x / square) + Math.floor(y / square)) % 2];
 
   // The left half is erased at first, as in the stored example.
-  const leftHalf = () => Uint8Array.from({ length: size * size }, (_, i) => (i % size < Math.floor(size / 2) ? 1 : 0));
+  const all = width * height;
+  const leftHalf = () => Uint8Array.from({ length: all }, (_, i) => (i % width < Math.floor(width / 2) ? 1 : 0));
 
   // Eight pixels in a byte, the first one in its highest bit.
   function packed(mask) {
@@ -32,8 +34,8 @@
   function unpacked(code) {
     try {
       const bytes = ddpm.bytesOf(code.replaceAll("-", "+").replaceAll("_", "/"));
-      if (bytes.length !== Math.ceil((size * size) / 8)) return null;
-      return Uint8Array.from({ length: size * size }, (_, i) => (bytes[i >> 3] >> (7 - (i & 7))) & 1);
+      if (bytes.length !== Math.ceil(all / 8)) return null;
+      return Uint8Array.from({ length: all }, (_, i) => (bytes[i >> 3] >> (7 - (i & 7))) & 1);
     } catch {
       return null; // it is no base64
     }
@@ -41,7 +43,7 @@
 
   // Brings a canvas and its buttons to life.
   //   undo, restore: buttons; changed(): the mask is another one.
-  // Returns mask(), (size * size) bytes, 1 where the picture is erased; isEmpty(); torn(picture), the bytes of a picture
+  // Returns mask(), (height * width) bytes, 1 where the picture is erased; isEmpty(); torn(picture), the bytes of a picture
   // with 0 where it is erased; code(), the mask as text for a link, null for large pictures; and read(code), which takes
   // it, or returns [key, fields] of a refusal, see links.js.
   function eraser(canvas, { undo, restore, changed }) {
@@ -56,11 +58,11 @@
     function redraw() {
       const picture = shared.get("picture");
       if (!picture) return;
-      const image = context.createImageData(size, size);
-      for (let i = 0; i < size * size; i++) {
+      const image = context.createImageData(width, height);
+      for (let i = 0; i < all; i++) {
         const at = channels * i;
         const own = channels === 3 ? picture.subarray(at, at + 3) : [picture[at], picture[at], picture[at]];
-        image.data.set(mask[i] ? shade(i % size, Math.floor(i / size)) : own, 4 * i);
+        image.data.set(mask[i] ? shade(i % width, Math.floor(i / width)) : own, 4 * i);
         image.data[4 * i + 3] = 255;
       }
       if (cursor) outline(image);
@@ -72,10 +74,10 @@
     // The keyboard's brush: a ring of bright and dark pixels, which can be seen on any ground.
     function outline(image) {
       const radius = (BRUSH * size) / 2;
-      for (let i = 0; i < size * size; i++) {
-        const away = Math.hypot((i % size) - cursor[0], Math.floor(i / size) - cursor[1]);
+      for (let i = 0; i < all; i++) {
+        const away = Math.hypot((i % width) - cursor[0], Math.floor(i / width) - cursor[1]);
         if (Math.abs(away - radius) > 0.5 * STEP) continue;
-        image.data.set((i + Math.floor(i / size)) % 2 ? [255, 170, 0] : [20, 20, 20], 4 * i);
+        image.data.set((i + Math.floor(i / width)) % 2 ? [255, 170, 0] : [20, 20, 20], 4 * i);
       }
     }
 
@@ -91,8 +93,8 @@
       const radius = Math.max(0.5, (BRUSH * size) / 2);
       const [dx, dy] = [x1 - x0, y1 - y0];
       const length = dx * dx + dy * dy;
-      for (let i = 0; i < size * size; i++) {
-        const [x, y] = [i % size, Math.floor(i / size)];
+      for (let i = 0; i < all; i++) {
+        const [x, y] = [i % width, Math.floor(i / width)];
         const along = length ? Math.max(0, Math.min(1, ((x - x0) * dx + (y - y0) * dy) / length)) : 0;
         if (Math.hypot(x - x0 - along * dx, y - y0 - along * dy) <= radius) mask[i] = 1;
       }
@@ -112,8 +114,8 @@
     function place(event) {
       const box = canvas.getBoundingClientRect();
       return [
-        ((event.clientX - box.left) / box.width) * size - 0.5,
-        ((event.clientY - box.top) / box.height) * size - 0.5,
+        ((event.clientX - box.left) / box.width) * width - 0.5,
+        ((event.clientY - box.top) / box.height) * height - 0.5,
       ];
     }
 
@@ -151,9 +153,10 @@
       const move = MOVES[event.key];
       if (event.ctrlKey || event.metaKey || event.altKey || !(move || event.key === " ")) return;
       event.preventDefault();
-      cursor ??= [Math.floor(size / 2), Math.floor(size / 2)];
+      cursor ??= [Math.floor(width / 2), Math.floor(height / 2)];
       const from = cursor;
-      if (move) cursor = cursor.map((at, k) => Math.max(0, Math.min(size - 1, at + STEP * move[k])));
+      const sides = [width, height];
+      if (move) cursor = cursor.map((at, k) => Math.max(0, Math.min(sides[k] - 1, at + STEP * move[k])));
       if (move && !event.shiftKey) {
         redraw();
         return describe();
@@ -190,7 +193,10 @@
     return {
       mask: () => mask,
       isEmpty,
-      code: () => (size <= ddpm.LARGE ? ddpm.base64Of(packed(mask)).replaceAll("+", "-").replaceAll("/", "_") : null),
+      code: () =>
+        Math.max(width, height) <= ddpm.LARGE
+          ? ddpm.base64Of(packed(mask)).replaceAll("+", "-").replaceAll("/", "_")
+          : null,
       read(code) {
         const bits = unpacked(code);
         if (!bits) return ["refused.erased", {}];

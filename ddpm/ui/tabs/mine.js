@@ -136,6 +136,7 @@ function drawWays(rows) {
 }
 
 function drawResult() {
+  question?.clear();
   const result = results[kind];
   if (KINDS[kind].each) drawWays(result?.rows ?? []);
   else KINDS[kind].rows.forEach((name, k) => drawRow(name, result?.rows[k], result?.rows[0]?.n ?? numImages()));
@@ -346,6 +347,17 @@ async function showExample(of) {
   drawResult();
   if (!drawing.active()) tellResult();
 }
+
+// ---- the question
+
+const question = ddpm.quiz(element, () => {
+  const [found] = results[kind]?.rows ?? [];
+  if (drawing.active() || found?.seconds === undefined) return null;
+  const away = Array.from({ length: found.n }, (_, i) => distanceOf(found, i));
+  const [least, most] = [Math.min, Math.max].map((of) => of(...away).toFixed(0));
+  const { t0 } = results[kind].request;
+  return { key: "mine.quiz.answer", fields: { t0, least, most, signal: ddpm.alphaBar[t0].toFixed(3) } };
+});
 
 // ---- the beginning
 

@@ -204,4 +204,17 @@ PAIRS: dict[str, tuple[str, str]] = {
         "下面的结果属于另一张图像、另一份噪声或另一个 t₀，请重新去噪。",
     ),
     "mine.stopped": ("Stopped at step {step} of {steps}.", "停在第 {step} / {steps} 步。"),
+    "mine.quiz": (
+        "How far from your picture will the denoised pictures be, in gray levels of 255?",
+        "去噪后的图像会与你的图像相差多少灰度级（共 255 级）？",
+    ),
+    "mine.quiz.near": ("less than 20", "小于 20"),
+    "mine.quiz.between": ("20 to 60", "20 到 60"),
+    "mine.quiz.far": ("more than 60", "大于 60"),
+    "mine.quiz.answer": (
+        "From $t_0={t0}$ they are {least} to {most} gray levels away (root mean square). There, $\\bar\\alpha_{t_0}$ "
+        "is {signal}: this share of the variance of $x_{t_0}$ came from the picture.",
+        "从 $t_0={t0}$ 出发，相差 {least} 到 {most} 级（均方根）。此处 $\\bar\\alpha_{t_0}$ 为 {signal}："
+        "$x_{t_0}$ 的方差中有这么大一部分来自图像。",
+    ),
 }
