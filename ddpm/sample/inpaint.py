@@ -78,7 +78,8 @@ def _read(name: str, path: str, size: Size, channels: int) -> np.ndarray:
     height, width = size
     if image.size != (width, height):
         raise ValueError(
-            f"{flag}: it has {image.width} x {image.height} pixels, and {width} x {height} are needed, as the model draws"
+            f"{flag}: it has {image.width} x {image.height} pixels, and {width} x {height} are needed, as the model "
+            "draws"
         )
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"{flag}: it has more than 8 bits per pixel and channel; a picture with 8 is needed")

@@ -198,7 +198,7 @@ class Readings:
             for kind, terms in found.items():
                 bits[kind][part] = terms.numpy()
             mse[part] = m.numpy()
-            new = {"bits": short(found[own].tolist()), "mse": short(m.tolist())}
+            new: dict[str, Any] = {"bits": short(found[own].tolist()), "mse": short(m.tolist())}
             new["others"] = {kind: short(found[kind].tolist()) for kind in others}
             yield {"kind": "part", "done": part.stop, "total": T, **new}
         floors = {kind: float(decoder_floor(each, x0)) for kind, each in self.variances.items()}
