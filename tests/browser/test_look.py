@@ -417,7 +417,7 @@ def test_from_my_picture_opens_at_a_t0_that_leaves_something_to_denoise(same: Vi
 
 def test_one_of_a_thing_is_not_said_as_many(same):
     # Always two rows or more; a sum of bits; a search is there from 21 labels on.
-    several = {"compare.done", "compare.example", "bound.done", "labels.find"}
+    several = {"compare.done", "compare.example", "bound.done", "bound.under.done", "labels.find"}
     assert not [
         key
         for key, string in TEXT["en"].items()
