@@ -17,7 +17,7 @@ from ddpm.unet import build_unet
 )
 def test_networks_that_cannot_be_computed(resolution, channels, message):
     with pytest.raises(ValueError, match=message):
-        check_network(resolution, channels, (), 8)
+        check_network((resolution, resolution), channels, (), 8)
     with pytest.raises(ValueError, match=message):
         build_unet(resolution, 1, channels)
 

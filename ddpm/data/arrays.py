@@ -136,8 +136,11 @@ def _read(files: list[File]) -> Arrays:
             with np.load(file.path, allow_pickle=False) as archive:
                 found |= {f"{file.stem}_{name}" if several else name: archive[name] for name in archive.files}
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            pickled = "pickle" in str(error)
-            reason = "it holds Python objects, which could run code" if pickled else first_line(error)
+            reason = first_line(error)
+            if "Object arrays" in reason:
+                reason = "it holds Python objects, which could run code"
+            elif "pickle" in reason:  # numpy takes for one whatever does not begin as its own files do
+                reason = "it is no file of NumPy"
             raise ValueError(f"{shown(file.parts)} cannot be read: {reason}") from None
     return found
 

@@ -48,7 +48,8 @@ def test_every_key_that_the_page_names_exists():
         sources,
     )
     assert len(named) > 50
-    assert set(named) - set(TEXT["en"]) - {path.name for path in UI.rglob("*.js")} == set()
+    blocks = {"mine.fill", "mine.invert"}  # of words, see `parts.words`
+    assert set(named) - set(TEXT["en"]) - {path.name for path in UI.rglob("*.js")} - blocks == set()
     assert {f"mine.{name}" for name in ("xt", "x0_second", "mixture", "xt_mixture", "denoised")} <= set(TEXT["en"])
     assert {f"mine.kind.{name}" for name in KINDS} <= set(TEXT["en"])
     assert {f"wrong.{at}{name}{end}" for name in FAULTS for at, end in (("", ""), ("fault.", ""), ("", ".see"))} <= set(
@@ -177,7 +178,7 @@ def test_the_page_comes_compressed(url):
     request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
-        assert len(answer.read()) < 150_000
+        assert len(answer.read()) < 170_000
 
 
 def test_the_keyboard_reaches_the_slider_and_shows_where_it_is(same):

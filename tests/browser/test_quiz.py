@@ -22,7 +22,12 @@ def answered(visit: Visit, tab: str, guess: int | str) -> str:
     else:
         quiz.locator(f'[data-value="{guess}"]').click()
     quiz.locator(".reveal").click()
-    return quiz.locator(".revealed").text_content()
+    # Without the formulas' other form, which only screen readers get.
+    return quiz.locator(".revealed").evaluate("""(said) => {
+        const copy = said.cloneNode(true);
+        for (const other of copy.querySelectorAll(".katex-mathml")) other.remove();
+        return copy.textContent;
+    }""")
 
 
 def numbers(text: str) -> list[float]:

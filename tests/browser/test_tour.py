@@ -16,7 +16,10 @@ FORM = "[...document.querySelector('#reverse form').elements].filter((e) => e.na
 LINKS = {
     "forward": ({"schedule": "sigmoid"}, "[document.querySelector('[name=schedule]').value]"),
     "noise": ({"reading": "v"}, f"[{PRESSED % 'noise'}]"),
-    "bound": ({"loss": "simple"}, f"[{PRESSED % 'bound'}]"),
+    "bound": (
+        {"loss": "simple", "variance": "fixed_large"},
+        """['loss', 'variance'].map((name) => ddpm.switchOf(document.querySelector(`[data-label="bound.${name}"]`)).value())""",
+    ),
     "compare": (
         {"rows": "ddim:20:0.5,ddpm:7,dpm_solver++:3", "images": "2", "seed": "99"},
         """[...document.querySelectorAll('#compare .row')].map((row) => ['sampler', 'num_inference_steps', 'eta']
@@ -181,7 +184,7 @@ def test_a_setting_without_its_tab_is_named_and_what_may_be_for_others_is_not(vi
 
 def test_the_page_knows_all_settings_of_its_tabs():
     """Before a tab has been in front, it has not said yet which settings it has."""
-    named = re.search(r'OF_TABS = "([a-z ]+)"', read_static("static/links.js"))[1].split()
+    named = re.search(r'OF_TABS =\s*\(?\s*"([a-z ]+)"', read_static("static/links.js"))[1].split()
     calls = [re.search(r"ddpm\.linkable\(\"(\w+)\", \{([^}]*)\}", read_static(f"tabs/{tab}.js")) for tab in LINKS]
     assert [call[1] for call in calls] == list(LINKS)
     assert set(named) == {name for call in calls for name in re.findall(r"(\w+)(?::[^,]*)?(?:,|$)", call[2])}

@@ -70,15 +70,17 @@ def test_a_dataset_that_is_not_on_the_hub_is_first_of_all_no_folder(monkeypatch)
 
 def test_a_file_is_named_as_one(tmp_path):
     picture(1).save(tmp_path / "one.png")
-    assert "'one.png' is a file; a folder of images or parquet files, or a .zip" in refused("one.png")
+    assert "'one.png' is a file; a folder of images or parquet files, a .zip archive, or an array" in refused("one.png")
 
 
 def test_a_folder_without_pictures_says_what_it_holds(tmp_path):
     for i in range(3):
         (tmp_path / "d").mkdir(exist_ok=True)
         (tmp_path / f"d/{i}.heic").write_bytes(b"x")
+    (tmp_path / "d/x.txt").write_bytes(b"x")
+    assert "holds no pictures and no tables; left out: 3 .heic, 1 .txt" in refused("d")
     (tmp_path / "d/x.npy").write_bytes(b"x")
-    assert "holds no pictures and no tables; left out: 3 .heic, 1 .npy" in refused("d")
+    assert "'x.npy' cannot be read: it is no file of NumPy" in refused("d")
 
 
 def test_long_lists_of_columns_are_cut(tmp_path):

@@ -131,8 +131,8 @@ def test_two_processes_that_draw_by_their_losses_equal_two_micro_batches(tmp_pat
 
 def test_val_bits_estimates_the_bound():
     config = preset("digits", num_train_timesteps=40, sample_steps=4, variance_type="learned_range")
-    scheduler, unet = make_scheduler(config), build_unet(8, 1, (8, 16), learned_variance=True).eval()
     torch.manual_seed(0)
+    scheduler, unet = make_scheduler(config), build_unet(8, 1, (8, 16), learned_variance=True).eval()
     torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
     schedule, images = make_schedule(scheduler), generator(0, Purpose.HELD_OUT).integers(0, 256, (6, 1, 8, 8), np.uint8)
     parts = [BoundValidation(images, schedule, 480, rank=rank, world=2).bits(unet, scheduler) for rank in range(2)]

@@ -1,6 +1,7 @@
 """What visitors do with a picture of theirs: fill in what they erased, turn it into noise and back, walk to another."""
 
 import base64
+import time
 
 import numpy as np
 import pytest
@@ -151,9 +152,26 @@ def test_a_slow_model_prepares_smaller_examples(checkpoint):
     service = Service(checkpoint)
     service.draw_example()
     service.denoise_example()
-    service.draw_from_picture(budget_s=0)
+    for kind in ("between", "fill", "invert"):
+        service.draw_from_picture(kind, budget_s=0)
     plain, jumping = (service.finished(key) for key in service.example_rows("fill"))
     assert (plain["n"], plain["calls"], jumping["calls"]) == (1, 4, 4 + 10 * 3)
     (inverted,) = (service.finished(key) for key in service.example_rows("invert"))
     assert inverted["calls"] == 2 * 10
     assert len(service.example_rows("between")) == 2
+
+
+def test_what_takes_longest_is_drawn_once_somebody_asks(checkpoint):
+    service = Service(checkpoint)
+    service.start_example()
+    until = time.monotonic() + 60
+    while service.example_rows("labels" if checkpoint.classes else "wrong") is None and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    assert "fill" not in service._row_keys
+    while service.example_rows("fill") is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert service.example_rows("fill") is not None
+    assert "invert" not in service._row_keys
+    service.close()
+    assert not service._example_thread.is_alive()

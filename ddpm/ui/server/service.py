@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 
 CALL_S = 0.25  # a sampling step with many pictures is cut into calls of about this long
 MAX_EPS = 1e9  # of |eps_hat|: beyond it, or at NaN, what follows from it would not be finite
+LATER = ("between", "fill", "invert")  # examples of "From my picture": what lies between, a filling, the way to noise
 MEASURE_S = 5.0  # for at most so long the first calls are repeated until one is fast
 
 
@@ -144,7 +146,9 @@ class Service:
             step = 2 * len(SCALES) * most_images(self.max_images)  # of the tab "Labels"
             self.samplings.images_per_call = max(self.samplings.images_per_call, step)
         self._row_keys: dict[str, list[str]] = {}
-        self._example_thread = threading.Thread(target=self._draw_until_done, name="example", daemon=True)
+        self._wanted: set[str] = set()  # the examples of LATER that somebody has asked for
+        self._asked = threading.Event()
+        self._example_thread = threading.Thread(target=self._draw_all, name="example", daemon=True)
         self._begun = threading.Lock()  # held from the first `start_example` on
         self._closing = threading.Event()
         # (pictures, steps) of the stored example, if the model is fast enough; see `draw_example`.
@@ -232,7 +236,10 @@ class Service:
 
     def example_rows(self, name: object) -> list[str] | None:
         """The keys of the rows that "compare", "wrong", "labels" or a kind of "mine" shows before the first click; None
-        until they are drawn."""
+        until they are drawn. Those of LATER are drawn once somebody asks for them, since they take the longest."""
+        if name in LATER and name not in self._row_keys:
+            self._wanted.add(str(name))
+            self._asked.set()
         return self._row_keys.get(name) if isinstance(name, str) else None
 
     def example_pictures(self) -> dict[str, Any] | None:
@@ -261,6 +268,7 @@ class Service:
     def stop(self) -> None:
         """Begin no more work in the background."""
         self._closing.set()
+        self._asked.set()
 
     def close(self) -> None:
         """End the work in the background, within one step."""
@@ -272,12 +280,21 @@ class Service:
         if self._alone:
             self._shared.close()
 
-    def _draw_until_done(self) -> None:
-        """Draw the examples, and try again after a while if that fails: a lease may be refused for the moment."""
+    def _draw_all(self) -> None:
+        """Draw the examples, and then those of LATER as they are asked for."""
+        self._draw_until_done(self._draw_examples)
+        while not self._closing.is_set() and self.fault is None:
+            self._asked.wait()
+            self._asked.clear()
+            for kind in sorted(self._wanted - self._row_keys.keys()):
+                self._draw_until_done(partial(self.draw_from_picture, kind))
+
+    def _draw_until_done(self, draw: Callable[[], None]) -> None:
+        """Draw something, and try again after a while if that fails: a lease may be refused for the moment."""
         while not self._closing.is_set() and self.fault is None:
             try:
                 with self._shared.drawing, self.in_use():
-                    return None if self._closing.is_set() else self._draw_examples()
+                    return None if self._closing.is_set() else draw()
             except Exception as error:
                 log.warning("The examples of %s cannot be drawn yet: %s", self.name, first_line(error))
                 self._closing.wait(self.limits.retry_s)
@@ -299,7 +316,6 @@ class Service:
         self.denoise_example()
         self.draw_rows("wrong", FAULTS[FIRST_FAULT].rows(self.num_steps))
         self.draw_labels()
-        self.draw_from_picture()
 
     def _seconds_per_picture(self, fast_enough: float) -> float:
         """How long the network takes for one picture: the shortest of a few calls.
@@ -356,20 +372,20 @@ class Service:
             if kind == "several" and kind in self.samplings.pinned:
                 self._row_keys[kind] = [kind]
 
-    def draw_from_picture(self, budget_s: float = 40.0) -> None:
-        """Draw what else the page shows of the first picture: the walk to a second, a filling, the way to noise."""
+    def draw_from_picture(self, kind: str, budget_s: float = 40.0) -> None:
+        """Draw what else the page shows of the first picture: one of LATER."""
         example, between = self.samplings.stored("example"), self.samplings.stored("between")
         if example is None or between is None or not isinstance(between.request, DenoiseRequest):
             return  # the page is closing
         self.samplings.pinned[between.key] = between
         seconds = example.seconds / (example.calls * example.request.num_images)
         fast = lambda count: count * seconds <= budget_s  # noqa: E731
-        for kind, requests in first_rows(between.request, self.readings.shape, self.num_steps, fast).items():
-            for request in requests:
-                if request.key not in self.samplings.pinned:
-                    self._draw_and_pin(request, request.key)
-            if all(request.key in self.samplings.pinned for request in requests):
-                self._row_keys[kind] = [request.key for request in requests]
+        requests = first_rows(between.request, self.readings.shape, self.num_steps, fast)[kind]
+        for request in requests:
+            if request.key not in self.samplings.pinned:
+                self._draw_and_pin(request, request.key)
+        if all(request.key in self.samplings.pinned for request in requests):
+            self._row_keys[kind] = [request.key for request in requests]
 
     def draw_rows(self, name: str, rows: list[Row], budget_s: float = 40.0) -> None:
         """Draw the rows that a tab shows before the first click, with fewer pictures and steps if the model is slow."""

@@ -145,7 +145,9 @@
 
   // All that the tabs pass to `linkable`, since a tab does so only once it has been in front.
   const OF_TABS =
-    "amount erased eta fault images kind label loss reading rows s sampler schedule second seed steps".split(" ");
+    "amount erased eta fault images kind label loss reading rows s sampler schedule second seed steps under variance".split(
+      " ",
+    );
   // What others append to an address: advertisers, newsletters, search engines, messengers, the Hub.
   const OTHERS = new RegExp(
     `^(_.*|(utm|hsa|mtm|pk|piwik|matomo|oly|vero|fb|gad|mc|ga|wt|itm|stm|spm|share|ref|trk|rdt|li|at|ns|cm|icid)[_.].*|${[

@@ -349,11 +349,9 @@ ddpm.picker(element);
 losses.choose(loss);
 variances.show(own);
 shared.on("t", (t) => bar.show(t));
-ddpm.linkable("bound", {
-  loss: $('[data-label="bound.loss"]'),
-  variance: $('[data-label="bound.variance"]'),
-  ...(chosen && { under: chosen }),
-});
+const [lossField, varianceField] = ["loss", "variance"].map((name) => $(`[data-label="bound.${name}"]`));
+const noOther = { read: () => null, apply: () => ["link.unknown", {}] };
+ddpm.linkable("bound", { loss: lossField, variance: varianceField, under: chosen ?? noOther });
 asked.watch();
 other?.watch();
 ddpm.onLanguage(() => {

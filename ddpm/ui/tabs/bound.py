@@ -86,8 +86,8 @@ def build(service: Service, models: Models) -> gr.HTML:
   </div>
   {words("bound", "bound", CODE)}
   {why("bound")}
-  {quiz("bound", ("early", "late"))}
   <div class="charts">{chart("weights", "weight")}{chart("errors")}{chart("share")}</div>
+  {quiz("bound", ("early", "late"))}
 </section>"""
 
     optimal = variances.get(OPTIMAL)

@@ -120,10 +120,10 @@ def build(service: Service, models: Models) -> gr.HTML:
   </div>
   {words("forward", "forward", CODE)}
   {why("forward")}
-  {quiz("forward", high=service.num_steps)}
   <div class="charts">
     {chart("alpha_bar", "alpha_bar")}{chart("beta", "beta")}{chart("snr", "snr")}{chart("histogram")}
   </div>
+  {quiz("forward", high=service.num_steps)}
 </section>"""
 
     def example_pictures(service: Service, _: object) -> dict | None:

@@ -114,7 +114,7 @@ def build(service: Service, models: Models) -> gr.HTML:
     {_row("code", "invert", note=LEGEND)}{_row("decoded", "invert", note=distance)}
   </div>
   {_words()}
-  {_only(quiz("mine", ("near", "between", "far")), *NOISED)}
+  {_only(quiz("mine", ("near", "medium", "far")), *NOISED)}
 </section>"""
 
     first, second = (FIRST_DIGIT, SECOND_DIGIT) if service.checkpoint.channels == 1 else (0, 1)

@@ -209,7 +209,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         "去噪后的图像会与你的图像相差多少灰度级（共 255 级）？",
     ),
     "mine.quiz.near": ("less than 20", "小于 20"),
-    "mine.quiz.between": ("20 to 60", "20 到 60"),
+    "mine.quiz.medium": ("20 to 60", "20 到 60"),
     "mine.quiz.far": ("more than 60", "大于 60"),
     "mine.quiz.answer": (
         "From $t_0={t0}$ they are {least} to {most} gray levels away (root mean square). There, $\\bar\\alpha_{t_0}$ "
