@@ -138,8 +138,7 @@ def test_val_bits_estimates_the_bound():
     parts = [BoundValidation(images, schedule, 480, rank=rank, world=2).bits(unet, scheduler) for rank in range(2)]
     whole = BoundValidation(images, schedule, 480).bits(unet, scheduler)
     assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-6)
-    exact = elbo_terms(
-        Engine(unet, scheduler), schedule, data.to_float(images), generator=torch.Generator().manual_seed(0)
-    )
+    x0 = data.to_float(images).repeat(40, 1, 1, 1)  # with one noise each, the terms would vary by 3 %
+    exact = elbo_terms(Engine(unet, scheduler), schedule, x0, generator=torch.Generator().manual_seed(0))
     assert float(whole) == pytest.approx(float(exact.total.mean()), rel=0.02)
     assert float(whole) == float(BoundValidation(images, schedule, 480).bits(unet, scheduler)), "frozen"

@@ -28,10 +28,10 @@ PAIRS: dict[str, tuple[str, str]] = {
         "noisy end $L_{t-1}$ lies below $w_t$ times the error.||Why a choice of $\\sigma_t^2$? The network is the "
         "same, and only the code length changes. The paper fixes $\\sigma_t^2$; the optimal one follows from the "
         "errors of the network (Bao et al. 2022), and a network can learn it, too (Nichol & Dhariwal 2021).||Must one "
-        "choose between the two losses? No. $w_t=(r_{t-1}/r_t-1)/2$ for the small variance, with the signal-to-noise "
-        "ratio $r_t=\\bar\\alpha_t/(1-\\bar\\alpha_t)$. Where the log of $r_t$ falls linearly in $t$, every $w_t$ is the "
-        "same, so the simple loss is the bound: to predict the noise is to minimise the code length. The tab Forward "
-        "has this schedule, log-linear SNR, for comparison.",
+        "choose between the two losses? No. $w_t=(r_{t-1}/r_t-1)/2$ for the small variance, with the ratio "
+        "$r_t=\\bar\\alpha_t/(1-\\bar\\alpha_t)$ of signal to noise. Where the log of $r_t$ falls linearly in $t$, "
+        "every $w_t$ is the same, so the simple loss is the bound: to predict the noise is to minimise the code length. "
+        "The tab Forward has this schedule, log-linear SNR, for comparison.",
         "为什么去掉权重？这个上界大部分落在 $t$ 最小的几步，花在肉眼看不出的细节上。"
         "$L_\\mathrm{simple}$ 让所有 $w_t$ 相同，训练便着力于噪声较大的步骤，图像的形状正是在那里决定的。编码变长，"
         "但样本变好（论文 3.4 节）。||为什么 $L_0$ [单独一项](reconstruction)？像素只取 256 个值之一，没有密度："
@@ -41,7 +41,8 @@ PAIRS: dict[str, tuple[str, str]] = {
         "论文把 $\\sigma_t^2$ 固定下来；最优方差由网络的误差算出（Bao 等，2022），"
         "也可以让网络去学（Nichol 与 Dhariwal，2021）。||"
         "两种损失必须二选一吗？不必。取小方差时 $w_t=(r_{t-1}/r_t-1)/2$，"
-        "其中 $r_t=\\bar\\alpha_t/(1-\\bar\\alpha_t)$ 是信噪比。如果 $r_t$ 的对数随 $t$ 线性下降，所有 $w_t$ 就都相同，简化损失就是变分上界：预测噪声，就是最小化编码长度。"
+        "其中 $r_t=\\bar\\alpha_t/(1-\\bar\\alpha_t)$ 是信噪比。如果 $r_t$ 的对数随 $t$ 线性下降，所有 $w_t$ 就都相同，"
+        "简化损失就是变分上界：预测噪声，就是最小化编码长度。"
         "“前向”标签页里可以用这种调度（对数线性信噪比）作比较。",
     ),
     "bound.prior": ("noise", "噪声端"),
