@@ -185,7 +185,7 @@ def test_a_setting_without_its_tab_is_named_and_what_may_be_for_others_is_not(vi
 def test_the_page_knows_all_settings_of_its_tabs():
     """Before a tab has been in front, it has not said yet which settings it has."""
     named = re.search(r'OF_TABS =\s*\(?\s*"([a-z ]+)"', read_static("static/links.js"))[1].split()
-    calls = [re.search(r"ddpm\.linkable\(\"(\w+)\", \{([^}]*)\}", read_static(f"tabs/{tab}.js")) for tab in LINKS]
+    calls = [re.search(r"ddpm\.linkable\(\s*\"(\w+)\",\s*\{([^}]*)\}", read_static(f"tabs/{tab}.js")) for tab in LINKS]
     assert [call[1] for call in calls] == list(LINKS)
     assert set(named) == {name for call in calls for name in re.findall(r"(\w+)(?::[^,]*)?(?:,|$)", call[2])}
 

@@ -426,12 +426,25 @@ const erasedInLink = {
 };
 
 const { label, s } = asking;
-const settings = { sampler, label, s, images: numberOfImages, seed, second: secondInLink, erased: erasedInLink };
-ddpm.linkable("mine", { kind: $(".switch"), ...settings }, (named) => {
+const inLinks = (named) => {
   moved ||= "t" in named;
   linked = named;
   drawLinked();
-});
+};
+ddpm.linkable(
+  "mine",
+  {
+    kind: $(".switch"),
+    sampler,
+    label,
+    s,
+    images: numberOfImages,
+    seed,
+    second: secondInLink,
+    erased: erasedInLink,
+  },
+  inLinks,
+);
 ddpm.onLanguage(() => {
   describe();
   redraw();
