@@ -94,20 +94,22 @@ def test_the_whole_tour_is_seen_in_the_frame(framed):
 
 @pytest.mark.parametrize("framed", [1280], indirect=True)
 def test_a_stop_is_in_view_once_its_tab_has_its_height_unless_the_visitor_goes_elsewhere(framed):
-    grow = """(px) => { document.querySelector('.tab-container').style.paddingBottom = `${px}px`; }"""
+    # In the page, so that a busy machine does not put it off until the stop waits no longer.
+    grow = """([px, ms]) => {
+        setTimeout(() => { document.querySelector('.tab-container').style.paddingBottom = `${px}px`; }, ms);
+    }"""
     framed.find(".tour-start").click()
     framed.seen("#forward .toured")
     framed.page.wait_for_timeout(3500)
     framed.find(".tour-next").click()
+    framed.frame.evaluate(grow, [900, 2000])  # taller, and later than the end of the first stop's waiting
     expect(framed.find("#noise .toured")).to_be_visible()
-    framed.page.wait_for_timeout(2000)  # longer than until the end of the first stop's waiting
-    framed.frame.evaluate(grow, 900)  # the host makes the frame taller
     framed.until(lambda: framed.span("#noise .toured")[0] > 0, "the stop is below what came above it")
     framed.seen("#noise .toured")
     framed.page.mouse.move(200, 100)
     framed.page.mouse.wheel(0, -3000)
     framed.until(lambda: framed.page.evaluate("scrollY") == 0, "the visitor goes to the top")
-    framed.frame.evaluate(grow, 0)
+    framed.frame.evaluate(grow, [0, 0])
     framed.page.wait_for_timeout(1000)
     assert framed.page.evaluate("scrollY") == 0, "and stays there"
 
