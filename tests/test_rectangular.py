@@ -93,6 +93,25 @@ def test_it_is_measured_and_its_samples_are_shown_beside_the_nearest_images(run,
     assert f"are 16x16x1, {run.name} makes {HEIGHT}x{WIDTH}x1: pass --resolution {HEIGHT}x{WIDTH} --channels 1" in other.stderr  # fmt: skip
 
 
+def test_a_hole_in_a_picture_is_filled_and_the_rest_stays_to_the_byte(run, tmp_path):
+    picture, mask = (
+        np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH), np.uint8),
+        np.zeros((HEIGHT, WIDTH), np.uint8),
+    )
+    mask[:, : WIDTH // 3] = 255
+    for name, pixels in (("picture", picture), ("mask", mask)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    words = ["-m", "ddpm.sample", run, "--inpaint", tmp_path / "picture.png", "--mask", tmp_path / "mask.png"]
+    done = launch(*words, "--num_images", 1, "--num_inference_steps", 4, "--jumps", 1, "--output", tmp_path / "drawn")
+    assert done.returncode == 0, done.stderr
+    drawn = np.asarray(Image.open(tmp_path / "drawn/00000.png"))
+    assert (drawn == picture)[mask == 0].all()
+    assert (drawn == picture)[mask > 0].mean() < 0.2
+    Image.fromarray(mask.T.copy()).save(tmp_path / "mask.png")
+    done = launch(*words, "--output", tmp_path / "other")
+    assert f"it has {HEIGHT} x {WIDTH} pixels, and {WIDTH} x {HEIGHT} are needed" in done.stderr
+
+
 def test_another_training_starts_from_it_only_with_pictures_of_its_size(run, tmp_path):
     pictures = str(run.parent / "pictures")
     with pytest.raises(ValueError, match=rf"for images of {HEIGHT}x{WIDTH}x1, and these are 16x16x1: pass --resolution {HEIGHT}x{WIDTH} --channels 1"):  # fmt: skip
