@@ -138,7 +138,7 @@ class FillRequest:
             known=pixels_to_tensor(self.pixels, shape),
             mask=torch.from_numpy(np.frombuffer(self.mask, np.uint8).reshape(size).copy()),
             jumps=self.jumps,
-            **_labels(sampling, self.num_images),
+            **labels_of(sampling, self.num_images),
         )
 
 
@@ -214,7 +214,7 @@ class InvertRequest:
         pictures = torch.cat([pixels_to_tensor(each, shape) for each in (self.first, self.second) if each is not None])
         code, scheduler = pictures, checkpoint.scheduler
         asked = {"num_inference_steps": count}
-        for step in encoding(eps_theta, scheduler, pictures, **asked, **_labels(self.sampling, len(pictures))):
+        for step in encoding(eps_theta, scheduler, pictures, **asked, **labels_of(self.sampling, len(pictures))):
             code = step.x_next
             yield ReverseStep(step.index, 2 * count, step.t, step.xt, step.x0_hat, step.eps_hat, code)
         if self.second is not None:
@@ -227,13 +227,13 @@ class InvertRequest:
             clip=False,
             x_start=code,
             **asked,
-            **_labels(self.sampling, len(code)),
+            **labels_of(self.sampling, len(code)),
         )
         for step in decoding:
             yield replace(step, index=count + step.index, num_steps=2 * count)
 
 
-def _labels(sampling: SampleRequest, count: int) -> dict[str, Any]:
+def labels_of(sampling: SampleRequest, count: int) -> dict[str, Any]:
     """The label and the guidance scale of so many pictures, as `reverse_process` takes them."""
     labels: Tensor | None = None if sampling.label == NO_LABEL else torch.full((count,), sampling.label)
     return {"labels": labels, "guidance_scale": sampling.guidance_scale}

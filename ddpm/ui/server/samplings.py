@@ -20,7 +20,7 @@ from ddpm.checkpoint import Checkpoint
 from ddpm.sampling import EpsTheta, ReverseStep, reverse_process, timesteps_for
 from ddpm.schedule import Joined
 from ddpm.ui.server.encoding import to_base64
-from ddpm.ui.server.from_picture import FillRequest, FromPicture, InvertRequest, check_from_picture
+from ddpm.ui.server.from_picture import FillRequest, FromPicture, InvertRequest, check_from_picture, labels_of
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.pictures import thinned, thinned_size, to_bytes
 from ddpm.ui.server.readings import Readings
@@ -118,8 +118,7 @@ class Samplings:
             clip=sampling.clip,
             fresh_noise=sampling.fresh_noise,
             start_t=self._first_t(request),
-            labels=None if sampling.label < 0 else torch.full((request.num_images,), sampling.label),
-            guidance_scale=sampling.guidance_scale,
+            **labels_of(sampling, request.num_images),
             **(self._start(request) if denoises else {}),
         )
 

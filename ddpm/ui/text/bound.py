@@ -31,8 +31,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         "choose between the two losses? No. $w_t=(r_{t-1}/r_t-1)/2$ for the small variance, with the ratio "
         "$r_t=\\bar\\alpha_t/(1-\\bar\\alpha_t)$ of signal to noise. Where the log of $r_t$ falls linearly in "
         "$t$, every $w_t$ is the same, so the simple loss is the bound: to predict the noise is to minimise the code "
-        "length. "
-        "The tab Forward has this schedule, log-linear SNR, for comparison.",
+        "length. The tab Forward has this schedule, log-linear SNR, for comparison.",
         "为什么去掉权重？这个上界大部分落在 $t$ 最小的几步，花在肉眼看不出的细节上。"
         "$L_\\mathrm{simple}$ 让所有 $w_t$ 相同，训练便着力于噪声较大的步骤，图像的形状正是在那里决定的。编码变长，"
         "但样本变好（论文 3.4 节）。||为什么 $L_0$ [单独一项](reconstruction)？像素只取 256 个值之一，没有密度："
