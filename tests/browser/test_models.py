@@ -51,13 +51,17 @@ def url(folders, log) -> Iterator[str]:
 def menu(visit: Visit, name: str) -> None:
     """Go to a model's page by the keyboard."""
     page = visit.page
-    expect(page.locator(".models[aria-label]")).to_be_visible()  # the header's script has run
-    page.locator(".models button").focus()
-    page.keyboard.press("Enter")
-    for _ in range(NAMES.index(name) + 1):
-        page.keyboard.press("ArrowDown")
-    with page.expect_navigation():
+    while page.evaluate("ddpm.page.model") != name:
+        page.evaluate("window.isOld = true")
+        expect(page.locator(".models[aria-label]")).to_be_visible()  # the header's script has run
+        page.locator(".models button").focus()
         page.keyboard.press("Enter")
+        for _ in range(NAMES.index(name) + 1):
+            page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        # Another document: that of the model, or this page once more, since Gradio reloads a page that has lost its
+        # connection, which closes the list.
+        page.wait_for_function("!window.isOld && window.ddpm?.language")
     expect(page.locator(".models button b")).to_have_text(name)
     expect(page.locator("#forward canvas").first).to_be_attached()
 
