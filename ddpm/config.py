@@ -34,6 +34,10 @@ from ddpm.presets import PRESETS
 TrainedVariance = Literal["fixed_small", "fixed_large", "learned_range"]
 LOG_SNR_RANGE = (-14.0, 14.0)  # beyond it the betas or alpha_bar_T of diffusers' float32 tables lose their digits
 
+NETWORK = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups")
+SCHEDULE = ("num_train_timesteps", "beta_schedule", "log_snr_max", "log_snr_min", "variance_type")
+"""The options that come from the model of `init_from`; SCHEDULE only without `new_schedule`."""
+
 
 def changeable(default: Any) -> Any:
     """An option that may change when a run is continued, because the trained weights do not depend on it."""
@@ -397,11 +401,28 @@ def parse(argv: list[str]) -> TrainConfig:
             raise ValueError(f"{flag}: pass --class_conditional, too; otherwise no label is learned")
         if config.variance_type != "learned_range" and (flag := _flag("vlb_weight", argv)):
             raise ValueError(f"{flag}: pass --variance_type learned_range, too; otherwise no variance is learned")
+        if config.init_from is not None:
+            _leave_to_model(config, argv)
         need_folder(config, "output_dir", config.directory)
         source = "--mixed_precision" if given.mixed_precision else "--config" if given.config else None
         decided = source and f"{source} says {config.mixed_precision}"  # a preset's value is only a default
         precision: Any = launchers_precision(config.mixed_precision, "train.py", decided)
     return dataclasses.replace(config, mixed_precision=precision)
+
+
+def _leave_to_model(config: TrainConfig, argv: list[str]) -> None:
+    """Raise a ValueError if a flag asks for what the model of `init_from` decides, since it would have no effect."""
+    of_network = next(filter(None, (_flag(name, argv) for name in NETWORK)), None)
+    if of_network:
+        raise ValueError(f"{of_network}: the network is that of --init_from {config.init_from}; leave this flag out")
+    # A variance type is compared with the model's once that is read, since --vlb_weight needs it.
+    names = [name for name in SCHEDULE if name != "variance_type"]
+    of_schedule = next(filter(None, (_flag(name, argv) for name in names)), None)
+    if of_schedule and not config.new_schedule:
+        raise ValueError(
+            f"{of_schedule}: the noise schedule is that of --init_from {config.init_from}; leave this flag out, or "
+            "pass --new_schedule to train with another one"
+        )
 
 
 def _flag(name: str, argv: list[str]) -> str | None:

@@ -77,8 +77,8 @@ class Known:
 
     Args:
         known: (C, H, W) or (B, C, H, W) float, x_0; its pixels under the mask are not used.
-        mask: (H, W), or anything else that fits known; True or 1 where a pixel is to be filled in, False or 0 where it
-            is known. The paper's m is 1 - mask.
+        mask: (H, W), the same for all pictures, or (B, 1, H, W) or (B, C, H, W); True or 1 where a pixel is to be
+            filled in, False or 0 where it is known. The paper's m is 1 - mask.
         shape: (B, C, H, W) of the pictures.
         levels: alpha-bar before each step, from the noisiest on, and 1 for the clean picture behind them.
         draw: noise from N(0, I), (B, C, H, W), new at each call.
@@ -100,6 +100,9 @@ class Known:
             missing = "known" if known is None else "mask"
             raise ValueError(f"{missing} is missing: known, mask and jumps belong together")
         self._known = _fitted("known", known, shape).to(device=device, dtype=torch.float32)
+        mask = torch.as_tensor(mask)
+        if mask.ndim == 3 and len(mask) > 1:  # channels or pictures? They fit alike where there are as many
+            raise ValueError(f"mask has shape {tuple(mask.shape)}: (H, W), (B, 1, H, W) or (B, C, H, W) is needed")
         mask = _fitted("mask", mask, shape)
         if not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError("mask: 0 (known) or 1 (to be filled in) is needed at each pixel")

@@ -79,6 +79,16 @@ def test_a_saved_config_brings_the_options_back(tmp_path, labels):
             "--variance_type learned_range: fixed_small, fixed_large, or --prediction_type epsilon, is needed",
         ),
         ("--first_timestep_share 1", "--first_timestep_share 1.0: 0 or more and less than 1 is needed"),
+        ("--init_from runs/a --layers-per-block=2", "--layers-per-block: the network is that of --init_from runs/a"),
+        (
+            "--init_from runs/a --new_schedule --norm_num_groups 8",
+            "--norm_num_groups: the network is that of --init_from runs/a; leave this flag out",
+        ),
+        (
+            "--init_from runs/a --beta_schedule linear",
+            "--beta_schedule: the noise schedule is that of --init_from runs/a; leave this flag out, or pass "
+            "--new_schedule to train with another one",
+        ),
         ("--no_class_conditional --label-dropout=0.2", "--label-dropout: pass --class_conditional, too"),
         ("--config nowhere.json", "--config nowhere.json: not a readable"),
         ("--hub_wait_minutes 0", "--hub_wait_minutes 0.0: more than 0"),

@@ -129,6 +129,7 @@ def test_image_i_depends_on_the_seed_and_on_i_alone():
         ({"num_inference_steps": 1}, "jumps: at least 2 sampling steps are needed to jump back"),
         ({"sampler": "dpm_solver++"}, "sampler 'dpm_solver++' cannot fill in, since"),
         ({"mask": torch.full((8, 8), 0.5)}, "mask: 0 (known) or 1 (to be filled in) is needed at each pixel"),
+        ({"mask": torch.ones(3, 8, 8)}, "mask has shape (3, 8, 8): (H, W), (B, 1, H, W) or (B, C, H, W) is needed"),
         ({"mask": torch.ones(8, 9)}, "mask has shape (8, 9), which does not fit (1, 1, 8, 8)"),
         ({"known": torch.full((1, 8, 8), torch.nan)}, "known: finite numbers are needed"),
     ],

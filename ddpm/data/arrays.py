@@ -22,7 +22,7 @@ from ddpm.data.wording import listed, shown
 from ddpm.errors import first_line
 
 ENDINGS = (".npy", ".npz")
-NEEDED = "uint8 of shape (N, H, W) or (N, H, W, C) with C = 1, 3 or 4 is needed"
+NEEDED = "uint8 of shape (N, H, W) with W > 4, or (N, H, W, C) with C = 1, 3 or 4, is needed"
 LABELS = {*LABEL_COLUMNS, "y", "cls"}
 
 Arrays = dict[str, np.ndarray]
@@ -45,8 +45,16 @@ class ArrayImages:
         self._arrays = _read(files)
         self._where = f"dataset {options.dataset_name!r}"
         found = {name for name, array in self._arrays.items() if _are_images(array)}
-        self.images = {_split(name) or "train": name for name in sorted(self._chosen(found, options.image_column))}
-        self.labels = {}
+        self.images: dict[str, str] = {}
+        self.labels: dict[str, str] = {}
+        for name in sorted(self._chosen(found, options.image_column)):
+            split = _split(name) or "train"
+            if split in self.images:
+                raise ValueError(
+                    f"{self._where} has two arrays for the split {split}, {shown(self.images[split])} and "
+                    f"{shown(name)}: pass --image_column"
+                )
+            self.images[split] = name
         for split, name in self.images.items():
             if label := self._labels_of(name, options.label_column):
                 self.labels[split] = label
@@ -67,6 +75,12 @@ class ArrayImages:
         """Where the images of a split and their labels are from, for the note on what is used."""
         labels = f" with labels {shown(self.labels[split])}" if split in self.labels else ""
         return f"array {shown(self.images[split])}{labels}"
+
+    def left_out(self) -> str | None:
+        """A note on the arrays that are neither images nor labels here; None if there are none."""
+        used = {*self.images.values(), *self.labels.values()}
+        left = listed(self._of(name) for name in sorted(self._arrays) if name not in used)
+        return f"arrays that are not used: {left}" if left else None
 
     def _chosen(self, found: set[str], column: str | None) -> set[str]:
         """The arrays of images of one kind, one for each split.
@@ -104,10 +118,11 @@ class ArrayImages:
         return called_so[0] if called_so else fitting[0] if len(fitting) == 1 else None
 
     def _described(self) -> str:
-        return listed(
-            f"{name} ({array.dtype}, {' x '.join(map(str, array.shape)) or 'a single value'})"
-            for name, array in sorted(self._arrays.items())
-        )
+        return listed(map(self._of, sorted(self._arrays)))
+
+    def _of(self, name: str) -> str:
+        array = self._arrays[name]
+        return f"{name} ({array.dtype}, {' x '.join(map(str, array.shape)) or 'a single value'})"
 
     def _advice(self) -> str:
         """How to convert the largest array, as the end of a sentence."""

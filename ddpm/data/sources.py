@@ -252,8 +252,8 @@ def _open_arrays(options: DataOptions, folder: Folder, files: list[File]) -> Spl
     found = arrays.ArrayImages(files, options)
     train, held_out = _choose(options, list(found.images))
     note = f"training on {found.note(train)}; held out: {found.note(held_out) if held_out else '5 %'}"
-    left_out = folder.left_out([], files)
-    notes = [f"{note}; in {listed(shown(file.parts) for file in files)}", *([left_out] if left_out else [])]
+    left_out = [found.left_out(), folder.left_out([], files)]
+    notes = [f"{note}; in {listed(shown(file.parts) for file in files)}", *filter(None, left_out)]
     return Splits(found.rows(train), found.rows(held_out) if held_out else None, held_out, notes)
 
 

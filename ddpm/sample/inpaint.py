@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ddpm.checkpoint import Checkpoint
+from ddpm.data.transparency import stored_as
 from ddpm.names import Size
 from ddpm.sample.options import SampleConfig
 
@@ -64,7 +65,9 @@ def _read(name: str, path: str, size: Size, channels: int) -> np.ndarray:
     flag = f"--{name} {path}"
     try:
         with Image.open(path) as image:
+            stored = stored_as(image)
             image.load()
+            image = ImageOps.exif_transpose(image)  # as the decoder of training images does
     except UnidentifiedImageError:
         raise ValueError(f"{flag}: this is no picture that can be read; a PNG is needed") from None
     except (
@@ -81,7 +84,7 @@ def _read(name: str, path: str, size: Size, channels: int) -> np.ndarray:
             f"{flag}: it has {image.width} x {image.height} pixels, and {width} x {height} are needed, as the model "
             "draws"
         )
-    if image.mode.startswith(("I", "F")):
+    if image.mode.startswith(("I", "F")) or ";16" in stored:  # Pillow cuts 16-bit colours to 8
         raise ValueError(f"{flag}: it has more than 8 bits per pixel and channel; a picture with 8 is needed")
     opacity: Any = image.convert("RGBA").getchannel("A").getextrema()
     if opacity[0] < 255:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ddpm.checkpoint import Checkpoint
 from ddpm.classes import Classes, shortened
-from ddpm.config import TrainConfig, TrainedVariance
+from ddpm.config import NETWORK, SCHEDULE, TrainConfig, TrainedVariance
 from ddpm.hub.pull import pull
 from ddpm.names import counted, size_name
 from ddpm.processes import on_main
@@ -31,11 +31,6 @@ from ddpm.unet import build_unet
 log = logging.getLogger(__name__)
 
 Build = Callable[..., nn.Module]
-
-NETWORK = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups")
-SCHEDULE = ("num_train_timesteps", "beta_schedule", "log_snr_max", "log_snr_min", "variance_type")
-"""The options that come from the model; SCHEDULE only without `new_schedule`. What the model predicts must match the
-flag, and the data's shape must match the model."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -334,8 +334,8 @@ def _sample_arguments(services: Sequence[Service], seed: Argument) -> dict[str, 
 
 def _inpaint_arguments(services: Sequence[Service], x0: Argument, seed: Argument) -> dict[str, Argument]:
     """Those of `/sample`, and before them the picture, where it is filled in, and how."""
-    sides = _by_model(services, lambda service: str(service.readings.shape[0]))
-    mask_means = f"{sides} rows of {sides} numbers: 1 where the picture is filled in, 0 where its pixels stay"
+    rows, columns = (_by_model(services, lambda service, k=k: str(service.readings.shape[k])) for k in (0, 1))
+    mask_means = f"{rows} rows of {columns} numbers: 1 where the picture is filled in, 0 where its pixels stay"
     jumps_mean = (
         f"how often the sampler jumps back and takes the same steps again, so that the filling comes to fit what is "
         f"around it, a whole number from 0 to {MAX_JUMPS}; it takes about so many times longer"

@@ -1,5 +1,7 @@
 """Tab "From my picture": closed forms in the browser, results that stream in, and which picture they belong to."""
 
+import re
+
 import numpy as np
 import pytest
 from harness import Visit, draw, serious, until_quiet
@@ -217,8 +219,11 @@ def test_a_picture_becomes_noise_and_comes_back_with_the_error_of_each_number_of
     assert numbers(same, DECODED) == pytest.approx(np.sqrt(((back - picture) ** 2).mean(1)), abs=0.051)
 
     page.locator('#mine [data-value="between"]').click()
-    same.move("mine", 400)
+    same.move("mine", 5)  # fewer than the walk's steps, which does not begin at t_0
     denoise(same, images=3, seed=9)
+    same.move("mine", 400)
+    expect(page.locator(DENOISED)).to_have_class(re.compile("changed"))
+    expect(page.locator(WALK)).not_to_have_class(re.compile("changed"))
     walk = row(same, WALK)
     assert np.abs(walk[0] - back[2]).max() <= 1, "it begins with what comes back in 50 steps"
     assert numbers(same, WALK) == [0, 0.5, 1]

@@ -11,7 +11,7 @@ from test_bound import finished, of_library
 
 from ddpm.checkpoint import load
 
-TABS = ("forward", "noise", "bound", "reverse", "compare", "mine", "wrong", "training")
+TABS = ("forward", "noise", "bound", "reverse", "labels", "compare", "mine", "wrong", "training")
 
 
 def answered(visit: Visit, tab: str, guess: int | str) -> str:

@@ -56,6 +56,7 @@ def test_labels_come_from_an_array_of_the_same_npz_where_it_fits(tmp_path, names
     images = load(tmp_path / "set.npz")
     assert by_label(images) == dict(zip(first(GRAY), LABELS.tolist(), strict=True))
     assert f"array '{names[0]}' with labels '{names[1]}'" in images.notes[0]
+    assert images.notes[1] == "arrays that are not used: codes (int64, 7), mean (float32, a single value)"
 
 
 def test_text_is_a_label_too_and_flags_choose_among_several(tmp_path):
@@ -97,13 +98,16 @@ def test_words_in_names_are_splits(tmp_path, form):
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"x": GRAY.astype(np.float32) / 255}, 'x (float32, 40 x 12 x 12): uint8 of shape (N, H, W) or (N, H, W, C) with C = 1, 3 or 4 is needed; convert it by (255 * x).round().astype("uint8")'),
+        ({"x": GRAY.astype(np.float32) / 255}, 'x (float32, 40 x 12 x 12): uint8 of shape (N, H, W) with W > 4, or (N, H, W, C) with C = 1, 3 or 4, is needed; convert it by (255 * x).round().astype("uint8")'),
         ({"x": GRAY / 127.5 - 1}, '(127.5 * (x + 1)).round().astype("uint8")'),
-        ({"x": COLOUR.transpose(0, 3, 1, 2)}, "x (uint8, 40 x 3 x 12 x 12): uint8 of shape (N, H, W) or (N, H, W, C) with C = 1, 3 or 4 is needed; convert it by x.transpose(0, 2, 3, 1)"),
+        ({"x": COLOUR.transpose(0, 3, 1, 2)}, "x (uint8, 40 x 3 x 12 x 12): uint8 of shape (N, H, W) with W > 4, or (N, H, W, C) with C = 1, 3 or 4, is needed; convert it by x.transpose(0, 2, 3, 1)"),
         ({"x": GRAY.astype(np.int64)}, "x (int64, 40 x 12 x 12): uint8 of shape"),
         ({"x": GRAY.reshape(40, 144)}, "x (uint8, 40 x 144): uint8 of shape"),
         ({"x": COLOUR[0]}, "x (uint8, 12 x 12 x 3): uint8 of shape"),
         ({"x": GRAY[:0]}, "x (uint8, 0 x 12 x 12): uint8 of shape"),
+        ({"x": GRAY, "x_train": GRAY[:20]}, "has two arrays for the split train, 'x' and 'x_train': pass --image_column"),
+        ({"train_images": GRAY, "training_images": GRAY}, "two arrays for the split train, "),
+        ({"x": GRAY[:, :4, :4]}, "x (uint8, 40 x 4 x 4): uint8 of shape (N, H, W) with W > 4"),
         ({"x": np.array([{}, []], object)}, "'set.npz' cannot be read: it holds Python objects, which could run code"),
     ],
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 import json
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -267,6 +269,29 @@ def test_a_palette_picture_in_colour_stays_to_the_byte(colour, tmp_path):
     assert (made[0, filled] != made[1, filled]).any()
 
 
+def test_a_turned_picture_is_read_as_it_is_shown(model, torn, tmp_path):
+    shown, (_, _picture, _, mask) = torn
+    turned = Image.fromarray(shown.squeeze()).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # whoever shows it turns it by 90 degrees clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    read = Inpainting.read(
+        SampleConfig(str(model), inpaint=str(tmp_path / "turned.png"), mask=str(mask)), checkpoint.load(model)
+    )
+    assert (read.pixels.squeeze() == shown.squeeze()).all()
+
+
+def deep_png() -> bytes:
+    """8x8 in colour with 16 bits per channel, which Pillow cannot write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + np.full((8, 3), 30_001, ">u2").tobytes() for _ in range(8))
+    parts = (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
 def test_a_picture_or_a_mask_that_does_not_fit_is_one_line(model, torn, tmp_path):
     _, (_, picture, _, mask) = torn
     gray = Image.new("L", (8, 8), 100)
@@ -278,10 +303,12 @@ def test_a_picture_or_a_mask_that_does_not_fit_is_one_line(model, torn, tmp_path
     }
     for name, (image, _) in faults.items():
         image.save(tmp_path / name)
+    (tmp_path / "deep colours.png").write_bytes(deep_png())
     (tmp_path / "text.png").write_text("no picture")
     gray.save(tmp_path / "black.png")
     said = {name: message for name, (_, message) in faults.items()}
     said |= {"text.png": "this is no picture that can be read", "none.png": "No such file or directory"}
+    said["deep colours.png"] = "it has more than 8 bits per pixel"
     said["black.png"] = "nothing in it is white, so nothing is to be filled in"
     checked = checkpoint.load(model)
     for name, message in said.items():

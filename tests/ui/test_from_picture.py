@@ -28,7 +28,15 @@ def code(array: np.ndarray) -> str:
 
 
 FILL = {**SAMPLING, "kind": "fill", "x0": code(ONE), "mask": code(MASK)}
-WALK = {**SAMPLING, "kind": "walk", "x0": code(ONE), "second": code(OTHER), "noise_seed": 7, "t0": 120}
+WALK = {
+    **SAMPLING,
+    "kind": "walk",
+    "x0": code(ONE),
+    "second": code(OTHER),
+    "noise_seed": 7,
+    "t0": 120,
+    "walk_steps": 12,
+}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +108,7 @@ def test_a_walk_ends_where_its_pictures_come_back(service):
     ends, classes = [], service.checkpoint.classes
     for picture in (ONE, OTHER):
         requests = [
-            InvertRequest.check({**alone, "x0": code(picture), "num_inference_steps": 6}, 200, 8, (8, 8, 1), classes)
+            InvertRequest.check({**alone, "x0": code(picture), "num_inference_steps": 12}, 200, 8, (8, 8, 1), classes)
         ]
         ends.append(service.samplings.get_or_draw(requests[0]))
     for end, shown in zip(ends, (drawn[0], drawn[-1]), strict=True):

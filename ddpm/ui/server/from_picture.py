@@ -253,9 +253,9 @@ def check_from_picture(
 
     Args:
         raw: of each `kind` the fields of its request. "denoise", which is meant where there is none: those of
-            `DenoiseRequest`. "walk": the same with a second picture, whose walk through noise is the second row.
-            "fill": those of `FillRequest`, a row for each of COMPARED_JUMPS. "invert": those of `InvertRequest`, a row
-            for each of INVERTED_STEPS.
+            `DenoiseRequest`. "walk": the same with a second picture; the second row is the walk through their noise, in
+            `walk_steps` steps each way. "fill": those of `FillRequest`, a row for each of COMPARED_JUMPS. "invert":
+            those of `InvertRequest`, a row for each of INVERTED_STEPS.
     Raises:
         InputError: a value is missing or out of range; the error states the range.
     """
@@ -270,7 +270,8 @@ def check_from_picture(
     rows: list[FromPicture] = [DenoiseRequest.check(raw, *limits)]
     if kind == "walk":
         check_picture("second", raw.get("second"), shape)
-        rows.append(InvertRequest.check(raw, *limits))
+        steps = check_whole("walk_steps", raw.get("walk_steps"), 1, num_steps)
+        rows.append(InvertRequest.check({**raw, "num_inference_steps": steps}, *limits))
     return rows
 
 

@@ -44,8 +44,8 @@
   // Brings a canvas and its buttons to life.
   //   undo, restore: buttons; changed(): the mask is another one.
   // Returns mask(), (height * width) bytes, 1 where the picture is erased; isEmpty(); torn(picture), the bytes of a picture
-  // with 0 where it is erased; code(), the mask as text for a link, null for large pictures; and read(code), which takes
-  // it, or returns [key, fields] of a refusal, see links.js.
+  // with 0 where it is erased; isFirst(), whether the mask is the one that it begins with; code(), the mask as text; and
+  // read(code), which takes it, or returns [key, fields] of a refusal, see links.js.
   function eraser(canvas, { undo, restore, changed }) {
     let mask = leftHalf();
     let past = []; // masks before each stroke
@@ -193,10 +193,8 @@
     return {
       mask: () => mask,
       isEmpty,
-      code: () =>
-        Math.max(width, height) <= ddpm.LARGE
-          ? ddpm.base64Of(packed(mask)).replaceAll("+", "-").replaceAll("/", "_")
-          : null,
+      isFirst: () => leftHalf().every((one, i) => one === mask[i]),
+      code: () => ddpm.base64Of(packed(mask)).replaceAll("+", "-").replaceAll("/", "_"),
       read(code) {
         const bits = unpacked(code);
         if (!bits) return ["refused.erased", {}];

@@ -37,7 +37,10 @@ const rows = ddpm.rows(element, {
   send: (message) => trigger("compare", message),
   expect: server.expect,
   name,
-  changed: () => rows.heads().forEach((_, i) => mark(i)),
+  changed() {
+    rows.heads().forEach((_, i) => mark(i));
+    question.clear();
+  },
   busy(on) {
     $(".add").disabled = on || rows.heads().length >= props.most;
     for (const row of rows.heads()) row.querySelector(".remove").disabled = on || rows.heads().length <= props.least;
@@ -216,7 +219,7 @@ const rowsInLink = {
 
 // ---- the question
 
-ddpm.quiz(element, (guess) => {
+const question = ddpm.quiz(element, (guess) => {
   const aways = rows.heads().map((_, i) => (i ? rows.away(i) : null));
   if (!aways.some((away) => away !== null)) return null;
   if ((aways[guess - 1] ?? null) === null) return { key: "compare.quiz.none", fields: { guess } };

@@ -148,13 +148,8 @@ ddpm.shared.on("t", (t) => {
 });
 // ---- the question: correlation of the pixels of x_t with those of x_0, whose contrast is this picture's own
 
-function variance(numbers) {
-  const mean = numbers.reduce((sum, v) => sum + v, 0) / numbers.length;
-  return numbers.reduce((sum, v) => sum + (v - mean) ** 2, 0) / numbers.length;
-}
-
 const question = ddpm.quiz(element, (guess) => {
-  const contrast = variance(x0);
+  const contrast = ddpm.variance(x0);
   if (contrast < 1e-6) return { key: "forward.quiz.blank" };
   const correlation = (t) => {
     const signal = ddpm.alphaBar[t] * contrast;

@@ -165,6 +165,7 @@ def _which(service: Service) -> str:
 def _explain(service: Service) -> Parts:
     """What stands in the tab's place where the model has no labels: what these are, and how to train with them."""
     size = service.checkpoint.resolution
+    first = 0 if service.checkpoint.channels == 1 else 1  # the digits begin at 0; others are counted
     sample = f"""
 <figure class="picture"><canvas class="pixels" width="{size}" height="{size}" role="img"></canvas>
   <figcaption></figcaption></figure>"""
@@ -175,9 +176,11 @@ def _explain(service: Service) -> Parts:
   <div class="stage">
     <div class="named">{sample * NUM_SAMPLES}</div>
     {text("unlabelled.here", "p")}
+    <p class="others" hidden></p>
     <div class="again">{text("unlabelled.command")}{commands}
       <button type="button" class="copy">{text("training.copy")}</button></div>
   </div>
   {words("unlabelled", "guidance", "loss = F.mse_loss(model(xt, t, label).sample, eps)")}
+  {quiz("unlabelled", low=first, high=first + NUM_SAMPLES - 1)}
 </section>"""
     return html, "unlabelled.js", {"commands": list(COMMANDS)}

@@ -64,6 +64,8 @@ function wanted() {
   return { x0: codeOf(picture), second: other, noise_seed: shared.get("noise"), t0: shared.get("t") };
 }
 
+const OF_PICTURES = ["x0", "second"]; // what a walk is made of, whatever t_0 and the noise
+
 function redraw() {
   if (!front.shown || !eps) return; // it draws when it comes to the front
   if (kind === "several") ddpm.paint($('[data-object="xt"] canvas'), noised(shared.get("picture")));
@@ -157,11 +159,13 @@ function markChanged() {
   const result = results[kind];
   if (!shared.get("picture")) return;
   const now = wanted();
-  const changed = Boolean(result) && Object.keys(now).some((name) => now[name] !== result.request[name]);
-  const shown = KINDS[kind].rows.map(row);
-  if (changed === shown[0].classList.contains("changed")) return;
-  for (const each of shown) each.classList.toggle("changed", changed);
-  if (!drawing.active()) tellResult();
+  const differs = (names) => Boolean(result) && names.some((name) => now[name] !== result.request[name]);
+  const changed = differs(Object.keys(now));
+  const told = row(KINDS[kind].rows[0]).classList.contains("changed");
+  for (const name of KINDS[kind].rows) {
+    row(name).classList.toggle("changed", name === "walk" ? differs(OF_PICTURES) : changed);
+  }
+  if (changed !== told && !drawing.active()) tellResult();
 }
 
 function summary({ request, rows }) {
@@ -219,6 +223,7 @@ function start() {
   const asked = wanted();
   if (kind === "fill" && eraser.isEmpty()) return drawing.tell("mine.whole", undefined, true);
   const steps = kind === "invert" ? {} : { num_inference_steps: Math.min(props.steps, asked.t0 ?? ddpm.T) };
+  if (kind === "between") steps.walk_steps = Math.min(props.steps, ddpm.T); // whatever t_0
   partial = { request: { ...asked, ...chosenInForm(), ...steps, kind: KINDS[kind].asks }, rows: [] };
   drawing.start(partial.request);
 }
@@ -355,8 +360,10 @@ const question = ddpm.quiz(element, () => {
   if (drawing.active() || found?.seconds === undefined) return null;
   const away = Array.from({ length: found.n }, (_, i) => distanceOf(found, i));
   const [least, most] = [Math.min, Math.max].map((of) => of(...away).toFixed(0));
-  const { t0 } = results[kind].request;
-  return { key: "mine.quiz.answer", fields: { t0, least, most, signal: ddpm.alphaBar[t0].toFixed(3) } };
+  const { t0, x0 } = results[kind].request;
+  const signal = ddpm.alphaBar[t0] * ddpm.variance(Float32Array.from(ddpm.bytesOf(x0), (v) => v / 127.5 - 1));
+  const percent = `${((100 * signal) / (signal + 1 - ddpm.alphaBar[t0])).toPrecision(2)}%`;
+  return { key: "mine.quiz.answer", fields: { t0, least, most, percent } };
 });
 
 // ---- the beginning
@@ -389,10 +396,15 @@ kind = "several";
 
 // ---- links, and a reload
 
-// A second picture of the visitor's own is in no link, but survives a reload, as the erased part does.
+// A second picture of the visitor's own is in no link, but survives a reload.
 ddpm.memory.keep("second", () => (chosen && index === null ? ddpm.base64Of(chosen) : undefined));
-const { second: kept } = ddpm.memory.recalled;
+const { second: kept, erased: keptMask } = ddpm.memory.recalled;
 if (kept) [chosen, index] = [ddpm.bytesOf(kept), null];
+
+// Of a large picture, what is erased is too long for a link.
+const inLink = Math.max(ddpm.page.width, ddpm.page.height) <= ddpm.LARGE;
+ddpm.memory.keep("erased", () => (inLink || eraser.isFirst() ? undefined : eraser.code()));
+if (keptMask) eraser.read(keptMask);
 
 // Draws what a link asks for unless the stored results show it. This waits for the examples.
 let linked = null; // settings that the link named
@@ -403,7 +415,7 @@ function drawLinked() {
     noise: shared.get("noise") === ddpm.page.noise || !KINDS[kind].noised,
     picture: ddpm.example.get() === props.first,
     second: kind !== "between" || index === props.second,
-    erased: kind !== "fill" || !("erased" in linked),
+    erased: kind !== "fill" || eraser.isFirst(),
     form: JSON.stringify(chosenInForm()) === firsts[kind],
   };
   linked = null;
@@ -421,7 +433,8 @@ const secondInLink = {
 };
 
 const erasedInLink = {
-  read: () => (kind === "fill" ? eraser.code() : null),
+  read: () => (kind === "fill" && inLink ? eraser.code() : null),
+  own: () => kind === "fill" && !inLink && !eraser.isFirst(),
   apply: (value) => eraser.read(value),
 };
 

@@ -73,7 +73,8 @@ def _words() -> str:
     said = [("mine", "mine", CODE, NOISED), ("mine.fill", "fill", FILL_CODE, ("fill",))]
     said.append(("mine.invert", "invert", INVERT_CODE, ("invert",)))
     shown = [_only(words(tab, equation, code), *kinds) for tab, equation, code, kinds in said]
-    return "".join(shown) + "".join(_only(why(tab), *of) for tab, _, _, of in said)
+    folds = {"mine": "several", "mine.between": "between", "mine.fill": "fill", "mine.invert": "invert"}
+    return "".join(shown) + "".join(_only(why(tab), kind) for tab, kind in folds.items())
 
 
 def build(service: Service, models: Models) -> gr.HTML:

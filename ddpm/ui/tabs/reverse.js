@@ -71,6 +71,7 @@ function markPicked() {
 }
 
 function pick(i) {
+  if (i !== picked) question.clear(); // it was about another picture
   picked = i;
   markPicked();
   drawStrip();
@@ -194,6 +195,7 @@ function follow(t) {
 
 function setShown(next) {
   const rebuilt = next.n !== shown.n;
+  if (next.request !== shown.request) question.clear();
   shown = next;
   buildStrip(shown.request?.num_inference_steps ?? ddpm.T);
   at = Math.min(at, Math.max(0, shown.t.length - 1));
@@ -316,7 +318,7 @@ function distances() {
   });
 }
 
-ddpm.quiz(element, (guess) => {
+const question = ddpm.quiz(element, (guess) => {
   if (drawing.active() || shown.t.length < 3 || shown.t.at(-1) !== 0) return null;
   const away = distances();
   const start = away[0];

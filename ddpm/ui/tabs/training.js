@@ -30,8 +30,10 @@ const recorded = ddpm.story(recordedSection, {
 const facts = ddpm.line($(".recorded .facts"));
 
 let record = []; // rows of the training of this model: [step, loss, ...]
+let isRead = false;
 
 function half() {
+  if (isRead && record.length < 3) return { key: "training.no_record" };
   const end = record.at(-1)?.[1];
   const row = record.find(([, value]) => value <= (1 + end) / 2);
   if (!row || record.length < 3) return null;
@@ -50,7 +52,7 @@ async function showRecorded() {
   const found = await server.story(null).catch(() => null);
   if (!found) return facts.tell("training.failed_reading", undefined, true);
   const { options, train, validation, grids } = found;
-  record = train;
+  [record, isRead] = [train, true];
   const any = train.length > 0 || validation.length > 0;
   for (const part of [".board", ".choice"]) recordedSection.querySelector(part).hidden = !any && !grids.length;
   recordedSection.querySelector(".chart").hidden = !any;

@@ -173,7 +173,28 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "unlabelled.command": ("To train one with labels, and to show it:", "训练一个带标签的模型并展示它："),
     "unlabelled.named": ("a picture with the label {label}", "标签为 {label} 的图像"),
-    "unlabelled.unnamed": ("a picture without a label", "没有标签的图像"),
+    "unlabelled.unnamed": ("picture {label}, which has no label", "图像 {label}，没有标签"),
+    "unlabelled.others": ("These models of this page know labels: ", "本页的这些模型认识标签："),
+    "unlabelled.comma": (", ", "、"),
+    "unlabelled.stop": (".", "。"),
+    "unlabelled.quiz": (
+        "Which of the pictures above is nearest to the picture in the other tabs, pixel by pixel? That picture itself "
+        "does not count.",
+        "逐像素比较，上面哪一张与其他标签页中的图像最接近？那张图像本身不算。",
+    ),
+    "unlabelled.quiz.guess": ("My guess: picture", "我猜：图像"),
+    "unlabelled.quiz.answer": (
+        "Picture {best} is the nearest, {least} gray levels away (root mean square); picture {guess} is {away} levels "
+        "away. So likeness of pixels says little about what a picture shows: labels must come from people.",
+        "最接近的是图像 {best}，相差 {least} 级灰度（均方根）；图像 {guess} 相差 {away} 级。"
+        "可见像素相近并不说明内容相同，标签要由人来给出。",
+    ),
+    "unlabelled.quiz.none": (
+        "Picture {guess} is the one in the other tabs, or is not there. Of the others, picture {best} is the nearest, "
+        "{least} gray levels away (root mean square).",
+        "图像 {guess} 就是其他标签页中的那张，或者不存在。"
+        "其余图像中最接近的是图像 {best}，相差 {least} 级灰度（均方根）。",
+    ),
     "which.quiz": (
         "How many bits of the whole picture does it save to be told the right label?",
         "事先知道正确的标签，整张图像能省多少比特？",

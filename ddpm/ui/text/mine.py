@@ -2,6 +2,48 @@
 
 from __future__ import annotations
 
+# The paragraphs of "mine.why" and "mine.between.why".
+_DIFFER = (
+    "Why do the results differ? They all start from the same $x_{t_0}$, but every reverse process draws its "
+    "own $\\sigma_t z$. DDIM with $\\eta=0$ and DPM-Solver++ draw none, so all their results are the same.",
+    "为什么结果各不相同？它们都从同一个 $x_{t_0}$ 出发，但每次反向去噪各自抽取 $\\sigma_t z$。$\\eta=0$ 的 DDIM"
+    " 和 DPM-Solver++ 不抽取噪声，所以它们的结果全都一样。",
+)
+_BLEND = (
+    "Why not simply blend the pixels? Both pictures get the same $\\epsilon$, so $\\bar x_{t_0}$ is their blend "
+    "with noise added. The noise hides the double exposure, and the network finds a picture of a kind it "
+    "knows that could lie under it (Figure 8 of the paper). All points on the line also get the same noise "
+    "during denoising, so only $\\lambda$ makes them differ.",
+    "为什么不直接混合像素？两张图像加的是同一个 $\\epsilon$，所以 $\\bar x_{t_0}$ 就是混合图像加噪后的样子。噪"
+    "声遮住了重影，网络便在它所熟悉的图像中找出一张可能藏在下面的（论文图 8）。直线上各点后续的噪声也相同，因"
+    "此差别只来自 $\\lambda$。",
+)
+_WALK = (
+    "What is the last row? DDIM run backwards turns each of the two pictures into its own noise, $z$ and $z'$ "
+    "(see “Into noise and back”). The row walks along the arc between them, "
+    "$z_\\lambda=\\frac{\\sin((1-\\lambda)\\theta)}{\\sin\\theta}z+\\frac{\\sin(\\lambda\\theta)}{\\sin\\theta}z'$ "
+    "with the angle $\\theta$ between both, and DDIM turns every point into a picture. On the arc noise keeps its "
+    "length; in the middle of a straight line it would be too short. $t_0$ and seed play no part in it.",
+    "最后一行是什么？把 DDIM 倒过来运行，两张图像各自变成一份噪声 $z$ 和 $z'$（见“变成噪声再还原”）。这一行沿"
+    "着两者之间的圆弧走：$z_\\lambda=\\frac{\\sin((1-\\lambda)\\theta)}{\\sin\\theta}z+\\frac{\\sin(\\lambda\\theta)}{\\s"
+    "in\\theta}z'$，$\\theta$ 是二者的夹角，每一点再由 DDIM 还原成图像。在圆弧上噪声的长度不变，走直线则中间会"
+    "变短。这一行与 $t_0$ 和种子无关。",
+)
+_DISTANCE = (
+    "What is the number under a result? It is the root mean square of its difference from the original, "
+    "before noise was added, in levels from 0 to 255. It grows with $t_0$ and then levels off: two unrelated "
+    "pictures are about that far apart.",
+    "结果下面的数字是什么？是结果与加噪前图像之差的均方根，以 0 到 255 的灰度级计。它随 $t_0$ 增大，然后不再"
+    "变化：两张毫不相干的图像之间大约就是这么远。",
+)
+
+
+def _paragraphs(*pairs: tuple[str, str]) -> tuple[str, str]:
+    """Several texts as the paragraphs of one, in both languages."""
+    english, chinese = zip(*pairs, strict=True)
+    return "||".join(english), "||".join(chinese)
+
+
 PAIRS: dict[str, tuple[str, str]] = {
     "mine.question": ("How much of my picture survives?", "我的图像还剩下什么？"),
     "mine.body": (
@@ -16,31 +58,8 @@ PAIRS: dict[str, tuple[str, str]] = {
         "分别从较小、中等和较大的 $t_0$ 去噪：从哪一个开始，你的图像会变成另一张？再选“两张图像之间”："
         "到哪里一张会变成另一张？",
     ),
-    "mine.why": (
-        "Why do the results differ? They all start from the same $x_{t_0}$, but every reverse process draws its own "
-        "$\\sigma_t z$. DDIM with $\\eta=0$ and DPM-Solver++ draw none, so all their results are the same.||Why not "
-        "simply blend the pixels? Both pictures get the same $\\epsilon$, so $\\bar x_{t_0}$ is their blend with "
-        "noise added. The noise hides the double exposure, and the network finds a picture of a kind it knows that "
-        "could lie under it (Figure 8 of the paper). All points on the line also get the same noise during "
-        "denoising, so only $\\lambda$ makes them differ.||What is the last row? DDIM run backwards turns each of "
-        "the two pictures into its own noise, $z$ and $z'$ (see “Into noise and back”). The row walks along the arc "
-        "between them, "
-        "$z_\\lambda=\\frac{\\sin((1-\\lambda)\\theta)}{\\sin\\theta}z+\\frac{\\sin(\\lambda\\theta)}{\\sin\\theta}z'$ "
-        "with the angle $\\theta$ between both, and DDIM turns every point into a picture. On the arc noise keeps "
-        "its length; in the middle of a straight line it would be too short. $t_0$ and seed play no part in "
-        "it.||What is the number under a result? It is the root mean square of its difference from the original, "
-        "before noise was added, in levels from 0 to 255. It grows with $t_0$ and then levels off: two unrelated "
-        "pictures are about that far apart.",
-        "为什么结果各不相同？它们都从同一个 $x_{t_0}$ 出发，但每次反向去噪各自抽取 $\\sigma_t z$。$\\eta=0$ 的 DDIM "
-        "和 DPM-Solver++ 不抽取噪声，所以它们的结果全都一样。||为什么不直接混合像素？两张图像加的是同一个 "
-        "$\\epsilon$，所以 $\\bar x_{t_0}$ 就是混合图像加噪后的样子。噪声遮住了重影，网络便在它所熟悉的图像中找出一张"
-        "可能藏在下面的（论文图 8）。直线上各点后续的噪声也相同，因此差别只来自 $\\lambda$。||最后一行是什么？把 "
-        "DDIM 倒过来运行，两张图像各自变成一份噪声 $z$ 和 $z'$（见“变成噪声再还原”）。这一行沿着两者之间的圆弧走："
-        "$z_\\lambda=\\frac{\\sin((1-\\lambda)\\theta)}{\\sin\\theta}z+\\frac{\\sin(\\lambda\\theta)}{\\sin\\theta}z'$，"
-        "$\\theta$ 是二者的夹角，每一点再由 DDIM 还原成图像。在圆弧上噪声的长度不变，走直线则中间会变短。这一行与 "
-        "$t_0$ 和种子无关。||结果下面的数字是什么？是结果与加噪前图像之差的均方根，以 0 到 255 的灰度级计。它随 "
-        "$t_0$ 增大，然后不再变化：两张毫不相干的图像之间大约就是这么远。",
-    ),
+    "mine.why": _paragraphs(_DIFFER, _DISTANCE),
+    "mine.between.why": _paragraphs(_DIFFER, _BLEND, _WALK, _DISTANCE),
     "mine.fill.question": ("What belongs in the hole?", "缺口里该是什么？"),
     "mine.fill.body": (
         "[Erase a part](torn) of your picture. After each step the known pixels are put back, noised to that $t$, and "
@@ -212,9 +231,9 @@ PAIRS: dict[str, tuple[str, str]] = {
     "mine.quiz.medium": ("20 to 60", "20 到 60"),
     "mine.quiz.far": ("more than 60", "大于 60"),
     "mine.quiz.answer": (
-        "From $t_0={t0}$ they are {least} to {most} gray levels away (root mean square). There, $\\bar\\alpha_{t_0}$ "
-        "is {signal}: this share of the variance of $x_{t_0}$ came from the picture.",
-        "从 $t_0={t0}$ 出发，相差 {least} 到 {most} 级（均方根）。此处 $\\bar\\alpha_{t_0}$ 为 {signal}："
-        "$x_{t_0}$ 的方差中有这么大一部分来自图像。",
+        "From $t_0={t0}$ they are {least} to {most} gray levels away (root mean square). There, {percent} of the "
+        "variance of $x_{t_0}$ comes from your picture, and the rest is noise.",
+        "从 $t_0={t0}$ 出发，相差 {least} 到 {most} 级（均方根）。此处 $x_{t_0}$ 的方差有 {percent} 来自你的图像，"
+        "其余是噪声。",
     ),
 }
