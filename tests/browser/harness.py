@@ -77,7 +77,11 @@ def add_record(directory: Path) -> Path:
         {"kind": "train", "step": step, "loss": 100 / step, "loss_by_decile": [100 / step * d for d in deciles]}
         for step in range(100, 3100, 100)
     ]
-    rows += [{"kind": "validation", "step": step, "val_loss": 110 / step, "val_loss_ema": 105 / step} for step in GRIDS]
+    rows += [
+        {"kind": "validation", "step": step, "val_loss": 110 / step, "val_loss_ema": 105 / step}
+        | {"train_loss_ema": 103 / step}
+        for step in GRIDS
+    ]
     (directory / "metrics.jsonl").write_text(to_lines(rows))
     (directory / "samples").mkdir()
     for step, gray in GRIDS.items():

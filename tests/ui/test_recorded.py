@@ -44,8 +44,20 @@ def test_what_is_no_loss_is_left_out(value):
     bad = {"kind": "train", "step": 6, "loss": value}
     held = {"kind": "validation", "step": 5, "val_loss": 0.4, "val_loss_ema": value}
     found = curves([good, bad, {**good, "step": -3}, {**good, "step": 10**12}, held, {"kind": "other", "step": 1}])
-    assert found == {"train": [[5, 0.5, [0.5] * 9 + [None]]], "validation": [[5, 0.4, None]]}
+    assert found == {"train": [[5, 0.5, [0.5] * 9 + [None]]], "validation": [[5, 0.4, None, None]], "memorises": None}
     json.dumps(found, allow_nan=False)
+
+
+def test_the_record_tells_from_which_step_on_a_network_memorises():
+    learnt = {100: 0.4, 200: 0.3, 300: 0.2}
+    rows = [
+        {"kind": "validation", "step": step, "val_loss": 0.5, "val_loss_ema": 0.41, "train_loss_ema": loss}
+        | {"loss_gap_se": 0.02}
+        for step, loss in learnt.items()
+    ]
+    found = curves([*rows, {"kind": "validation", "step": 50, "val_loss": 0.5}])
+    assert [row[3] for row in found["validation"]] == [None, *learnt.values()]
+    assert found["memorises"] == 200, "3.2 standard errors of the difference are 0.064"
 
 
 def test_a_long_record_is_thinned_to_means():
@@ -103,7 +115,13 @@ def test_pictures_are_bounded_and_checked(embedded, tmp_path, monkeypatch):
     (samples / "step-000006.png").mkdir()
     Image.new("L", (9, 9)).save(samples / "step-x.png")
     record = Recorded(dataclasses.replace(embedded, directory=tmp_path, metrics=[], config={}))
-    assert record.story() == {"train": [], "validation": [], "grids": [1, 2, 3, 4, 5], "options": None}
+    assert record.story() == {
+        "train": [],
+        "validation": [],
+        "memorises": None,
+        "grids": [1, 2, 3, 4, 5],
+        "options": None,
+    }
     assert [record.grid(step) is None for step in (1, 2, 3, 4, 5, 6, None, "1", "../1")] == [False] + [True] * 8
     assert Image.open(io.BytesIO(base64.b64decode(record.grid(1)))).size == (640, 640)
     for step in range(10, 60):

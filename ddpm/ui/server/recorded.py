@@ -16,6 +16,7 @@ from PIL import Image
 from ddpm.checkpoint import Checkpoint
 from ddpm.config import TrainConfig
 from ddpm.hub import card
+from ddpm.metrics import memorises
 from ddpm.model_files import is_inside
 from ddpm.ui.server.encoding import png_to_base64
 
@@ -29,6 +30,10 @@ MAX_PIXELS = 2048**2
 SHOWN_PIXELS = 640  # a side
 MAX_COMMAND = 600
 DECILES = 10
+
+
+HELD_OUT = ("val_loss", "val_loss_ema", "train_loss_ema")  # the losses of a row of `validation`
+COMPARED = ("val_loss_ema", "train_loss_ema", "loss_gap_se")  # what `memorises` needs
 
 
 def _number(value: object) -> float | None:
@@ -60,7 +65,8 @@ def curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         `train`: rows [step, loss, [10 losses by decile of t]]. More than MAX_POINTS become means over neighbours,
         spread evenly along a logarithmic axis of steps.
-        `validation`: rows [step, loss of the raw weights, loss of the averaged weights].
+        `validation`: rows [step, loss of the raw weights, loss of the averaged weights, and their loss on training
+        images]. `memorises`: the first step at which the network memorised these, None if there is none.
     """
     train = _points(rows, "train", "loss")
     if len(train) > MAX_POINTS:
@@ -73,10 +79,12 @@ def curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
         by_t = zip(*(_deciles(row) for row in group), strict=True)
         shown.append([group[-1]["step"], _mean([row["loss"] for row in group]), [_mean(list(v)) for v in by_t]])
     validation = _points(rows, "validation", "val_loss")
+    compared = [row for row in validation if all(_number(row.get(name)) for name in COMPARED)]
     validation = validation[:: -(-len(validation) // MAX_POINTS) or 1]
     return {
         "train": shown,
-        "validation": [[r["step"], _number(r["val_loss"]), _number(r.get("val_loss_ema"))] for r in validation],
+        "validation": [[row["step"], *(_number(row.get(name)) for name in HELD_OUT)] for row in validation],
+        "memorises": next((row["step"] for row in compared if memorises(row)), None),
     }
 
 

@@ -7,8 +7,8 @@
   // ---------------------------------------------------------------- the curves of one training: losses against the step, both axes logarithmic
 
   const DECILES = 10;
-  const VALIDATION = { val: 1, ema: 2 }; // the place of each curve in a validation row
-  const curveNames = ["zero", "full", "raw", "line", "val", "ema", "dots val", "dots ema"];
+  const VALIDATION = { val: 1, ema: 2, learnt: 3 }; // the place of each curve in a validation row
+  const curveNames = ["zero", "full", "raw", "line", "val", "learnt", "ema", "dots val", "dots learnt", "dots ema"];
   const decileNames = Array.from({ length: DECILES }, (_, i) => `decile of-${i}`);
   // The deciles' colours, from clean to noise.
   const shade = (i) => `color-mix(in srgb, var(--accent) ${100 - (100 * i) / (DECILES - 1)}%, var(--point))`;
@@ -24,7 +24,8 @@
   }
 
   // The points [step, loss] of each curve of a view, by the curve's name.
-  //   train: [step, loss, [loss by decile of t]]; validation: [step, loss of the raw weights, of the averaged weights].
+  //   train: [step, loss, [loss by decile of t]]; validation: [step, loss of the raw weights, of the averaged weights,
+  //   of these on training images].
   function curvesOf({ train, validation }, view) {
     const smoothed = (points) => {
       const values = smooth(points.map(([, v]) => v));
@@ -36,7 +37,8 @@
     }
     const raw = train.map(([step, v]) => [step, v]);
     const held = (i) => validation.filter((row) => row[i]).map((row) => [row[0], row[i]]);
-    return { raw, line: smoothed(raw), val: held(VALIDATION.val), ema: held(VALIDATION.ema) };
+    const validated = Object.entries(VALIDATION).map(([name, i]) => [name, held(i)]);
+    return { raw, line: smoothed(raw), ...Object.fromEntries(validated) };
   }
 
   // The scales of both axes: {start, end} of the steps, {low, high} of the losses, and the functions x(step) and y(loss),
@@ -73,7 +75,7 @@
       scales = scalesOf(record, curves, reference, last);
       smoothed = curvesOf(record, "all").line;
       const { start, end, low, high, x, y } = scales;
-      for (const name of ["raw", "line", "val", "ema", ...decileNames]) {
+      for (const name of ["raw", "line", ...Object.keys(VALIDATION), ...decileNames]) {
         const points = (curves[name] ?? []).map(([step, v]) => [x(step), y(v)]);
         frame.line(name, points);
         if (name in VALIDATION) frame.dots(`dots ${name}`, points);
@@ -105,8 +107,9 @@
   }
 
   // Writes the key of a view: what each line stands for.
-  function nameLines(section, view, { reference, steps }) {
-    const names = view === "by_t" ? ["by_t"] : ["raw", "line", "val", "ema", ...(reference ? ["full"] : [])];
+  function nameLines(section, view, { validation }, { reference, steps }) {
+    const more = [validation.some((row) => row[VALIDATION.learnt]) && "learnt", reference && "full"].filter(Boolean);
+    const names = view === "by_t" ? ["by_t"] : ["raw", "line", "val", "ema", ...more];
     const entries = names.map((name) => {
       const entry = document.createElement("span");
       const swatch = document.createElement("i");
@@ -200,6 +203,7 @@
 
     function draw() {
       chart.draw(record, view);
+      nameLines(section, view, record, full);
       show();
     }
 
@@ -241,7 +245,7 @@
     }
 
     function translate() {
-      nameLines(section, view, full);
+      nameLines(section, view, record, full);
       show();
     }
 
@@ -249,7 +253,6 @@
     slider.addEventListener("keydown", go);
     views.onChoose((next) => {
       view = next;
-      nameLines(section, view, full);
       draw();
     });
     views.choose(view);

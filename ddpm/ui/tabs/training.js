@@ -51,14 +51,14 @@ async function showRecorded() {
   facts.tell("training.reading");
   const found = await server.story(null).catch(() => null);
   if (!found) return facts.tell("training.failed_reading", undefined, true);
-  const { options, train, validation, grids } = found;
+  const { options, train, validation, memorises, grids } = found;
   [record, isRead] = [train, true];
   const any = train.length > 0 || validation.length > 0;
   for (const part of [".board", ".choice"]) recordedSection.querySelector(part).hidden = !any && !grids.length;
   recordedSection.querySelector(".chart").hidden = !any;
   recordedSection.querySelector(".switch").hidden = !train.some((row) => row[2].some((v) => v));
   setCommand(recordedSection, options?.command);
-  if (options) facts.tell("training.options", () => optionsText(options));
+  if (options) facts.tell("training.options", () => optionsText(options, memorises));
   else facts.tell(any || grids.length ? "training.no_options" : "training.no_record");
   recorded.set({ train, validation, grids });
   recorded.toEnd();
@@ -69,9 +69,10 @@ async function showRecorded() {
   }
 }
 
-function optionsText(options) {
+function optionsText(options, memorises) {
   const { data, steps, ema } = options;
-  return { ...options, data: data ?? ddpm.say("training.own_data"), steps: count(steps), ema: count(ema) };
+  const begun = memorises === null ? "" : ddpm.say("training.memorises", { step: count(memorises) });
+  return { ...options, data: data ?? ddpm.say("training.own_data"), steps: count(steps), ema: count(ema), begun };
 }
 
 // ---- train one now
@@ -106,10 +107,11 @@ async function takeMessage(message, live) {
     const key = message.what === "digits" ? "training.loading.data" : "training.loading";
     status.tell(key, () => ({ what: message.what }));
   } else if (isLoss(message)) live.add({ row: [step, message.loss, message.loss_by_decile] });
-  else if (kind === "validation") live.add({ held: [step, message.val_loss, message.val_loss_ema] });
+  else if (kind === "validation") live.add({ held: [step, ...HELD_OUT.map((name) => message[name])] });
   else if (kind === "grid") await live.addGrid(step, message.png);
 }
 
+const HELD_OUT = ["val_loss", "val_loss_ema", "train_loss_ema"];
 const isLoss = (message) => message.kind === "train" && message.loss > 0;
 
 // The visitor who has started a training can stop it; everybody else waits for its end.

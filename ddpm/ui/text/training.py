@@ -51,6 +51,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "training.key.smooth": ("smoothed", "平滑后"),
     "training.key.val": ("held out, raw weights", "留出集，原始权重"),
     "training.key.ema": ("held out, averaged weights", "留出集，平均权重"),
+    "training.key.learnt": ("training images, averaged weights", "训练图像，平均权重"),
     "training.key.by_t": ("tenths of $T$, from clean to noise", "$T$ 的十等分，从干净到噪声"),
     "training.key.full": ("after {steps} {steps?step:steps}: {loss}", "训练 {steps} 步之后：{loss}"),
     "training.now": ("step {step}: {loss}", "第 {step} 步：{loss}"),
@@ -68,8 +69,14 @@ PAIRS: dict[str, tuple[str, str]] = {
     "training.failed_reading": ("The training record is currently unavailable.", "现在无法读取训练记录。"),
     "training.options": (
         "{data}: {steps} {steps?step:steps} of {batch} {batch?image:images}, learning rate {rate}, widths {widths}, T "
-        "= {T}, EMA half-life {ema} {ema?image:images}.",
-        "{data}：{steps} 步，每步 {batch} 张图像，学习率 {rate}，通道数 {widths}，T = {T}，EMA 半衰期 {ema} 张图像。",
+        "= {T}, EMA half-life {ema} {ema?image:images}.{begun}",
+        "{data}：{steps} 步，每步 {batch} 张图像，学习率 {rate}，通道数 {widths}，T = {T}，EMA 半衰期 {ema} 张图像。"
+        "{begun}",
+    ),
+    "training.memorises": (
+        " It begins to memorise at step {step}: from there on, its loss on training images is clearly below the one "
+        "on held-out images.",
+        "从第 {step} 步起，它开始记忆训练图像：在训练图像上的损失明显低于留出集。",
     ),
     "training.own_data": ("Own images", "自有图像"),
     "training.no_options": (
