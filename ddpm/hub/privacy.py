@@ -28,7 +28,12 @@ def without_paths(value: Any) -> Any:
         words = shlex.split(value)  # a command is shortened word by word, because a quoted path may hold spaces
         if value == shlex.join(words) and len(words) > 1:
             return shlex.join(Path(word).name if word.startswith(PRIVATE) else word for word in words)
-    return re.sub(r"(?<![\w:/.~])~?/[^\s'\":;,()]+", lambda found: Path(found[0]).name, value)
+    return with_short_paths(value)
+
+
+def with_short_paths(text: str) -> str:
+    """A sentence with every private path in it shortened to its last part; addresses of the web stay."""
+    return re.sub(r"(?<![\w:/.~])~?/[^\s'\":;,()]+", lambda found: Path(found[0]).name, text)
 
 
 def public_folder(directory: Path) -> str:

@@ -18,17 +18,18 @@ from ddpm.checkpoint import load
 from ddpm.sampling import sample
 
 MOST_BYTES = 800_000  # of the first load
-NAMES = ("tiny-gray", "rival", "colour", "broken")
+NAMES = ("tiny-gray", "rival", "colour", "broken", "named")
 
 
 @pytest.fixture(scope="module")
 def folders(model, tmp_path_factory) -> list[Path]:
-    """Two of one size and another T, one in colour, and one with damaged weights."""
+    """Two of one size and another T, one in colour, one with damaged weights, and one with labels."""
     made = [make_model(tmp_path_factory.mktemp("models") / "rival", 28, 1, 500)]
     unet = load(made[0]).unet
     unet.conv_out.weight.mul_(-1)
     unet.save_pretrained(made[0] / "unet")
     made += [make_model(made[0].parent / "colour", 16, 3, 50), make_model(made[0].parent / "broken", 8, 1, 20)]
+    made += [make_model(made[0].parent / "named", 8, 1, 20, names=("cat", "dog"))]
     weights = made[2] / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:8] + b"x" * 32 + weights.read_bytes()[40:])
     return [model, *made]
@@ -125,7 +126,17 @@ def test_links_name_the_model_and_a_name_that_is_none_is_told(visit):
     expect(page.locator(".models button b")).to_have_text("rival")
     page = visit.open("lang=en&model=nobody")
     assert page.evaluate("ddpm.page.model") == "tiny-gray"
-    expect(page.locator(".page-status")).to_contain_text("model = nobody: one of tiny-gray, rival, colour, broken")
+    expect(page.locator(".page-status")).to_contain_text("model = nobody: one of tiny-gray, rival, colour, broken, named")
+
+
+def test_the_page_without_labels_leads_to_the_models_that_have_some(visit):
+    page = visit.open("lang=en&t=7", tab="labels")
+    expect(page.locator("#labels .others")).to_have_text("These models of this page know labels: named.")
+    page.locator("#labels .others a").click()
+    expect(page.locator(".models button b")).to_have_text("named")
+    expect(page.locator("#labels .names")).to_be_visible()
+    assert page.evaluate("ddpm.shared.get('t')") == 7
+    visit.left()
 
 
 def test_rows_of_two_models_begin_with_one_noise_and_each_is_the_librarys(visit, folders):
@@ -192,7 +203,7 @@ def test_endpoints_take_a_model_and_mcp_says_which(url):
     assert named["images"] == gray["images"]
     assert (np.shape(gray["images"]), np.shape(colour["images"])) == ((1, 28, 28), (1, 16, 16, 3))
     for name, told in (
-        ("emoji", "model = emoji: one of tiny-gray, rival, colour, broken is needed"),
+        ("emoji", "model = emoji: one of tiny-gray, rival, colour, broken, named is needed"),
         ("broken", "model = broken: this model cannot be used"),
     ):
         kind, refused = call(url, "sample", {**arguments, "model": name})

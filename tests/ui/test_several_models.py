@@ -90,7 +90,7 @@ def test_what_cannot_be_opened_is_named_and_the_others_serve(folders, tmp_path, 
     assert "no such directory" in capsys.readouterr().err
     models = Models(found)
     assert (models.names, models.first.name) == (["nowhere", "m0"], "m0")
-    assert "no such directory" in models.reason("nowhere")
+    assert models.reason("nowhere").startswith("model 'nowhere': no such directory"), "without the server's path"
     with pytest.raises(InputError, match=r"nowhere: this model cannot be used: .*no such directory"):
         models.named("nowhere")
     with pytest.raises(InputError, match="model = x: one of nowhere, m0 is needed"):

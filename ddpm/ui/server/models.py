@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ddpm.checkpoint import Checkpoint
+from ddpm.hub.privacy import with_short_paths
 from ddpm.ui.server.requests import InputError, check_choice
 from ddpm.ui.server.samplings import Samplings
 from ddpm.ui.server.service import Service, Shared
@@ -51,9 +52,10 @@ class Models:
         return self.services[0]
 
     def reason(self, name: str) -> str | None:
-        """Why a model cannot be used; None if it can, as far as is known."""
+        """Why a model cannot be used, for visitors, who have no use for the paths of the server; None if it can, as far
+        as is known."""
         found = self._found[name]
-        return found if isinstance(found, str) else self._services[name].told_fault()
+        return with_short_paths(found) if isinstance(found, str) else self._services[name].told_fault()
 
     def named(self, name: object) -> Service:
         """A model by its name; the first one if none is named.
