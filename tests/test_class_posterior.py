@@ -51,7 +51,7 @@ def log_odds_of(found, dimensions):
     return (found.bits_without_label - found.bits) * dimensions * LN2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("count", [6, 24, 500])
 def test_the_estimate_of_the_log_odds_has_no_bias(case, count):
     """For the best network, -log p(x_0) is the mean of the bound up to a constant, at each x_0 by itself (Kong et al.
@@ -91,6 +91,7 @@ def test_probabilities_are_those_of_the_closed_form(case):
         assert found.probabilities[3] < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [3, 256])
 def test_every_timestep_gives_the_sum_of_all_terms(case, batch_size):
     """With the noise that the network was shown."""

@@ -270,7 +270,7 @@ numpy.savez(out, without=without, **drawn)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stock_diffusers_in_a_fresh_process_draws_what_this_program_draws(tmp_path):
     folder = make_labelled(tmp_path / "model", attention_levels=(1,))
     seeds = [str(np.random.SeedSequence((7, i)).generate_state(1)[0]) for i in range(3)]
@@ -292,6 +292,7 @@ def test_stock_diffusers_in_a_fresh_process_draws_what_this_program_draws(tmp_pa
         assert np.abs(stock[f"s{scale}"] - ours.numpy()).max() > 0.1, "labels matter"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("options", [{}, {"time_embedding_dim": 24}, {"resnet_time_scale_shift": "scale_shift"}])
 def test_networks_with_labels_inside_load_and_answer_as_diffusers_does(tmp_path, caplog, count, options):

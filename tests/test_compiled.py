@@ -116,6 +116,7 @@ def test_equals_pytorch_at_any_batch_size(channels, threads):
     assert len(answers) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 3])
 def test_class_vectors_are_a_third_input_of_the_same_network(threads):
     whole = labelled.network(attention_levels=(1,))
@@ -344,7 +345,7 @@ class Counting(OpenVINO):
         return super().convert()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_converted_network_is_kept_for_the_next_start(unet, cache):
     Compiled(unet).prepare(1, wait=True)
     (folder,) = cache.iterdir()
@@ -399,7 +400,7 @@ assert not [name for name in sys.modules if name.startswith("openvino_telemetry.
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_at_once_and_no_telemetry(tmp_path):
     """Two fresh processes convert the same network into one cache; none calls home or leaves a file there."""
     (tmp_path / "home").mkdir()

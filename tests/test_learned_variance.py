@@ -110,6 +110,7 @@ def test_a_fixed_variance_of_the_same_network_can_be_asked_for():
 # ------------------------------------------------------------------------------------------------------------ sampling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_sample", [True, False])
 @pytest.mark.parametrize(
     ("steps", "beta"), [(40, None), (60, NoiseSchedule.from_log_snr(60, 10.0, -6.0).beta)], ids=["linear", "log_snr"]

@@ -51,6 +51,7 @@ def edit(path, **changes):
 # ---------------------------------------------------------------------------------------------------- what loads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "made",
     [
@@ -267,7 +268,7 @@ def test_what_cannot_be_used_is_refused_by_what_it_is(unet, tmp_path, kind):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("flat", [False, True])
 def test_the_line_that_converts_pickled_weights_does(unet, tmp_path, flat):
     folder = tmp_path / "model"

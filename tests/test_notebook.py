@@ -73,7 +73,7 @@ def test_its_code_uses_names_that_exist(cells):
     assert {keyword.arg for keyword in options.keywords} <= set(known)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_it_runs_from_top_to_bottom_from_a_fresh_clone(tmp_path):
     """In a folder of its own, where the first cell must fetch the code, as on Colab."""

@@ -163,7 +163,7 @@ def test_large_ones_are_thinned_along_both_sides(tmp_path):
         service.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_compiled_network_computes_what_pytorch_computes(tmp_path):
     import torch
 

@@ -68,6 +68,7 @@ def test_its_bound_in_chinese(same):
     expect(page.locator("#bound .answer")).to_contain_text("40 项")
 
 
+@pytest.mark.slow
 def test_it_is_sampled_in_colour(same):
     page = same.back("reverse")
     assert page.locator('#reverse [name="num_inference_steps"] option').all_inner_texts() == ["10", "20", "40"]
@@ -81,6 +82,7 @@ def test_it_is_sampled_in_colour(same):
     assert (grids(png, 16, 2, planes=1)[0] == shown[0]).all()
 
 
+@pytest.mark.slow
 def test_it_is_compared_in_colour(same):
     page = same.back("compare")
     expect(page.locator("#compare .figures").last).to_contain_text("network calls", timeout=120_000)
@@ -95,6 +97,7 @@ def test_it_is_compared_in_colour(same):
     expect(page.locator("#wrong .status")).to_contain_text("Both rows")
 
 
+@pytest.mark.slow
 def test_it_denoises_what_lies_between_its_own_samples(same):
     choose(same.back("mine"), "between")
     assert same.pixels("#mine .pad") != same.pixels(SECOND)
@@ -205,6 +208,7 @@ def harmless(status: int, answer: object) -> bool:
     return status < 500 and not leaks
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("count", [int(os.environ.get("DDPM_FUZZ", 10))])
 def test_nonsense_is_refused_and_breaks_nothing(url, count):

@@ -29,6 +29,7 @@ def test_a_model_that_is_none_is_one_clear_line(tmp_path, capsys):
     assert str(tmp_path) in said
 
 
+@pytest.mark.slow
 def test_damaged_weights_are_one_clear_line_though_the_page_does_not_wait_for_them(tmp_path):
     weights = make_model(tmp_path / "model", 8, 1, 20) / "unet" / "diffusion_pytorch_model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -65,7 +66,7 @@ def test_the_environment_of_a_space_stands_in_for_flags(monkeypatch, environment
     assert app.parse(["--model", "here", "--host", "localhost"]).host == "localhost"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_taken_port_is_one_clear_line(tmp_path):
     with socket.create_server(("127.0.0.1", free_port())) as other:
         port = str(other.getsockname()[1])
@@ -84,7 +85,7 @@ def test_an_oversized_body_is_refused_before_it_is_read(url):
     connection.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_space_starts_while_the_hub_is_down_and_says_so(browser, tmp_path):
     """On the embedded checkpoint, in both languages; nothing listens at this Hub's address."""
     nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}

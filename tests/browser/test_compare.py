@@ -41,6 +41,7 @@ def sample(visit: Visit, seed: int) -> None:
     expect(visit.page.locator("#compare .status")).to_contain_text(f"same noise, seed {seed}")
 
 
+@pytest.mark.slow
 def test_the_example_is_there_and_one_slider_moves_all_rows(visit):
     ready(visit, "compare")
     page = visit.page
@@ -60,6 +61,7 @@ def test_the_example_is_there_and_one_slider_moves_all_rows(visit):
     assert len(visit.requests) == before, "all of it is in the browser"
 
 
+@pytest.mark.slow
 def test_an_example_that_comes_late_leaves_alone_what_was_chosen_meanwhile(visit):
     page, late = visit.page, []
 
@@ -81,6 +83,7 @@ def test_an_example_that_comes_late_leaves_alone_what_was_chosen_meanwhile(visit
     expect(page.locator("#compare .figures").nth(1)).to_contain_text("5 network calls")
 
 
+@pytest.mark.slow
 def test_rows_say_what_they_cost_and_only_the_changed_one_runs_again(visit):
     ready(visit, "compare")
     page = visit.page
@@ -121,6 +124,7 @@ def test_rows_say_what_they_cost_and_only_the_changed_one_runs_again(visit):
     expect(figures.nth(1)).to_contain_text("from row 1")
 
 
+@pytest.mark.slow
 def test_stop_leaves_what_was_drawn(same):
     page = same.back("compare")
     drawn(same, "compare")
@@ -167,7 +171,7 @@ def test_what_is_out_of_range_is_refused_with_its_row(same):
     expect(page.locator("#compare .go")).to_be_visible()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_mistake_is_shown_beside_the_right_way(same):
     page = same.back("wrong")
     drawn(same, "wrong")
@@ -190,6 +194,7 @@ def test_every_mistake_is_shown_beside_the_right_way(same):
             assert row(same, "wrong", 0) == row(same, "wrong", 1), "until the end nothing differs"
 
 
+@pytest.mark.slow
 def test_while_a_mistake_waits_the_rows_say_whose_pictures_they_show(same):
     page = same.back("wrong")
     drawn(same, "wrong")
@@ -214,6 +219,7 @@ def test_while_a_mistake_waits_the_rows_say_whose_pictures_they_show(same):
     assert "1 steps" not in page.locator("#wrong").inner_text()
 
 
+@pytest.mark.slow
 def test_the_slider_of_a_mistake_is_part_of_it(same):
     page = same.back("wrong")
     page.locator('#wrong [data-value="short_T"]').click()
@@ -239,7 +245,7 @@ def test_mistakes_that_follow_each_other_fast_end_with_the_last(same):
     expect(page.locator("#wrong .figures").nth(1)).to_contain_text("3 network calls")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_page_that_was_busy_while_all_answers_came_shows_them_all(same):
     """Gradio then hands over the last message alone."""
     page = same.back("compare")
@@ -262,6 +268,7 @@ def test_a_page_that_was_busy_while_all_answers_came_shows_them_all(same):
     expect(page.locator("#compare .row.stale")).to_have_count(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", ["compare", "wrong"])
 def test_a_phone_in_chinese_in_the_dark(phone, tab):
     ready(phone, tab, "lang=zh&__theme=dark")

@@ -69,7 +69,7 @@ def in_reach(framed: Framed, tab: str) -> None:
     framed.until(slider_is_free, f"on {tab}: the slider is out of reach, panel {framed.span('.tour')}")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @at_both_widths
 def test_the_whole_tour_is_seen_in_the_frame(framed):
     assert "dark" in framed.frame.evaluate("document.body.className")
@@ -152,6 +152,7 @@ def test_the_slider_is_dragged_while_its_picture_is_in_view(framed):
     assert after[1] != before[1]
 
 
+@pytest.mark.slow
 @at_both_widths
 def test_a_link_copied_in_the_frame_leads_to_the_space(framed):
     framed.find("#tab-noise-button").click()
@@ -168,6 +169,7 @@ def test_a_link_copied_in_the_frame_leads_to_the_space(framed):
     assert {name: value for name, (value,) in parse_qs(query).items()} == expected, "the theme is the Hub's"
 
 
+@pytest.mark.slow
 def test_in_the_frame_of_an_unknown_page_a_link_leads_to_the_frame(strict, url):
     with hub(url) as address, visiting_hub(strict, 1280) as visitor:
         visitor.open(address)
@@ -193,6 +195,7 @@ def draw(framed: Framed) -> None:
 SHOWN = "[ddpm.inFront(), ddpm.language(), ddpm.dark(), ddpm.shared.get('t'), ddpm.shared.get('picture').join()]"
 
 
+@pytest.mark.slow
 @at_both_widths
 def test_a_reload_of_the_page_around_the_frame_loses_nothing(framed):
     assert framed.frame.evaluate("document.cookie = 'a=1; SameSite=None', document.cookie") == "", "they are blocked"

@@ -69,6 +69,7 @@ def test_katex_is_where_the_page_looks_for_it(same):
     assert "KaTeX" in font, moved("the place of KaTeX's styles (was: assets/katex-*.css)", "KaTeX")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_theme_is_a_class_of_the_body(visit, theme):
     page = visit.open(f"lang=en&__theme={theme}")

@@ -256,7 +256,7 @@ class Attacker:
             yield number
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_thousand_hostile_requests_do_no_harm(model, tmp_path):
     log = tmp_path / "log"

@@ -76,7 +76,7 @@ def copied(page: Page) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------------------ Reverse
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_reverse_draws_what_the_label_asks_for_and_says_so(seen, there):
     page = seen.open(tab="reverse")
     select, scale = page.locator('#reverse [name="label"]'), page.locator('#reverse [name="guidance_scale"]')
@@ -129,7 +129,7 @@ def test_a_label_that_cannot_be_drawn_is_refused_at_its_field(seen):
     expect(status).to_have_text("引导强度 s = 空：需要 0 到 20 的数")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_link_names_what_it_asks_for_in_vain(seen, visit):
     page = follow(seen, "reverse", label="bird", s="30", images="2")
     line = page.locator(".page-status")
@@ -201,7 +201,7 @@ def test_rows_have_labels_of_their_own(seen, there):
 # ---------------------------------------------------------------------------------------------------- From my picture
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_picture_is_denoised_with_a_label_and_the_row_says_so(seen):
     page = seen.open(tab="mine")
     expect(page.locator("#mine .answer")).to_contain_text("Stored example: 8 pictures", timeout=120_000)
@@ -232,7 +232,7 @@ def test_a_picture_is_denoised_with_a_label_and_the_row_says_so(seen):
 # ------------------------------------------------------------------------------------------------------- how it looks
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_fields_need_no_more_lines_than_without_them(browser, there, url):
     for size in ({"width": 390, "height": 844}, {"width": 1280, "height": 800}):
         tall = {}
@@ -253,7 +253,7 @@ def test_the_fields_need_no_more_lines_than_without_them(browser, there, url):
         assert all(tall[there, tab] < tall[url, tab] + line for tab in ("reverse", "mine")), (size, tall)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("tab", ["reverse", "compare", "mine"])
 def test_everything_has_a_name_and_axe_finds_nothing_serious(seen, tab):
     page = seen.open(tab=tab)

@@ -61,6 +61,7 @@ def choose(visit: Visit, label: str) -> None:
     visit.page.locator("#labels .list").get_by_role("button", name=label, exact=True).click()
 
 
+@pytest.mark.slow
 def test_the_example_is_there_and_one_slider_moves_all_rows_without_a_request(asked):
     ready(asked)
     page = asked.page
@@ -82,6 +83,7 @@ def test_the_example_is_there_and_one_slider_moves_all_rows_without_a_request(as
     assert len(asked.requests) == before, "all of it is in the browser"
 
 
+@pytest.mark.slow
 def test_the_arrow_goes_from_one_noise_through_the_other(asked):
     ready(asked)
     page, says = asked.page, asked.page.locator("#labels .arrow-says")
@@ -116,7 +118,7 @@ def test_the_arrow_goes_from_one_noise_through_the_other(asked):
     assert re.fullmatch(r"×(1|2|5)0*", times)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_another_label_is_sampled_at_a_click_and_no_label_makes_all_rows_alike(asked):
     ready(asked)
     page = asked.page
@@ -141,6 +143,7 @@ def test_another_label_is_sampled_at_a_click_and_no_label_makes_all_rows_alike(a
     expect(page.locator("#labels .row.stale")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_stop_leaves_what_was_drawn(asked):
     ready(asked)
     page = asked.page
@@ -156,7 +159,7 @@ def test_stop_leaves_what_was_drawn(asked):
     expect(page.locator("#labels .arrow-says")).to_contain_text("once the rows are finished")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_link_opens_the_tab_with_its_label_and_names_what_it_asks_for_in_vain(asked):
     page = asked.page
     page.goto(f"{asked.url}?lang=en&tab=labels&label=3&s=2")
@@ -184,6 +187,7 @@ def test_a_link_opens_the_tab_with_its_label_and_names_what_it_asks_for_in_vain(
     assert page.locator('#labels .list [aria-pressed="true"]').inner_text() == "3"
 
 
+@pytest.mark.slow
 def test_a_drawing_gets_bars_that_add_up_to_one(asked):
     ready(asked)
     page, answer = asked.page, asked.page.locator("#which .answer")
@@ -211,6 +215,7 @@ def test_a_drawing_gets_bars_that_add_up_to_one(asked):
     assert max(drawn) > 200, "the drawing goes along through all tabs"
 
 
+@pytest.mark.slow
 def test_it_can_be_used_in_chinese_in_the_dark_on_a_phone(browser, labelled):
     size = {"width": 390, "height": 844}
     with visiting(browser, labelled, viewport=size, has_touch=True) as visit:
@@ -232,7 +237,7 @@ def test_it_can_be_used_in_chinese_in_the_dark_on_a_phone(browser, labelled):
         assert small == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser, labelled, theme):
     with visiting(browser, labelled, reduced_motion="reduce") as visit:
@@ -241,6 +246,7 @@ def test_axe_finds_nothing_serious(browser, labelled, theme):
         assert serious(visit.page) == []
 
 
+@pytest.mark.slow
 def test_the_tour_stops_there(asked):
     page = asked.page
     page.goto(f"{asked.url}?lang=en&tour=7")
@@ -286,7 +292,7 @@ def many(browser, tmp_path_factory) -> Iterator[Visit]:
         yield visit
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_of_many_labels_a_search_finds_the_one(many):
     page, find = many.page, many.page.locator("#labels .find")
     assert page.locator("#labels h2").inner_text() == "Can I ask for “${alert(1)} `x` <b>$y$</b> \\n”?"
@@ -302,7 +308,7 @@ def test_of_many_labels_a_search_finds_the_one(many):
     expect(page.locator('#labels .list [aria-pressed="true"]')).to_have_text("a rose")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_of_many_labels_the_likeliest_have_bars(many):
     page = many.page
     expect(page.locator("#which .answer")).to_have_attribute("data-state", "done", timeout=DRAWN_MS)
@@ -336,6 +342,7 @@ def test_the_tour_of_a_model_without_labels_leaves_them_out(visit):
     expect(page.locator("#tour-title")).to_have_text(TEXT["en"]["tour.compare.title"])
 
 
+@pytest.mark.slow
 def test_forced_colours_keep_the_chosen_label_and_the_bars(browser: Browser, labelled):
     with (
         desk(browser, reduced_motion="reduce", forced_colors="active") as context,

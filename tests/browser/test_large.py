@@ -14,7 +14,7 @@ DRAWN_MS = 180_000  # until the server has drawn, beside the examples of the pag
 PLANES = [f'#reverse [data-object="{name}"] .grid canvas' for name in ("xt", "x0_hat", "eps_hat")]
 
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

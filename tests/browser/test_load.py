@@ -36,7 +36,7 @@ def test_twelve_visitors_at_once_all_get_what_they_asked_for(url):
     assert [(status, answer["kind"]) for status, answer in answers] == [(200, "done")] * 24
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_full_queue_is_a_polite_line_and_a_reading_asks_again(visit):
     with crowd(visit.url, 60) as joined:
         status, refusal = joined[-1]
@@ -62,7 +62,7 @@ def test_a_full_queue_is_a_polite_line_and_a_reading_asks_again(visit):
     visit.errors.clear()  # Chromium's own word for each refusal
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_lost_connection_is_told_by_the_tab_that_waits_and_by_the_next(browser, tmp_path):
     model = make_model(tmp_path / "model", 28, 1, 1000)
     with serving(model, tmp_path / "log") as url:

@@ -32,6 +32,7 @@ def settled(page: Page, tab: str) -> None:
 # ---------------------------------------------------------------- where things stand
 
 
+@pytest.mark.slow
 def test_on_a_phone_what_visitors_play_with_comes_before_the_text(phone):
     page = phone.open()
     order = """(tab) => {
@@ -67,7 +68,7 @@ COVERED = """(tab) => [...document.querySelectorAll(`#${tab} .plot`)].filter((e)
         .filter((box) => box.width === 0 || box.right > plot.getBoundingClientRect().left))"""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_at_every_width_captions_equations_and_labels_have_their_place(visit):
     page = visit.open()
     for language, tab in product(LANGUAGES, TABS):
@@ -203,6 +204,7 @@ def contrast(one: np.ndarray, other: np.ndarray) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_forced_colours_what_says_something_stays_visible(browser: Browser, url: str, scheme: str):
     options = {"forced_colors": "active", "color_scheme": scheme, "reduced_motion": "reduce"}
@@ -256,7 +258,7 @@ def test_in_forced_colours_what_says_something_stays_visible(browser: Browser, u
         assert contrast(mark, paper) > 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_in_forced_colours_letters_under_bars_and_hats_are_seen(browser: Browser, url: str):
     inks = []
     for forced in ("none", "active"):
@@ -273,6 +275,7 @@ def test_in_forced_colours_letters_under_bars_and_hats_are_seen(browser: Browser
 WATCH = "window.seen = []; setInterval(() => { const t = window.ddpm?.shared?.get('t'); if (t) seen.push(t); }, 15);"
 
 
+@pytest.mark.slow
 def test_on_arrival_the_picture_dissolves_and_returns_once(browser: Browser, url: str):
     with visiting(browser, url) as visitor:
         page = visitor.page
@@ -291,6 +294,7 @@ def test_on_arrival_the_picture_dissolves_and_returns_once(browser: Browser, url
         assert set(page.evaluate("seen")) == {300}, "once"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["lang=en&t=412", "lang=en&tab=noise", "lang=en&example=2"])
 def test_a_link_that_names_a_state_stays_there(browser: Browser, url: str, query: str):
     with visiting(browser, url) as visitor:
@@ -307,7 +311,7 @@ def test_nothing_moves_by_itself_with_reduced_motion(visit):
     assert set(visit.page.evaluate("seen")) == {300}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_first_touch_or_a_reload_ends_the_arrival(browser: Browser, url: str):
     for touch in (
         lambda page: page.keyboard.press("Tab"),
@@ -337,6 +341,7 @@ def test_words_in_both_languages_name_the_same_pictures():
     assert {f"{tab}.body" for tab in TABS} <= bodies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", WITH_PICTURES)
 def test_words_outline_their_pictures_on_hover_and_focus(same, tab):
     page = same.back(tab)

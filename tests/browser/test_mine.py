@@ -34,6 +34,7 @@ def numbers(visit: Visit, selector: str) -> list[float]:
     return [float(text) for text in visit.page.locator(f"{selector} .cell span").all_inner_texts()]
 
 
+@pytest.mark.slow
 def test_examples_are_there_before_the_first_click_and_t_asks_nothing(visit):
     page = visit.open(tab="mine")
     choose(page)
@@ -83,6 +84,7 @@ def test_a_drawn_picture_comes_back_from_a_small_t_and_not_from_a_large_one(same
     expect(page.locator("#mine .answer")).to_contain_text("3 pictures from t₀ = 900 in 50 steps, seed 5")
 
 
+@pytest.mark.slow
 def test_between_two_pictures_and_swapped(same):
     page = same.back("mine")
     choose(page, "between")
@@ -128,6 +130,7 @@ def erased(visit: Visit) -> np.ndarray:
     return np.unpackbits(np.array(visit.page.evaluate(MASK), np.uint8)).astype(bool)
 
 
+@pytest.mark.slow
 def test_what_is_erased_is_filled_in_and_the_rest_stays_to_the_byte(visit):
     page = visit.open(tab="mine")
     page.locator('#mine [data-value="fill"]').click()
@@ -195,6 +198,7 @@ def test_a_filling_can_be_stopped(same):
     page.locator('#mine [data-value="several"]').click()
 
 
+@pytest.mark.slow
 def test_a_finger_erases(phone):
     page = phone.open(tab="mine")
     page.locator('#mine [data-value="fill"]').click()

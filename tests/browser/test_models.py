@@ -67,6 +67,7 @@ def menu(visit: Visit, name: str) -> None:
     expect(page.locator("#forward canvas").first).to_be_attached()
 
 
+@pytest.mark.slow
 def test_another_model_is_another_page_and_what_fits_goes_along(visit):
     page = visit.open("lang=zh")
     assert page.evaluate("ddpm.page.model") == "tiny-gray", "the first one"
@@ -94,6 +95,7 @@ def test_another_model_is_another_page_and_what_fits_goes_along(visit):
     assert visit.pixels("#noise .pad") == drawn, "each model has kept its own picture"
 
 
+@pytest.mark.slow
 def test_the_list_says_what_the_models_are_and_why_one_is_not_there(visit, log):
     page = visit.open("lang=en&model=broken")
     assert "broken cannot be used" in log.read_text()
@@ -117,6 +119,7 @@ def test_the_list_says_what_the_models_are_and_why_one_is_not_there(visit, log):
     expect(page.locator(".models ul")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_links_name_the_model_and_a_name_that_is_none_is_told(visit):
     page = visit.open("lang=en&model=rival&t=333")
     assert page.evaluate("[ddpm.page.model, ddpm.shared.get('t')]") == ["rival", 333]
@@ -126,7 +129,9 @@ def test_links_name_the_model_and_a_name_that_is_none_is_told(visit):
     expect(page.locator(".models button b")).to_have_text("rival")
     page = visit.open("lang=en&model=nobody")
     assert page.evaluate("ddpm.page.model") == "tiny-gray"
-    expect(page.locator(".page-status")).to_contain_text("model = nobody: one of tiny-gray, rival, colour, broken, named")
+    expect(page.locator(".page-status")).to_contain_text(
+        "model = nobody: one of tiny-gray, rival, colour, broken, named"
+    )
 
 
 def test_the_page_without_labels_leads_to_the_models_that_have_some(visit):
@@ -244,7 +249,7 @@ def first_load(browser: Browser, url: str) -> int:
     return int(sum(sizes))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_more_models_hardly_cost_the_first_load_anything(browser, url, folders, tmp_path):
     with serving(folders[0], tmp_path / "log") as alone:
         one = first_load(browser, alone)

@@ -63,6 +63,7 @@ def test_every_key_that_the_page_names_exists():
     assert set(re.findall(r'tex\("(\w+)"\)', sources)) <= set(EQUATIONS)
 
 
+@pytest.mark.slow
 def test_the_switch_translates_everything_and_the_address_keeps_it(visit):
     page = visit.open("lang=en", tab="reverse")
     expect(page.locator("#reverse h2")).to_have_text("How does noise become a picture?")
@@ -93,6 +94,7 @@ def test_nothing_english_is_left_in_chinese(same, tab):
     assert [text for text in prose if "(" not in text and "\\" not in text] == []
 
 
+@pytest.mark.slow
 def test_lang_in_the_address_and_the_language_of_the_browser(browser, url):
     with visiting(browser, url) as visit:
         visit.open("lang=zh")
@@ -119,7 +121,7 @@ def test_arrow_keys_go_along_the_tabs(visit):
         expect(page.locator(f"#tab-{tab}-button")).to_have_attribute("aria-selected", "true")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_sticks_out_and_on_a_phone_the_slider_stays_reachable(phone):
     page = phone.open()
     for language in LANGUAGES:
@@ -162,7 +164,7 @@ def test_everything_that_can_be_used_has_a_name(same):
     assert page.evaluate(unnamed) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("tab", TABS)
 def test_axe_finds_nothing_serious(same, tab):
     page = same.back(tab)

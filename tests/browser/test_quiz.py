@@ -86,6 +86,7 @@ def test_every_tab_ends_with_a_question_that_its_numbers_answer(same, tab):
     assert "undefined" not in said
 
 
+@pytest.mark.slow
 def test_a_copied_frame_shows_the_stage_alone_with_its_settings_and_a_link_to_the_page(still, url):
     class Lecture(Quiet):
         """Somebody's own page."""

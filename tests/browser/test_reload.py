@@ -81,7 +81,7 @@ def test_a_link_says_all_and_nothing_of_an_earlier_visit_is_added(visit):
     assert page.evaluate("ddpm.example.get()") == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_broken_memory_is_no_memory(visit):
     page = visit.open()
     page.reload()

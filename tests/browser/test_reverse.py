@@ -1,6 +1,7 @@
 """Tab "Reverse": frames stream in, Stop stops, the whole trajectory is scrubbed without the server."""
 
 import numpy as np
+import pytest
 from harness import LONG, Session, Visit, crowd, until_quiet
 from PIL import Image
 from playwright.sync_api import expect
@@ -119,6 +120,7 @@ def grids(image: Image.Image, size: int, n: int, planes: int) -> np.ndarray:
     return np.stack([[small[4 : 4 + size, x : x + size] for x in row] for row in at])
 
 
+@pytest.mark.slow
 def test_a_trajectory_is_saved_as_gif_and_a_grid_as_png(same):
     page = same.back("reverse")
     sample(same, sampler="ddim", num_inference_steps=10, num_images=3, seed=21, eta=0.5)
@@ -184,6 +186,7 @@ def test_what_is_out_of_range_is_refused_with_the_range(same):
     sample(same, num_images=2, seed=7)
 
 
+@pytest.mark.slow
 def test_who_waits_is_told_so_and_can_leave(same):
     page = same.back("reverse")
     given_up = {"sampler": "ddpm", "num_inference_steps": 10, "num_images": 1, "seed": 42}
@@ -198,6 +201,7 @@ def test_who_waits_is_told_so_and_can_leave(same):
     assert not is_kept(same, **given_up), "it is not drawn after all"
 
 
+@pytest.mark.slow
 def test_behind_another_tab_a_run_and_the_player_leave_t_alone(same):
     page = same.back("reverse")
     fill(same, sampler="ddpm", num_inference_steps=250, num_images=4, seed=51)

@@ -63,7 +63,7 @@ def below(model) -> Iterator[str]:
         yield address
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_page_works_below_a_path(browser: Browser, below):
     with visiting(browser, below) as visit:  # which refuses every request to another place
         page = visit.page

@@ -62,6 +62,7 @@ def follow(visit: Visit, tab: str, **settings: str) -> Page:
     return visit.page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", LINKS)
 def test_a_copied_link_opens_what_it_was_copied_from(visit, tab):
     settings, read = LINKS[tab]
@@ -80,7 +81,7 @@ def test_a_copied_link_opens_what_it_was_copied_from(visit, tab):
     assert page.evaluate("history.length") == steps
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_link_draws_what_it_was_copied_from(visit):
     """Where its settings are those of the stored example, that is shown, at the t of the link."""
     for tab, settings, said in (
@@ -104,6 +105,7 @@ def test_a_link_draws_what_it_was_copied_from(visit):
         visit.requests.clear()
 
 
+@pytest.mark.slow
 def test_a_link_to_finished_pictures_opens_at_them(visit):
     page = follow(visit, "compare", lang="en")
     expect(page.locator("#compare .status").first).to_contain_text("Stored example", timeout=180_000)
@@ -115,7 +117,7 @@ def test_a_link_to_finished_pictures_opens_at_them(visit):
     expect(page.locator("#compare .t-now")).to_have_text("0")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_tab_of_the_page_has_a_link(visit):
     page = visit.open()
     tabs = page.evaluate("ddpm.tabs()")
@@ -200,7 +202,7 @@ APPENDED = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_others_append_to_a_link_is_no_fault_of_it(visit):
     visit.page.goto(f"{visit.url}?lang=en&tab=noise&{APPENDED.replace(' ', '&')}&reading=v")
     page = visit.page
@@ -246,6 +248,7 @@ def test_every_stop_has_its_words():
     assert {f"tour.{name}.{part}" for name in names for part in ("title", "body", "try")} <= TEXT["en"].keys()
 
 
+@pytest.mark.slow
 def test_the_whole_tour_by_keyboard(visit):
     page = visit.open()
     page.locator(".tour-start").focus()
@@ -279,6 +282,7 @@ def test_the_whole_tour_by_keyboard(visit):
     assert page.locator(".tour").count() == 0, "nothing is kept"
 
 
+@pytest.mark.slow
 def test_a_link_into_the_tour_on_a_phone_in_chinese(phone):
     page = phone.page
     page.goto(f"{phone.url}?lang=zh&tour=2")
@@ -299,7 +303,7 @@ def test_a_link_into_the_tour_on_a_phone_in_chinese(phone):
     expect(page.locator(".tour-place")).to_contain_text(" of ")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_axe_finds_nothing_serious_in_the_tour(visit):
     page = follow(visit, "noise", lang="en", tour="2", foo="1")
     expect(page.locator("#noise .toured")).to_be_visible()
@@ -309,7 +313,7 @@ def test_axe_finds_nothing_serious_in_the_tour(visit):
     assert serious(page) == [], "nor in the dark"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_axe_finds_nothing_serious_in_the_tour_on_a_phone(phone):
     page = phone.page
     page.set_viewport_size({"width": 390, "height": 500})

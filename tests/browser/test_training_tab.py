@@ -81,7 +81,7 @@ def test_the_record_of_the_model_is_scrubbed_without_the_server(same):
     assert asked == [], "all of it is in the browser"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_one_trains_another_watches_and_the_loss_falls(browser, url):
     with (

@@ -151,7 +151,7 @@ def test_the_background_is_part_of_what_is_prepared(tmp_path):
     assert "24 of 30 images are transparent in places and laid on 1,2,3 (--background)" in images["1,2,3"].notes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_and_evaluation_lay_pictures_on_the_same_background(tmp_path):
     name, run = folder(tmp_path / "d", 60), tmp_path / "run"
     words = {"dataset_name": name, "background": "black", "block_out_channels": (8,), "train_batch_size": 8}

@@ -97,7 +97,7 @@ def test_bits_and_their_error_are_those_of_elbo_terms(report, run):
     assert figures["eps_mse"] == pytest.approx(np.mean(mse, 0), rel=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_estimate_agrees_with_the_exact_sum_within_its_error(run, tmp_path):
     """All held-out images: what is left between the two is the noise and the choice of timesteps."""
     figures = []
@@ -111,7 +111,7 @@ def test_an_estimate_agrees_with_the_exact_sum_within_its_error(run, tmp_path):
     assert estimated["prior_bits"] == pytest.approx(exact["prior_bits"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("samples", [True, False])
 def test_two_processes_and_other_batches_give_the_same_figures(report, run, tmp_path, samples):
     _, figures, _ = report
@@ -130,7 +130,7 @@ def test_two_processes_and_other_batches_give_the_same_figures(report, run, tmp_
         assert two["command"] == figures["command"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_other_data_variance_and_bounds_by_flags(run, tmp_path):
     """In a process of its own."""
     flags = "--num_images 4 --variance_type fixed_large --no_clip_denoised --timesteps 5 --seed 3 --num_cpu_threads 1"
@@ -144,7 +144,7 @@ def test_other_data_variance_and_bounds_by_flags(run, tmp_path):
         assert words in figures["command"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
@@ -182,7 +182,7 @@ def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     assert rows == checkpoint.read_metrics(folder / "metrics.jsonl")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_figures_do_not_depend_on_the_clock(run, tmp_path, monkeypatch):
     """Equal to the last digit, whether compiling would begin at once, in the middle, or never; and from the cache."""
     from ddpm import compiled
@@ -443,7 +443,7 @@ def test_importing_the_package_loads_nothing_heavy_and_its_command_reproduces(tm
     assert parse(shlex.split(said)[3:]) == config
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_optimal_variance_is_measured_kept_and_used_again(run, tmp_path):
     """It costs fewer bits than the model's own variance, most of all in a process of few steps."""
     model = tmp_path / "model"

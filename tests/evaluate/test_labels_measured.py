@@ -29,7 +29,7 @@ def start(*words, processes=1):
     return launch("-m", "ddpm.evaluate", *words, "--num_cpu_threads", 1, processes=processes)
 
 
-pytestmark = pytest.mark.slow  # it trains a model and a classifier, and draws at seven scales
+pytestmark = pytest.mark.long  # it trains a model and a classifier, and draws at seven scales
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import command
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_range_is_recorded_used_by_the_evaluation_and_compared_on_resume(tmp_path):
     (tmp_path / "d").mkdir()
     for number in range(60):

@@ -16,6 +16,7 @@ from ddpm.config import parse
 from ddpm.hub.limits import limits
 
 
+@pytest.mark.slow
 def test_training_pushes_milestones_and_ends_on_the_hub(clients, hub, tmp_path):
     """With a milestone at every saved state instead of every ten minutes, each waited for: all of them arrive."""
     client, out = clients(True), tmp_path / "run"
@@ -48,6 +49,7 @@ MIDDLE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", MIDDLE)
 def test_what_is_up_there_and_what_is_not_is_said_at_the_end(lfs, hub, model, name, why):
     fault, words = MIDDLE[why]
@@ -102,7 +104,7 @@ def test_what_a_push_says_is_understood(lfs, hub, model, name):
     assert "No space left on device" in answer["said"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_push_once(clients, hub, tmp_path):
     client, out = clients(False), tmp_path / "run"
     options = {"push_to_hub": True, "hub_model_id": "two-processes", "train_batch_size": 8}
@@ -124,7 +126,7 @@ STAGES = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_hub_that_misbehaves_costs_a_training_nothing(clients, hub, tmp_path, name, stage):
     xet, faults = STAGES[stage]
@@ -158,6 +160,7 @@ def test_a_hub_that_misbehaves_costs_a_training_nothing(clients, hub, tmp_path, 
     assert up(hub, name) == sent(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [{"status": 503}, {"kind": "drop"}, {"kind": "delay", "seconds": 60}])
 def test_a_hub_that_is_down_is_waited_for_no_longer_than_was_asked_for(lfs, hub, model, name, fault):
     hub.fail(**({"path": "/api/", "times": -1} | fault))
@@ -197,6 +200,7 @@ def test_without_the_right_to_write_no_training_is_begun(lfs, hub, tmp_path, pub
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_pushing_does_not_hold_training_up_and_only_the_newest_counts(client, hub, model, name):
     hub.fail("delay", path=COMMIT, seconds=0.7, times=-1)
     settings = {"milestone_interval_s": 0.01}

@@ -34,7 +34,7 @@ def test_by_hand(lfs, hub, model, name):
     assert "samples/step-000001.png" in up(hub, name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_readmes_commands_deploy_the_space(lfs, hub, tmp_path):
     """Word for word, with another name, from a copy: the address of the Hub is the stand-in's."""
     skipped = shutil.ignore_patterns("__pycache__", ".git", "runs", ".*_cache", ".hypothesis", ".venv")

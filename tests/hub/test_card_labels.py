@@ -39,7 +39,7 @@ def conditional(directory, names=NAMES, rows=(), num_steps=12, prediction_type="
     return (directory / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_the_snippet_in_a_fresh_process_samples_as_this_program_does(tmp_path, prediction_type):
     text = conditional(tmp_path / "model", prediction_type=prediction_type)

@@ -27,6 +27,7 @@ def in_short(folder):
     return [list(classes.names), classes.vectors.double().sum().item()]
 
 
+@pytest.mark.slow
 def test_a_push_carries_the_labels_and_a_pull_brings_them(client, hub, labelled, name, tmp_path):
     client.value("push", directory=str(labelled), repo_id=name)
     files = up(hub, name)

@@ -12,7 +12,7 @@ from hub_tools import COMMIT, ROOT, commits, sent, up
 from tiny import TINY, assert_same_run, command
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("path", ["/api/models/.*/preupload", "/_storage/", COMMIT])
 def test_a_training_that_is_killed_while_it_pushes(lfs, hub, run, tmp_path, name, path):
     folder = tmp_path / "model"

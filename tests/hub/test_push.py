@@ -14,6 +14,7 @@ from ddpm import checkpoint
 from ddpm.unet import build_unet
 
 
+@pytest.mark.slow
 def test_a_push_is_one_commit_of_what_belongs_there_and_comes_back_bit_for_bit(client, hub, model, name, tmp_path):
     before = snapshot(model)
     pushed = client.value("push", directory=str(model), repo_id=name, private=True)

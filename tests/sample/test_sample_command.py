@@ -71,6 +71,7 @@ def labelled(tmp_path_factory):
     return make_labelled(tmp_path_factory.mktemp("sample") / "labelled")
 
 
+@pytest.mark.slow
 def test_pictures_are_those_of_the_sampler_whatever_the_batch_and_the_number_of_processes(colour, tmp_path):
     words = (colour, "--num_images", 5, *STEPS, "--seed", 7, "--output")
     line = drawn(*words, tmp_path / "one")
@@ -87,7 +88,7 @@ def test_pictures_are_those_of_the_sampler_whatever_the_batch_and_the_number_of_
         assert np.array_equal(arrays["arr_0"], pixels(tmp_path / "three", 5))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_same_command_goes_on_and_others_are_refused(model, tmp_path):
     folder = tmp_path / "many"
     words = (model, *STEPS, "--output", folder)
@@ -140,6 +141,7 @@ def test_labels_in_turn_with_guidance(labelled, tmp_path):
     assert json.loads((tmp_path / "p/samples.json").read_text())["label"] == ["cat", "ant"]
 
 
+@pytest.mark.slow
 def test_an_animation_begins_with_noise_and_ends_with_the_pictures(model, tmp_path):
     gif = tmp_path / "way.gif"
     line = drawn(model, "--num_images", 20, *STEPS, "--batch_size", 8, "--gif", gif)
@@ -224,6 +226,7 @@ def torn(tmp_path):
     return picture, ("--inpaint", tmp_path / "picture.png", "--mask", tmp_path / "mask.png")
 
 
+@pytest.mark.slow
 def test_a_picture_is_filled_in_and_its_known_pixels_stay(model, labelled, torn, tmp_path):
     picture, words = torn
     folder = tmp_path / "filled"

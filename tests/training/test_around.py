@@ -16,7 +16,7 @@ from ddpm import checkpoint, plots
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_strip_never_takes_longer_than_the_training_and_shows_its_progress(tmp_path):
     options = {"max_train_steps": 4, "num_train_timesteps": 1000, "plots": True}
     done = launch(*command(tmp_path / "run", **options))
@@ -34,7 +34,7 @@ def test_the_strip_never_takes_longer_than_the_training_and_shows_its_progress(t
     assert "strip.png" not in (tmp_path / "run/README.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_plots_that_are_not_drawn_any_more_are_named(tmp_path, caplog):
     stop = {"lr_schedule": "constant", "checkpointing_steps": 6}
     in_process(tmp_path, plots=True, max_train_steps=6, **stop)
@@ -68,7 +68,7 @@ def test_a_tracker_whose_disk_is_full_costs_nothing(tmp_path, caplog, fails):
     assert checkpoint.load(tmp_path / "run").metrics[-1]["step"] == 12
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_real_tracker_that_cannot_write_costs_nothing(tmp_path):
     """TensorBoard's folder cannot be made, because a file has its name."""
     out, stop = tmp_path / "run", {"lr_schedule": "constant"}
@@ -81,7 +81,7 @@ def test_a_real_tracker_that_cannot_write_costs_nothing(tmp_path):
     assert checkpoint.load(out).metrics[-1]["step"] == 12
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_torch_compile_without_a_compiler_is_one_line(tmp_path):
     nowhere = {"CXX": "/no/such/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     words = [sys.executable, *command(tmp_path / "run", compile=True)]  # not forked: inductor starts threads and forks

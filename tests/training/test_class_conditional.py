@@ -249,7 +249,7 @@ def test_any_cut_point_gives_the_same_run(tmp_path, whole, cuts):
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["ddpm.classes:save:2:60", "ddpm.training.labelling:Labelling.of:8:40"])
 def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, moment):
     words = command(tmp_path / "run", **LABELS)
@@ -264,7 +264,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, moment):
     assert (tmp_path / "run/labels.safetensors").read_bytes() == (tmp_path / "whole/labels.safetensors").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_equal_two_micro_batches(tmp_path):
     for folder, processes, options in (("two", 2, {}), ("one", 1, {"gradient_accumulation_steps": 2})):
         done = launch(*command(tmp_path / folder, **LABELS, **options), processes=processes)
@@ -282,7 +282,7 @@ def test_two_processes_equal_two_micro_batches(tmp_path):
     assert np.abs(grids[0] - grids[1]).max() <= 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("forget", [(), ("class_conditional", "label_dropout", "label_column")])
 def test_a_run_of_an_older_version_goes_on_as_before(tmp_path, forget):
     in_process(tmp_path / "run", should_stop=lambda step: step >= 8)
@@ -343,7 +343,7 @@ def test_data_without_labels_is_one_line_and_a_status(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_networks_learn_labels_too(tmp_path, monkeypatch):
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda module: real(module, backend="eager"))

@@ -59,7 +59,7 @@ def last_line(done):
 FULL = r"(No space left on device|File too large)"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_state_that_does_not_fit_does_not_cost_the_model(small_disk, whole):
     out, limit = small_disk(640, 400_000)
     done = launch(*command(out), largest_file=limit)

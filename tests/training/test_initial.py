@@ -163,7 +163,7 @@ def test_classes_keep_their_vectors_by_name_and_new_ones_start_from_no_label(tmp
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_class_conditional_the_labels_are_given_up_and_it_is_said(tmp_path, caplog):
     caplog.set_level("INFO")
     source = labelled_model(tmp_path / "source", ("cat", "dog"))
@@ -174,7 +174,7 @@ def test_without_class_conditional_the_labels_are_given_up_and_it_is_said(tmp_pa
     assert f"Without --class_conditional, the 2 classes of {tmp_path / 'source'} are given up" in caplog.text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_with_labels_goes_on_without_the_model_it_started_from(tmp_path):
     labelled_model(tmp_path / "source", ("3", "7"))
     options = {"init_from": str(tmp_path / "source"), "class_conditional": True, "lr_schedule": "constant"}
@@ -185,7 +185,7 @@ def test_a_run_with_labels_goes_on_without_the_model_it_started_from(tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_start_from_the_same_labels(tmp_path):
     labelled_model(tmp_path / "source", ("3", "7"))
     options = {"init_from": tmp_path / "source", "class_conditional": True, "max_train_steps": 2}

@@ -59,7 +59,7 @@ def test_the_rows_tell_the_bound_beside_the_loss(run):
     assert last["val_loss_ema"] == pytest.approx(float(error), rel=1e-4), "still the epsilon-MSE"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_evaluation_measures_the_learned_variance_unless_another_is_asked_for(run, tmp_path):
     own = measured(run, tmp_path)
     assert own["variance_type"] == "learned_range"

@@ -77,7 +77,7 @@ def test_what_counts_as_memorising():
     assert not memorises({})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_memorises_says_so_once_and_one_that_does_not_is_silent(tmp_path, caplog, monkeypatch):
     """Sixteen training images, in a network that has room for them."""
     digits = data.prepare(DataOptions())

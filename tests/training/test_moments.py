@@ -55,7 +55,7 @@ def test_a_run_that_was_cut_off_has_the_same_grids(tmp_path, whole, cuts):
         assert np.array_equal(found[step], grid)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_and_two_micro_batches_have_them_at_the_same_steps(tmp_path):
     options = {"max_train_steps": 4, "sample_at_epochs": (0.03,)}  # 51.2 images: in steps of 32, those of step 2
     last = in_process(tmp_path / "accumulated", gradient_accumulation_steps=2, **options)

@@ -32,7 +32,7 @@ def test_output_that_nobody_reads_does_not_end_a_training(tmp_path, output):
         assert b"steps/s" not in path.read_bytes(), "what was printed went into a file"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_real_pipe_whose_reader_leaves(tmp_path):
     """With the end of the interpreter, which flushes its output once more."""
     words = [sys.executable, *command(tmp_path / "run", max_train_steps=3)]
@@ -76,7 +76,7 @@ def test_a_signal_while_a_state_is_saved_waits_for_it(tmp_path):
     assert [path.name for path in state.folders(tmp_path / "run/checkpoints")] == ["step-000003", "step-000004"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("nohup", [False, True])
 def test_a_closed_terminal_under_accelerate_launch(tmp_path, nohup):
     """The kernel hangs up the launcher and the training, and whatever they print fails from then on."""

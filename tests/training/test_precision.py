@@ -68,7 +68,7 @@ def test_a_saved_config_keeps_the_precision_of_its_run(monkeypatch, capsys, tmp_
     assert "not taken, because --config says bf16" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_saved_precision_of_accelerate_trains_is_recorded_and_resumes(tmp_path):
     """Its configuration file, a real launcher, and afterwards the same run without it."""
     config = tmp_path / "default_config.yaml"
@@ -92,7 +92,7 @@ def test_the_saved_precision_of_accelerate_trains_is_recorded_and_resumes(tmp_pa
         assert recorded(tmp_path / "run") == "bf16"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_figures_of_an_evaluation_stay_in_float32(tmp_path):
     assert in_process(tmp_path / "run", **TINY | {"max_train_steps": 1}).stopped == "finished"
     words = ["-m", "ddpm.evaluate", tmp_path / "run", "--num_images", 2, "--num_cpu_threads", 1, "--output"]

@@ -53,7 +53,7 @@ def test_ema_forgets_half_within_its_half_life():
     assert ramped.module.weight.item() == pytest.approx(1 - 0.5**6.93, abs=0.002)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_weights_keep_their_names(tmp_path, monkeypatch):
     """torch.compile wraps the network; what is saved must not show it. (Without a C++ compiler: the eager backend.)"""
     real = torch.compile
@@ -82,7 +82,7 @@ def test_a_network_in_a_gpus_memory_format_resumes_to_the_bit(tmp_path, monkeypa
         assert torch.allclose(tensor, whole[name], atol=1e-4), name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("prediction_type", ["sample", "v_prediction"])
 def test_other_predictions_train_through_the_same_loop(tmp_path, prediction_type):
     in_process(
@@ -246,7 +246,7 @@ def test_learning_rate_is_a_function_of_the_optimizer_step(tmp_path):
     assert [learning_rate(constant, step) for step in (3, 4, 11, 10**6)] == [1.0] * 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("processes", "accumulation", "batch"), [(1, 1, 24), (1, 2, 12), (1, 3, 8), (2, 2, 6)])
 def test_processes_accumulation_and_batch_mean_what_the_flags_say(tmp_path, processes, accumulation, batch):
     """The recipe of diffusers' example steps its schedule once per process and micro-batch; here the rates are those

@@ -32,6 +32,7 @@ def test_any_cut_point_gives_the_same_run(tmp_path, whole, cuts):
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_a_larger_limit_goes_on_where_the_learning_rate_allows_it(tmp_path):
     in_process(tmp_path / "run", lr_schedule="constant", max_train_steps=7)
     in_process(tmp_path / "run", lr_schedule="constant")
@@ -39,7 +40,7 @@ def test_a_larger_limit_goes_on_where_the_learning_rate_allows_it(tmp_path):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_time_limit_ends_the_ordinary_way_and_the_same_command_goes_on(tmp_path, whole):
     for step in (1, 2, 3):
         last = in_process(tmp_path / "run", max_train_minutes=1e-9, plots=step == 3)
@@ -68,7 +69,7 @@ def test_other_settings_are_refused_by_name(whole, options, named):
         in_process(whole, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_pixels_count_not_how_their_dataset_is_named(tmp_path, monkeypatch):
     for number in range(40):
         (tmp_path / "data").mkdir(exist_ok=True)
@@ -108,6 +109,7 @@ def write_half(folder):
     (folder / state.TENSORS).write_bytes(data[: len(data) // 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

@@ -26,7 +26,7 @@ class Asked:
         return self.samplings >= self.number
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stop_in_a_sample_grid_saves_at_once_and_the_resumed_run_draws_it(tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     in_process(whole, **STOP)
@@ -41,7 +41,7 @@ def test_a_stop_in_a_sample_grid_saves_at_once_and_the_resumed_run_draws_it(tmp_
         assert (cut / "samples" / name).read_bytes() == (whole / "samples" / name).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "missing"), [(2, ["samples/step-000012.png", "strip.png"]), (3, ["strip.png"])])
 def test_a_stop_in_the_last_pictures_keeps_the_finished_model(tmp_path, monkeypatch, number, missing):
     last = in_process(tmp_path, should_stop=Asked(monkeypatch, number), plots=True, **STOP)

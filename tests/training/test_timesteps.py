@@ -92,7 +92,7 @@ def test_the_density_is_the_root_mean_square_of_the_last_ten_losses():
     assert np.isfinite(drawn.density()).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("cut", [5, 10])
 def test_a_run_that_draws_by_its_losses_goes_on_to_the_same_bits(tmp_path, cut):
     in_process(tmp_path / "whole", **SHORT)
@@ -103,7 +103,7 @@ def test_a_run_that_draws_by_its_losses_goes_on_to_the_same_bits(tmp_path, cut):
     assert int(history["counts"].min()) >= HISTORY, "the density has become that of the losses"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["learn_from:10:3", "of:11:40"])
 def test_such_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, moment):
     words = command(tmp_path / "run", **SHORT)
@@ -115,7 +115,7 @@ def test_such_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, moment):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_that_draw_by_their_losses_equal_two_micro_batches(tmp_path):
     options = SHORT | {"train_batch_size": 32}
     for folder, processes, more in (("two", 2, {}), ("one", 1, {"gradient_accumulation_steps": 2})):

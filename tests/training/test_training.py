@@ -97,7 +97,7 @@ def test_accelerate_launch_trains_and_leaves_what_the_contract_lists(tmp_path):
     assert pipeline(batch_size=2, num_inference_steps=5, output_type="np").images.shape == (2, 8, 8, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_equal_two_micro_batches(tmp_path):
     done = start([*TORCHRUN, *command(tmp_path / "two")])
     assert done.returncode == 0, done.stderr
@@ -145,7 +145,7 @@ def uncut(tmp_path_factory):
     return get
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("processes", "number"),
     [(1, signal.SIGTERM), (1, signal.SIGINT), (1, signal.SIGKILL), (2, signal.SIGTERM), (2, signal.SIGKILL)],
@@ -179,7 +179,7 @@ def test_a_run_cut_off_by_a_signal_goes_on_as_if_it_had_not_been(tmp_path, uncut
     assert_same_run(tmp_path / "cut", uncut(processes, options))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_signal_to_accelerate_launch_reaches_the_trainer(tmp_path):
     """The launcher dies of SIGTERM without a word to its child; the child notices, saves and ends."""
     words = [*ACCELERATE, *command(tmp_path / "run", **ENDLESS)]
@@ -217,6 +217,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
     assert in_process(tmp_path / "run").stopped == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
@@ -280,6 +281,7 @@ def from_trackio(folder):
     return numbers, pictures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tracker", "read"), [("tensorboard", from_tensorboard), ("trackio", from_trackio)])
 def test_real_trackers_get_the_numbers_and_the_pictures(tmp_path, tracker, read):
     done = launch(*command(tmp_path / "run", report_to=tracker), TRACKIO_DIR=str(tmp_path / "trackio"))

@@ -86,6 +86,7 @@ def test_known_pixels_stay_with_and_without_jumps(service, checkpoint):
     assert [message["kind"] for message in same] == ["row", "row", "done"], "erased pixels do not matter"
 
 
+@pytest.mark.slow
 def test_a_picture_becomes_noise_and_comes_back(service, checkpoint):
     _, found = rows(service, {"kind": "invert", "x0": code(ONE)})
     assert [row["request"]["num_inference_steps"] for row in found] == [10, 25, 50, 100], "no more than T = 200"
@@ -169,6 +170,7 @@ def test_a_slow_model_prepares_smaller_examples(checkpoint):
     assert len(service.example_rows("between")) == 2
 
 
+@pytest.mark.slow
 def test_what_takes_longest_is_drawn_once_somebody_asks(checkpoint):
     service = Service(checkpoint)
     service.start_example()

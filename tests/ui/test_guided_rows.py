@@ -184,7 +184,7 @@ def test_halves_that_are_not_there_are_nothing(service, asked):
     assert service.samplings.halves({"key": request.key, "picture": 0}) is None, "another tab's sampling has none"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_large_pictures_keep_fewer_pixels_of_their_halves(tmp_path):
     service = Service(load(make_model(tmp_path / "m", 128, 3, 50, (8, 8, 8, 8, 16), names=NAMES)))
     rows = drawn(service, num_images=1)

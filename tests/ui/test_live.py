@@ -126,6 +126,7 @@ def test_looking_takes_anything(training, since):
     assert training.look(7, 1, since)["state"] == "running"
 
 
+@pytest.mark.slow
 def test_a_killed_server_takes_its_training_along(temporary):
     """The real child: it notices while it loads its libraries."""
     script = """

@@ -37,6 +37,7 @@ def finished(service: Service, messages: list[dict]) -> list[np.ndarray]:
     return [np.frombuffer(base64.b64decode(row["data"]), np.uint8).reshape(row["n"], 64) for row in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddpm", "ddpm_fixed_small", "ddim"])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
 def test_sampling_draws_what_reverse_process_does(service, checkpoint, sampler, scale):
@@ -57,6 +58,7 @@ def test_sampling_draws_what_reverse_process_does(service, checkpoint, sampler, 
     np.testing.assert_allclose(drawn, ((alone + 1) * 127.5).clamp(0, 255).flatten(1).numpy(), atol=0.55)
 
 
+@pytest.mark.slow
 def test_rows_pictures_of_ones_own_and_guided_rows_are_drawn(service):
     rows = [{"sampler": sampler, "num_inference_steps": 5, "eta": 0} for sampler in ("ddpm", "dpm_solver++")]
     assert len(finished(service, list(service.samplings.sample_rows({"rows": rows, "num_images": 2, "seed": 3})))) == 2

@@ -284,7 +284,7 @@ def test_closed_rows_call_the_model_no_more_and_keep_what_is_complete(checkpoint
     assert service.trajectory(SampleRequest("ddim", 200, 2, 15).key) is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_examples_of_the_rows_are_those_that_a_first_click_asks_for(service):
     service.draw_example()
     for name, rows in (("compare", COMPARED), ("wrong", FAULTS[FIRST_FAULT].rows(200))):

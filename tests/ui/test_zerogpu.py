@@ -115,7 +115,7 @@ def test_both_halves_of_guidance_are_one_lease(spaces, tmp_path):
     service.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_visitors_leases_are_the_visitors_and_few(spaces):
     """A lease takes about a second and is counted against somebody: one for each step, however many pictures."""
     spaces.grant = lambda: time.sleep(0.3)
