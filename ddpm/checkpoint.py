@@ -83,6 +83,13 @@ class Checkpoint:
         return self.unet.config["in_channels"]
 
     @property
+    def knows_no_label(self) -> bool:
+        """Whether the model takes labels and has also learned what to draw without one, so that it can be guided."""
+        options = self.config.get("options") or {}
+        always_told = options.get("class_conditional") and options.get("label_dropout") == 0
+        return self.classes is not None and self.classes.unlabelled is None and not always_told
+
+    @property
     def num_parameters(self) -> int:
         """The number of weights of the network."""
         return sum(p.numel() for p in self.unet.parameters())
@@ -185,15 +192,17 @@ def _read_classes(directory: Path, layout: Layout, unet: UNet2DModel, where: str
         ValueError: the files of the classes are damaged, or belong to other weights; one line.
     """
     if inside := unet.config.get("num_class_embeds"):
-        names = tuple(map(str, range(inside)))
+        found = classes.names_in(directory)
+        names = found if found and len(found) == inside else tuple(map(str, range(inside)))
         if unet.device.type == "meta":
             return unet, Classes(names, torch.zeros(inside, classes.width_of(unet)), names[0])
         folded, others = classes.fold(unet, base=0)
+        numbered = f" and has no name for them. They are called by their numbers, 0 to {inside - 1}"
         log.warning(
-            "%s: the network was trained with labels and has no name for them. They are called by their numbers, 0 to "
-            "%d; where no label is asked for, it gets label 0",
+            "%s: the network was trained with labels%s; where no label is asked for, it gets label %s",
             where,
-            inside - 1,
+            "" if names == found else numbered,
+            names[0],
         )
         vectors = torch.cat([torch.zeros(1, others.shape[1]), others])
         return folded, Classes(names, vectors, names[0])

@@ -199,6 +199,14 @@ def read(directory: Path, unet: UNet2DModel, full_precision: bool = True) -> Cla
     return Classes(names, vectors)
 
 
+def names_in(directory: Path) -> tuple[str, ...] | None:
+    """The names in a folder's labels.json; None if there is no such file, or it holds something else."""
+    try:
+        return _checked_names(_read_json(directory / NAMES)) if (directory / NAMES).is_file() else None
+    except ValueError:
+        return None
+
+
 def _read_json(path: Path) -> Any:
     """The content of a JSON file. Raises ValueError."""
     try:

@@ -52,7 +52,7 @@ class Guided:
         self.scale = given.expand(count).clone()
         if bool((self.labels < -1).any()):
             raise ValueError(f"labels from {int(self.labels.min())}: 0 and more is possible, and -1 for no label")
-        if interval is not None and not 0 <= interval[0] <= interval[1]:
+        if interval is not None and not (all(int(t) == t for t in interval) and 0 <= interval[0] <= interval[1]):
             raise ValueError(f"guidance_interval {interval}: two timesteps, the lower one first, are needed")
         self.scale[self.labels < 0] = 0
         if hasattr(eps_theta, "device"):
@@ -117,14 +117,23 @@ def check_scale(scales: Sequence[float]) -> None:
             raise ValueError(f"guidance_scale {scale:g}: 0 (no label) to {MAX_SCALE:g} is possible; 1 is no guidance")
 
 
-def labelled(eps_theta: Any, labels: Tensor | None, scale: float | Sequence[float], interval=None) -> Any:
+def labelled(
+    eps_theta: Any,
+    labels: Tensor | None,
+    scale: float | Sequence[float],
+    interval: tuple[int, int] | None,
+    num_timesteps: int,
+) -> Any:
     """`eps_theta` with labels and guidance; unchanged if there are no labels.
 
     Raises:
-        ValueError: as `Guided`; or a scale or an interval is given without labels.
+        ValueError: as `Guided`; a scale or an interval is given without labels; or the interval ends after the last
+            timestep.
     """
+    if interval is not None and interval[1] >= num_timesteps:
+        raise ValueError(f"guidance_interval {interval}: 0 to {num_timesteps - 1} is possible")
     if labels is None:
-        if interval is not None or scale != 1.0:
+        if interval is not None or not bool((torch.as_tensor(scale) == 1).all()):
             raise ValueError("guidance_scale and guidance_interval need labels")
         return eps_theta
     return Guided(eps_theta, labels, scale, interval)

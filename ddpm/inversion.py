@@ -78,8 +78,8 @@ def encoding(
     device = getattr(eps_theta, "device", "cpu") if device is None else device
     if labels is not None and tuple(labels.shape) != (len(x0),):
         raise ValueError(f"labels have shape {tuple(labels.shape)}: {(len(x0),)} is needed, one for each image")
-    eps_theta = labelled(eps_theta, labels, guidance_scale, guidance_interval)
     num_timesteps: int = base.config["num_train_timesteps"]
+    eps_theta = labelled(eps_theta, labels, guidance_scale, guidance_interval, num_timesteps)
     timesteps = timesteps_for(num_inference_steps or num_timesteps, num_timesteps - 1)[::-1]
     levels = [1.0, *alpha_bars(base).double()[timesteps].tolist()]
     x = x0.to(device=device, dtype=torch.float32)

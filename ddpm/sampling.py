@@ -322,7 +322,7 @@ def reverse_process(
     device = torch.device(getattr(eps_theta, "device", "cpu") if device is None else device)
     if labels is not None and tuple(labels.shape) != (shape[0],):
         raise ValueError(f"labels have shape {tuple(labels.shape)}: {(shape[0],)} is needed, one for each image")
-    eps_theta = labelled(eps_theta, labels, guidance_scale, guidance_interval)
+    eps_theta = labelled(eps_theta, labels, guidance_scale, guidance_interval, num_timesteps)
     _check_options(sampler, eta, fresh_noise, start_t, num_timesteps)
     timesteps = timesteps_for(num_inference_steps or start_t + 1, start_t)
     order = order_of(len(timesteps), jumps, jump_length)

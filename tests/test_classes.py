@@ -326,3 +326,5 @@ def test_networks_with_labels_inside_load_and_answer_as_diffusers_does(tmp_path,
         model.engine(), model.scheduler, (2, 1, 8, 8), num_inference_steps=5, labels=torch.tensor([count - 1] * 2)
     )
     assert torch.isfinite(drawn).all()
+    (tmp_path / "labels.json").write_text(json.dumps([f"kind {i}" for i in range(count)]))
+    assert checkpoint.load(tmp_path).classes.names == tuple(f"kind {i}" for i in range(count))

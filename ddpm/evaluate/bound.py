@@ -54,7 +54,7 @@ def measure_bound(subject: Subject, errors: Errors | None, accelerator: Accelera
         terms, kl_sum = _terms(config, told, schedule, pixels, index, bar)
         parts = float(terms.prior), kl_sum, float(terms.reconstruction)
         without = sum(parts)
-        if label >= 0 and subject.knows_no_label:
+        if label >= 0 and subject.model.knows_no_label:
             bare, bare_sum = _terms(config, eps_theta, schedule, pixels, index, bar)
             without = float(bare.prior) + bare_sum + float(bare.reconstruction)
         rows.append((number, *parts, label >= 0, without))
@@ -72,7 +72,7 @@ def measure_bound(subject: Subject, errors: Errors | None, accelerator: Accelera
     return {
         "bits_per_dim": float(total.mean()),
         "bits_per_dim_se": _standard_error(total),
-        **(_worth(total, without, labelled > 0, images.eval[0].size) if subject.knows_no_label else {}),
+        **(_worth(total, without, labelled > 0, images.eval[0].size) if subject.model.knows_no_label else {}),
         "prior_bits": float(prior.mean()),
         "kl_bits_total": float(kl_sums.mean()),
         "reconstruction_bits": float(reconstruction.mean()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from ddpm.data import to_float
 from ddpm.draws import Purpose, generator
 from ddpm.elbo import POSTERIOR_TIMESTEPS, class_posterior_steps
 from ddpm.evaluate import quality
-from ddpm.evaluate.bound import shuffled
+from ddpm.evaluate.bound import shuffled, with_variance_type
 from ddpm.evaluate.subject import Subject
 from ddpm.processes import on_main
+from ddpm.schedule import Errors
+
+log = logging.getLogger("evaluate")
 
 
 class Judge:
@@ -57,7 +61,12 @@ def load_judge(subject: Subject, features: quality.Features | None, accelerator:
     compared = subject.config.num_samples and subject.config.feature_network != "none"
     wanted = compared or subject.config.classify
     if wanted and subject.model.classes and subject.images.classes:
-        on_main(accelerator, load)
+        try:
+            on_main(accelerator, load)
+        except ValueError:
+            if compared:
+                raise
+            log.info("No classifier is trained for comparison: the images have one label only, or too many")
     return judge
 
 
@@ -82,10 +91,14 @@ def most_evaluations(subject: Subject) -> int:
     return min(POSTERIOR_TIMESTEPS, subject.model.schedule.num_steps) * (len(subject.model.classes or ()) + 1)
 
 
-def measure_classifier(subject: Subject, judge: Judge | None, accelerator: Accelerator, bar) -> dict[str, Any]:
+def measure_classifier(
+    subject: Subject, errors: Errors | None, judge: Judge | None, accelerator: Accelerator, bar
+) -> dict[str, Any]:
     """The part of the report about the bound as a classifier (see `class_posterior`). The processes share the images.
+    The bound is that of all T timesteps, with the variance and the clipping that the options ask for.
 
     Args:
+        errors: of the network, for the optimal variance.
         judge: in the main process, for comparison.
         bar: progress bar, which counts calls of the network per image.
     """
@@ -93,6 +106,8 @@ def measure_classifier(subject: Subject, judge: Judge | None, accelerator: Accel
     assert model.classes
     engine, K = model.engine(accelerator.device), len(model.classes)
     engine.settle(min(config.batch_size, K + 1))
+    schedule = with_variance_type(model.schedule, config.variance_type, errors)
+    asked: dict[str, Any] = {"batch_size": config.batch_size, "clip_denoised": config.clip_denoised}
     chosen = shuffled(config.seed, len(images.eval))
     chosen = chosen[subject.held_out_classes[chosen] >= 0][: subject.images_to_classify]
     truth = subject.held_out_classes[chosen]
@@ -101,7 +116,7 @@ def measure_classifier(subject: Subject, judge: Judge | None, accelerator: Accel
         index = int(chosen[number])
         draw = generator(config.seed, Purpose.EVALUATION, index, slot=4)
         x0, steps = to_float(images.eval[index : index + 1])[0], []
-        for state in class_posterior_steps(engine, model.schedule, x0, K, draw=draw, batch_size=config.batch_size):
+        for state in class_posterior_steps(engine, schedule, x0, K, draw=draw, **asked):
             bar.update(state.evaluations - (steps[-1][1] if steps else 0))
             steps.append((state.timesteps, state.evaluations, int(state.probabilities.argmax())))
         bar.total -= most_evaluations(subject) - steps[-1][1]

@@ -66,7 +66,7 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
         figures = {**_about(subject), **bound, **losses}
         if config.classify:
             bar.set_description("classify")
-            figures |= measure_classifier(subject, judge, accelerator, bar)
+            figures |= measure_classifier(subject, errors, judge, accelerator, bar)
         figures |= _origin(subject, accelerator)
         if accelerator.is_main_process:
             report.write(Path(config.output), figures)
@@ -88,7 +88,7 @@ def _progress(subject: Subject, accelerator: Accelerator):
 
     T, timesteps = subject.bound_steps, subject.config.timesteps
     labelled = subject.held_out_classes >= 0
-    twice = int(labelled[chosen_images(subject)].sum()) if subject.knows_no_label else 0
+    twice = int(labelled[chosen_images(subject)].sum()) if subject.model.knows_no_label else 0
     calls = (subject.num_images + twice) * (timesteps + 1 if timesteps else T)
     calls += NUM_VALIDATION * (1 + bool(labelled.any()))
     halves = sum(1 if scale in (0, 1) else 2 for scale in subject.scales or (0,))
@@ -125,11 +125,13 @@ def _val_losses(subject: Subject, accelerator: Accelerator, bar) -> dict[str, fl
 
 def _about(subject: Subject) -> dict[str, Any]:
     """What was measured."""
+    classes = subject.model.classes
     return {
         "model": subject.model.name,
         "revision": subject.model.revision,
         "dataset": subject.public_dataset_name,
         "split": subject.split,
+        **({"no_label_is": classes.unlabelled} if classes and classes.unlabelled else {}),
     }
 
 

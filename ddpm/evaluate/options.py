@@ -100,7 +100,8 @@ class SampleOptions:
 class ClassifierOptions:
     """The bound of a class-conditional model as a classifier."""
 
-    # Largest number of held-out images whose label the bound is to find; --seed selects them. 0: none.
+    # Largest number of held-out images whose label the bound is to find, over all T timesteps; --seed selects them.
+    # 0: none.
     classify: int = 0
 
 
@@ -143,6 +144,8 @@ class EvaluateConfig(RunOptions, ClassifierOptions, SampleOptions, BoundOptions,
                 accepted = f"0 (without label) to {MAX_SCALE:g} is needed; 1 is without guidance"
                 raise ValueError(f"--guidance_scale {scale:g}: {accepted}")
         need(self.guidance_scale != (), "guidance_scale", "at least one number")
+        if self.guidance_scale and not self.num_samples:
+            raise ValueError("--guidance_scale: pass --num_samples, too; otherwise no samples are drawn")
         need(self.batch_size >= 1, "batch_size", "1 or more")
         need(self.num_inference_steps is None or self.num_inference_steps >= 1, "num_inference_steps", "1 or more")
         need(self.output.endswith(".json"), "output", "the name of a .json file")

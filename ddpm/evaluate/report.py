@@ -124,7 +124,8 @@ def table(figures: dict[str, Any]) -> str:
     how = "all timesteps" if exact else f"{counted(figures['timesteps'], 'timestep')} per image"
     clip = "clipped" if figures["clip_denoised"] else "not clipped"
     told = ", told the label" if figures.get("num_labelled_images") else ""
-    bare = ", without labels" if "val_loss_with_labels" in figures else ""
+    without = f"label {figures['no_label_is']}" if "no_label_is" in figures else "without labels"
+    bare = f", {without}" if "val_loss_with_labels" in figures else ""
     lines = [
         f"{figures['model']} on {figures['dataset']} ({figures['split']}), {figures['num_images']} images, {how}",
         f"bits/dim         {figures['bits_per_dim']:9.4f} ± {figures['bits_per_dim_se']:.4f}   "

@@ -84,6 +84,9 @@ def measure_samples(
         "nearest_train_rms_real": float(np.median(quality.nearest(held_out, images.train, 1).distance)),
     }
     if features is None:
+        if labels is not None:
+            figures["guidance_scale"] = scales[shown]
+            _save_guided(subject, [part for part, _ in sets], labels, figures)
         return figures
     found, floor = quality.all_distances(features(images.train), [features(part) for part, _ in sets], config.seed)
     about = {"feature_network": features.name, "feature_accuracy": features.accuracy}
@@ -164,7 +167,7 @@ def _save_guided(subject: Subject, sets: list[np.ndarray], labels: np.ndarray, f
     against obedience."""
     assert subject.model.classes
     output = Path(subject.config.output)
-    if len(subject.scales) > 1 and subject.images.classes:
+    if len(figures.get("by_guidance_scale", ())) > 1 and subject.images.classes:
         plots.save_guidance_plot(figures, subject.model.name, output.with_name(f"{output.stem}-guidance.png"))
     first = {int(label): place for place, label in reversed(list(enumerate(labels)))}
     shown = sorted(first)[:SHOWN_CLASSES]

@@ -57,17 +57,12 @@ class Subject:
         return self.config.num_inference_steps or self.model.schedule.num_steps
 
     @property
-    def knows_no_label(self) -> bool:
-        """Whether the model takes labels and also knows what to do without: whether the two can be compared."""
-        return self.model.classes is not None and self.model.classes.unlabelled is None
-
-    @property
     def scales(self) -> tuple[float, ...]:
         """The guidance scales at which samples are drawn, each once and in order; none for a model without labels."""
         if not self.model.classes:
             return ()
         compared = self.config.feature_network != "none"
-        usual = SCALES if self.knows_no_label and compared else (1.0,)
+        usual = SCALES if self.model.knows_no_label and compared else (1.0,)
         return tuple(sorted(set(self.config.guidance_scale or usual)))
 
     @cached_property
@@ -162,7 +157,7 @@ def _check_labels(subject: Subject, speaks: bool) -> None:
                 shown = wish if isinstance(wish, int) else " ".join(f"{scale:g}" for scale in wish)
                 raise ValueError(f"--{flag} {shown}: {model.name} has no labels; train with --class_conditional")
         return
-    if model.classes.unlabelled and set(config.guidance_scale or ()) - {1.0}:
+    if not model.knows_no_label and set(config.guidance_scale or ()) - {1.0}:
         scale = min(set(config.guidance_scale or ()) - {1.0})
         raise ValueError(
             f"--guidance_scale {scale:g}: {model.name} was trained with labels only, so there is nothing to guide away "

@@ -18,7 +18,7 @@ from ddpm.files import write_text
 from ddpm.hub.contents import REPO_ID
 from ddpm.hub.privacy import PRIVATE, public_data, public_folder, without_paths
 from ddpm.metrics import memorises, read_metrics
-from ddpm.names import counted, grid_steps, size_of
+from ddpm.names import LEARNED_VARIANCES, counted, grid_steps, size_of
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +118,9 @@ def model_card(
         dataset=dataset,
         dataset_link=_link(dataset),
         size=f"{'x'.join(map(str, size_of(images['resolution'])))}x{images['channels']}",
+        height=size_of(images["resolution"])[0],
+        width=size_of(images["resolution"])[1],
+        learned_variance=options["variance_type"] in LEARNED_VARIANCES,
         num_parameters=num_parameters,
         target={"epsilon": "the noise", "sample": "x_0", "v_prediction": "v"}[options["prediction_type"]],
         samples=_samples(directory, settings),

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ddpm.errors import first_line
 
 REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
@@ -33,10 +39,46 @@ def check_complete(files: Path, directory: Path) -> None:
     Args:
         directory: what messages call it.
     Raises:
-        ValueError: a file is missing.
+        ValueError: a file is missing, or the files of the classes do not fit.
     """
     for name in MODEL:
         if not (files / name).is_file():
             raise ValueError(f"{directory}: there is no {name}, so there is no model to push")
-    if (files / "labels.safetensors").is_file() and not (files / "labels.json").is_file():
-        raise ValueError(f"{directory}: there is labels.safetensors but no labels.json, so nobody could load the model")
+    if reason := _fault_of_labels(files):
+        raise ValueError(f"{directory}: {reason}, so nobody could load the model")
+
+
+def _fault_of_labels(files: Path) -> str | None:
+    """What is wrong with the files of the classes, as `ddpm.classes.read` would find out; None if nothing is, or there
+    are none. A push does without torch, whose import takes seconds."""
+    names, vectors = (files / name for name in ("labels.json", "labels.safetensors"))
+    if not vectors.is_file():
+        return "there is labels.json but no labels.safetensors" if names.is_file() and _is_list(names) else None
+    if not names.is_file():
+        return "there is labels.safetensors but no labels.json"
+    try:
+        known = json.loads(names.read_text(encoding="utf-8"))
+        if not isinstance(known, list) or not known:
+            return "labels.json is no list of names"
+        with safe_open(vectors, "np") as file:
+            shape = tuple(file.get_slice("class_embedding").get_shape())
+            noted = (file.metadata() or {}).get("time_embedding_sha256")
+        with safe_open(files / "unet/diffusion_pytorch_model.safetensors", "np") as file:
+            layer = [f"time_embedding.linear_2.{part}" for part in ("weight", "bias")]
+            kind, width = file.get_slice(layer[0]).get_dtype(), file.get_slice(layer[1]).get_shape()[0]
+            content = hashlib.sha256(b"".join(file.get_tensor(name).tobytes() for name in layer)).hexdigest()
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        return f"labels.json, labels.safetensors or the weights are damaged ({first_line(error)[:200]})"
+    if shape != (len(known), width):
+        return f"labels.safetensors has shape {shape}, and {(len(known), width)} is needed"
+    if noted and kind == "F32" and noted != content:
+        return "labels.safetensors belongs to other weights than those in unet/"
+    return None
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a JSON file holds a list; also true of a damaged one, which is no table of somebody's either."""
+    try:
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), list)
+    except (OSError, ValueError, RecursionError):
+        return True

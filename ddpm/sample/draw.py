@@ -82,7 +82,7 @@ def _check(config: SampleConfig, model: Checkpoint) -> None:
     if config.sampler == "ddpm_optimal" and model.errors is None:
         measure = f"python -m ddpm.evaluate {shlex.quote(config.model)} --variance_type optimal --record"
         raise ValueError(f"--sampler ddpm_optimal: nobody has measured the errors of {model.name}; `{measure}` does")
-    if config.guidance_scale != 1 and model.classes and model.classes.unlabelled:
+    if config.guidance_scale != 1 and model.classes and not model.knows_no_label:
         raise ValueError(
             f"--guidance_scale {config.guidance_scale:g}: {model.name} was trained with labels only, so there is "
             "nothing to guide away from; 1 is needed"
@@ -201,7 +201,8 @@ def _write(
         path = Path(config.npz)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, open(temporary, "wb") as file:
-            shown = classes[np.arange(len(images)) % len(classes)]
+            shown = classes[np.arange(len(images)) % len(classes)] if config.guidance_scale else NO_LABEL
+            shown = np.broadcast_to(shown, len(images))
             np.savez(file, images, *([shown] if config.label else []))
         words.append(f"an array of shape {images.shape} in {config.npz}")
     return words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Labelling:
         if share > wanted:
             raise ValueError(
                 f"--class_conditional: {counted(unknown, 'image')} of {len(found):,} have no label, and "
-                f"--label_dropout {wanted:g} covers {int(wanted * len(found)):,}: pass --label_dropout "
+                f"--label_dropout {wanted:g} covers {math.floor(wanted * len(found) + 1e-9):,}: pass --label_dropout "
                 f"{_rounded_up(share):g} or more, or leave these images out"
             )
         self.classes = np.where(found < 0, self.num_classes, found)

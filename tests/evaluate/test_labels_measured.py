@@ -267,7 +267,12 @@ def conditional(path, names):
         (["--guidance_scale", "inf"], 2, "--guidance_scale inf: 0 "),
         (["--classify", -1], 2, "--classify -1: 0 or more"),
         (["--dataset_name", "digits", "--classify", 5], 1, "--classify 5: plain has no labels"),
-        (["--dataset_name", "digits", "--guidance_scale", 2, 3], 1, "--guidance_scale 2 3: plain has no labels"),
+        (
+            ["--dataset_name", "digits", "--guidance_scale", 2, 3, "--num_samples", 4],
+            1,
+            "--guidance_scale 2 3: plain has no",
+        ),
+        (["--guidance_scale", 2], 2, "--guidance_scale: pass --num_samples, too"),
     ],
 )
 def test_flags_about_labels_that_cannot_be_are_one_line(tmp_path, words, status, message):

@@ -14,23 +14,27 @@ from ddpm import checkpoint
 from ddpm.classes import separated
 from ddpm.hub import card
 from ddpm.metrics import to_lines
+from ddpm.names import size_name
 from ddpm.sampling import generators, sample
 from ddpm.unet import build_unet
 
 NAMES = ["0", "zwei \u2461", 'a "b"', "don't"]
 
 
-def conditional(directory, names=NAMES, rows=(), num_steps=12, prediction_type="epsilon", **options):
+def conditional(directory, names=NAMES, rows=(), num_steps=12, prediction_type="epsilon", size=8, **options):
     """A class-conditional model directory that has learnt nothing, with settings as training writes them."""
     torch.manual_seed(0)
-    unet = build_unet(8, 1, (8, 16), norm_num_groups=4, num_classes=len(names))
+    variance = options.get("variance_type", "fixed_small")
+    learned = variance == "learned_range"
+    unet = build_unet(size, 1, (8, 16), norm_num_groups=4, num_classes=len(names), learned_variance=learned)
     torch.nn.init.normal_(unet.class_embedding.weight)
     torch.nn.init.normal_(unet.conv_out.weight, std=0.2)
     scheduler = {"num_train_timesteps": num_steps, "beta_schedule": "linear", "clip_sample": True}
     folded = separated(unet, names)
-    checkpoint.save(directory, folded.unet, scheduler | {"prediction_type": prediction_type}, folded.classes)
+    scheduler |= {"prediction_type": prediction_type, "variance_type": variance}
+    checkpoint.save(directory, folded.unet, scheduler, folded.classes)
     settings = json.loads((checkpoint.EMBEDDED / "train_config.json").read_text())
-    settings["data"] |= {"resolution": 8, "channels": 1}
+    settings["data"] |= {"resolution": size if isinstance(size, int) else size_name(size), "channels": 1}
     settings["options"] |= {"class_conditional": True, "label_dropout": 0.1, "num_train_timesteps": num_steps}
     settings["options"] |= {"prediction_type": prediction_type} | options
     (directory / "train_config.json").write_text(json.dumps(settings))
@@ -40,9 +44,13 @@ def conditional(directory, names=NAMES, rows=(), num_steps=12, prediction_type="
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_the_snippet_in_a_fresh_process_samples_as_this_program_does(tmp_path, prediction_type):
-    text = conditional(tmp_path / "model", prediction_type=prediction_type)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"prediction_type": "v_prediction"}, {"size": (8, 12)}, {"variance_type": "learned_range"}],
+    ids=lambda options: str(*options.values()),
+)
+def test_the_snippet_in_a_fresh_process_samples_as_this_program_does(tmp_path, options):
+    text = conditional(tmp_path / "model", **options)
     section = text.split("\n## Labels\n")[1]
     snippet = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     assert "ddpm" not in snippet, "stock diffusers is all that it needs"
@@ -61,12 +69,12 @@ def test_the_snippet_in_a_fresh_process_samples_as_this_program_does(tmp_path, p
     out = np.load(tmp_path / "out.npz")
     model = checkpoint.load(tmp_path / "model")
     labels = torch.tensor([model.classes.number(label)])
-    shape = (1, 1, 8, 8)
+    shape = (1, 1, *model.size)
     ours = sample(model.engine(), model.scheduler, shape, labels=labels, guidance_scale=2.0)
     bare = sample(model.engine(), model.scheduler, shape)
     assert out["x"] == pytest.approx(ours.numpy(), abs=1e-4)
     assert (ours - bare).abs().max() > 0.05, "the label makes a difference"
-    assert (out["images"].shape, out["images"].dtype) == ((1, 8, 8, 1), np.uint8)
+    assert (out["images"].shape, out["images"].dtype) == ((1, *model.size, 1), np.uint8)
 
 
 def test_the_snippet_of_a_model_on_the_hub_names_it(tmp_path):
@@ -98,13 +106,11 @@ def test_the_card_says_what_steers_the_model(tmp_path):
     for card_text in (text, always, many):
         assert "\n\n\n" not in card_text
         assert "None" not in card_text
-    plain = (checkpoint.EMBEDDED / "README.md").read_text()
     checkpoint.save(tmp_path / "model", checkpoint.load(tmp_path / "model").unet, {"num_train_timesteps": 12})
     card.write(tmp_path / "model")
     text = (tmp_path / "model/README.md").read_text(encoding="utf-8")
     assert ("## Labels" in text, "class-conditional" in text) == (False, False)
     assert "no label or prompt steers it" in text
-    assert plain
 
 
 def test_the_table_over_guidance_scales_is_what_was_measured(tmp_path):

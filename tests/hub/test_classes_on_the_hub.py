@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from hub_tools import commits, files_of, up
@@ -9,6 +10,7 @@ from labelled import NAMES, make_labelled, network
 
 from ddpm import checkpoint
 from ddpm.classes import separated
+from ddpm.hub import contents
 from ddpm.hub.snapshot import link_files
 
 FILES = {"labels.json", "labels.safetensors"}
@@ -93,6 +95,33 @@ def test_a_stranger_with_labels_inside_is_pulled(lfs, hub, tmp_path, name):
     assert answer["value"]["classes"] == in_short(tmp_path / "theirs"), answer
     assert answer["value"]["classes"][0] == list("01234")
     assert "the network was trained with labels" in answer["said"]
+
+
+UNUSABLE = {
+    "no names": (("labels.json", None), "there is labels.safetensors but no labels.json"),
+    "no vectors": (("labels.safetensors", None), "there is labels.json but no labels.safetensors"),
+    "garbage": (("labels.safetensors", b"x" * 99), "labels.safetensors or the weights are damaged"),
+    "no list": (("labels.json", b"{}"), "labels.json is no list of names"),
+    "cut names": (("labels.json", b'["a", '), "labels.json, labels.safetensors or the weights are damaged"),
+    "names too many": (
+        ("labels.json", b'["a", "b", "c", "d"]'),
+        "labels.safetensors has shape (3, 32), and (4, 32) is",
+    ),
+    "another model's": (("labels.safetensors", ...), "labels.safetensors belongs to other weights than those in unet/"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_labels_that_nobody_could_load_are_not_pushed(labelled, tmp_path, kind):
+    (name, content), words = UNUSABLE[kind]
+    if content is ...:
+        content = (make_labelled(tmp_path / "other", seed=77) / name).read_bytes()
+    contents.check_complete(labelled, labelled)
+    (labelled / name).unlink()
+    if content is not None:
+        (labelled / name).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(words) + ".*, so nobody could load the model"):
+        contents.check_complete(labelled, labelled)
 
 
 def test_half_a_pair_is_not_pushed(lfs, hub, labelled, name):

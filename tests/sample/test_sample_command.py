@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 import zlib
 
@@ -189,6 +190,10 @@ def test_wrong_usage_is_one_line_and_status_2(words, said):
 
 
 def test_what_the_model_cannot_do_is_one_line_and_leaves_nothing(model, labelled, tmp_path):
+    always = shutil.copytree(labelled, tmp_path / "always")
+    settings = json.loads((checkpoint.EMBEDDED / "train_config.json").read_text())
+    settings["options"] |= {"class_conditional": True, "label_dropout": 0.0}
+    (always / "train_config.json").write_text(json.dumps(settings))
     for directory, words, said in (
         (model, ("--num_inference_steps", 41), "--num_inference_steps 41: 1 to 40 is needed"),
         (
@@ -198,6 +203,11 @@ def test_what_the_model_cannot_do_is_one_line_and_leaves_nothing(model, labelled
         ),
         (model, ("--label", "ant"), "label 'ant': gray has no labels to ask for"),
         (labelled, ("--label", "dog"), f"label 'dog': the model knows {', '.join(NAMES)}, and none for no label"),
+        (
+            always,
+            ("--label", "cat", "--guidance_scale", 3),
+            "--guidance_scale 3: always was trained with labels only, so there is nothing to guide away from; 1 is needed",
+        ),
         (tmp_path / "none", (), "none': no such directory, and no name of a Hub repository like user/name"),
     ):
         done = start(directory, *words, "--output", tmp_path / "p")

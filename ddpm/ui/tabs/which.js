@@ -32,6 +32,10 @@ function order() {
   return all.sort((a, b) => shown.probabilities[b] - shown.probabilities[a]).slice(0, MOST);
 }
 
+// A network that was trained with labels only has one of them in the place of "no label".
+const { unlabelled } = ddpm.page;
+const SAVED = unlabelled === null ? ["which.saved"] : ["which.saved_of", { name: unlabelled }];
+
 function fill(bar, label, best) {
   const [name, track, share, saved] = bar.children;
   const probability = shown?.probabilities[label] ?? 0;
@@ -42,6 +46,7 @@ function fill(bar, label, best) {
   saved.textContent = shown ? signed(shown.bits[label]) : "";
   bar.classList.toggle("best", label === best);
   const fields = { label: names[label], percent: share.textContent, bits: saved.textContent };
+  fields.saved = ddpm.say(...SAVED);
   bar.setAttribute("aria-label", ddpm.say("which.bar", fields));
 }
 
@@ -119,6 +124,7 @@ $(".stop").addEventListener("click", () => {
 });
 $(".again").addEventListener("click", () => asked.ask({ again: true }));
 
+Object.assign($('[data-text="which.saved"]').dataset, { text: SAVED[0], ...SAVED[1] });
 ddpm.translate(element);
 ddpm.picker(element);
 draw();

@@ -23,8 +23,9 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "labels.why": (
         "Why go further than $s=1$? $\\epsilon_c-\\epsilon_0$ is proportional to $-\\nabla_{x_t}\\log p(c\\mid x_t)$, "
-        "the direction in which a classifier hidden in the network becomes surer. A larger $s$ makes it count more "
-        "often: the pictures obey the label more, and differ less from each other.||Which convention is this? Here "
+        "so taking this noise away moves $x_t$ to where a classifier hidden in the network becomes surer of the label. "
+        "With $s$, that classifier counts $s$ times: the larger $s$ is, the more the pictures obey the label, and the "
+        "less they differ from each other.||Which convention is this? Here "
         "$s=0$ means no label. Ho and Salimans (2022) write $w=s-1$, so that $w=0$ is the plain conditional "
         "model.||How can one network do both? In training, a share of the pictures came without their label "
         "(label_dropout), and a vector of its own stands for “no label”.||What differs between the rows? Only $s$: "
@@ -32,8 +33,9 @@ PAIRS: dict[str, tuple[str, str]] = {
         "computes $\\epsilon_0$ and $\\epsilon_c$ for all rows together. The number beside a row is the root mean "
         "square of the difference between its finished pictures and those of $s=0$, with pixels from −1 to 1.",
         "为什么 $s$ 要超过 1？$\\epsilon_c-\\epsilon_0$ 与 $-\\nabla_{x_t}\\log p(c\\mid x_t)$ 成正比，"
-        "也就是网络中隐含的分类器变得更确信的方向。$s$ 越大，这个分类器的分量越重："
-        "图像更符合标签，彼此的差别也更小。||这是哪种约定？这里 $s=0$ 表示无标签。"
+        "去掉这份噪声，$x_t$ 就移向网络中隐含的分类器对该标签更确信的地方。"
+        "$s$ 相当于把这个分类器算 $s$ 遍：$s$ 越大，图像越符合标签，彼此的差别也越小。"
+        "||这是哪种约定？这里 $s=0$ 表示无标签。"
         "Ho 和 Salimans（2022）写作 $w=s-1$，因此 $w=0$ 是普通的条件模型。||一个网络怎么能两样都会？"
         "训练时有一部分图像不带标签（label_dropout），并用一个单独的向量表示“无标签”。||各行之间有什么不同？"
         "只有 $s$：所有行从同一份噪声出发，$\\eta=0$ 的 DDIM 途中也不加噪声。"
@@ -137,10 +139,11 @@ PAIRS: dict[str, tuple[str, str]] = {
     "which.label": ("label", "标签"),
     "which.probability": ("probability $p(y\\mid x_0)$", "概率 $p(y\\mid x_0)$"),
     "which.saved": ("bits saved against no label", "比无标签节省的比特"),
+    "which.saved_of": ("bits saved against label {name}", "比标签 {name} 节省的比特"),
     "which.bars": ("Probability of each label, and the bits that it saves", "各标签的概率及其节省的比特数"),
     "which.bar": (
-        "{label}: {percent}, bits saved against no label: {bits}",
-        "{label}：{percent}，比无标签节省 {bits} 比特",
+        "{label}: {percent}, {saved}: {bits}",
+        "{label}：{percent}，{saved}：{bits}",
     ),
     "which.asking": ("Measuring every label …", "正在测量每个标签……"),
     "which.waiting": ("Waiting for the model …", "等待模型……"),
