@@ -10,7 +10,8 @@ from ddpm.inpainting import visits
 from ddpm.sampling import reverse_process, sample
 from ddpm.schedule import Errors, NoiseSchedule
 
-SCHEDULER = DDPMScheduler(60, beta_start=1e-4 * 1000 / 60, beta_end=0.3, clip_sample=False)
+TABLES = {"num_train_timesteps": 60, "beta_start": 1e-4 * 1000 / 60, "beta_end": 0.3, "clip_sample": False}
+SCHEDULER = DDPMScheduler(**TABLES)
 ALPHA_BAR = NoiseSchedule.from_scheduler(SCHEDULER).alpha_bar
 RHO = 0.8
 COV = torch.tensor([[1, RHO], [RHO, 1]], dtype=torch.float64)
@@ -99,6 +100,28 @@ def test_known_pixels_have_the_noise_of_each_t_and_are_exact_in_the_end(sampler)
     finished = steps[-1].x_prev[0, 0]
     assert torch.equal(finished[~mask], before)
     assert not torch.isclose(finished[mask], known[0][mask].float(), atol=1e-3).all()
+
+
+class LearnedUpperEnd:
+    """The same network with v = 1 at every pixel: the upper end of the range of a learned variance, beta_t."""
+
+    def __call__(self, xt, t):
+        return gaussian(xt, t)
+
+    def with_variance(self, xt, t):
+        return gaussian(xt, t), torch.ones_like(xt)
+
+
+def test_a_learned_variance_is_used_where_a_part_is_known():
+    learned = DDPMScheduler(**TABLES, variance_type="learned_range")
+    known, mask = torch.linspace(-1, 1, 64).reshape(1, 8, 8), torch.eye(8)
+    known, mask = known.reshape(1, 2, 32), mask.reshape(2, 32)
+    asked = {"known": known, "mask": mask, "jumps": 3, "num_inference_steps": 6, "seed": 11}
+    drawn = sample(LearnedUpperEnd(), learned, (2, 1, 2, 32), sampler="ddpm", **asked)
+    torch.testing.assert_close(drawn, sample(gaussian, SCHEDULER, (2, 1, 2, 32), sampler="ddpm_fixed_large", **asked))
+    small = sample(gaussian, SCHEDULER, (2, 1, 2, 32), sampler="ddpm_fixed_small", **asked)
+    assert not torch.allclose(drawn, small, atol=0.01)
+    assert torch.equal(drawn[:, 0, mask == 0], known[0, mask == 0].expand(2, -1))
 
 
 def test_image_i_depends_on_the_seed_and_on_i_alone():

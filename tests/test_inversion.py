@@ -48,6 +48,18 @@ def test_the_noise_is_that_of_the_equation():
         assert twice == pytest.approx(once / 2, rel=0.3)
 
 
+def test_guidance_is_followed_on_the_way_to_noise():
+    labels = torch.zeros(3, dtype=torch.int64)
+
+    def guided(xt, t):
+        return gaussian(xt, t) + 3 * (gaussian(xt, t, labels) - gaussian(xt, t))
+
+    code = encode(gaussian, SCHEDULER, X0, num_inference_steps=20, labels=labels, guidance_scale=3.0)
+    torch.testing.assert_close(code, encode(guided, SCHEDULER, X0, num_inference_steps=20))
+    plain = encode(gaussian, SCHEDULER, X0, num_inference_steps=20, labels=labels)
+    assert (code - plain).abs().mean() > 0.1
+
+
 def test_encoding_yields_its_steps_and_can_be_stopped():
     steps = list(encoding(gaussian, SCHEDULER, X0, num_inference_steps=4))
     assert [(step.index, step.num_steps, step.t) for step in steps] == [
