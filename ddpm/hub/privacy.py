@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.hub.contents import REPO_ID
-from ddpm.presets import PRESETS, reference_val_loss
+from ddpm.presets import public_dataset
 
 PRIVATE = ("/", "~", "../")  # how a path begins that says where somebody keeps their files
 
@@ -48,8 +48,8 @@ def public_data(options: dict[str, Any], images: dict[str, Any]) -> str | None:
         options, images: `options` and `data` of a train_config.json.
     """
     name, source = options["dataset_name"], images.get("source")
-    if reference_val_loss(options["preset"], images["fingerprint"]) is not None:
-        return PRESETS[options["preset"]]["dataset_name"]  # the preset's own data, read from a folder
+    if own := public_dataset(options["preset"], images["fingerprint"]):
+        return own
     if source is None:  # earlier runs did not note their source
         source = "hub" if name == "digits" or (REPO_ID.fullmatch(name) and not Path(name).exists()) else "folder"
     return None if source == "folder" else name

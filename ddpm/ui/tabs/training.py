@@ -88,7 +88,7 @@ def build(service: Service, models: Models) -> gr.HTML:
             "rows": live.config.logging_steps,
             "seconds": 60 * live.config.max_train_minutes,
             "full_steps": full.max_train_steps,
-            "full_loss": REFERENCE_VAL_LOSS["digits"][1],
+            "full_loss": REFERENCE_VAL_LOSS["digits"],
             "command": command({}, "digits", {"processes": 1, "device": "cpu"}),
         }
     return panel(
