@@ -51,6 +51,19 @@ def test_the_embedded_checkpoint_loads_in_plain_diffusers_and_is_small():
         assert (checkpoint.EMBEDDED / name).is_file()
 
 
+def test_all_embedded_checkpoints_load_in_plain_diffusers_and_are_small():
+    folders = sorted(index.parent for index in checkpoint.EMBEDDED.parent.glob("*/model_index.json"))
+    for folder in folders:
+        model, pipeline = checkpoint.load(folder), DDPMPipeline.from_pretrained(folder)
+        for name, tensor in pipeline.unet.state_dict().items():
+            assert torch.equal(tensor.float(), model.unet.state_dict()[name]), (folder.name, name)
+        for name in ("README.md", "train_config.json", "metrics.jsonl", "training.png", "strip.png"):
+            assert (folder / name).is_file(), (folder.name, name)
+        assert any((folder / "samples").glob("step-*.png"))
+        assert model.config["options"]["output_dir"] in (None, f"runs/{folder.name}")
+    assert sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()) < 16e6
+
+
 def test_the_embedded_checkpoint_denoises_digits_as_well_as_its_card_says():
     """Epsilon-MSE on the ten digits that the page shows, at timesteps where an untrained network gives 1."""
     import numpy as np

@@ -7,6 +7,8 @@ import pytest
 from ddpm import checkpoint
 from ddpm.hub import card, privacy
 
+ALL_EMBEDDED = sorted(index.parent for index in checkpoint.EMBEDDED.parent.glob("*/model_index.json"))
+
 
 @pytest.mark.parametrize("mark", card.MARKS)
 def test_a_card_with_any_marker_is_written_anew(tmp_path, mark):
@@ -19,15 +21,20 @@ def test_a_card_with_any_marker_is_written_anew(tmp_path, mark):
     assert 'from_pretrained("you/mnist")' in text
 
 
-def test_the_embedded_card_is_what_the_code_writes(tmp_path):
-    model = shutil.copytree(checkpoint.EMBEDDED, tmp_path / "mnist")
+@pytest.mark.parametrize("folder", ALL_EMBEDDED, ids=lambda folder: folder.name)
+def test_the_embedded_card_is_what_the_code_writes(tmp_path, folder):
+    model = shutil.copytree(folder, tmp_path / folder.name)
     card.write(model)
     written = (model / "README.md").read_text(encoding="utf-8").splitlines()
-    embedded = (checkpoint.EMBEDDED / "README.md").read_text(encoding="utf-8").splitlines()
+    embedded = (folder / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(written) == len(embedded)
-    named = [line for line, before in zip(written, embedded, strict=True) if line != before]
-    assert all("mnist" in line for line in named), "only commands differ, which name the directory"
-    assert len(named) == 3
+    named = [(line, before) for line, before in zip(written, embedded, strict=True) if line != before]
+    for line, before in named:  # commands alone, which name the directory
+        at = f"ddpm/assets/{folder.name}"
+        assert at in before
+        assert before.replace(at, folder.name) == line.replace(at, folder.name)
+    assert len(named) >= 3
+    assert "/tmp/" not in "".join(embedded)
 
 
 def test_a_card_without_measurements_says_so(tmp_path):
