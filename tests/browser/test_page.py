@@ -48,7 +48,7 @@ def test_every_key_that_the_page_names_exists():
         sources,
     )
     assert len(named) > 50
-    blocks = {"mine.fill", "mine.invert"}  # of words, see `parts.words`
+    blocks = {"mine.between", "mine.fill", "mine.invert"}  # of words, see `parts.words`
     assert set(named) - set(TEXT["en"]) - {path.name for path in UI.rglob("*.js")} - blocks == set()
     assert {f"mine.{name}" for name in ("xt", "x0_second", "mixture", "xt_mixture", "denoised")} <= set(TEXT["en"])
     assert {f"mine.kind.{name}" for name in KINDS} <= set(TEXT["en"])
