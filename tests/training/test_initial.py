@@ -90,7 +90,7 @@ def test_what_does_not_match_is_one_line(tmp_path, model):
     )
     assert "--variance_type learned_range: " in (line := refused(init_from=model, variance_type="learned_range"))
     assert "model has fixed_large; pass --new_schedule" in line
-    with pytest.raises(ValueError, match="--num_train_timesteps 50: .* pass --new_schedule"):  # as of a preset
+    with pytest.raises(ValueError, match=r"--num_train_timesteps 50: .* pass --new_schedule"):  # as of a preset
         in_process(tmp_path / "run", init_from=str(model), num_train_timesteps=50)
     assert "--new_schedule: pass --init_from MODEL, too" in refused(new_schedule=True)
     assert "no such directory" in refused(init_from=tmp_path / "nothing")
