@@ -100,9 +100,8 @@ def test_a_stop_is_in_view_once_its_tab_has_its_height_unless_the_visitor_goes_e
     }"""
     framed.find(".tour-start").click()
     framed.seen("#forward .toured")
-    framed.page.wait_for_timeout(3500)
     framed.find(".tour-next").click()
-    framed.frame.evaluate(grow, [900, 2000])  # taller, and later than the end of the first stop's waiting
+    framed.frame.evaluate(grow, [900, 2000])
     expect(framed.find("#noise .toured")).to_be_visible()
     framed.until(lambda: framed.span("#noise .toured")[0] > 0, "the stop is below what came above it")
     framed.seen("#noise .toured")

@@ -8,7 +8,7 @@
   const framed = window.parent !== window;
   const LEAST = 320; // pixels in which something is shown when less than that of the frame is in view
   const LOOK_MS = 100;
-  const SETTLE_MS = 5000; // after which the host has made the frame as tall as a tab that has come to the front
+  const SETTLE_MS = 15_000; // after which even a busy host has made the frame as tall as a tab that has come to the front
   const ACTIONS = ["wheel", "touchmove", "pointerdown", "keydown"]; // of a visitor who goes elsewhere
   const followers = new Set();
   let seen = { top: 0, bottom: Infinity }; // in coordinates of the viewport
