@@ -7,7 +7,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 import train as trainer
-from ddpm.config import preset
+from ddpm.config import NETWORK, SCHEDULE, preset
 from ddpm.metrics import read_metrics
 from ddpm.processes import make_accelerator
 from ddpm.training import state
@@ -34,9 +34,11 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def command(output_dir, **options) -> list[str]:
-    """`train.py` with the options of TINY, and with others over them."""
+    """`train.py` with the options of TINY, and with others over them; of TINY without those that a model decides from
+    which a training starts."""
     words = ["train.py", "--output_dir", str(output_dir)]
-    for name, value in (TINY | options).items():
+    decided = {*NETWORK, *SCHEDULE} if "init_from" in options else set()
+    for name, value in ({name: v for name, v in TINY.items() if name not in decided} | options).items():
         if isinstance(value, bool):
             words.append(f"--{'' if value else 'no_'}{name}")
         else:

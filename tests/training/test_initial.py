@@ -80,7 +80,7 @@ def test_a_run_goes_on_without_the_model_it_started_from(tmp_path, model):
 
 def test_what_does_not_match_is_one_line(tmp_path, model):
     def refused(**options):
-        done = launch(*command(tmp_path / "run", **ANY | options))
+        done = launch(*command(tmp_path / "run", **options))
         assert done.returncode == 1
         assert not (tmp_path / "run/checkpoints").exists() or not state.folders(tmp_path / "run/checkpoints")
         return done.stderr.strip().splitlines()[-1]
