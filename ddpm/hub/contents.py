@@ -53,7 +53,9 @@ def _fault_of_labels(files: Path) -> str | None:
     are none. A push does without torch, whose import takes seconds."""
     names, vectors = (files / name for name in ("labels.json", "labels.safetensors"))
     if not vectors.is_file():
-        return "there is labels.json but no labels.safetensors" if names.is_file() and _is_list(names) else None
+        # Names alone are fine as somebody's table, or beside a network that has its vectors inside.
+        alone = names.is_file() and _is_list(names) and not _has_classes_inside(files)
+        return "there is labels.json but no labels.safetensors" if alone else None
     if not names.is_file():
         return "there is labels.safetensors but no labels.json"
     try:
@@ -66,14 +68,26 @@ def _fault_of_labels(files: Path) -> str | None:
         with safe_open(files / "unet/diffusion_pytorch_model.safetensors", "np") as file:
             layer = [f"time_embedding.linear_2.{part}" for part in ("weight", "bias")]
             kind, width = file.get_slice(layer[0]).get_dtype(), file.get_slice(layer[1]).get_shape()[0]
-            content = hashlib.sha256(b"".join(file.get_tensor(name).tobytes() for name in layer)).hexdigest()
+            if kind == "F32":  # as `ddpm.classes.digest` was taken; NumPy knows no bfloat16
+                content = hashlib.sha256(b"".join(file.get_tensor(name).tobytes() for name in layer)).hexdigest()
+            else:
+                content = noted
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         return f"labels.json, labels.safetensors or the weights are damaged ({first_line(error)[:200]})"
     if shape != (len(known), width):
         return f"labels.safetensors has shape {shape}, and {(len(known), width)} is needed"
-    if noted and kind == "F32" and noted != content:
+    if noted and noted != content:
         return "labels.safetensors belongs to other weights than those in unet/"
     return None
+
+
+def _has_classes_inside(files: Path) -> bool:
+    """Whether the table of class vectors is among the weights, as in networks that diffusers' own scripts make."""
+    try:
+        config = json.loads((files / "unet/config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and bool(config.get("num_class_embeds"))
 
 
 def _is_list(path: Path) -> bool:

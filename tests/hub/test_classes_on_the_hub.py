@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+import safetensors.torch
 from hub_tools import commits, files_of, up
 from labelled import NAMES, make_labelled, network
 
@@ -122,6 +123,19 @@ def test_labels_that_nobody_could_load_are_not_pushed(labelled, tmp_path, kind):
         (labelled / name).write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(words) + ".*, so nobody could load the model"):
         contents.check_complete(labelled, labelled)
+
+
+def test_names_beside_a_network_with_its_vectors_inside_are_pushed(tmp_path):
+    checkpoint.save(tmp_path, network(4, seed=8), {"num_train_timesteps": 1000, "beta_schedule": "linear"})
+    (tmp_path / "labels.json").write_text(json.dumps(["a", "b", "c", "d", "e"]))
+    assert checkpoint.load(tmp_path).classes.names == ("a", "b", "c", "d", "e")
+    contents.check_complete(tmp_path, tmp_path)
+
+
+def test_a_model_in_bfloat16_with_labels_is_complete(labelled):
+    path = labelled / "unet/diffusion_pytorch_model.safetensors"
+    safetensors.torch.save_file({k: v.bfloat16() for k, v in safetensors.torch.load_file(path).items()}, path)
+    contents.check_complete(labelled, labelled)
 
 
 def test_half_a_pair_is_not_pushed(lfs, hub, labelled, name):

@@ -70,4 +70,5 @@ ddpm.onLanguage(() => {
   draw();
   nameOthers();
 });
-ddpm.shared.on("t", nameOthers); // the addresses name it
+nameOthers();
+ddpm.shared.on("t", ddpm.afterRest(nameOthers)); // the addresses name it
