@@ -38,8 +38,14 @@ def pytest_collection_finish():
 
 
 def pytest_collection_modifyitems(items):
-    """Mark tests by their folder, for `-m "not browser"` and the like."""
+    """Mark tests by their folder, for `-m "not browser"` and the like.
+
+    A test of the browser that fails is tried once more, and the summary counts it: several servers, browsers and
+    trainings share two cores, where a page may lose its connection for a moment. What is wrong fails twice.
+    """
     for folder in ("browser", "hub"):
         for item in items:
             if Path(__file__).parent / folder in item.path.parents:
                 item.add_marker(folder)
+                if folder == "browser":
+                    item.add_marker(pytest.mark.flaky(reruns=1))

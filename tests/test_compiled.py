@@ -95,6 +95,7 @@ def on_fire(*args):
     raise RuntimeError("the chip is on fire\nat length")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "threads"), [(1, 1), (1, 3), (3, 2)])
 def test_equals_pytorch_at_any_batch_size(channels, threads):
     unet = network(channels)
@@ -140,6 +141,7 @@ def test_class_vectors_are_a_third_input_of_the_same_network(threads):
     assert (answer[1:] - without[1:]).abs().max() > 0.01, "labels matter"
 
 
+@pytest.mark.slow
 def test_once_it_is_settled_no_result_depends_on_how_fast_the_compiler_is(unet):
     class Slow(OpenVINO):
         def compile(self, model, key):
@@ -312,6 +314,7 @@ class Broken(OpenVINO):
         request.wait = wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", ["not installed", "convert", "compile", "infer", "wrong"])
 def test_pytorch_computes_where_it_fails(unet, tmp_path, monkeypatch, caplog, why):
     if why in ("convert", "compile", "wrong"):

@@ -284,6 +284,7 @@ def _prepare_in_process(queue, root):
     queue.put(prepare(DataOptions(dataset_name=str(root))).fingerprint)
 
 
+@pytest.mark.slow
 def test_two_preparations_at_once(tmp_path):
     root = folder_of_images(tmp_path / "d", 200)
     context = multiprocessing.get_context("spawn")
@@ -299,6 +300,7 @@ def test_two_preparations_at_once(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_is_not_taken_for_a_finished_one(tmp_path):
     root = folder_of_images(tmp_path / "d", 3000, size=(32, 32))
     code = f"from ddpm.data import *; prepare(DataOptions(dataset_name={str(root)!r}))"

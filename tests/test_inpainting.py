@@ -68,6 +68,7 @@ def filled(jumps, seed=0, **options):
     return drawn[0, 0, 1].double()
 
 
+@pytest.mark.slow
 def test_jumps_give_the_conditional_mean_and_variance_and_without_jumps_neither_is_right():
     # Of 4,000 draws the mean has a standard error of 0.01 and the variance one of 0.008.
     mean, variance = RHO, 1 - RHO**2

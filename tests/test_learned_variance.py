@@ -164,6 +164,7 @@ def test_with_guidance_the_variance_is_that_of_the_answer_with_label():
     torch.testing.assert_close(one, engine.with_variance(xt, t, torch.full((4,), 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_the_compiled_network_gives_the_same_answers(tmp_path, monkeypatch, num_classes):
     monkeypatch.setenv("DDPM_CACHE", str(tmp_path))

@@ -59,6 +59,7 @@ def test_the_model_says_its_size_and_stock_diffusers_draws_it(run):
     assert (run / "strip.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_command_draws_pictures_of_this_size_and_recognises_them(run, tmp_path):
     words = ["-m", "ddpm.sample", run, "--num_images", "4", "--seed", "1", "--batch_size", "3", "--output", tmp_path / "out"]  # fmt: skip
     done = launch(*words, "--grid", tmp_path / "grid.png", "--npz", tmp_path / "all.npz", "--gif", tmp_path / "way.gif")
@@ -75,6 +76,7 @@ def test_the_command_draws_pictures_of_this_size_and_recognises_them(run, tmp_pa
     assert f"is {HEIGHT} x {WIDTH}: {WIDTH} x {HEIGHT} is needed" in refused.stderr
 
 
+@pytest.mark.slow
 def test_it_is_measured_and_its_samples_are_shown_beside_the_nearest_images(run, tmp_path):
     """With the command that the training names for so few images, which needs no labels."""
     line = few_images(57, run)
@@ -148,6 +150,7 @@ def test_the_server_of_the_page_reads_and_draws_it(run):
         service.close()
 
 
+@pytest.mark.slow
 def test_large_ones_are_thinned_along_both_sides(tmp_path):
     """96 x 160 pixels in colour: frames keep one pixel out of several, along each side."""
     service = Service(checkpoint.load(make_model(tmp_path, (96, 160), 3, 40, widths=(8, 8, 8, 8, 8))))

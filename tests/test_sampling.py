@@ -33,6 +33,7 @@ def as_pipeline(x):
     return (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [250, 50, 7])
 def test_equals_diffusers_ddpm_pipeline(unet, steps):
     scheduler = DDPMScheduler(timestep_spacing="trailing")

@@ -157,6 +157,7 @@ def test_models_of_other_schedulers_load_by_their_betas(model, tmp_path, caplog,
     assert len(list(filter(lambda line: "was saved" in line, caplog.messages))) == 1
 
 
+@pytest.mark.slow
 def test_a_file_of_another_scheduler_that_names_no_betas_means_that_scheduler_s_own(model, tmp_path):
     for kind in OTHERS:
         if kind != "DPMSolverSDEScheduler":

@@ -122,6 +122,7 @@ def test_inpaint_leaves_known_pixels_to_the_byte_by_http_and_by_mcp(client, chec
     assert by_tool.structuredContent["images"] == answer["images"]
 
 
+@pytest.mark.slow
 def test_elbo_terms_are_those_of_the_library(client, checkpoint):
     answer = client.predict(x0=PICTURE, seed=3, api_name="/elbo_terms")
     generator = torch.Generator().manual_seed(3)

@@ -36,6 +36,7 @@ def of_library(model, pixels: list[int], seed: int, variance_type: str = "fixed_
     return elbo_terms(checkpoint.engine(), schedule, x0, generator=torch.Generator().manual_seed(seed), batch_size=64)
 
 
+@pytest.mark.slow
 def test_the_sum_on_the_page_is_that_of_elbo_terms(same, model):
     page = same.back("bound")
     finished(same)
@@ -76,6 +77,7 @@ def test_the_switch_drops_the_weights(same):
     page.locator('#bound [data-value="true"]').click()
 
 
+@pytest.mark.slow
 def test_the_variance_is_chosen_without_a_request_and_the_sum_is_that_of_elbo_terms(same, model):
     page = same.back("bound")
     finished(same)
@@ -112,6 +114,7 @@ def test_moving_t_asks_nothing(same):
     assert len(same.requests) == before
 
 
+@pytest.mark.slow
 def test_another_picture_starts_over_and_stop_stops(same):
     page = same.back("bound")
     finished(same)
@@ -137,6 +140,7 @@ def test_another_picture_starts_over_and_stop_stops(same):
     assert page.locator(TOTAL).inner_text() not in (first, second)
 
 
+@pytest.mark.slow
 def test_an_answer_that_comes_too_late_is_nobodys(same):
     page = same.back("bound")
     finished(same)
@@ -164,6 +168,7 @@ def test_an_answer_that_comes_too_late_is_nobodys(same):
     assert said.json_value() == []
 
 
+@pytest.mark.slow
 def test_a_picture_chosen_in_another_tab_waits_until_this_one_is_in_front(same):
     page = same.back("bound")
     finished(same)

@@ -40,6 +40,7 @@ def is_colour(canvas) -> bool:
     return bool((red != green).any() and (green != blue).any())
 
 
+@pytest.mark.slow
 def test_its_own_samples_are_the_examples(same):
     page = same.page
     assert page.locator("#forward .pad").get_attribute("width") == "16"
@@ -59,6 +60,7 @@ def test_it_is_asked_in_colour(same):
     assert is_colour(page.locator('#noise [data-object="x0_hat"]:not([data-role]) canvas'))
 
 
+@pytest.mark.slow
 def test_its_bound_in_chinese(same):
     page = same.back("bound")
     page.locator('[data-language="zh"]').click()

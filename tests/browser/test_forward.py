@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 from diffusers import DDPMScheduler
 from formulas import linear_schedule, snr
 from harness import draw, until_quiet
@@ -119,6 +120,7 @@ def test_a_symbol_outlines_its_picture(same):
     expect(page.locator('#forward [data-object="xt"]')).to_have_class("picture pointed")
 
 
+@pytest.mark.slow
 def test_two_schedules_blend_the_same_picture_and_noise(same):
     page = same.back()
     until_quiet(page)

@@ -219,6 +219,7 @@ def test_a_reload_of_the_page_around_the_frame_loses_nothing(framed):
     assert framed.frame.evaluate(SHOWN)[-1] == before[-1], "the examples have not taken its place"
 
 
+@pytest.mark.slow
 def test_where_nothing_may_be_stored_nothing_breaks(browser, hub_url):
     with browser_for_frames(browser, storage=False) as denying, visiting_hub(denying, 390) as visitor:
         visitor.open(hub_url)

@@ -107,6 +107,7 @@ def test_a_picture_from_a_file_is_sent_nowhere(visit, tmp_path):
     assert visit.requests[before:] == []
 
 
+@pytest.mark.slow
 def test_the_description_at_the_foot_of_the_page_needs_no_closed_address(visit):
     page = visit.open()
     page.get_by_role("button", name="Use via API").click()

@@ -117,6 +117,7 @@ def test_reverse_draws_what_the_label_asks_for_and_says_so(seen, there):
     assert {"label", "s"}.isdisjoint(copied(page))
 
 
+@pytest.mark.slow
 def test_a_label_that_cannot_be_drawn_is_refused_at_its_field(seen):
     page = seen.open(tab="reverse")
     status, scale = page.locator("#reverse .status"), page.locator('#reverse [name="guidance_scale"]')
@@ -158,6 +159,7 @@ def test_a_link_names_what_it_asks_for_in_vain(seen, visit):
 # ------------------------------------------------------------------------------------------------------------ Compare
 
 
+@pytest.mark.slow
 def test_rows_have_labels_of_their_own(seen, there):
     page = seen.open(tab="compare")
     heads = page.locator("#compare .row")

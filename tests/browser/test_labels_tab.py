@@ -256,6 +256,7 @@ def test_the_tour_stops_there(asked):
     expect(page.locator(".tour-place")).to_have_text("7 of 11")
 
 
+@pytest.mark.slow
 def test_what_a_browser_may_send_does_no_harm(labelled):
     for event, good in (
         ("labels", {"label": 3, "num_images": 1, "seed": 1}),
@@ -320,6 +321,7 @@ def test_of_many_labels_the_likeliest_have_bars(many):
 # ------------------------------------------------------------------------------------------------- a model without labels
 
 
+@pytest.mark.slow
 def test_a_model_without_labels_says_what_they_are_and_how_to_train_with_them(visit):
     visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = visit.page

@@ -118,6 +118,7 @@ def place(locator: Locator, across: float, down: float = 0.5) -> tuple[float, fl
     return box["x"] + across * box["width"], box["y"] + down * box["height"]
 
 
+@pytest.mark.slow
 def test_a_swipe_over_a_chart_scrolls_the_page_and_a_tap_or_a_drag_moves_t(phone):
     page = phone.open("lang=en&t=300")
     settled(page, "bound")
@@ -143,6 +144,7 @@ def test_a_swipe_over_a_chart_scrolls_the_page_and_a_tap_or_a_drag_moves_t(phone
         page.wait_for_function(f"Math.abs({T_NOW} - 200) <= 6")
 
 
+@pytest.mark.slow
 def test_only_the_main_button_and_the_first_finger_draw_or_move_t(phone):
     page = phone.open("lang=en&t=300")
     pad, plot = page.locator("#forward .pad"), page.locator('#forward [data-chart="beta"] .plot')
@@ -363,6 +365,7 @@ def test_words_outline_their_pictures_on_hover_and_focus(same, tab):
         word.evaluate("(word) => word.blur()")
 
 
+@pytest.mark.slow
 def test_one_drawn_picture_goes_along_through_all_tabs(same):
     page = same.back()
     draw(same, "#forward .pad")
@@ -378,6 +381,7 @@ def test_one_drawn_picture_goes_along_through_all_tabs(same):
     assert same.pixels('#training .along [data-object="xt"] canvas') == noisy, "with the noise of all tabs"
 
 
+@pytest.mark.slow
 def test_at_t_0_the_gray_noise_says_what_it_is(same):
     page = same.back("reverse")
     expect(page.locator("#reverse .status")).to_contain_text(re.compile("Stored|seed"), timeout=120_000)

@@ -64,6 +64,7 @@ def test_examples_are_there_before_the_first_click_and_t_asks_nothing(visit):
     assert visit.pixels('#forward [data-object="xt"] canvas') == shown, "the same noise, t and picture"
 
 
+@pytest.mark.slow
 def test_a_drawn_picture_comes_back_from_a_small_t_and_not_from_a_large_one(same):
     page = same.back("mine")
     choose(page)
@@ -210,6 +211,7 @@ def test_a_finger_erases(phone):
     assert not serious(page)
 
 
+@pytest.mark.slow
 def test_a_picture_becomes_noise_and_comes_back_with_the_error_of_each_number_of_steps(same):
     page = same.back("mine")
     page.locator('#mine [data-value="invert"]').click()

@@ -134,6 +134,7 @@ def test_links_name_the_model_and_a_name_that_is_none_is_told(visit):
     )
 
 
+@pytest.mark.slow
 def test_the_page_without_labels_leads_to_the_models_that_have_some(visit):
     page = visit.open("lang=en&t=7", tab="labels")
     expect(page.locator("#labels .others")).to_have_text("These models of this page know labels: named.")
@@ -144,6 +145,7 @@ def test_the_page_without_labels_leads_to_the_models_that_have_some(visit):
     visit.left()
 
 
+@pytest.mark.slow
 def test_rows_of_two_models_begin_with_one_noise_and_each_is_the_librarys(visit, folders):
     page = visit.page
     page.goto(f"{visit.url}?lang=en&tab=compare&rows=ddim:10,ddim:10:model=rival&images=2&seed=5")
@@ -170,6 +172,7 @@ def test_rows_of_two_models_begin_with_one_noise_and_each_is_the_librarys(visit,
     expect(status).to_contain_text("Rows to draw: 1")
 
 
+@pytest.mark.slow
 def test_the_bound_of_the_same_picture_under_another_model(visit, folders):
     page = visit.page
     page.goto(f"{visit.url}?tab=bound&under=rival&example=3&lang=en")
@@ -187,6 +190,7 @@ def test_the_bound_of_the_same_picture_under_another_model(visit, folders):
     expect(said).to_be_empty()
 
 
+@pytest.mark.slow
 def test_a_phone_shows_the_list_without_overflow(browser, url):
     with visiting(browser, url, viewport={"width": 390, "height": 844}, has_touch=True) as phone:
         page = phone.open("lang=zh&model=rival")

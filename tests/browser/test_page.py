@@ -112,6 +112,7 @@ def test_the_header_names_the_model(same):
     assert page.locator("h1").count() == 1
 
 
+@pytest.mark.slow
 def test_arrow_keys_go_along_the_tabs(visit):
     page = visit.open()
     page.get_by_role("tab").first.focus()

@@ -56,6 +56,7 @@ def test_the_pictures_own_contrast_answers_forward(same, model):
     assert "draw something first" in answered(same, "forward", 300)
 
 
+@pytest.mark.slow
 def test_the_terms_on_the_page_answer_the_bound(same, model):
     same.back("bound")
     finished(same)
@@ -70,6 +71,7 @@ def test_the_terms_on_the_page_answer_the_bound(same, model):
     expect(same.page.locator("#bound .quiz .revealed")).to_contain_text("干净的一半")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", TABS)
 def test_every_tab_ends_with_a_question_that_its_numbers_answer(same, tab):
     page = same.back(tab)

@@ -20,6 +20,7 @@ def ready(visit: Visit, tab: str) -> None:
     expect(visit.page.locator(f"#{tab} canvas").first).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_reload_brings_back_drawing_tab_settings_language_and_theme(visit):
     page = visit.open("lang=en&__theme=light")
     page.locator("#forward .clear").click()
@@ -50,6 +51,7 @@ def test_a_reload_brings_back_drawing_tab_settings_language_and_theme(visit):
     assert page.evaluate(PICTURE) == drawn
 
 
+@pytest.mark.slow
 def test_two_pictures_of_ones_own_survive(visit):
     page = visit.open(tab="mine")
     page.locator('#mine [data-value="between"]').click()
@@ -68,6 +70,7 @@ def test_two_pictures_of_ones_own_survive(visit):
     assert visit.pixels(shown) == [int(v) for v in first.split(",")]
 
 
+@pytest.mark.slow
 def test_a_link_says_all_and_nothing_of_an_earlier_visit_is_added(visit):
     page = visit.open()
     draw(visit, "#forward .pad")

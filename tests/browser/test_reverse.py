@@ -167,6 +167,7 @@ def test_stop_stops_and_the_next_run_starts_at_once(same):
     assert not is_kept(same, **LONG, seed=31), "it did not hold the model to its end"
 
 
+@pytest.mark.slow
 def test_what_is_out_of_range_is_refused_with_the_range(same):
     page = same.back("reverse")
     fill(same, sampler="ddim", num_inference_steps=10)
@@ -223,6 +224,7 @@ def test_behind_another_tab_a_run_and_the_player_leave_t_alone(same):
     assert abs(now(same) - 640) <= 4, "t was moved since, and it follows"
 
 
+@pytest.mark.slow
 def test_t_is_shared_between_the_tabs(visit):
     page = visit.open()
     visit.move("forward", 700)

@@ -69,6 +69,7 @@ def test_a_stroke_and_a_file_fill_the_picture(same):
     assert taken[:, 21:].max() < 50
 
 
+@pytest.mark.slow
 def test_what_the_server_sends_is_painted_in_its_shape(same):
     page = same.back("noise")
     expect(page.locator("#noise .status").last).to_contain_text("answered for 40 timesteps")

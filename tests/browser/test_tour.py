@@ -130,6 +130,7 @@ def test_every_tab_of_the_page_has_a_link(visit):
         assert f"tab={tab}" in page.url
 
 
+@pytest.mark.slow
 def test_what_a_link_asks_for_in_vain_is_named_and_the_rest_is_taken(visit):
     page = follow(
         visit,
@@ -214,6 +215,7 @@ def test_what_others_append_to_a_link_is_no_fault_of_it(visit):
     assert names == {"lang", "tab", "reading", "__theme", *SHARED}, "and nobody gets it from us"
 
 
+@pytest.mark.slow
 def test_the_tour_shows_what_it_speaks_of(visit):
     page = follow(visit, "mine", lang="en", kind="between")
     page.wait_for_function(f"{PRESSED % 'mine'} === 'between'")

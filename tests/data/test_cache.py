@@ -101,6 +101,7 @@ def load_small(folder):
     return prepare(DataOptions(dataset_name=str(folder), resolution=6)).train.filename
 
 
+@pytest.mark.slow
 def test_a_process_that_trains_from_an_old_copy_goes_on(tmp_path):
     fill(tmp_path / "d", range(40))
     code = (

@@ -203,6 +203,7 @@ def test_the_figures_do_not_depend_on_the_clock(run, tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------------ the estimate
 
 
+@pytest.mark.slow
 def test_estimate_from_a_subset_is_unbiased_and_close():
     schedule = linear_schedule(200, 5e-4, 0.1)
     x0 = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 1, 4, 4))).float() / 127.5 - 1

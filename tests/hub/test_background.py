@@ -177,6 +177,7 @@ def test_a_hub_that_is_down_is_waited_for_no_longer_than_was_asked_for(lfs, hub,
     assert re.search(r"Not pushed: .* \(interrupted\)\. .* To push later: python -m ddpm.hub push ", answer["said"])
 
 
+@pytest.mark.slow
 def test_a_push_that_makes_progress_takes_longer_than_the_wait(lfs, hub, model, name):
     """The wait is for a Hub that is down, and each answer begins it anew."""
     hub.fail("delay", path="/_storage/", method="PUT", seconds=5)

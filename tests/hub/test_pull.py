@@ -10,6 +10,7 @@ from ddpm import checkpoint
 from ddpm.unet import build_unet
 
 
+@pytest.mark.slow
 def test_pull_and_its_revisions(client, hub, model, name, tmp_path):
     first = client.value("push", directory=str(model), repo_id=name)["commit"]
     old = client.value("pull", id_or_dir=name)
@@ -88,6 +89,7 @@ def test_what_is_in_the_cache_works_without_the_hub_and_says_so(client, hub, pub
     assert "cannot be pulled: " in client.error("pull", empty, id_or_dir=name)
 
 
+@pytest.mark.slow
 def test_a_newer_commit_that_cannot_be_had_leaves_the_older_one(client, hub, model, name, tmp_path):
     settings = {"cache": str(tmp_path / "cache"), "lookup_s": 20}
     client.value("push", directory=str(model), repo_id=name)

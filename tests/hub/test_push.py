@@ -53,6 +53,7 @@ def test_a_push_is_one_commit_of_what_belongs_there_and_comes_back_bit_for_bit(c
     assert out.stdout.split() == [local] * 4 + [at]
 
 
+@pytest.mark.slow
 def test_old_samples_go_with_the_commit_and_what_others_put_there_stays(lfs, hub, model, name):
     hub.put(
         name, {"samples/step-000999.png": b"\0old", "demo.ipynb": b"{}", "thumbnail.png": b"\0", "notes.md": b"mine"}
@@ -80,6 +81,7 @@ BAD_DAYS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("day", BAD_DAYS)
 def test_a_bad_day_costs_tries_and_makes_one_commit(client, hub, model, name, day):
     for fault in BAD_DAYS[day]:

@@ -122,6 +122,7 @@ def test_what_is_not_there_or_not_for_this_login(lfs, hub, run):
         assert f"the Hub has no {missing}, or this login may not see it" in message
 
 
+@pytest.mark.slow
 def test_training_from_a_dataset_of_the_hub(lfs, hub, tmp_path):
     import datasets
     import numpy as np

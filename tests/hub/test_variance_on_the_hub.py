@@ -16,6 +16,7 @@ def learned(model):
     return make_model(model, 8, 1, 100 + len(str(model)), lowest_log_variance=-12.5)
 
 
+@pytest.mark.slow
 def test_a_push_carries_the_file_and_a_pull_brings_it(client, hub, learned, name, tmp_path):
     client.value("push", directory=str(learned), repo_id=name)
     assert json.loads(up(hub, name)["variance.json"]) == {"lowest_log_variance": -12.5}

@@ -126,6 +126,7 @@ def test_numbered_pictures_of_others_stay(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["00001.png"]
 
 
+@pytest.mark.slow
 def test_labels_in_turn_with_guidance(labelled, tmp_path):
     line = drawn(
         labelled, "--num_images", 6, *STEPS, "--label", "cat", "ant", "--guidance_scale", 3,
@@ -189,6 +190,7 @@ def test_wrong_usage_is_one_line_and_status_2(words, said):
     assert done.stderr.startswith(f"python -m ddpm.sample: error: {said}")
 
 
+@pytest.mark.slow
 def test_what_the_model_cannot_do_is_one_line_and_leaves_nothing(model, labelled, tmp_path):
     always = shutil.copytree(labelled, tmp_path / "always")
     settings = json.loads((checkpoint.EMBEDDED / "train_config.json").read_text())
@@ -216,6 +218,7 @@ def test_what_the_model_cannot_do_is_one_line_and_leaves_nothing(model, labelled
         assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_costs_no_picture_that_was_drawn(model, tmp_path):
     words = (model, "--num_images", 4, *STEPS, "--output", tmp_path / "p")
     done = start(*words, "--npz", tmp_path / "all.npz", largest_file=450)
@@ -268,6 +271,7 @@ def test_a_picture_is_filled_in_and_its_known_pixels_stay(model, labelled, torn,
         assert (arrays["arr_0"][:, :, :4, 0] == 255 - picture[:, :4]).all()
 
 
+@pytest.mark.slow
 def test_a_palette_picture_in_colour_stays_to_the_byte(colour, tmp_path):
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)).quantize(16)
     image.save(tmp_path / "picture.png")

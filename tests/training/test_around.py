@@ -44,6 +44,7 @@ def test_plots_that_are_not_drawn_any_more_are_named(tmp_path, caplog):
         assert f"{tmp_path / name} shows the run until step 6 or earlier, because of --no_plots" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", ["log", "log_images", "finish"])
 def test_a_tracker_whose_disk_is_full_costs_nothing(tmp_path, caplog, fails):
     class Tracker:

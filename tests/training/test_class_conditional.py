@@ -239,6 +239,7 @@ def test_the_layout_of_a_sample_grid(num_samples, num_classes, columns, rows):
 # ------------------------------------------------------------------------------------------------------------ resuming
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cuts", [(1,), (5, 8)])
 def test_any_cut_point_gives_the_same_run(tmp_path, whole, cuts):
     for cut in cuts:
@@ -307,6 +308,7 @@ def pictures(folder: Path, names, count=40):
     return folder
 
 
+@pytest.mark.slow
 def test_labels_and_their_dropout_must_stay_when_a_run_goes_on(tmp_path):
     folder = pictures(tmp_path / "data", ("ant", "bee"))
     options = {"dataset_name": str(folder), "checkpointing_steps": 2} | LABELS
@@ -325,6 +327,7 @@ def test_labels_and_their_dropout_must_stay_when_a_run_goes_on(tmp_path):
     assert in_process(tmp_path / "run", **options).stopped == "finished"
 
 
+@pytest.mark.slow
 def test_held_out_images_without_labels_have_no_loss_with_labels(tmp_path):
     pictures(tmp_path / "data/train", ("ant", "bee"))
     pictures(tmp_path / "data/test", (".",))
@@ -334,6 +337,7 @@ def test_held_out_images_without_labels_have_no_loss_with_labels(tmp_path):
     assert set(row) == {"kind", "step", "images", "epoch", *losses}
 
 
+@pytest.mark.slow
 def test_data_without_labels_is_one_line_and_a_status(tmp_path):
     folder = pictures(tmp_path / "data", (".",))
     done = launch(*command(tmp_path / "run", dataset_name=folder, **LABELS))

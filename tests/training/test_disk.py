@@ -90,6 +90,7 @@ def test_no_success_is_said_where_nothing_could_be_saved(small_disk):
     assert not [p for p in out.rglob("*") if p.name.startswith((".tmp", ".begun"))]
 
 
+@pytest.mark.slow
 def test_older_states_make_room_for_the_newest(small_disk, whole):
     out, limit = small_disk(1900, None)  # two states and the model, but not a third one beside them
     done = launch(*command(out), largest_file=limit)
@@ -132,6 +133,7 @@ def files_end_at(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_a_disk_that_was_full_for_a_while_costs_no_row(tmp_path, whole, caplog):
     """It fills up in the middle of the row of step 5, and has room again from step 8 on."""
     caplog.set_level("INFO")
@@ -187,6 +189,7 @@ def test_the_end_of_an_interrupted_run_says_what_is_there(tmp_path, saved, files
     )
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
@@ -309,6 +312,7 @@ def test_a_folder_is_refused_before_the_images_are_prepared(tmp_path, whole):
         in_process(tmp_path / "run", dataset_name="./nowhere")
 
 
+@pytest.mark.slow
 def test_a_run_that_another_one_overtakes_changes_nothing(tmp_path, whole):
     """Two start at the same moment; the other one has trained before this one has prepared its network."""
 

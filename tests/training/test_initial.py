@@ -63,6 +63,7 @@ def test_new_schedule_keeps_the_network_and_learns_a_variance_from_the_middle_of
     )
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_model_it_started_from(tmp_path, model):
     source = shutil.copytree(model, tmp_path / "source")
     options = ANY | {

@@ -35,6 +35,7 @@ def measured(folder, tmp_path, **options):
     return evaluate(config)
 
 
+@pytest.mark.slow
 def test_the_model_is_one_that_stock_diffusers_draws_with(run):
     model = checkpoint.load(run)
     assert model.unet.config["out_channels"] == 2

@@ -42,6 +42,7 @@ def test_grids_come_at_these_moments_besides_the_cadence_and_rows_name_the_epoch
         assert row["epoch"] == pytest.approx(row["images"] / 1707, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cuts", [(2, 11), (5,)])
 def test_a_run_that_was_cut_off_has_the_same_grids(tmp_path, whole, cuts):
     for cut in cuts:

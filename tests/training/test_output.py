@@ -22,6 +22,7 @@ def reached(folder):
     return state.load_latest(folder / "checkpoints").meta["step"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["pipe", "terminal", "full", "closed"])
 def test_output_that_nobody_reads_does_not_end_a_training(tmp_path, output):
     done = launch(ODD, output, "none", *command(tmp_path / "run", logging_steps=1))

@@ -63,6 +63,7 @@ def test_compiled_weights_keep_their_names(tmp_path, monkeypatch):
     assert DDPMPipeline.from_pretrained(tmp_path / "run").unet.config.sample_size == 8
 
 
+@pytest.mark.slow
 def test_a_network_in_a_gpus_memory_format_resumes_to_the_bit(tmp_path, monkeypatch):
     """What a GPU trains with: channels last, and images that are tensors of the device already."""
 
@@ -122,6 +123,7 @@ def test_the_weights_of_the_bound_weigh_the_loss(tmp_path):
     assert rows[0]["loss"] == pytest.approx(1, abs=0.2), "what is reported is the epsilon-MSE, not what is weighted"
 
 
+@pytest.mark.slow
 def test_another_architecture_trains_through_the_same_loop(tmp_path):
     from tests.benchmarks.why_noise import TwoConvolutions
 
@@ -222,6 +224,7 @@ def test_steps_that_the_scaler_skips_advance_neither_average_nor_learning_rate(t
     assert [row["loss"] is None for row in rows] == [step in (2, 3, 7) for step in range(12)]
 
 
+@pytest.mark.slow
 def test_only_a_long_row_of_skipped_steps_stops_the_run(tmp_path, monkeypatch):
     steps = {"max_train_steps": 62, "validation_steps": 1000, "checkpointing_steps": 1000, "block_out_channels": (8,)}
     skip(monkeypatch, set(range(10, 59)))
@@ -271,6 +274,7 @@ def test_linear_betas_reach_noise_for_any_number_of_timesteps():
         assert scheduler.alphas_cumprod[-1] < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -23,6 +23,7 @@ def whole(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cuts", [(1,), (3,), (5, 8), (11,)])
 def test_any_cut_point_gives_the_same_run(tmp_path, whole, cuts):
     for cut in cuts:
@@ -91,6 +92,7 @@ def test_the_pixels_count_not_how_their_dataset_is_named(tmp_path, monkeypatch):
         in_process(tmp_path / "run", dataset_name="./data")
 
 
+@pytest.mark.slow
 def test_output_cadence_may_change_on_resume(tmp_path, whole):
     in_process(tmp_path / "run", should_stop=lambda step: step >= 5, validation_steps=2, checkpointing_steps=1)
     in_process(tmp_path / "run")
@@ -141,6 +143,7 @@ def test_starting_afresh(tmp_path, whole):
     assert state.load_latest(tmp_path / "run/checkpoints").meta["step"] == 6
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_the_save_not_the_run(tmp_path, monkeypatch, caplog, whole):
     real, calls = files.write_synced, []
 
@@ -168,12 +171,14 @@ def test_a_run_whose_states_are_all_damaged_is_not_thrown_away(tmp_path):
     assert all(torch.equal(v, before[k]) for k, v in weights(tmp_path / "run").items())
 
 
+@pytest.mark.slow
 def test_a_named_state_goes_on_from_there(tmp_path, whole):
     in_process(tmp_path / "run", should_stop=lambda step: step >= 8, checkpoints_total_limit=9)
     in_process(tmp_path / "run", resume_from_checkpoint=str(tmp_path / "run/checkpoints/step-000003"))
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_rows_stay_when_the_cadence_changes(tmp_path):
     in_process(tmp_path / "run", should_stop=lambda step: step >= 5, logging_steps=2)
     in_process(tmp_path / "run", logging_steps=3, should_stop=lambda step: step >= 10)

@@ -201,6 +201,7 @@ def test_a_signal_to_accelerate_launch_reaches_the_trainer(tmp_path):
     assert rows[-1]["step"] <= reached < rows[-1]["step"] + TINY["logging_steps"], "saved where it stood"
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_on_what_is_not_finite(tmp_path):
     done = launch(*command(tmp_path / "run", learning_rate=1e30, lr_warmup_steps=0), processes=2)
     assert done.returncode == 3
@@ -295,6 +296,7 @@ def test_real_trackers_get_the_numbers_and_the_pictures(tmp_path, tracker, read)
     assert pictures == {6: width, 12: width}
 
 
+@pytest.mark.slow
 def test_wandb_gets_the_numbers_and_the_pictures(tmp_path):
     """Through Accelerate's own interface, with a tracker that remembers: W&B itself needs its service."""
     seen = {"numbers": {}, "pictures": {}}

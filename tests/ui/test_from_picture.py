@@ -157,6 +157,7 @@ def test_the_endpoint_fills_in_and_names_what_it_needs(service):
             endpoints.inpaint(in_vain=lambda: False, **{**asked, **change})
 
 
+@pytest.mark.slow
 def test_a_slow_model_prepares_smaller_examples(checkpoint):
     service = Service(checkpoint)
     service.draw_example()

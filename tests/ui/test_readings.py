@@ -97,6 +97,7 @@ def test_timesteps_reach_from_end_to_end():
 # -------------------------------------------------------------------------------------------------------- the bound
 
 
+@pytest.mark.slow
 def test_the_terms_add_up_to_elbo_terms(service, checkpoint):
     request = raw(5)
     *parts, done = service.readings.read("bound", request)

@@ -127,6 +127,7 @@ def test_damaged_weights_are_found_when_the_model_is_shown_first(folders, tmp_pa
     models.close()
 
 
+@pytest.mark.slow
 def test_no_more_networks_than_the_bound_are_in_memory_and_the_least_recently_used_goes(folders):
     engines = []
 
