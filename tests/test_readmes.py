@@ -3,6 +3,8 @@ measurements that the page's tour quotes from them."""
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,13 @@ def test_the_tour_quotes_the_measurements_of_the_readmes(language):
         decimals = len(figure.partition(".")[2])
         there = [float(n.replace(",", "")) for n in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e-\d+)?", line)]
         assert float(figure.replace(",", "")) in [round(n, decimals) for n in there], f"{figure} is not in {line}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "tests" / "benchmarks").glob("*.py")))
+def test_a_measurement_starts_with_the_command_of_its_readme(name):
+    ran = subprocess.run(
+        [sys.executable, f"tests/benchmarks/{name}", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert f"usage: {name}" in ran.stdout

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
 
 from harness import Visit, chromium, serving, visiting
@@ -94,6 +95,27 @@ def strokes(page: Page, rounds: int) -> list[float]:
         page.mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * bottom, steps=8)
         times.append(timed(page, "#noise .pad", "pointerup", answered, page.mouse.up))
     return times
+
+
+def recognitions(page: Page, rounds: int) -> tuple[list[float], list[float]]:
+    """End of a stroke to the first bars of "Which one is it?", and to the last ones, each on an empty sheet."""
+    status = "document.querySelector('#which .status:not(.picker-status)').textContent"
+    first, last, rng = [], [], random.Random(1)
+    for _ in range(rounds):
+        page.locator("#which .clear").click()
+        page.wait_for_function(f"() => {status}.includes(' in ')")
+        box = page.locator("#which .pad").bounding_box()
+        left, top, bottom = (rng.uniform(low, high) for low, high in ((0.4, 0.6), (0.15, 0.25), (0.75, 0.85)))
+        page.mouse.move(box["x"] + box["width"] * left, box["y"] + box["height"] * top)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * left, box["y"] + box["height"] * bottom, steps=8)
+        page.evaluate(f"() => {{ {status} = '' }}")  # it still tells of the empty sheet
+        page.evaluate(
+            f"() => {{ window.first = until('#which .pad', 'pointerup', () => /so far| in /.test({status})) }}"
+        )
+        last.append(timed(page, "#which .pad", "pointerup", f"{status}.includes(' in ')", page.mouse.up))
+        first.append(page.evaluate("() => window.first"))
+    return first, last
 
 
 def runs(page: Page, rounds: int) -> tuple[list[float], list[float]]:
@@ -178,6 +200,11 @@ def main() -> None:
             bare.close()
             page.locator("#tab-noise-button").click()
             lines.append(row("stroke end to eps_hat", strokes(page, args.rounds), "1,000 ms"))
+            if page.evaluate("ddpm.page.labels?.length > 0"):
+                page.locator("#tab-labels-button").click()
+                first, last = recognitions(page, args.rounds)
+                lines.append(row("a drawn stroke to the first bars of its label", first, "–"))
+                lines.append(row("a drawn stroke to the last ones", last, "2,000 ms"))
             page.locator("#tab-reverse-button").click()
             first, stopped = runs(page, args.rounds)
             lines.append(row("click to first reverse frame", first, "500 ms"))
