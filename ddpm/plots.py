@@ -174,7 +174,8 @@ def save_training_plot(rows: list[dict[str, Any]], path: Path, title: str, refer
     figure = new_figure(11, 4.2)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _plot_losses(left, train, [row for row in rows if row["kind"] == "validation"], reference)
-    left.set_title(title)
+    name = title.encode(errors="surrogateescape").decode(errors="backslashreplace")  # a folder's name may be any bytes
+    left.set_title(name, parse_math=False)  # and hold dollars
     _plot_deciles(right, train)
     save_figure(figure, path)
 

@@ -22,7 +22,8 @@ SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "system volume information")
 # The first bytes of the usual formats, for files without an ending.
 BEGINNINGS = re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM|II\*\0|MM\0\*", re.DOTALL)
-ENDING = re.compile(r"\.([a-z][a-z0-9]{0,9}|7z|3gp)~?$", re.ASCII)  # "x.png~" is a backup
+# "x.png~" is a backup, and "x.zip.001" a part of an archive.
+ENDING = re.compile(r"\.([a-z][a-z0-9]{0,9}|7z|3gp|(?:zip|7z|tar|rar)\.\d{3})~?$", re.ASCII)
 # Pillow knows these formats, but cannot draw their files by itself.
 NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF")
 
