@@ -12,7 +12,6 @@ from typing import Any
 from ddpm.flags import need_option
 from ddpm.names import Size, colour_of, counted, size_name, size_of, times
 
-
 MAX_THREADS = 1024
 
 

@@ -267,8 +267,8 @@ class TrainConfig(
             ValueError: the message names the flag, the value, and what is accepted.
         """
         need = functools.partial(need_option, self)
-        for name, value in vars(self).items():
-            need(value != "", name, "a value, or null")
+        if empty := next((name for name, value in vars(self).items() if value == ""), None):
+            raise ValueError(f"--{empty}: the value is empty; give one, or leave it out")
         check_common(self)
         at_least_one = (
             "max_train_steps train_batch_size gradient_accumulation_steps layers_per_block norm_num_groups "
@@ -281,10 +281,11 @@ class TrainConfig(
         for name in not_negative.split():
             need(getattr(self, name) >= 0, name, "0 or more")
         for name in ["learning_rate", "max_grad_norm", "hub_wait_minutes"]:
-            need(0 < getattr(self, name) < math.inf, name, "a finite number above 0")
+            need(getattr(self, name) < math.inf or math.isnan(getattr(self, name)), name, "a finite number")
+            need(getattr(self, name) > 0, name, "more than 0")
         for name in ["sample_at_images", "sample_at_epochs"]:
             if bad := [moment for moment in getattr(self, name) if not 0 < moment < math.inf]:
-                raise ValueError(f"--{name} {bad[0]}: a finite number above 0 is needed")
+                raise ValueError(f"--{name} {bad[0]}: {'a finite number' if bad[0] > 0 else 'more than 0'} is needed")
         need(self.weight_decay < 1, "weight_decay", "0 or more and less than 1")
         need(0 <= self.dropout < 1, "dropout", "0 or more and less than 1")
         need(0 <= self.label_dropout <= 1, "label_dropout", "0 to 1")

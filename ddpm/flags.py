@@ -154,7 +154,7 @@ def parse_flags(argv: list[str], defaults: T, prog: str) -> T:
 
     for before, word in zip(["", *argv], argv, strict=False):
         name = before if not word else word[:-1] if word.startswith("--") and word.endswith("=") else ""
-        if name.startswith("--"):  # an unset variable of a shell
+        if name.startswith("--") and name != "--label":  # an unset variable of a shell; "" is the label "none"
             raise ValueError(f"{name}: the value is empty; give one, or leave the flag out")
     # Both `--max_train_steps` and `--max-train-steps` are understood; `--help` shows the former, as the READMEs do.
     options: dict[str, Any] = {"args": argv, "prog": prog, "default": defaults, "use_underscores": True}

@@ -60,8 +60,8 @@ def _appended(line: bytes) -> Any:
 def _is_whole(row: dict[str, Any]) -> bool:
     """Whether a row has the numbers that a training writes into it, from which its pictures are drawn."""
     if row["kind"] == "train":
-        parts = row.get("loss_by_decile")
-        numbers = [row.get("loss", ""), *(parts if isinstance(parts, list) else [""])]
+        parts = row.get("loss_by_decile", [])
+        numbers = [row.get("loss", ""), *(parts if isinstance(parts, list) and len(parts) in (0, 10) else [""])]
     elif row["kind"] == "validation":
         numbers = [row.get("val_loss", ""), row.get("val_loss_ema", ""), *(row[name] for name in SHOWN if name in row)]
         numbers = ["" if number is None else number for number in numbers]

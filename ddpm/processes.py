@@ -37,7 +37,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         )
     except ImportError as error:  # DeepSpeed or Megatron, for which accelerate launch was configured
         raise ValueError(
-            f"accelerate launch asks for more than plain data parallelism, which alone is supported ({first_line(error)})"
+            "accelerate launch asks for more than plain data parallelism, which alone is supported "
+            f"({first_line(error)})"
         ) from None
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise ValueError(f"{accelerator.distributed_type.value}: only plain data parallelism is supported")

@@ -298,12 +298,8 @@ def _by_ourselves(source: dict[str, Any], tables: list[File]) -> bool:
     in a path nor what its own `save_to_disk` wrote. A card that configures the dataset is only for itself to read.
     """
     folder = Path(source["path"])
-    return (
-        folder.is_file()
-        or tables[0].ending in TABLES
-        and not (folder / "README.md").is_file()
-        or any(character in source["path"] for character in "[]*?")
-    )
+    its_own = tables[0].ending not in TABLES or (folder / "README.md").is_file()
+    return folder.is_file() or not its_own or any(character in source["path"] for character in "[]*?")
 
 
 def _open_arrays(options: DataOptions, folder: Folder, files: list[File]) -> Splits:

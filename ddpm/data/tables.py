@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import logging
+import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -128,9 +129,7 @@ def _whole(files: list[File], options: DataOptions) -> list[File]:
     for file in files:
         try:
             if file.ending == ".tar":
-                with tarfile.open(file.path) as opened:
-                    for _ in opened:  # a tar archive that is cut off says so at its end
-                        pass
+                _read_to_the_end(file)
             with open(file.path, "rb") as opened:
                 rows = pyarrow.parquet.read_metadata(opened).num_rows if file.ending == ".parquet" else file.size
         except (OSError, ValueError, tarfile.TarError, EOFError) as error:
@@ -144,6 +143,20 @@ def _whole(files: list[File], options: DataOptions) -> list[File]:
     if not full:
         raise ValueError(f"dataset {options.dataset_name!r}: no rows in {listed(shown(f.parts) for f in files)}")
     return full
+
+
+def _read_to_the_end(tar: File) -> None:
+    """Raise a TarError if a tar archive is cut off or damaged. `tarfile` ends in silence where a header is."""
+    with open(tar.path, "rb") as file:
+        compressed = file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"))
+    mode: Any = "r:*" if compressed else "r:"  # to try every compression makes a message of many lines
+    with tarfile.open(os.fsencode(tar.path), mode) as opened:
+        for _ in opened:
+            pass
+        assert opened.fileobj, "it is open"
+        opened.fileobj.seek(opened.offset)
+        if opened.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it is cut off or damaged, for its end is missing")
 
 
 def missing_shards(files: Iterable[File]) -> list[str]:
@@ -206,8 +219,8 @@ def image_column(dataset, options: DataOptions, beside_pictures: bool = False) -
     pixels = [name for name in columns if PIXEL.fullmatch(name)]
     if not images and len(pixels) >= SMALLEST**2:
         raise ValueError(
-            f"dataset {options.dataset_name!r} has a column for each pixel: its columns are {listed(columns)}; store the "
-            "pixels as an array of uint8 of shape (N, H, W) or (N, H, W, 3) in a .npy file, or as one list in each row"
+            f"dataset {options.dataset_name!r} has a column for each pixel: its columns are {listed(columns)}; store "
+            "the pixels as an array of uint8 of shape (N, H, W) or (N, H, W, 3) in a .npy file, or as one list a row"
         )
     problem = f"more than one image column ({listed(images)})" if images else "no image column"
     raise ValueError(
