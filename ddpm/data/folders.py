@@ -173,7 +173,9 @@ class Folder:
         if listing.hidden:
             reasons.append(f"{counted(listing.hidden, 'hidden picture')} (names that begin with a dot)")
         if listing.outputs:
-            reasons.append(f"the output of training runs in {listed(sorted(listing.outputs), 3)}")
+            reasons.append(f"the output of training and sampling in {listed(sorted(listing.outputs), 3)}")
+        if listing.programs:
+            reasons.append(f"the files of other programs in {listed(sorted(listing.programs), 3)}")
         if listing.repeated:
             reasons.append(f"{listed(sorted(listing.repeated), 3)} (links to what is counted already)")
         if listing.broken:

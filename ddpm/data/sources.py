@@ -43,6 +43,7 @@ from ddpm.presets import EMOJI_FOLDER, GET_EMOJI
 log = logging.getLogger(__name__)
 
 SAVED_BESIDE = ("dataset_dict.json", "dataset_info.json", "state.json")  # by `save_to_disk` of `datasets`
+HUB_ADDRESS = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/datasets/([\w.-]+/[\w.-]+)(?:/.*)?")
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 
 Rows = Iterable[tuple[Encoded, Any]]
@@ -98,6 +99,8 @@ def identify(options: DataOptions, output_dir: Path | None = None) -> dict[str, 
     if name.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):
         near = _similar_folder(path)
         get = f"; get it by `{GET_EMOJI}`" if name == EMOJI_FOLDER else ""
+        if address := HUB_ADDRESS.fullmatch(name):
+            get = f"; for this dataset on the Hub, pass {address[1]}"
         raise ValueError(f"dataset {name!r}: no such folder{near}, and no name of a Hub dataset like ylecun/mnist{get}")
     return {"kind": "hub", "id": name, "commit": hub_commit(options, _similar_folder(path))}
 

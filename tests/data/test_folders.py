@@ -275,7 +275,7 @@ def test_the_output_of_training_is_no_data(tmp_path, monkeypatch):
     fill(root, [50])
     images, seeds = load(".", output_dir=Path("runs/other"))
     assert sorted(seeds) == [*range(24), 50]
-    assert "the output of training runs in 'runs/digits', 'runs/other'" in note(images, "left out")
+    assert "the output of training and sampling in 'runs/digits', 'runs/other'" in note(images, "left out")
     with pytest.raises(ValueError, match=r"--output_dir .*d is the folder of the images"):
         load(".", output_dir=root)
     with pytest.raises(ValueError, match=r"'runs/digits' is the output of a training"):
@@ -373,3 +373,20 @@ def test_a_picture_of_too_many_pixels_is_one_line(tmp_path, recwarn):
     images = prepare(DataOptions(dataset_name=str(root), resolution=12))
     assert "huge.png (row 24): it has 196,000,000 pixels, more than Pillow reads" in note(images, "skipped 1 of 26")
     assert not [warning for warning in recwarn if "decompression" in str(warning.message)]
+
+
+def test_what_programs_keep_where_people_work_is_no_data(tmp_path):
+    """`cd data; train.py --dataset_name . --report_to wandb`, and samples that were drawn into the data."""
+    root = fill(tmp_path / "d", range(24))
+    fill(root / "wandb/offline-run-1/files/media/images", range(30, 33))
+    fill(root / "samples", range(40, 43))
+    (root / "samples/samples.json").write_text("{}")
+    fill(root / "env/lib/images", range(50, 53))
+    (root / "env/pyvenv.cfg").write_text("home = /usr/bin")
+    images, seeds = load(root)
+    assert sorted(seeds) == list(range(24))
+    left_out = note(images, "left out")
+    assert "the output of training and sampling in 'samples'; the files of other programs in 'env', 'wandb'" in left_out
+    fill(root / "wandb/dog", range(60, 63))  # without runs in it, the name says nothing
+    os.rename(root / "wandb/offline-run-1", tmp_path / "elsewhere")
+    assert len(load(root)[1]) == 27
