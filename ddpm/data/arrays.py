@@ -83,7 +83,7 @@ class ArrayImages:
 
     def left_out(self, splits: Iterable[str | None]) -> str | None:
         """A note on the arrays that are neither images nor labels of these splits; None if there are none."""
-        used = {names.get(split) for names in (self.images, self.labels) for split in splits}
+        used = {names[split] for names in (self.images, self.labels) for split in splits if split in names}
         left = [self._of(name) for name in sorted(self._arrays) if name not in used]
         left += [f"{name} ({OBJECTS})" for name in self._closed]
         return f"arrays that are not used: {listed(left)}" if left else None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import logging
+import math
 import os
 import sys
 from pathlib import Path
