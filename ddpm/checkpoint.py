@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors import SafetensorError
@@ -231,6 +232,8 @@ def _read_weights(folder: Path, variant: str | None, where: str) -> UNet2DModel:
     Raises:
         ValueError: the weights are damaged, not finite, or belong to another network.
     """
+    spoken = diffusers.utils.logging.get_verbosity()
+    diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # what it says in several lines is said below in one
     try:
         unet, info = UNet2DModel.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues] - a pair, as asked for
             folder,
@@ -241,9 +244,22 @@ def _read_weights(folder: Path, variant: str | None, where: str) -> UNet2DModel:
             output_loading_info=True,
         )
     except Exception as error:  # whatever diffusers and safetensors raise for damaged files
-        raise ValueError(f"{where}: cannot be loaded ({first_line(error)})") from error
+        reason = first_line(error)
+        if reason.startswith("Unable to load weights"):  # which repeats the path, and says no more
+            reason = "the weights are damaged or cut off, or no safetensors file"
+        raise ValueError(f"{where}: cannot be loaded ({reason})") from error
+    finally:
+        diffusers.utils.logging.set_verbosity(spoken)
     if info["missing_keys"]:
         raise ValueError(f"{where}: the weights lack {', '.join(sorted(info['missing_keys'])[:3])}")
+    if unused := sorted(info["unexpected_keys"]):
+        more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+        log.warning(
+            "%s: the network does not use these weights: %s%s; its config.json may be that of another network",
+            where,
+            ", ".join(unused[:3]),
+            more,
+        )
     if found := not_finite(unet.state_dict()):
         raise ValueError(f"{where}: the weights are not finite: {found}")
     return unet.eval().requires_grad_(False)

@@ -12,12 +12,15 @@ from typing import Any
 from ddpm.flags import need_option
 from ddpm.names import Size, colour_of, counted, size_name, size_of, times
 
+MAX_THREADS = 1024
+
 
 def check_run(options: Any) -> None:
     """Check the options that every program has. Raises as `need_option`."""
-    for name in ("seed", "num_cpu_threads"):
-        need_option(options, getattr(options, name) >= 0, name, "0 or more")
+    need_option(options, options.seed >= 0, "seed", "0 or more")
     need_option(options, options.seed < 2**63, "seed", "less than 2**63")
+    # Far beyond the cores of a machine, the libraries that start the threads crash.
+    need_option(options, 0 <= options.num_cpu_threads <= MAX_THREADS, "num_cpu_threads", f"0 to {MAX_THREADS}")
 
 
 def check_common(options: Any) -> None:

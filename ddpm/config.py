@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import math
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -266,6 +267,8 @@ class TrainConfig(
             ValueError: the message names the flag, the value, and what is accepted.
         """
         need = functools.partial(need_option, self)
+        if empty := next((name for name, value in vars(self).items() if value == ""), None):
+            raise ValueError(f"--{empty}: the value is empty; give one, or leave it out")
         check_common(self)
         at_least_one = (
             "max_train_steps train_batch_size gradient_accumulation_steps layers_per_block norm_num_groups "
@@ -278,10 +281,11 @@ class TrainConfig(
         for name in not_negative.split():
             need(getattr(self, name) >= 0, name, "0 or more")
         for name in ["learning_rate", "max_grad_norm", "hub_wait_minutes"]:
-            need(0 < getattr(self, name) < math.inf, name, "more than 0")
+            need(getattr(self, name) < math.inf or math.isnan(getattr(self, name)), name, "a finite number")
+            need(getattr(self, name) > 0, name, "more than 0")
         for name in ["sample_at_images", "sample_at_epochs"]:
             if bad := [moment for moment in getattr(self, name) if not 0 < moment < math.inf]:
-                raise ValueError(f"--{name} {bad[0]}: more than 0 is needed")
+                raise ValueError(f"--{name} {bad[0]}: {'a finite number' if bad[0] > 0 else 'more than 0'} is needed")
         need(self.weight_decay < 1, "weight_decay", "0 or more and less than 1")
         need(0 <= self.dropout < 1, "dropout", "0 or more and less than 1")
         need(0 <= self.label_dropout <= 1, "label_dropout", "0 to 1")
@@ -326,7 +330,9 @@ class TrainConfig(
         """
         hints = get_type_hints(cls)
         if unknown := sorted(set(options) - set(hints)):
-            raise ValueError(f"unknown option{'s' * (len(unknown) > 1)} {', '.join(unknown)}")
+            few = ", ".join(name if name.isidentifier() else json.dumps(name)[:60] for name in unknown[:8])
+            more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+            raise ValueError(f"unknown option{'s' * (len(unknown) > 1)} {few}{more}")
         checked = {}
         for name, value in options.items():
             try:
@@ -449,7 +455,9 @@ def read_config(path: Path) -> TrainConfig:
     """
     path = Path(at_home(str(path)))
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"  # as Windows writes
+        stored = json.loads(content.decode(encoding))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise ValueError(f"--config {path}: not a readable train_config.json ({reason})") from None

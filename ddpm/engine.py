@@ -139,15 +139,21 @@ class Counted:
 
     Args:
         bar: has a method `update(count)`.
+        strict: refuse an answer of the network that is not finite. Clipping x_0 would hide it, and the pictures would
+            be wrong.
+    Raises:
+        ValueError: an answer is refused.
     """
 
-    def __init__(self, engine: Engine, bar: Any) -> None:
-        self.engine, self.bar, self.device = engine, bar, engine.device
+    def __init__(self, engine: Engine, bar: Any, strict: bool = False) -> None:
+        self.engine, self.bar, self.device, self._strict = engine, bar, engine.device, strict
 
     def __call__(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.with_variance(xt, t, labels)[0]
 
     def with_variance(self, xt: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         answer = self.engine.with_variance(xt, t, labels)
+        if self._strict and not bool(torch.isfinite(answer[0]).all()):
+            raise ValueError("the network's output is not finite (NaN or infinity): the model may be damaged")
         self.bar.update(len(xt))
         return answer

@@ -87,8 +87,8 @@ def need_folder(options: Any, name: str, folder: Path) -> None:
         os.lstat(folder)  # raises if the name itself is impossible
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except OSError as error:
-        raise ValueError(f"{flag}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{flag}: {getattr(error, 'strerror', None) or error}") from None
     if not there.is_dir():
         raise ValueError(f"{flag}: {there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
@@ -116,7 +116,7 @@ def check_type(hint: Any, value: Any) -> Any:
         items = items[:1] * len(value) if items[-1] is Ellipsis else items
         if len(items) == len(value) and all(_fits(item, part) for item, part in zip(items, value, strict=True)):
             return tuple(item(part) for item, part in zip(items, value, strict=True))
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str) and value:
         return Path(value)
     if type(value) is kind or (kind is float and type(value) is int):
         plain: Any = value
@@ -152,6 +152,10 @@ def parse_flags(argv: list[str], defaults: T, prog: str) -> T:
     """
     import tyro
 
+    for before, word in zip(["", *argv], argv, strict=False):
+        name = before if not word else word[:-1] if word.startswith("--") and word.endswith("=") else ""
+        if name.startswith("--") and name != "--label":  # an unset variable of a shell; "" is the label "none"
+            raise ValueError(f"{name}: the value is empty; give one, or leave the flag out")
     # Both `--max_train_steps` and `--max-train-steps` are understood; `--help` shows the former, as the READMEs do.
     options: dict[str, Any] = {"args": argv, "prog": prog, "default": defaults, "use_underscores": True}
     options |= {"config": (tyro.conf.OmitArgPrefixes,), "registry": _registry()}
@@ -237,7 +241,7 @@ def _default(label: str) -> str:
 
 def _accepted(argument: Any) -> str:
     """The kind of value that an option takes, as `--help` shows it: "INT" for `int | None`."""
-    return str(argument.lowered.metavar)
+    return str(argument.lowered.metavar).replace("TUPLE", "FLOAT FLOAT")
 
 
 def _reason(message: str) -> str:
@@ -252,6 +256,8 @@ def _reason(message: str) -> str:
 def _unknown(words: list[str], names: list[str]) -> str:
     """What to say about words that no option takes: the first flag among them, with the nearest one that exists."""
     word = next((word for word in words if word.startswith("--")), None)
+    if word is None and words[0].lower() in ("true", "false", "yes", "no", "on", "off"):
+        return f"unexpected argument {words[0]!r}: --flag turns something on and --no_flag off, without a value"
     if word is None:
         return f"unexpected argument {words[0]!r}; see --help"
     near = difflib.get_close_matches(word[2:].split("=", 1)[0].replace("-", "_"), names, 1)

@@ -25,7 +25,7 @@ def launchers_precision(present: str, program: str, decided: str | None = None) 
     Raises:
         ValueError: the launcher asks for a precision that does not exist here.
     """
-    wanted = os.environ.get(VARIABLE, "no").lower()
+    wanted = os.environ.get(VARIABLE, "").strip().lower() or "no"
     if wanted in ("no", present):
         return present
     if not decided and wanted not in PRECISIONS:

@@ -14,6 +14,7 @@ from ddpm.files import write_text
 
 log = logging.getLogger(__name__)
 
+SHOWN = ("train_loss_ema", "loss_gap_se", "val_bits", "val_loss_ema_with_labels")  # in training.png, if they are there
 GAP = 3.0  # standard errors, of which the difference between two means exceeds so many by chance in 1 case of 700
 
 
@@ -56,6 +57,19 @@ def _appended(line: bytes) -> Any:
     return None
 
 
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Whether a row has the numbers that a training writes into it, from which its pictures are drawn."""
+    if row["kind"] == "train":
+        parts = row.get("loss_by_decile", [])
+        numbers = [row.get("loss", ""), *(parts if isinstance(parts, list) and len(parts) in (0, 10) else [""])]
+    elif row["kind"] == "validation":
+        numbers = [row.get("val_loss", ""), row.get("val_loss_ema", ""), *(row[name] for name in SHOWN if name in row)]
+        numbers = ["" if number is None else number for number in numbers]
+    else:
+        numbers = []
+    return all(number is None or type(number) in (int, float) for number in numbers)
+
+
 def memorises(row: dict[str, Any]) -> bool:
     """Whether a network had begun to memorise its training images, by a row of validation: the loss of the averaged
     weights on held-out images was larger than on training images by more than GAP standard errors of the difference.
@@ -83,9 +97,13 @@ class MetricsLog:
 
     def __init__(self, path: Path, resumed_step: int = 0, cadence: dict[str, int] | None = None) -> None:
         self.path, self.waiting, self._size = path, 0, 0
+        found = read_metrics(path)
+        whole = [row for row in found if _is_whole(row)]
+        if left := len(found) - len(whole):
+            log.warning("%s: rows without the numbers of their kind are left out: %d of %d", path, left, len(found))
         self.rows = [
             row
-            for row in read_metrics(path)
+            for row in whole
             if row["step"] < resumed_step
             or (row["step"] == resumed_step and row["step"] % (cadence or {}).get(row["kind"], 1) == 0)
         ]

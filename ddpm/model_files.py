@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -337,6 +338,10 @@ def _check_network(unet: Settings) -> None:
         f"block_out_channels {widths}: at most 12 widths of at most 8192 are read",
     )
     unet.need_whole("layers_per_block", 1, 32, 2, "1 to 32")
+    for name, default in (("norm_eps", 1e-5), ("mid_block_scale_factor", 1.0)):
+        unet.need_positive(name, default)
+    for name, value in unet.values.items():  # whatever is computed with it would be NaN
+        unet.need(not isinstance(value, float) or math.isfinite(value), f"{name} {value}: a finite number is needed")
 
 
 def _check_variance(unet: Settings, variance_type: str) -> None:

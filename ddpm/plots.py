@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,8 @@ def save_figure(figure: Figure, path: Path) -> None:
 
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    canvas.draw()
+    with warnings.catch_warnings(action="ignore"):  # a letter that no font here has is drawn as a box
+        canvas.draw()
     save_image(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(256), path)
 
 
@@ -174,7 +176,8 @@ def save_training_plot(rows: list[dict[str, Any]], path: Path, title: str, refer
     figure = new_figure(11, 4.2)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _plot_losses(left, train, [row for row in rows if row["kind"] == "validation"], reference)
-    left.set_title(title)
+    name = title.encode(errors="surrogateescape").decode(errors="backslashreplace")  # a folder's name may be any bytes
+    left.set_title(name, parse_math=False)  # and hold dollars, and letters that no font here has
     _plot_deciles(right, train)
     save_figure(figure, path)
 
@@ -221,7 +224,8 @@ def _plot_losses(
 
 def _plot_deciles(axes: Axes, train: list[dict[str, Any]]) -> None:
     """Training loss by timestep, in tenths of T: of the first tenth of the rows, and of the last fifth."""
-    deciles = np.array([[np.nan if v is None else v for v in row["loss_by_decile"]] for row in train], float)
+    found = (row.get("loss_by_decile") or [None] * 10 for row in train)
+    deciles = np.array([[np.nan if v is None else v for v in row] for row in found], float)
     for part, color in (
         (slice(0, max(1, len(train) // 10)), "0.75"),
         (slice(-max(1, len(train) // 5), None), "tab:blue"),

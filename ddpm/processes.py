@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, ProjectConfiguration, broadcast_object_list
 
 from ddpm.config import TrainConfig
+from ddpm.errors import first_line
 from ddpm.threads import physical_cores
 
 
@@ -26,14 +27,19 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         raise ValueError(f"--report_to {config.report_to}: not installed; pip install {config.report_to}")
     if config.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise ValueError("--mixed_precision fp16 needs a GPU; bf16 and no work on the CPU")
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        log_with=None if config.report_to == "none" else config.report_to,
-        project_config=ProjectConfiguration(
-            project_dir=str(config.directory), logging_dir=str(config.directory / "logs")
-        ),
-    )
+    project = ProjectConfiguration(project_dir=str(config.directory), logging_dir=str(config.directory / "logs"))
+    try:
+        accelerator = Accelerator(
+            mixed_precision=config.mixed_precision,
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
+            log_with=None if config.report_to == "none" else config.report_to,
+            project_config=project,
+        )
+    except ImportError as error:  # DeepSpeed or Megatron, for which accelerate launch was configured
+        raise ValueError(
+            "accelerate launch asks for more than plain data parallelism, which alone is supported "
+            f"({first_line(error)})"
+        ) from None
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise ValueError(f"{accelerator.distributed_type.value}: only plain data parallelism is supported")
     if accelerator.gradient_accumulation_steps != config.gradient_accumulation_steps:

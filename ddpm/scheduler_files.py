@@ -76,7 +76,7 @@ def read_scheduler(where: str, values: dict[str, Any], tell: bool) -> DDPMSchedu
     values = {**NARROW_BETAS, **values} if kind in NARROW else dict(values)
     settings = Settings(where, values)
     known = "a DDPMScheduler is needed, or one with the same betas, such as DDIM, PNDM, DPM-Solver, Euler or UniPC"
-    settings.need(kind in OWN + OTHERS, f"the scheduler is a {shown(kind)}; {known}")
+    settings.need(kind in OWN + OTHERS, f"the scheduler is {_with_article(kind)}; {known}")
     _check_forward_process(settings)
     if kind in OWN:
         _check_steps(settings)
@@ -84,10 +84,10 @@ def read_scheduler(where: str, values: dict[str, Any], tell: bool) -> DDPMSchedu
         values["variance_type"] = SAME_VARIANCE.get(variance, variance)
     elif tell:
         log.warning(
-            "%s was saved with a %s: its betas and what its network predicts are used, as by "
+            "%s was saved with %s: its betas and what its network predicts are used, as by "
             "DDPMScheduler.from_config, and none of its own steps",
             where,
-            kind,
+            _with_article(kind),
         )
     taken = OF_THE_MODEL + OF_THE_STEPS if kind in OWN else list(OF_THE_MODEL)
     if values.get("variance_type") in LEARNED_VARIANCES:  # it says what the network predicts, in any scheduler
@@ -111,6 +111,12 @@ def read_scheduler(where: str, values: dict[str, Any], tell: bool) -> DDPMSchedu
         f"{BETAS} make alpha-bar reach from {alpha_bar[0]:g} to {alpha_bar[-1]:g}; between 0 and 1 is needed",
     )
     return made
+
+
+def _with_article(kind: object) -> str:
+    """The name of a class in a sentence: "a DDIMScheduler", "an EulerDiscreteScheduler"."""
+    name = shown(kind)
+    return f"{'an' if name[:1] in 'AEIO' else 'a'} {name}"
 
 
 def _check_forward_process(settings: Settings) -> None:

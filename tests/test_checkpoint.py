@@ -1,6 +1,7 @@
 """Model directories: the embedded one, damaged ones, and strangers' ones."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -142,8 +143,12 @@ def test_saving_replaces_and_leaves_nothing_behind(model):
         (lambda m: (m / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04pickle"), "belong together"),
         (
             lambda m: (m / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04pickle" * 20_000),
-            "cannot be loaded",
+            "cannot be loaded .the weights are damaged or cut off, or no safetensors file.$",
         ),
+        (lambda m: edit(m / "unet/config.json", norm_eps=math.nan), "norm_eps nan: a finite number above 0 is needed"),
+        (lambda m: edit(m / "unet/config.json", norm_eps=-1), "norm_eps -1: a finite number above 0 is needed"),
+        (lambda m: edit(m / "unet/config.json", freq_shift=math.inf), "freq_shift inf: a finite number is needed"),
+        (lambda m: edit(m / "unet/config.json", mid_block_scale_factor=0), "mid_block_scale_factor 0: a finite number"),
         (
             lambda m: (m / "unet/config.json").write_text("[" * 200_000),
             "model: unet/config.json is not readable as JSON",
@@ -182,6 +187,15 @@ def test_what_cannot_be_used_is_refused_with_the_reason(model, spoil, message):
     with pytest.raises(ValueError, match=message) as error:
         checkpoint.load(model)
     assert "\n" not in str(error.value)
+
+
+def test_weights_that_the_network_does_not_use_are_a_warning_of_one_line(model, caplog, capfd):
+    edit(model / "unet/config.json", add_attention=False)
+    checkpoint.load(model)
+    (line,) = (line for line in caplog.messages if "does not use these weights" in line)
+    assert "mid_block.attentions.0.group_norm.bias, " in line
+    assert "\n" not in line
+    assert "Some weights" not in capfd.readouterr().err, "diffusers has said the same in many lines"
 
 
 @pytest.mark.parametrize(

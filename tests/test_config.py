@@ -53,7 +53,7 @@ def test_a_saved_config_brings_the_options_back(tmp_path, labels):
         ("--resolution 9", "resolution 9 cannot be halved once: take --resolution 8 or 10, or at most 1 width in"),
         ("--block_out_channels 6 16", "block_out_channels .6.: not divisible by norm_num_groups 8"),
         ("--attention_levels 5", "attention_levels .5.: levels are 0"),
-        ("--learning_rate inf", "--learning_rate inf: more than 0"),
+        ("--learning_rate inf", "--learning_rate inf: a finite number"),
         ("--seed 9223372036854775808", "--seed 9223372036854775808: less than 2"),
         ("--max_train_steps 0", "--max_train_steps 0: 1 or more"),
         ("--channels 2", "--channels 2: 1 or 3"),
@@ -61,7 +61,13 @@ def test_a_saved_config_brings_the_options_back(tmp_path, labels):
         ("--background 1,2,256", "--background '1,2,256': white, black or R,G,B from 0 to 255"),
         ("--background 1,2", "--background '1,2': white, black or R,G,B from 0 to 255"),
         ("--background=-1,2,3", "--background '-1,2,3': white, black or R,G,B from 0 to 255"),
-        ("--background=", "--background '': white, black or R,G,B from 0 to 255"),
+        ("--background=", "--background: the value is empty; give one, or leave the flag out"),
+        ("--dataset_name=", "--dataset_name: the value is empty"),
+        ("--seed 1 --output-dir=", "--output-dir: the value is empty"),
+        ("--plots=False", "unexpected argument 'False': --flag turns something on and --no_flag off"),
+        ("--value_range 5", "--value_range: '5' is not valid .expected FLOAT FLOAT"),
+        ("--num_cpu_threads 100000", "--num_cpu_threads 100000: 0 to 1024 is needed"),
+        ("--hub_wait_minutes inf", "--hub_wait_minutes inf: a finite number is needed"),
         ("--num_train_timesteps 10", "--num_train_timesteps 10: 24 to 10000"),
         ("--num_train_timesteps 50 --sample_steps 250", "--sample_steps 250: at most 50"),
         ("--num_train_timesteps 50 --sample-steps=51", "--sample_steps 51: at most 50"),
@@ -124,6 +130,10 @@ def test_wrong_usage_is_one_line_and_status_2(flags, message, capsys):
         ({"learning_rate": -1}, "--learning_rate -1.0: more than 0 is needed"),
         ({"seed": 0, "sede": 1, "x": 2}, "unknown options sede, x"),
         ({"sede": 1}, "unknown option sede$"),
+        ({"a\nb": 1}, r'unknown option "a\\nb"$'),
+        ({f"x{i}": 1 for i in range(30)}, "unknown options x0, x1, .* and 22 more$"),
+        ({"output_dir": ""}, 'output_dir is "", and a path or null is needed'),
+        ({"dataset_name": ""}, "--dataset_name: the value is empty"),
         ([1], "not a train_config.json, which holds the options by name"),
     ],
 )
@@ -137,6 +147,12 @@ def test_a_config_with_wrong_values_is_one_line_that_names_file_key_and_value(tm
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert re.match(f"train.py: error: --config {re.escape(str(path))}: {message}", error.strip()), error
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_config_that_windows_has_written(tmp_path, encoding):
+    (tmp_path / "c.json").write_text('{"seed": 3}', encoding)
+    assert parse(["--config", str(tmp_path / "c.json")]).seed == 3
 
 
 def test_a_config_takes_whole_numbers_for_rates_and_a_flag_mends_a_value(tmp_path):

@@ -153,7 +153,7 @@ def test_models_of_other_schedulers_load_by_their_betas(model, tmp_path, caplog,
     assert torch.equal(loaded.scheduler.betas, betas)
     assert loaded.scheduler.config.prediction_type == ("v_prediction" if config else "epsilon")
     assert loaded.scheduler.config.variance_type == "fixed_small"
-    assert f"was saved with a {kind}: its betas" in caplog.text
+    assert f"was saved with {'an' if kind[0] == 'E' else 'a'} {kind}: its betas" in caplog.text
     assert len(list(filter(lambda line: "was saved" in line, caplog.messages))) == 1
 
 

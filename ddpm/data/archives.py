@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import re
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from ddpm.data.cells import HEAD, what_it_is
 from ddpm.data.listing import SYSTEM_FILES, SYSTEM_FOLDERS, File, looks_like_picture
 from ddpm.data.wording import shown
 from ddpm.errors import first_line
@@ -77,7 +80,7 @@ def unpack(files: list[File], is_folder: Callable[[str], bool]) -> Unpacked:
         try:
             members = _members(archive, is_folder)
         except Exception as error:  # zipfile raises exceptions of several kinds for damaged archives
-            result.unreadable.append(f"{shown(archive.parts)} ({first_line(error)})")
+            result.unreadable.append(f"{shown(archive.parts)} ({_why(archive, error)})")
             continue
         fresh = []
         for member in members:
@@ -128,6 +131,8 @@ def read(file: File) -> bytes:
         raise ValueError(f"it cannot be read from its archive ({first_line(error)})") from None
     if content is None:
         raise ValueError("it is encrypted; unpack the archive with its password")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise ValueError("it is a link; unpack the archive if it leads to a picture")
     return content
 
 
@@ -142,6 +147,15 @@ def is_picture(file: File) -> bool:
             return looks_like_picture(opened.read(32))
     except (OSError, ValueError):
         return False
+
+
+def _why(archive: File, error: Exception) -> str:
+    """Why an archive cannot be read: by what lies in its place, or by what went wrong."""
+    with contextlib.suppress(OSError), open(archive.path, "rb") as opened:
+        what = what_it_is(opened.read(HEAD))
+        if what and "zip" not in what:
+            return f"it is {what}"
+    return first_line(error)
 
 
 def close_all() -> None:

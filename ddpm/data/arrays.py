@@ -6,13 +6,16 @@ the names of the arrays tell which split they belong to; of a .npy file, its nam
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from ddpm.data.cells import HEAD, what_it_is
 from ddpm.data.columns import NAMES
 from ddpm.data.labels import LABEL_COLUMNS
 from ddpm.data.listing import File
@@ -23,6 +26,7 @@ from ddpm.errors import first_line
 
 ENDINGS = (".npy", ".npz")
 NEEDED = "uint8 of shape (N, H, W) with W > 4, or (N, H, W, C) with C = 1, 3 or 4, is needed"
+OBJECTS = "Python objects, which could run code"
 LABELS = {*LABEL_COLUMNS, "y", "cls"}
 
 Arrays = dict[str, np.ndarray]
@@ -42,7 +46,7 @@ class ArrayImages:
     """
 
     def __init__(self, files: list[File], options: DataOptions) -> None:
-        self._arrays = _read(files)
+        self._arrays, self._closed = _read(files)
         self._where = f"dataset {options.dataset_name!r}"
         found = {name for name, array in self._arrays.items() if _are_images(array)}
         self.images: dict[str, str] = {}
@@ -67,7 +71,8 @@ class ArrayImages:
     def rows(self, split: str) -> Iterator[tuple[np.ndarray, Any]]:
         """The image and the label of each row of a split."""
         images = self._arrays[self.images[split]]
-        labels = self._arrays[self.labels[split]].reshape(-1).tolist() if split in self.labels else [None] * len(images)
+        found = _as_labels(self._arrays[self.labels[split]], len(images)) if split in self.labels else None
+        labels = [None] * len(images) if found is None else found.tolist()
         for pixels, label in zip(images, labels, strict=True):
             yield np.asarray(pixels), label.decode() if isinstance(label, bytes) else label
 
@@ -76,11 +81,12 @@ class ArrayImages:
         labels = f" with labels {shown(self.labels[split])}" if split in self.labels else ""
         return f"array {shown(self.images[split])}{labels}"
 
-    def left_out(self) -> str | None:
-        """A note on the arrays that are neither images nor labels here; None if there are none."""
-        used = {*self.images.values(), *self.labels.values()}
-        left = listed(self._of(name) for name in sorted(self._arrays) if name not in used)
-        return f"arrays that are not used: {left}" if left else None
+    def left_out(self, splits: Iterable[str | None]) -> str | None:
+        """A note on the arrays that are neither images nor labels of these splits; None if there are none."""
+        used = {names[split] for names in (self.images, self.labels) for split in splits if split in names}
+        left = [self._of(name) for name in sorted(self._arrays) if name not in used]
+        left += [f"{name} ({OBJECTS})" for name in self._closed]
+        return f"arrays that are not used: {listed(left)}" if left else None
 
     def _chosen(self, found: set[str], column: str | None) -> set[str]:
         """The arrays of images of one kind, one for each split.
@@ -105,17 +111,19 @@ class ArrayImages:
 
     def _labels_of(self, images: str, column: str | None) -> str | None:
         """The name of the array of labels: one that is called so, or the only one that has a label for each image."""
+        count = len(self._arrays[images])
         fitting = [
             name
             for name, array in self._arrays.items()
-            if array.shape in ((len(self._arrays[images]),), (len(self._arrays[images]), 1))
-            and array.dtype.kind in "biuUS"
-            and _split(name) == _split(images)
+            if _split(name) == _split(images) and name != images and _as_labels(array, count) is not None
         ]
         if column:
             return next((name for name in fitting if column in (name, _without_split(name))), None)
         called_so = [name for name in fitting if LABELS.intersection([*words_in(name), _without_split(name)])]
-        return called_so[0] if called_so else fitting[0] if len(fitting) == 1 else None
+        if called_so:
+            return called_so[0]
+        plain = [name for name in fitting if self._arrays[name].dtype.kind != "f" and self._arrays[name].size == count]
+        return plain[0] if len(plain) == 1 else None
 
     def _described(self) -> str:
         return listed(map(self._of, sorted(self._arrays)))
@@ -126,38 +134,88 @@ class ArrayImages:
 
     def _advice(self) -> str:
         """How to convert the largest array, as the end of a sentence."""
+        shapes = {array.shape for array in self._arrays.values()}
         name, array = max(self._arrays.items(), key=lambda item: item[1].size)
-        parts = []
+        if len(self._arrays) > 1 and len(shapes) == 1 and array.ndim in (2, 3) and min(array.shape[:2]) > 4:
+            return "; if each file is one image, np.stack makes one array of them"
+        kind, shaped, side = array.dtype.kind, "", math.isqrt(math.prod(array.shape[1:]))
         if array.ndim == 4 and array.shape[1] in (1, 3, 4) and array.shape[3] not in (1, 3, 4):
-            parts.append(".transpose(0, 2, 3, 1)")
-        if array.ndim in (3, 4) and array.dtype.kind == "f":
-            low, high = float(array.min()), float(array.max())
-            scales = ((0.0, 1.0, "255 * {}"), (-1.0, 1.0, "127.5 * ({} + 1)"))
-            fits = next((text for least, most, text in scales if least <= low and high <= most), None)
-            if fits:
-                return f'; convert it by ({fits.format(name + "".join(parts))}).round().astype("uint8")'
-        return f"; convert it by {name}{''.join(parts)}" if parts and array.dtype == np.uint8 else ""
+            shaped = f"{name}.transpose(0, 2, 3, 1)"
+        elif array.ndim == 2 and side > 4 and side**2 == array.shape[1]:
+            shaped = f"{name}.reshape(-1, {side}, {side})"
+        if not array.size or kind not in "biuf" or not (shaped or array.ndim in (3, 4)):
+            return ""
+        low, high = float(array.min()), float(array.max())
+        scales = [(0, 1, '(255 * {}).round().astype("uint8")'), (-1, 1, '(127.5 * ({} + 1)).round().astype("uint8")')]
+        scales = [(0, 1, '{}.astype("uint8") * 255')] if kind == "b" else scales if kind == "f" else []
+        scales += [(0, 255, '{}.astype("uint8")')] if kind in "iu" and array.dtype != np.uint8 else []
+        scales += [(0, high, f'({{}} * (255 / {high:g})).round().astype("uint8")')] if kind in "iu" else []
+        fits = next((text for least, most, text in scales if least <= low and high <= most), "{}")
+        converted = fits.format(shaped or name) if array.dtype != np.uint8 else shaped
+        return f"; convert it by {converted}" if converted not in ("", name) else ""
 
 
-def _read(files: list[File]) -> Arrays:
-    """All arrays in the files, by name. The names in one of several .npz files begin with the name of the file."""
+def _read(files: list[File]) -> tuple[Arrays, list[str]]:
+    """All arrays in the files, by name, and the names of those that hold Python objects, which are not read.
+
+    A name begins with the folders of its file where another file has the same name, and with the file's name in one of
+    several .npz files.
+    """
     found: Arrays = {}
-    several = len(files) > 1
+    closed: list[str] = []
+    stems = Counter(file.stem for file in files)
     for file in files:
+        own = file.stem if stems[file.stem] == 1 else "/".join((*file.parts[:-1], file.stem))
         try:
             if file.ending == ".npy":
-                found[file.stem] = np.load(file.path, mmap_mode="r", allow_pickle=False)
+                found[own] = np.load(file.path, mmap_mode="r", allow_pickle=False)
                 continue
             with np.load(file.path, allow_pickle=False) as archive:
-                found |= {f"{file.stem}_{name}" if several else name: archive[name] for name in archive.files}
+                for name in archive.files:
+                    full = f"{own}_{name}" if len(files) > 1 else name
+                    try:
+                        if isinstance(array := archive[name], np.ndarray):
+                            found[full] = array
+                    except ValueError as error:
+                        if "Object arrays" not in str(error):
+                            raise
+                        closed.append(full)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            reason = first_line(error)
-            if "Object arrays" in reason:
-                reason = "it holds Python objects, which could run code"
-            elif "pickle" in reason:  # numpy takes for one whatever does not begin as its own files do
-                reason = "it is no file of NumPy"
-            raise ValueError(f"{shown(file.parts)} cannot be read: {reason}") from None
-    return found
+            raise ValueError(f"{shown(file.parts)} cannot be read: {_why(file, error)}") from None
+    if closed and not found:
+        raise ValueError(f"{shown(files[0].parts)} cannot be read: it holds {OBJECTS}")
+    return found, closed
+
+
+def _why(file: File, error: Exception) -> str:
+    """Why a file cannot be read, by what lies in its place or by what went wrong."""
+    with open(file.path, "rb") as opened:
+        beginning = opened.read(HEAD)
+    if not beginning:
+        return "it is empty"
+    reason, what = first_line(error), what_it_is(beginning)
+    if "Python objects" in reason:
+        return f"it holds {OBJECTS}"
+    if "mmap length" in reason or (file.ending == ".npz" and "not a zip" in reason and what):
+        return "it is cut off"
+    if what and "zip" not in what:
+        return f"it is {what}"
+    return "it is no file of NumPy" if "pickle" in reason else reason  # numpy takes what it does not know for one
+
+
+def _as_labels(array: np.ndarray, count: int) -> np.ndarray | None:
+    """`count` labels as an array of one axis, also where they are one-hot vectors or whole numbers with a point; None
+    if an array holds something else."""
+    if array.shape == (count, 1):
+        array = array[:, 0]
+    numbers = array.dtype.kind in "biuf"
+    if array.ndim == 2 and len(array) == count and numbers and bool(((array == 0) | (array == 1)).all()):
+        return array.argmax(axis=1) if bool((array.sum(axis=1) == 1).all()) else None
+    if array.shape != (count,):
+        return None
+    if array.dtype.kind == "f":
+        return array.astype(np.int64) if bool((array == array.round()).all()) else None
+    return array if array.dtype.kind in "biuUS" else None
 
 
 def _are_images(array: np.ndarray) -> bool:

@@ -21,7 +21,7 @@ from ddpm.names import size_of
 
 log = logging.getLogger(__name__)
 
-FORMAT = 8  # of the prepared files; raise it when what is written changes
+FORMAT = 9  # of the prepared files; raise it when what is written changes
 
 
 def damage(folder: Path) -> str | None:

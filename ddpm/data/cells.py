@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddpm.data.wording import listed
 from ddpm.errors import first_line
+from ddpm.settings import LFS_POINTER
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,12 +32,22 @@ FOREIGN = {
     b"\x80\x04": "a Python pickle, which could run code",
     b"\x80\x05": "a Python pickle, which could run code",
     b"PK\x03\x04": "a .zip or .npz archive",
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"\x1f\x8b": "gzip-compressed",
     b"\x28\xb5\x2f\xfd": "zstd-compressed",
     b"%PDF": "a PDF file",
     b"<svg": "an SVG drawing",
-    b"\x89HDF": "an HDF5 file",
+    b"<!doctype html": "a web page, which a failed download leaves",
+    b"<html": "a web page, which a failed download leaves",
+    b"<?xml": "an XML file",
+    b"\x89hdf": "an HDF5 file",
+    b"\xff\x0a": "a JPEG XL picture",
+    b"\0\0\0\x0cjxl ": "a JPEG XL picture",
 }
+MEDIA = re.compile(rb"....ftyp(hei|hev|mif1|msf1|avi[fs])?", re.DOTALL)
+HEAD = 64  # bytes that tell what a file is
+NUMBERS = re.compile(r"\d+(?:\.\d+)?(?:[\s,;]+\d+(?:\.\d+)?)+")  # such as "218 76 239", as FER2013 has its pixels
 
 
 def open_image(cell: Any) -> Image | np.ndarray:
@@ -49,6 +61,27 @@ def open_image(cell: Any) -> Image | np.ndarray:
         ValueError: what the cell holds instead, and what to do.
         Exception: whatever Pillow raises for a damaged file.
     """
+    from PIL.Image import DecompressionBombError
+
+    try:
+        return _opened(cell)
+    except DecompressionBombError as error:
+        pixels = int(re.findall(r"\d+", str(error))[0])
+        raise ValueError(f"it has {pixels:,} pixels, more than Pillow reads; make it smaller") from None
+
+
+def what_it_is(beginning: bytes) -> str | None:
+    """What content is that Pillow does not read, in words, by its first HEAD bytes; None if that is not known."""
+    if beginning.startswith(LFS_POINTER):
+        return "a Git LFS pointer, not the file itself: run `git lfs pull` in the clone"
+    if found := MEDIA.match(beginning):
+        return "a HEIC or AVIF picture" if found[1] else "a video"
+    lower = beginning.lstrip().lower()
+    return next((name for start, name in FOREIGN.items() if lower.startswith(start.lower())), None)
+
+
+def _opened(cell: Any) -> Image | np.ndarray:
+    """See `open_image`."""
     if isinstance(cell, Mapping):
         return _from_record(cell)
     if isinstance(cell, (bytes, bytearray, memoryview)):
@@ -63,18 +96,28 @@ def open_image(cell: Any) -> Image | np.ndarray:
 
 
 def _from_record(cell: Mapping[str, Any]) -> Image | np.ndarray:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     content, path = cell.get("bytes"), cell.get("path")
     if content is not None:
-        return open_image(content)
+        return _opened(content)
     if path is None:
-        raise ValueError("it is empty" if {"bytes", "path"} & set(cell) else f"it is a record of {', '.join(cell)}")
+        if {"bytes", "path"} & set(cell):
+            raise ValueError("it is empty")
+        raise ValueError(f"it is a record of {listed(cell)}; a record of bytes and path, or bytes alone, are needed")
     if not os.path.isfile(path):
         raise ValueError(
             "it holds only the path of a file, which is not there: store the files' bytes, or pass their folder"
         )
-    return Image.open(path)
+    try:
+        return Image.open(path)
+    except UnidentifiedImageError:  # whose message repeats the path
+        with open(path, "rb") as file:
+            beginning = file.read(HEAD)
+    if not beginning:
+        raise ValueError("it is empty")
+    what = what_it_is(beginning)
+    raise ValueError(f"not an image of a known kind, but {what}" if what else "not an image of a known kind")
 
 
 def _from_bytes(content: bytes) -> Image | np.ndarray:
@@ -94,9 +137,9 @@ def _from_bytes(content: bytes) -> Image | np.ndarray:
         decoded = _decoded_base64(content)
     if decoded:
         return _from_bytes(decoded)
-    what = next((name for start, name in FOREIGN.items() if content.startswith(start)), None)
+    what = what_it_is(content[:HEAD])
     if what:
-        raise ValueError(f"it is {what}: store the bytes of PNG or JPEG files instead")
+        raise ValueError(f"it is {what}{'' if ':' in what else ': store the bytes of PNG or JPEG files instead'}")
     raise ValueError(
         f"it is {len(content)} bytes of no known image format (of raw pixels, the shape is not known): "
         "store the bytes of PNG or JPEG files, or lists of rows"
@@ -124,6 +167,9 @@ def _from_text(text: str) -> Image | np.ndarray:
             return _from_numbers(json.loads(text))
         except json.JSONDecodeError:
             raise ValueError(f"it is the text {text[:30]!r}, and no image") from None
+    if NUMBERS.fullmatch(text):
+        values = np.array(re.split(r"[\s,;]+", text), np.float64)
+        return _from_numbers(values if "." in text else values.astype(np.int64))
     if re.match(r"https?://", text):
         raise ValueError(f"it is the web address {text[:60]!r}: download the pictures, and pass their folder")
     if text.startswith("data:"):

@@ -14,6 +14,7 @@ from ddpm.names import Colour, Size
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SEVERAL = ("GIF", "TIFF", "PNG", "WEBP", "AVIF")  # formats that may hold several pictures of equal rank
 NEARLY_GRAY = 3  # of 255: by so much the channels of a gray picture differ after lossy compression in colour
 
 Encoded = np.ndarray | Mapping[str, Any] | bytes | str | list | None
@@ -60,6 +61,7 @@ class Decoded(NamedTuple):
         laid: whether it is transparent somewhere, so that the background can be seen.
         size: that of the image, of which `pixels` may be a part.
         lost: the share of its pixels that were cut off.
+        several: whether its file holds more pictures, frames or pages, after this one.
     """
 
     pixels: np.ndarray
@@ -69,6 +71,7 @@ class Decoded(NamedTuple):
     laid: bool = False
     size: Size = (0, 0)
     lost: float = 0.0
+    several: bool = False
 
 
 def decode(
@@ -101,6 +104,7 @@ def decode(
     from PIL import Image, ImageOps
 
     opened = open_image(encoded)
+    several = getattr(opened, "format", None) in SEVERAL and bool(getattr(opened, "is_animated", False))
     stored = stored_as(opened)  # Pillow forgets it when it reads the pixels
     if not isinstance(opened, np.ndarray):
         opened = ImageOps.exif_transpose(opened) if _is_turned(opened) else opened
@@ -118,7 +122,7 @@ def decode(
     pixels = np.asarray(image)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     lost = 1 - min(whole[0] * width, whole[1] * height) / max(whole[0] * width, whole[1] * height)
-    return Decoded(pixels, colour, colour and _is_gray(image), values, laid, whole, lost)
+    return Decoded(pixels, colour, colour and _is_gray(image), values, laid, whole, lost, several)
 
 
 def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from ddpm.data.groups import base_of, by_code_points
 from ddpm.data.labels import EMOJI_TABLE, Labels, is_table, read_groups, read_labels
 from ddpm.data.listing import File, Listing, list_files
 from ddpm.data.options import DataOptions
-from ddpm.data.splits import EVAL_SPLITS, Layout, find_layout, look_alikes, looks_like_split
+from ddpm.data.splits import EVAL_SPLITS, Layout, find_layout, look_alikes, looks_like_split, words_in
 from ddpm.data.wording import by_ending, listed, readable, shown
 from ddpm.names import counted
 
@@ -22,6 +23,10 @@ TEXT_TABLES = (".csv", ".tsv", ".json", ".jsonl")
 FOREIGN = (".heic", ".heif", ".svg", ".jxl", ".raw", ".cr2", ".nef", ".arw", ".dng", ".pdf", ".eps", ".npy", ".npz")
 LEVELS = 3  # above a folder of emoji, in which emoji.json is looked for
 PACKED = (".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
+PART = re.compile(r"\.(?:\w+\.\d{3}|z\d\d)")  # of an archive in several files
+# Words in the names of folders and files that go with pictures, and are seldom pictures to learn.
+BESIDE = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations", "groundtruth", "gt", "depth"}
+BESIDE |= {"thumb", "thumbs", "thumbnail", "thumbnails"}
 
 
 @dataclass
@@ -145,12 +150,17 @@ class Folder:
             used: the tables of images or labels that are used.
         """
         listing, unpacked = self.listing, self.unpacked
-        endings = [file.ending for file in self.others if file.ending != ".zip" and file not in used]
+        left = [file for file in self.others if file.ending != ".zip" and file not in used]
+        tables = [file.ending for file in left if is_table(file)] if self.pictures else []
+        endings = [file.ending for file in left if not (self.pictures and is_table(file))]
         reasons = []
         if endings:
             foreign, packed = (any(ending in kind for ending in endings) for kind in (FOREIGN, PACKED))
             advice = ["convert other formats to .png or .jpg"] * foreign + ["unpack archives"] * packed
+            advice += ["join the parts of archives and unpack them"] * any(map(PART.fullmatch, endings))
             reasons.append(f"{by_ending(endings)} (no pictures that can be read{''.join(f'; {a}' for a in advice)})")
+        if tables:
+            reasons.append(f"{by_ending(tables)} (no labels that fit the pictures)")
         chosen, unused = set(taken), Counter[str | None]()
         for picture in self.pictures:
             if picture not in chosen:
@@ -163,7 +173,9 @@ class Folder:
         if listing.hidden:
             reasons.append(f"{counted(listing.hidden, 'hidden picture')} (names that begin with a dot)")
         if listing.outputs:
-            reasons.append(f"the output of training runs in {listed(sorted(listing.outputs), 3)}")
+            reasons.append(f"the output of training and sampling in {listed(sorted(listing.outputs), 3)}")
+        if listing.programs:
+            reasons.append(f"the files of other programs in {listed(sorted(listing.programs), 3)}")
         if listing.repeated:
             reasons.append(f"{listed(sorted(listing.repeated), 3)} (links to what is counted already)")
         if listing.broken:
@@ -188,11 +200,25 @@ class Folder:
                 f"the folder {shown(name)} ({counted(number, 'picture')}) is named like a split, but it is used like "
                 "any other folder; to keep splits apart, pass the names of folders as --train_split and --eval_split"
             )
+        if (beside := [file for file in taken if _lies_beside(file)]) and len(beside) < len(taken):
+            found.append(
+                f"{counted(len(beside), 'picture')}, such as {shown(beside[0].parts)}, "
+                f"{'is' if len(beside) == 1 else 'are'} named like masks, depth maps or thumbnails of the others, and "
+                f"{'is' if len(beside) == 1 else 'are'} trained on as well; if that is not meant, pass the folder of "
+                "the pictures alone"
+            )
         used = {self.layout.split_of(file.parts) for file in taken}
         for name in sorted({split for file in self.pictures if (split := self.layout.split_of(file.parts))} - used):
             if looks_like_split(name) and name.lower() not in EVAL_SPLITS:
                 found.append(f"the split {shown(name)} is not used; --train_split {readable(name)} would train on it")
         return [f"Warning: {sentence}" for sentence in found]
+
+
+def _lies_beside(file: File) -> bool:
+    """Whether a picture is named like one that belongs to another picture, such as its mask: "masks/1.png" and
+    "1_mask.png"."""
+    folders = [word for part in file.parts[:-1] for word in words_in(part)]
+    return not BESIDE.isdisjoint([*folders, *words_in(file.stem)[-1:]])
 
 
 def list_source(path: Path, output_dir: Path | None = None) -> Listing:

@@ -1,18 +1,21 @@
 """Labels of pictures from the tables that people keep beside them.
 
 These are read: EDM's and StyleGAN's dataset.json, metadata.csv and metadata.jsonl, emoji.json of the packages
-emoji-datasource-*, and any .csv or .tsv with a column of files and a column of labels. They may name files with or
-without their ending, relative to the table or to the root, or by their last part alone.
+emoji-datasource-*, and any .csv or .tsv with a column of files and a column of labels, or one of 0 and 1 for each
+class. They may name files with or without their ending, relative to the table or to the root, by their last part alone,
+or by the path that they have on another machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from collections.abc import Iterable, MutableSequence, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +30,7 @@ LABEL_COLUMNS = (
     "species breed diagnosis"
 ).split()
 TEXT_COLUMNS = ("text", "caption", "captions", "prompt", "description", "title", "url", "additional_feature")
+ELSEWHERE = re.compile(r"/|\\|[A-Za-z]:|\.\.")  # how a path begins that is not below the root
 SAMPLE = 200  # rows that decide which column is which
 EMOJI_TABLE = "emoji.json"  # whose name is the same in all packages of emoji
 MAX_TABLE = 1 << 29  # bytes; a larger file is no table of labels
@@ -167,6 +171,10 @@ def _numbered(labels: Iterable[str]) -> tuple[dict[str, int], dict[int, str]]:
     return {text: number for number, text in enumerate(texts)}, {n: readable(text) for n, text in enumerate(texts)}
 
 
+def _lower(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.lower() for part in parts)
+
+
 class _Index:
     """Finds pictures by what tables call them."""
 
@@ -174,24 +182,40 @@ class _Index:
         self.size = len(pictures)
         self._by_stem: dict[str, list[File]] = {}
         for picture in pictures:
-            self._by_stem.setdefault(picture.stem, []).append(picture)
+            self._by_stem.setdefault(picture.stem.lower(), []).append(picture)
 
     def find(self, reference: str, table: File) -> list[File]:
-        """The pictures that a reference means: several if they differ only in their ending, none if it is ambiguous."""
+        """The pictures that a reference means: several if they differ only in their ending, none if it is ambiguous.
+
+        A path may begin with folders that are not below the root, and upper case may stand for lower case, if no
+        picture fits better.
+        """
         parts = [part for part in reference.replace("\\", "/").split("/") if part not in ("", ".")]
         if not parts:
             return []
         ending = ENDING.search(parts[-1].lower())
         complete = bool(ending and ending[0] in picture_endings())
         stem = parts[-1][: ending.start()] if complete and ending else parts[-1]
-        wanted = (*parts[:-1], stem)
-        found = [
-            picture
-            for picture in self._by_stem.get(stem, [])
-            if (*picture.parts[:-1], stem)[-len(wanted) :] == wanted
-            and (not complete or picture.name == parts[-1])
+        alike = [
+            (picture, (*picture.parts[:-1], picture.stem))
+            for picture in self._by_stem.get(stem.lower(), [])
+            if (not complete or picture.name.lower() == parts[-1].lower())
             and (table.archive is None or picture.archive == table.archive)
         ]
+        alike = [(picture, path) for picture, path in alike if path[-1] == stem] or alike
+        if complete:
+            alike = [(picture, path) for picture, path in alike if picture.name == parts[-1]] or alike
+        wanted = (*parts[:-1], stem)
+        ends = [(picture, path[-len(wanted) :]) for picture, path in alike]
+        found = [picture for picture, end in ends if end == wanted]
+        found = found or [picture for picture, end in ends if _lower(end) == _lower(wanted)]
+        if alike and not found:
+            elsewhere = bool(ELSEWHERE.match(reference))
+            # Of a path on another machine, the end must be the whole path below the root. A bare name at the end of
+            # "test/1.png" would also fit "train/1.png", so only an absolute path may end in one.
+            rests = [_lower(wanted[cut:]) for cut in range(1, len(wanted)) if elsewhere or cut < len(wanted) - 1]
+            fits = ([picture for picture, path in alike if _lower(path) == rest] for rest in rests)
+            found = next(filter(None, fits), [])
         if len(found) > 1:
             found = self._nearest(found, wanted, table)
         return found if len({picture.parts[:-1] for picture in found}) == 1 else []
@@ -216,7 +240,9 @@ def _rows(table: File, index: _Index, column: str | None) -> Rows:
     Raises:
         ValueError, OSError, LookupError, TypeError, csv.Error: this is no table of labels.
     """
-    text = read(table).decode("utf-8-sig", "surrogateescape")  # file names in it may be the file system's bytes
+    content = read(table)
+    encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"  # as Excel writes tables
+    text = content.decode(encoding, "surrogateescape")  # file names in it may be the file system's bytes
     if table.name.lower() == EMOJI_TABLE:
         records = emoji_records(json.loads(text))
         columns = list(dict.fromkeys(key for record in records for key in record))
@@ -227,16 +253,26 @@ def _rows(table: File, index: _Index, column: str | None) -> Rows:
         pairs = labels.items() if isinstance(labels, dict) else labels or []
         return [(str(name), label) for name, label in pairs]
     if table.ending == ".jsonl":
-        records = [json.loads(line) for line in text.splitlines() if line.strip()]
+        records = list(_records(text.split("\n")))
         columns = list(dict.fromkeys(key for record in records[:SAMPLE] for key in record))
         rows = [[record.get(name) for name in columns] for record in records]
         return _two_columns(columns, rows, table, index, column)
     first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
+    delimiter = max(",;\t|", key=first.count)
+    csv.field_size_limit(MAX_TABLE)  # a table beside pictures may hold long texts
     columns, *rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
     if any(index.find(cell, table) and ENDING.search(cell.lower()) for cell in columns):  # there is no header
         columns, rows = [str(number) for number in range(len(columns))], [columns, *rows]
     return _two_columns(columns, [row for row in rows if len(row) == len(columns)], table, index, column)
+
+
+def _records(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The objects in lines of JSON. A line that is cut off or holds something else is left out."""
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                yield record
 
 
 def _two_columns(
@@ -256,7 +292,23 @@ def _two_columns(
         name, number = next(iter(others.items()))
         if name not in TEXT_COLUMNS and len({str(row[number]) for row in rows}) <= len(rows) / 2:
             named = [number]
+    if not named and not column and (classes := _one_hot(columns, rows, files)):
+        return classes
     return [(str(row[files]), row[named[0]]) for row in rows]
+
+
+def _one_hot(columns: list[str], rows: list[list[Any]], files: int) -> Rows | None:
+    """The references and labels of a table with a column of 0 and 1 for each class, of which every row has one 1; None
+    of any other table.
+
+    Args:
+        files: the number of the column of files.
+    """
+    classes = [n for n in range(len(columns)) if n != files and all(_text(row[n]) in ("0", "1") for row in rows)]
+    ones = [[n for n in classes if _text(row[n]) == "1"] for row in rows]
+    if len(classes) < 2 or not rows or any(len(found) != 1 for found in ones):
+        return None
+    return [(str(row[files]), columns[found[0]]) for row, found in zip(rows, ones, strict=True)]
 
 
 def _fitting(rows: Rows, table: File, index: _Index) -> dict[File, str]:

@@ -20,9 +20,11 @@ from ddpm.files import cache_folder
 # Files and folders that systems put beside pictures.
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "system volume information")
+OUTPUT = {"train_config.json", "samples.json"}  # lie in the folders that train.py and ddpm.sample write
 # The first bytes of the usual formats, for files without an ending.
 BEGINNINGS = re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM|II\*\0|MM\0\*", re.DOTALL)
-ENDING = re.compile(r"\.([a-z][a-z0-9]{0,9}|7z|3gp)~?$", re.ASCII)  # "x.png~" is a backup
+# "x.png~" is a backup, and "x.zip.001" a part of an archive.
+ENDING = re.compile(r"\.([a-z][a-z0-9]{0,9}|7z|3gp|(?:zip|7z|tar|rar)\.\d{3})~?$", re.ASCII)
 # Pillow knows these formats, but cannot draw their files by itself.
 NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF")
 
@@ -84,7 +86,8 @@ class Listing:
     Attributes:
         files: sorted. Hidden files, system files, and those in the following folders are not among them.
         hidden: how many hidden pictures there are.
-        outputs: folders of training runs.
+        outputs: folders of training runs, and of samples that were drawn.
+        programs: folders of other programs, which lie where people work.
         repeated: links to folders whose files are listed already, and links to files that are.
         broken: links that lead nowhere.
         unreadable: folders that cannot be read, with the reason.
@@ -93,6 +96,7 @@ class Listing:
     files: list[File] = field(default_factory=list)
     hidden: int = 0
     outputs: list[str] = field(default_factory=list)
+    programs: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
@@ -119,7 +123,7 @@ def list_files(root: Path, output_dir: Path | None = None) -> Listing:
     to them, so that a link "latest" does not hide the folder "train" that it leads to.
 
     Args:
-        output_dir: a folder whose content is no data, like that of every folder with a train_config.json.
+        output_dir: a folder whose content is no data, like that of every folder with a file of OUTPUT.
     Raises:
         OSError: the root itself cannot be read.
     """
@@ -163,8 +167,12 @@ class _Walk:
             except OSError as error:
                 self.listing.unreadable.append(f"{shown(parts)} ({error.strerror})")
                 continue
-            if parts and (identity in self._no_data or any(entry.name == "train_config.json" for entry in entries)):
+            names = {entry.name for entry in entries}
+            if parts and (identity in self._no_data or names & OUTPUT):
                 self.listing.outputs.append(shown(parts))
+                continue
+            if parts and _is_of_a_program(parts[-1], names):
+                self.listing.programs.append(shown(parts))
                 continue
             for entry in entries:
                 folders += self._sort_in(entry, (*parts, entry.name), hidden or entry.name.startswith("."))
@@ -202,6 +210,12 @@ class _Walk:
         if repeated:
             self.listing.repeated += [shown(file.parts) for file in self.listing.files if file.path in repeated]
             self.listing.files = [file for file in self.listing.files if file.path not in repeated]
+
+
+def _is_of_a_program(folder: str, names: set[str]) -> bool:
+    """Whether a folder is a Python environment, holds packages of Node, or what Weights & Biases keeps of its runs."""
+    runs = any(name.startswith(("run-", "offline-run-")) for name in names)
+    return "pyvenv.cfg" in names or folder == "node_modules" or (folder == "wandb" and runs)
 
 
 def _inode(about: os.stat_result) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from array import array
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -136,9 +137,7 @@ class _Decoder:
                 if isinstance(result, NoRangeError):
                     self.survey.add_unknown(result)
                 if isinstance(result, Exception):
-                    unknown = type(result).__name__ == "UnidentifiedImageError"  # whose message repeats the path
-                    reason = "not an image of a known kind" if unknown else first_line(result)
-                    self.broken.append(f"{_name(row, index)}: {reason}")
+                    self.broken.append(f"{_name(row, index)}: {first_line(result)}")
                 else:
                     self.survey.add(result)
                     yield self._uniform(row, index, result.pixels, result.colour), label
@@ -253,11 +252,13 @@ def _write(
         ValueError: there are too few images, or as `_Decoder.images`.
         _ColourFoundError, _RangeFoundError: see there.
     """
+    from PIL.Image import DecompressionBombWarning
     from tqdm import tqdm
 
     splits = open_splits(options, source)
     digest, numbering = hashlib.sha256(), Numbering(splits.label_names, bool(options.label_column))
     with (
+        warnings.catch_warnings(action="ignore", category=DecompressionBombWarning),  # a large picture is no attack
         _SplitFile(folder, "train") as train,
         _SplitFile(folder, "eval") as evaluation,
         ThreadPoolExecutor(min(8, physical_cores())) as pool,
@@ -331,6 +332,7 @@ def _check_counts(options: DataOptions, decoder: _Decoder, num_train: int, num_e
         ValueError: there is no image to train on, or none to hold out.
     """
     decoder.survey.check()
+    frames = f"; {about}: save each as a file" if (about := decoder.survey.about_frames()) else ""
     why = f"; the first: {decoder.broken[0]}{decoder.survey.advice()}" if decoder.broken else ""
     if not num_train:
         raise ValueError(f"dataset {options.dataset_name!r}: none of {counted(decoder.total, 'image')} is usable{why}")
@@ -338,5 +340,5 @@ def _check_counts(options: DataOptions, decoder: _Decoder, num_train: int, num_e
         skipped = f" ({len(decoder.broken)} more cannot be read{why})" if decoder.broken else ""
         raise ValueError(
             f"dataset {options.dataset_name!r}: {counted(num_train, 'image')}{skipped}, too few to hold any out; "
-            f"at least {HELD_OUT_OF} are needed, or an --eval_split"
+            f"at least {HELD_OUT_OF} are needed, or an --eval_split{frames}"
         )

@@ -23,7 +23,18 @@ from ddpm.data.labels import EMOJI_TABLE
 from ddpm.data.listing import File, Listing
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, TRAIN_SPLITS, match
-from ddpm.data.tables import groups_of, hub_commit, image_column, label_columns, label_names, load_tables, rows_of
+from ddpm.data.tables import (
+    READERS,
+    groups_of,
+    hub_commit,
+    image_column,
+    label_columns,
+    label_names,
+    load_tables,
+    missing_shards,
+    reading,
+    rows_of,
+)
 from ddpm.data.wording import by_ending, listed, shown
 from ddpm.errors import first_line
 from ddpm.names import counted
@@ -31,6 +42,8 @@ from ddpm.presets import EMOJI_FOLDER, GET_EMOJI
 
 log = logging.getLogger(__name__)
 
+SAVED_BESIDE = ("dataset_dict.json", "dataset_info.json", "state.json")  # by `save_to_disk` of `datasets`
+HUB_ADDRESS = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/datasets/([\w.-]+/[\w.-]+)(?:/.*)?")
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 
 Rows = Iterable[tuple[Encoded, Any]]
@@ -86,6 +99,8 @@ def identify(options: DataOptions, output_dir: Path | None = None) -> dict[str, 
     if name.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):
         near = _similar_folder(path)
         get = f"; get it by `{GET_EMOJI}`" if name == EMOJI_FOLDER else ""
+        if address := HUB_ADDRESS.fullmatch(name):
+            get = f"; for this dataset on the Hub, pass {address[1]}"
         raise ValueError(f"dataset {name!r}: no such folder{near}, and no name of a Hub dataset like ylecun/mnist{get}")
     return {"kind": "hub", "id": name, "commit": hub_commit(options, _similar_folder(path))}
 
@@ -169,16 +184,20 @@ def _open_folder(options: DataOptions, source: dict[str, Any]) -> Splits:
         raise ValueError(f"dataset {options.dataset_name!r} cannot be read: {first_line(error)}") from None
     if not folder.pictures:
         return _open_other(options, source, folder)
+    damaged = None
     if tables := folder.tables:
         try:
-            splits = _open_tables(options, load_tables(options, source, tables))
-        except ValueError:
+            splits = _open_tables(options, load_tables(options, source, tables), beside_pictures=True)
+        except ValueError as error:
             if options.image_column or options.dataset_config_name:
                 raise  # so tables are meant
+            damaged = str(error) if "cannot be read" in str(error) else None
         else:
             ignored = f"left out: {counted(len(folder.pictures), 'picture')}, because the tables hold images"
-            return replace(splits, notes=[*splits.notes, ignored])
-    return _open_pictures(options, folder)
+            return replace(splits, notes=[*splits.notes, ignored, *_about_tables(tables)])
+    splits = _open_pictures(options, folder)
+    more = [f"Warning: the tables beside the pictures are not used: {damaged}"] if damaged else []
+    return replace(splits, notes=[*splits.notes, *more])
 
 
 def _open_pictures(options: DataOptions, folder: Folder) -> Splits:
@@ -195,22 +214,46 @@ def _open_pictures(options: DataOptions, folder: Folder) -> Splits:
         note += f"; {counted(archived, 'picture')} in .zip archives"
     left_out = folder.left_out(taken, labels.tables)
     notes = [note + labels.note(taken), *([left_out] if left_out else []), *folder.warnings(taken)]
+    notes += _same_split(train, held_out)
     return Splits(rows[0], rows[1] if held_out else None, held_out, notes, labels.names, apart)
 
 
-def _open_tables(options: DataOptions, tables: dict[str, Any]) -> Splits:
+def _about_tables(tables: list[File]) -> list[str]:
+    """What is missing among the tables that are read, and which others are not; sentences for the log."""
+    notes = []
+    others = [file for file in tables if file.ending != tables[0].ending and file.name not in SAVED_BESIDE]
+    if others:
+        which = listed((shown(file.parts) for file in others), 3)
+        notes.append(f"left out: {which}, because {tables[0].ending} files are read")
+    if missing := missing_shards(tables):
+        notes.append(f"Warning: by the names of the others, {listed(map(shown, missing), 3)} should be there, too")
+    return notes
+
+
+def _open_tables(options: DataOptions, tables: dict[str, Any], beside_pictures: bool = False) -> Splits:
+    with reading(options):
+        return _open_columns(options, tables, beside_pictures)
+
+
+def _open_columns(options: DataOptions, tables: dict[str, Any], beside_pictures: bool) -> Splits:
     train, held_out = _choose(options, list(tables))
-    column = image_column(tables[train], options)
+    column = image_column(tables[train], options, beside_pictures)
+    more = _same_split(train, held_out)
+    if held_out and column not in (tables[held_out].features or {column}):
+        if options.eval_split:
+            raise ValueError(f"--eval_split {options.eval_split!r}: it has no column {column!r}")
+        more = [f"Warning: the split {held_out!r} is not used, because it has no column {column!r}"]
+        held_out = None
     columns = [name for name in label_columns(tables[train], options) if name != column]
     label = columns[0] if columns else None
-    rows = [rows_of(tables[name], column, label) if name else () for name in (train, held_out)]
+    rows = [rows_of(tables[name], column, label, options) if name else () for name in (train, held_out)]
     apart, groups = _apart(options, held_out, groups_of(tables[train], column, options))
     held = f"split {held_out!r}" if held_out else groups
     note = f"training on split {train!r}; held out: {held}; images in column {column!r}"
     note += f"; labels in column {label!r}" if label else ""
     note += f" (--label_column chooses {listed(columns[1:])} instead)" if columns[1:] else ""
     names = label_names(tables[train], label)
-    return Splits(rows[0], rows[1] if held_out else None, held_out, [note], names, apart)
+    return Splits(rows[0], rows[1] if held_out else None, held_out, [note, *more], names, apart)
 
 
 def _apart(
@@ -244,7 +287,22 @@ def _open_other(options: DataOptions, source: dict[str, Any], folder: Folder) ->
         if not nothing:
             raise ValueError(f"dataset {name!r} cannot be read: the {'folder' if not files else 'archive'} is empty")
         raise ValueError(f"dataset {name!r} holds no pictures and no tables; {nothing}")
-    return _open_tables(options, load_tables(options, source))
+    if not (tables := [file for file in files if file.ending in READERS and file.archive is None]):
+        raise ValueError(f"dataset {name!r}: tables in archives are not read; unpack them")
+    tables.sort(key=lambda file: list(READERS).index(file.ending))
+    splits = _open_tables(options, load_tables(options, source, tables if _by_ourselves(source, tables) else None))
+    return replace(splits, notes=[*splits.notes, *_about_tables(tables)])
+
+
+def _by_ourselves(source: dict[str, Any], tables: list[File]) -> bool:
+    """Whether the tables of a folder are named to the `datasets` library, instead of the folder.
+
+    By itself it leaves out files without the name of a split where another file has one, and it takes neither brackets
+    in a path nor what its own `save_to_disk` wrote. A card that configures the dataset is only for itself to read.
+    """
+    folder = Path(source["path"])
+    its_own = tables[0].ending not in TABLES or (folder / "README.md").is_file()
+    return folder.is_file() or not its_own or any(character in source["path"] for character in "[]*?")
 
 
 def _open_arrays(options: DataOptions, folder: Folder, files: list[File]) -> Splits:
@@ -252,8 +310,9 @@ def _open_arrays(options: DataOptions, folder: Folder, files: list[File]) -> Spl
     found = arrays.ArrayImages(files, options)
     train, held_out = _choose(options, list(found.images))
     note = f"training on {found.note(train)}; held out: {found.note(held_out) if held_out else '5 %'}"
-    left_out = [found.left_out(), folder.left_out([], files)]
+    left_out = [found.left_out((train, held_out)), folder.left_out([], files)]
     notes = [f"{note}; in {listed(shown(file.parts) for file in files)}", *filter(None, left_out)]
+    notes += _same_split(train, held_out)
     return Splits(found.rows(train), found.rows(held_out) if held_out else None, held_out, notes)
 
 
@@ -276,6 +335,13 @@ def _choose(options: DataOptions, names: list[str]) -> tuple[str, str | None]:
         raise ValueError(f"--train_split is needed: {options.dataset_name!r} has {listed(names)}")
     held_out = next((lower[name] for name in EVAL_SPLITS if name in lower and lower[name] != train), None)
     return train, chosen["eval_split"] or held_out
+
+
+def _same_split(train: str, held_out: str | None) -> list[str]:
+    """A warning if the held-out images are those of training."""
+    if train != held_out:
+        return []
+    return [f"Warning: the split {train!r} is trained on and held out, so val_loss says nothing about other images"]
 
 
 def _digits() -> Rows:

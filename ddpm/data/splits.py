@@ -10,8 +10,13 @@ from dataclasses import dataclass
 TRAIN_SPLITS = ("train", "training")
 # Names of held-out splits, the preferred one first.
 EVAL_SPLITS = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")
+EVAL_SPLITS += ("holdout", "hold_out", "hold-out", "heldout", "held_out", "held-out")
 OTHER_SPLITS = ("unlabeled", "unlabelled", "extra")
 KNOWN = (*TRAIN_SPLITS, *EVAL_SPLITS, *OTHER_SPLITS)
+
+# The same in Chinese, for look-alikes.
+CHINESE = ("训练", "訓練", "测试", "測試", "验证", "驗證")
+COMPOUND = re.compile(rf"({'|'.join(KNOWN)})(?:set|data|dataset|images?|imgs?)")  # "trainset"
 
 Parts = tuple[str, ...]
 
@@ -83,13 +88,15 @@ def _folders_in(folder: str, paths: list[Parts], depth: int) -> set[str]:
 
 
 def words_in(name: str) -> list[str]:
-    """The words in a name, in lower case: "val2017", "trainLabels" and "seg_test" have one, two and two."""
-    return re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+    """The words in a name, in lower case: "val2017", "trainLabels" and "seg_test" have one, two and two. Of "trainset"
+    and such, the word is "train"."""
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+    return [compound[1] if (compound := COMPOUND.fullmatch(word)) else word for word in words]
 
 
 def looks_like_split(name: str) -> bool:
     """Whether a name has the name of a split in it as a word, such as "seg_test" and "val2017"."""
-    return any(word in KNOWN for word in words_in(name))
+    return any(word in KNOWN for word in words_in(name)) or any(word in name for word in CHINESE)
 
 
 def look_alikes(paths: Iterable[Parts], layout: Layout) -> Counter[str]:

@@ -53,6 +53,7 @@ class Survey:
     _gray: int = 0  # in colour
     _plain: int = 0  # of one channel
     _halved: int = 0
+    _several: int = 0
     _whole: bool = False
     _laid: int = 0
     _cut: int = 0
@@ -69,6 +70,7 @@ class Survey:
         self._plain += not image.colour
         self._laid += image.laid
         self._halved += values.halved
+        self._several += image.several
         self._cut += image.lost > CUT_OFF
         self._lost = max(self._lost, image.lost)
         self._sizes = {*self._sizes, image.size} if len(self._sizes) < 2 else self._sizes
@@ -116,6 +118,8 @@ class Survey:
     def notes(self) -> list[str]:
         """What was found, in sentences for the log; warnings begin with "Warning"."""
         notes, given = [], self.options.value_range
+        if self._several:
+            notes.append(self.about_frames())
         if self._cut:
             notes.append(self._about_cutting())
         if self._floats.images and self.float_range:
@@ -155,6 +159,13 @@ class Survey:
             some = f", but {self._gray} of {self.images} are stored in colour" if self._plain else ""
             notes.append(f"{whose}{some}: --channels 1 makes them one channel instead of three")
         return notes
+
+    def about_frames(self) -> str:
+        """That files hold several pictures, of which one is taken; empty if none does."""
+        if not self._several:
+            return ""
+        files = f"{self._several:,} of {counted(self.images, 'file')} {'holds' if self._several == 1 else 'hold'}"
+        return f"{files} several frames or pages, of which the first is taken"
 
     def _about_cutting(self) -> str:
         """That images are cut, and what takes them as they are."""

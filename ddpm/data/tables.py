@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
-from collections.abc import Callable, Iterator
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ddpm.data.cache import prepared_commits
-from ddpm.data.columns import LOOKED_AT, images_in_columns
+from ddpm.data.cells import HEAD, what_it_is
+from ddpm.data.columns import LOOKED_AT, SMALLEST, images_in_columns
 from ddpm.data.decoding import Encoded
 from ddpm.data.groups import as_group, base_of, by_code_points
 from ddpm.data.listing import File
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, words_in
-from ddpm.data.wording import listed
+from ddpm.data.wording import listed, shown
 from ddpm.errors import first_line
 
 log = logging.getLogger(__name__)
 
-READERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of `datasets`
+READERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset", ".csv": "csv"}  # of `datasets`
+READERS |= {".json": "json", ".jsonl": "json"}
+NOT_PLAIN = "the datasets library takes neither '::' nor names that are not UTF-8 in the path of a table; rename it"
+PIXEL = re.compile(r"(?:pixel|px|p|x|v|f)?_?\d+(?:x\d+)?", re.IGNORECASE)  # as in MNIST's copies in .csv
+SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")
 
 
 def hub_commit(options: DataOptions, near: str = "") -> str:
@@ -59,19 +68,25 @@ def load_tables(options: DataOptions, source: dict[str, Any], files: list[File] 
     """The splits of a dataset, as the `datasets` library loads them.
 
     Args:
-        files: read only these files of a folder, because `datasets` would choose between tables and pictures by their
-            number. Default: whatever it chooses.
+        files: read only those of these files of a folder that end like the first one, because `datasets` would choose
+            between tables and pictures by their number. Default: whatever it chooses.
     Raises:
         ValueError: the dataset cannot be read.
     """
     import datasets
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what goes wrong is an exception, too
+    files = files and _whole([file for file in files if file.ending == files[0].ending], options)
     try:
         if source["kind"] == "folder":
             # Streaming reads the files in place; otherwise `datasets` would first copy them into its own cache.
             if files and not options.dataset_config_name:
-                loaded = datasets.load_dataset(READERS[files[0].ending], data_files=_by_split(files), streaming=True)
+                reader, loaded = READERS[files[0].ending], {}
+                for split, paths in _by_split(files).items():  # by itself, because its columns may differ
+                    loaded |= datasets.load_dataset(reader, data_files={split: paths}, streaming=True)
+            elif not _is_plain(source["path"]):
+                raise ValueError(f"{shown(source['path'])}: {NOT_PLAIN}")
             else:
                 loaded = datasets.load_dataset(source["path"], options.dataset_config_name, streaming=True)
         else:
@@ -86,16 +101,100 @@ def _by_split(files: list[File]) -> dict[str, list[str]]:
     """Patterns of the paths of tables by split, which is a word in the name of the file or of a folder."""
     found: dict[str, list[str]] = {}
     for file in files:
-        if file.ending == files[0].ending:
-            words = [word for part in reversed(file.parts) for word in words_in(part)]
-            split = next((word for word in words if word in ("train", *EVAL_SPLITS)), "train")
-            found.setdefault(split, []).append(glob.escape(file.path))
+        if not _is_plain(file.path):
+            raise ValueError(f"{shown(file.path)}: {NOT_PLAIN}")
+        words = [word for part in reversed(file.parts) for word in words_in(part)]
+        split = next((word for word in words if word in ("train", *EVAL_SPLITS)), "train")
+        found.setdefault(split, []).append(glob.escape(file.path))
     return found
 
 
-def image_column(dataset, options: DataOptions) -> str:
+def _is_plain(path: str) -> bool:
+    """Whether the `datasets` library can read from a path: "::" separates two addresses there, and it encodes paths."""
+    try:
+        return "::" not in path and bool(path.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _whole(files: list[File], options: DataOptions) -> list[File]:
+    """The tables that hold rows, of one kind.
+
+    Raises:
+        ValueError: one of them is cut off, or is something else; the message names it.
+    """
+    import pyarrow.parquet
+
+    full = []
+    for file in files:
+        try:
+            if file.ending == ".tar":
+                _read_to_the_end(file)
+            with open(file.path, "rb") as opened:
+                rows = pyarrow.parquet.read_metadata(opened).num_rows if file.ending == ".parquet" else file.size
+        except (OSError, ValueError, tarfile.TarError, EOFError) as error:
+            with open(file.path, "rb") as opened:
+                what = what_it_is(opened.read(HEAD))
+            reason = "it is empty" if not file.size else f"it is {what}" if what else first_line(error)
+            raise ValueError(
+                f"dataset {options.dataset_name!r} cannot be read: {shown(file.parts)}: {reason}"
+            ) from None
+        full += [file] * bool(rows)
+    if not full:
+        raise ValueError(f"dataset {options.dataset_name!r}: no rows in {listed(shown(f.parts) for f in files)}")
+    return full
+
+
+def _read_to_the_end(tar: File) -> None:
+    """Raise a TarError if a tar archive is cut off or damaged. `tarfile` ends in silence where a header is."""
+    with open(tar.path, "rb") as file:
+        compressed = file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"))
+    mode: Any = "r:*" if compressed else "r:"  # to try every compression makes a message of many lines
+    with tarfile.open(os.fsencode(tar.path), mode) as opened:
+        for _ in opened:
+            pass
+        assert opened.fileobj, "it is open"
+        opened.fileobj.seek(opened.offset)
+        if opened.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it is cut off or damaged, for its end is missing")
+
+
+def missing_shards(files: Iterable[File]) -> list[str]:
+    """The names of files that are missing, since others beside them say that there are so many."""
+    found: dict[tuple[str, int, str], set[int]] = {}
+    for file in files:
+        if match := SHARD.fullmatch("/".join(file.parts)):
+            found.setdefault((match[1], int(match[3]), match[4]), set()).add(int(match[2]))
+    return [
+        f"{start}-{number:05d}-of-{total:05d}{ending}"
+        for (start, total, ending), there in found.items()
+        for number in range(min(total, 10_000))
+        if number not in there
+    ]
+
+
+@contextlib.contextmanager
+def reading(options: DataOptions) -> Iterator[None]:
+    """Turn what the `datasets` library raises while a table is read into one line.
+
+    Raises:
+        ValueError: that line.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error) is ValueError and str(error).startswith(("dataset ", "--")):
+            raise  # it is our own
+        different = type(error).__name__ == "CastError"  # whose message has many lines
+        reason = "its tables have different columns" if different else first_line(error)
+        raise ValueError(f"dataset {options.dataset_name!r} cannot be read: {reason}") from error
+
+
+def image_column(dataset, options: DataOptions, beside_pictures: bool = False) -> str:
     """The name of the column that holds the images.
 
+    Args:
+        beside_pictures: the table lies beside pictures, so that only what is named like images may be lists of numbers.
     Raises:
         ValueError: there is no such column, or there are several and `options` name none.
     """
@@ -112,11 +211,17 @@ def image_column(dataset, options: DataOptions) -> str:
     images = images or [name for name in columns if isinstance(features.get(name), dict) and "bytes" in features[name]]
     reason = None
     if not images:
-        images, reason = images_in_columns(dataset, columns)
+        images, reason = images_in_columns(dataset, columns, only_named=beside_pictures)
     if len(images) == 1:
         return images[0]
     if reason and not images:
         raise ValueError(f"dataset {options.dataset_name!r}: {reason}")
+    pixels = [name for name in columns if PIXEL.fullmatch(name)]
+    if not images and len(pixels) >= SMALLEST**2:
+        raise ValueError(
+            f"dataset {options.dataset_name!r} has a column for each pixel: its columns are {listed(columns)}; store "
+            "the pixels as an array of uint8 of shape (N, H, W) or (N, H, W, 3) in a .npy file, or as one list a row"
+        )
     problem = f"more than one image column ({listed(images)})" if images else "no image column"
     raise ValueError(
         f"dataset {options.dataset_name!r} has {problem}; its columns are {listed(columns)}: pass --image_column"
@@ -184,11 +289,20 @@ def label_names(dataset, column: str | None) -> dict[int, str]:
     return dict(enumerate(map(str, getattr(kind, "names", None) or ())))
 
 
-def rows_of(dataset, column: str, label: str | None) -> Iterator[tuple[Encoded, Any]]:
-    """The encoded image and the label of each row, in order; the labels as the table has them."""
+def rows_of(dataset, column: str, label: str | None, options: DataOptions) -> Iterator[tuple[Encoded, Any]]:
+    """The encoded image and the label of each row, in order; the labels as the table has them.
+
+    Raises:
+        ValueError: a row cannot be read.
+    """
     import datasets
 
     if isinstance((dataset.features or {}).get(column), datasets.Image):
         dataset = dataset.cast_column(column, datasets.Image(decode=False))
-    for row in dataset.select_columns([column, label] if label else [column]):
+    rows = iter(dataset.select_columns([column, label] if label else [column]))
+    while True:
+        with reading(options):
+            row = next(rows, None)
+        if row is None:
+            return
         yield row[column], row.get(label)

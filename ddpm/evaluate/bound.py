@@ -67,7 +67,7 @@ def measure_bound(subject: Subject, errors: Errors | None, accelerator: Accelera
     prior, kl_sums, reconstruction, labelled, without = np.array(rows).T[1:]
     total = prior + kl_sums + reconstruction
     if not np.isfinite(total + without).all():
-        raise ValueError(f"{model.name}: the network's output is not finite")
+        raise ValueError(f"{model.name}: the network's output is not finite; the model may be damaged")
     bits, mse = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     return {
         "bits_per_dim": float(total.mean()),

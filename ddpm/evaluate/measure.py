@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -120,6 +121,8 @@ def _val_losses(subject: Subject, accelerator: Accelerator, bar) -> dict[str, fl
         error = validation.squared_error(subject.model.unet, device, known).float().to(device)
         bar.update(NUM_VALIDATION // world)
         losses[name] = float(cast(torch.Tensor, accelerator.reduce(error, "sum"))) / NUM_VALIDATION
+        if not math.isfinite(losses[name]):  # the bound is computed in float64, and clips x_0
+            raise ValueError(f"{subject.model.name}: the network's output is not finite; the model may be damaged")
     return losses
 
 

@@ -123,7 +123,7 @@ def _draw(
     sizes = {min(at_once, part.stop - start) for start in part[::at_once]}
     engine = model.engine(accelerator.device)
     engine.settle(*(size if scale in (0, 1) else 2 * size for size in sizes))
-    eps_theta = Counted(engine, bar)
+    eps_theta = Counted(engine, bar, strict=True)
     began, drawn = time.perf_counter(), []
     for start in part[::at_once]:
         shape = (min(at_once, part.stop - start), *subject.images.train.shape[1:])

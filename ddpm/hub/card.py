@@ -102,8 +102,8 @@ def model_card(
     options, images = settings["options"], settings["data"]
     if not repo_id and REPO_ID.fullmatch(options.get("hub_model_id") or ""):
         repo_id = options["hub_model_id"]
-    name = repo_id.split("/")[1] if repo_id else directory.resolve().name
-    model = repo_id or public_folder(directory)
+    name = repo_id.split("/")[1] if repo_id else _in_utf_8(directory.resolve().name)
+    model = repo_id or _in_utf_8(public_folder(directory))
     dataset = public_data(options, images)
     validation, evaluation = _last(rows)
     labels = _labels(directory)
@@ -142,7 +142,12 @@ def model_card(
         commands=[training_command(settings), *_evaluation_commands(model, options, dataset, evaluation)],
         thousands="{:,}".format,
     )
-    return str(card).rstrip() + "\n"
+    return _in_utf_8(str(card).rstrip()) + "\n"
+
+
+def _in_utf_8(text: str) -> str:
+    r"""Text with the names of folders in it, in which bytes that are not UTF-8 become "\xca"."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _last(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -134,7 +134,7 @@ def _draw(
     parts = _runs(own, at_once)
     engine = model.engine(str(accelerator.device))
     engine.settle(*{halves * len(part) for part in parts})
-    eps_theta, shown = Counted(engine, bar), moments(steps)
+    eps_theta, shown = Counted(engine, bar, strict=True), moments(steps)
     for part in parts:
         asked: dict[str, Any] = filling.arguments(config) if filling else {}
         if config.label and config.guidance_scale:

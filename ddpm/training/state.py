@@ -224,6 +224,12 @@ def find(config: TrainConfig, fingerprints: tuple[str, str | None], slots: int, 
     wanted = config.resume_from_checkpoint
     if wanted == "none":
         return None
+    if wanted != "latest" and not (Path(wanted) / META).is_file():
+        there = ", ".join(str(folder) for folder in folders(config.directory / "checkpoints")[-3:])
+        raise ValueError(
+            f"--resume_from_checkpoint {wanted}: no training state is there; latest, none, or the folder of a state is "
+            f"needed, such as {there or config.directory / 'checkpoints/step-000500'}"
+        )
     saved = load_latest(config.directory / "checkpoints") if wanted == "latest" else load(Path(wanted))
     if saved is None:
         return None

@@ -187,3 +187,28 @@ def test_a_picture_too_large_for_an_archive_member_is_no_surprise(tmp_path):
     images = prepare(DataOptions(dataset_name=str(path)))
     assert images.channels == 3
     assert len(images.train) + len(images.eval) == 25
+
+
+def test_archives_in_parts_links_in_archives_and_what_is_no_archive(tmp_path):
+    content = archive(tmp_path / "x.zip", members(range(24))).read_bytes()
+    (tmp_path / "parts").mkdir()
+    for number, part in enumerate((content[:2000], content[2000:]), 1):
+        (tmp_path / f"parts/x.zip.{number:03d}").write_bytes(part)
+    with pytest.raises(ValueError, match=r"1 .zip.001, 1 .zip.002 \(no pictures.*; join the parts of archives and"):
+        load(tmp_path / "parts")
+    link = zipfile.ZipInfo("link.png")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "x.zip", "a") as opened:
+        opened.writestr(link, "000.png")
+    images, seeds = load(tmp_path / "x.zip")
+    assert sorted(seeds) == list(range(24))
+    assert "link.png (row 24): it is a link; unpack the archive" in note(images, "skipped 1 of 25 images")
+    fill(tmp_path / "d", range(24))
+    (tmp_path / "d/y.zip").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    assert "'y.zip' (it is a Git LFS pointer, not the" in note(load(tmp_path / "d")[0], "Warning")
+
+
+def test_tables_in_archives_must_be_unpacked(tmp_path):
+    archive(tmp_path / "d/x.zip", {"train.parquet": b"PAR1"})
+    with pytest.raises(ValueError, match=r"tables in archives are not read; unpack them$"):
+        load(tmp_path / "d")

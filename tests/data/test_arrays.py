@@ -1,5 +1,6 @@
 """Images in .npy and .npz files: which arrays are images and labels, which are splits, and what is refused and why."""
 
+import io
 import re
 
 import numpy as np
@@ -12,6 +13,12 @@ RNG = np.random.default_rng(1)
 GRAY = RNG.integers(0, 256, (40, 12, 12), np.uint8)
 COLOUR = RNG.integers(0, 256, (40, 12, 12, 3), np.uint8)
 LABELS = np.arange(40) % 4
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 @pytest.fixture(autouse=True)
@@ -101,8 +108,11 @@ def test_words_in_names_are_splits(tmp_path, form):
         ({"x": GRAY.astype(np.float32) / 255}, 'x (float32, 40 x 12 x 12): uint8 of shape (N, H, W) with W > 4, or (N, H, W, C) with C = 1, 3 or 4, is needed; convert it by (255 * x).round().astype("uint8")'),
         ({"x": GRAY / 127.5 - 1}, '(127.5 * (x + 1)).round().astype("uint8")'),
         ({"x": COLOUR.transpose(0, 3, 1, 2)}, "x (uint8, 40 x 3 x 12 x 12): uint8 of shape (N, H, W) with W > 4, or (N, H, W, C) with C = 1, 3 or 4, is needed; convert it by x.transpose(0, 2, 3, 1)"),
-        ({"x": GRAY.astype(np.int64)}, "x (int64, 40 x 12 x 12): uint8 of shape"),
-        ({"x": GRAY.reshape(40, 144)}, "x (uint8, 40 x 144): uint8 of shape"),
+        ({"x": GRAY.astype(np.int64)}, 'is needed; convert it by x.astype("uint8")'),
+        ({"x": GRAY.astype(np.uint16) * 16}, 'is needed; convert it by (x * (255 / 4080)).round().astype("uint8")'),
+        ({"x": GRAY > 99}, 'is needed; convert it by x.astype("uint8") * 255'),
+        ({"x": GRAY.reshape(40, 144)}, "x (uint8, 40 x 144): uint8 of shape (N, H, W) with W > 4, or (N, H, W, C) with C = 1, 3 or 4, is needed; convert it by x.reshape(-1, 12, 12)"),
+        ({"x": GRAY[0], "y": GRAY[1]}, "if each file is one image, np.stack makes one array of them"),
         ({"x": COLOUR[0]}, "x (uint8, 12 x 12 x 3): uint8 of shape"),
         ({"x": GRAY[:0]}, "x (uint8, 0 x 12 x 12): uint8 of shape"),
         ({"x": GRAY, "x_train": GRAY[:20]}, "has two arrays for the split train, 'x' and 'x_train': pass --image_column"),
@@ -122,8 +132,48 @@ def test_files_that_are_no_arrays_and_arrays_beside_pictures(tmp_path):
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(ValueError, match=r"'broken.npz' cannot be read: "):
         load(tmp_path / "broken.npz")
+    for content, said in (
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer, not the file itself: run `git lfs"),
+        (npy(GRAY)[:-9], "it is cut off"),
+        (npy(np.array([{}], object)), "it holds Python objects, which could run code"),
+    ):
+        (tmp_path / "broken.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=f"'broken.npy' cannot be read: {said}"):
+            load(tmp_path / "broken.npy")
     fill(tmp_path / "both", range(30))
     np.save(tmp_path / "both/features.npy", GRAY)
     images = load(tmp_path / "both")
     assert len(images.train) + len(images.eval) == 30
     assert "1 .npy (no pictures that can be read" in " ".join(images.notes)
+
+
+def test_files_of_one_name_in_several_folders_are_kept_apart(tmp_path):
+    for split, part in (("train", slice(30)), ("test", slice(30, 40))):
+        (tmp_path / "d" / split).mkdir(parents=True)
+        np.save(tmp_path / "d" / split / "images.npy", GRAY[part])
+        np.save(tmp_path / "d" / split / "labels.npy", LABELS[part])
+    images = load(tmp_path / "d")
+    assert [p.tobytes() for p in images.train] == first(GRAY[:30])
+    assert by_label(images) == dict(zip(first(GRAY), LABELS.tolist(), strict=True))
+    for folder in ("a", "b"):
+        (tmp_path / "two" / folder).mkdir(parents=True)
+        np.save(tmp_path / "two" / folder / "images.npy", GRAY)
+    with pytest.raises(ValueError, match=r"several arrays of images \(a/images, b/images\): pass --image_column"):
+        load(tmp_path / "two")
+
+
+@pytest.mark.parametrize("labels", [np.eye(4)[LABELS], LABELS.astype(np.float32), LABELS[:, None]])
+def test_labels_as_one_hot_vectors_and_with_a_point(tmp_path, labels):
+    np.savez(tmp_path / "set.npz", images=GRAY, labels=labels)
+    assert by_label(load(tmp_path / "set.npz")) == dict(zip(first(GRAY), LABELS.tolist(), strict=True))
+
+
+def test_arrays_that_are_not_used_are_named(tmp_path):
+    """A third split, and Python objects, which are left out and do not cost the images."""
+    splits = {"train_images": GRAY, "test_images": GRAY[:5], "val_images": GRAY[5:9]}
+    np.savez(tmp_path / "set.npz", about=np.array({"a": 1}, object), **splits)
+    images = load(tmp_path / "set.npz")
+    assert (len(images.train), len(images.eval)) == (40, 5)
+    said = "arrays that are not used: val_images (uint8, 4 x 12 x 12), about (Python objects, which could run code)"
+    assert said in images.notes

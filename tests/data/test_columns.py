@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import re
+import tarfile
 
 import numpy as np
 import pyarrow as pa
@@ -73,6 +74,7 @@ def assert_holds(images, expected):
         (COLOUR, lambda p: npy(p.transpose(2, 0, 1)), pa.binary()),
         (GRAY, lambda p: npy(p.astype(np.int64)[None, None]), pa.binary()),
         (GRAY, text, pa.string()),
+        (GRAY, lambda p: " ".join(map(str, p.ravel())), pa.string()),  # as FER2013 has them
         (GRAY, lambda p: "data:image/png;base64," + text(p), pa.large_string()),
         (GRAY, lambda p: re.sub("(.{76})", r"\1\n", base64.urlsafe_b64encode(png(p)).decode().rstrip("=")), pa.string()),
         (GRAY, lambda p: text(p).encode(), pa.binary()),
@@ -136,6 +138,10 @@ def test_empty_and_damaged_rows_are_left_out_and_named(tmp_path):
         (pickle.dumps(GRAY[0]), pa.binary(), "a Python pickle, which could run code: store the bytes of PNG"),
         (npy(np.array([{}], object)), pa.binary(), "Object arrays cannot be loaded"),
         (npy(GRAY[0])[:90], pa.binary(), "a .npy file that cannot be read"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", pa.binary(), "a Git LFS pointer, not the file itself: run `git lfs pull`"),
+        (b"\0\0\0\x18ftypheic" + bytes(99), pa.binary(), "a HEIC or AVIF picture: store the bytes of PNG or JPEG"),
+        (bytes(144), pa.binary(144), "144 bytes of no known image format"),
+        ({"data": b"x", "name": "a"}, None, "a record of data, name; a record of bytes and path, or bytes alone, are needed"),
         ({"bytes": None, "path": "1.png"}, None, "only the path of a file, which is not there: store the files' bytes"),
         ([png(GRAY[0])] * 2, pa.list_(pa.binary()), "a list of 2 files; each row needs one image"),
         ([{"bytes": png(GRAY[0]), "path": ""}] * 2, None, "a list of 2 files; each row needs one image"),
@@ -248,3 +254,109 @@ def test_a_column_of_labels_can_be_named(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"--label_column '{name}': {said}"):
             prepare(DataOptions(**options, label_column=name))
+
+
+# ------------------------------------------------------------------------------------------- several tables, odd places
+
+
+def rows(pixels=GRAY):
+    return {"image": pa.array([png(p) for p in pixels], pa.binary())}
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    path.write_bytes(
+        {"cut": content[:-60], "empty": b"", "pointer": b"version https://git-lfs.github.com/spec/v1"}[how]
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("cut", "not a parquet file"), ("empty", "it is empty"), ("pointer", "it is a Git LFS pointer")]
+)
+def test_a_damaged_table_is_named(tmp_path, how, said):
+    options = table(tmp_path / "d", rows())
+    pq.write_table(pa.table(rows()), tmp_path / "d/train-2.parquet")
+    damage(tmp_path / "d/train-2.parquet", how)
+    with pytest.raises(ValueError, match=f"cannot be read: 'train-2.parquet': .*{said}") as error:
+        prepare(options)
+    assert "\n" not in str(error.value)
+    Image.fromarray(GRAY[0]).save(tmp_path / "d/cover.png")  # beside pictures it is a warning
+    for number in range(20):
+        Image.fromarray(COLOUR[number]).save(tmp_path / f"d/{number}.png")
+    (warning,) = (note for note in prepare(options).notes if note.startswith("Warning"))
+    assert re.search(f"tables beside the pictures are not used: .*'train-2.parquet': .*{said}", warning)
+
+
+def test_a_tar_archive_that_is_cut_off_is_named(tmp_path):
+    (tmp_path / "d").mkdir()
+    with tarfile.open(tmp_path / "d/set.tar", "w") as opened:
+        for number, pixels in enumerate(COLOUR):
+            member = tarfile.TarInfo(f"{number:03d}.png")
+            member.size = len(png(pixels))
+            opened.addfile(member, io.BytesIO(png(pixels)))
+    with tarfile.open(tmp_path / "d/set.tar") as opened:
+        ends = [member.offset for member in opened]
+    content = (tmp_path / "d/set.tar").read_bytes()
+    assert_holds(prepare(DataOptions(str(tmp_path / "d"))), COLOUR)
+    for end in (600, ends[22] + 600, ends[23] + 100, ends[24]):  # in a picture, in a header, and between two members
+        (tmp_path / "d/set.tar").write_bytes(content[:end])
+        with pytest.raises(ValueError, match=r"cannot be read: 'set.tar': (unexpected end of data|it is cut off)"):
+            prepare(DataOptions(str(tmp_path / "d")))
+
+
+def test_tables_of_different_columns_and_without_rows_are_one_line(tmp_path):
+    options = table(tmp_path / "a", rows())
+    pq.write_table(pa.table({"img": rows()["image"]}), tmp_path / "a/train-2.parquet")
+    with pytest.raises(ValueError, match=r"^dataset .* cannot be read: its tables have different columns$"):
+        prepare(options)
+    with pytest.raises(ValueError, match=r"no rows in 'train.parquet'$"):
+        prepare(table(tmp_path / "b", {"image": pa.array([], pa.binary())}))
+
+
+def test_a_shard_that_is_missing_is_a_warning(tmp_path):
+    for number in (0, 2):
+        (tmp_path / "d/data").mkdir(parents=True, exist_ok=True)
+        path = tmp_path / f"d/data/train-{number:05d}-of-00003.parquet"
+        pq.write_table(pa.table(rows(GRAY[10 * number : 10 * number + 10])), path)
+    images = prepare(DataOptions(str(tmp_path / "d")))
+    assert len(images.train) + len(images.eval) == 20
+    (warning,) = (note for note in images.notes if note.startswith("Warning"))
+    assert "'data/train-00001-of-00003.parquet' should be there, too" in warning
+
+
+def test_a_table_of_results_beside_the_images_is_not_the_only_split(tmp_path):
+    options = table(tmp_path / "d", rows())
+    (tmp_path / "d/train.parquet").rename(tmp_path / "d/data.parquet")
+    pq.write_table(pa.table({"score": [0.5]}), tmp_path / "d/test_results.parquet")
+    images = prepare(options)
+    assert_holds(images, GRAY)
+    assert any(note.startswith("Warning: the split 'test' is not used, because it has no col") for note in images.notes)
+    with pytest.raises(ValueError, match=r"--eval_split 'test': it has no column 'image'$"):
+        prepare(DataOptions(options.dataset_name, eval_split="test"))
+
+
+def test_token_ids_beside_pictures_are_no_images(tmp_path):
+    (tmp_path / "d").mkdir()
+    for number, pixels in enumerate(GRAY):
+        Image.fromarray(pixels).save(tmp_path / f"d/{number:03d}.png")
+    options = table(tmp_path / "d", {"input_ids": [list(range(64))] * 30})
+    assert_holds(prepare(options), GRAY)
+
+
+def test_folders_with_brackets_and_what_save_to_disk_wrote(tmp_path):
+    import datasets
+
+    assert_holds(prepare(table(tmp_path / "my [v1] set?", rows())), GRAY)
+    saved = datasets.Dataset.from_dict({"image": [png(p) for p in GRAY]}).cast_column("image", datasets.Image())
+    saved.save_to_disk(tmp_path / "saved")
+    assert_holds(prepare(DataOptions(str(tmp_path / "saved"))), GRAY)
+    with pytest.raises(ValueError, match="takes neither '::' nor names that are not UTF-8 in the path of a table"):
+        prepare(table(tmp_path / "a::b", rows()))
+
+
+def test_a_column_for_each_pixel_says_what_to_do(tmp_path):
+    (tmp_path / "d").mkdir()
+    names = ["label", *(f"pixel{i}" for i in range(144))]
+    (tmp_path / "d/train.csv").write_text("\n".join([",".join(names), *[",".join("1" for _ in names)] * 30]))
+    with pytest.raises(ValueError, match=r"has a column for each pixel: .* and 137 more; store the pixels as an array"):
+        prepare(DataOptions(str(tmp_path / "d")))

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 from picture_files import fill, labels_of, load, note, picture, png, seeds_in
+from PIL import Image
 from tiny import in_process
+
+from ddpm.data import DataOptions, prepare
 
 
 @pytest.fixture(autouse=True)
@@ -272,7 +275,7 @@ def test_the_output_of_training_is_no_data(tmp_path, monkeypatch):
     fill(root, [50])
     images, seeds = load(".", output_dir=Path("runs/other"))
     assert sorted(seeds) == [*range(24), 50]
-    assert "the output of training runs in 'runs/digits', 'runs/other'" in note(images, "left out")
+    assert "the output of training and sampling in 'runs/digits', 'runs/other'" in note(images, "left out")
     with pytest.raises(ValueError, match=r"--output_dir .*d is the folder of the images"):
         load(".", output_dir=root)
     with pytest.raises(ValueError, match=r"'runs/digits' is the output of a training"):
@@ -301,3 +304,89 @@ def test_training_inside_the_folder_of_the_images_works_twice(tmp_path, monkeypa
     config = json.loads((root / "runs/digits/train_config.json").read_text())
     assert config["data"]["num_train"] + config["data"]["num_eval"] == 40
     assert len(load(".")[1]) == 40
+
+
+@pytest.mark.parametrize(("train", "test"), [("trainset", "testset"), ("TrainData", "TESTDATA"), ("训练集", "测试集")])
+def test_more_names_like_those_of_splits_are_a_warning(tmp_path, train, test):
+    fill(tmp_path / "d" / train, range(20))
+    fill(tmp_path / "d" / test, range(20, 40))
+    images, seeds = load(tmp_path / "d")
+    assert sorted(seeds) == list(range(40))
+    for name in (train, test):
+        assert "is named like a split" in note(images, f"'{name}' (20 pictures)")
+    assert sorted(seeds_in(load(tmp_path / "d", train_split=train, eval_split=test)[0].train)) == list(range(20))
+
+
+def test_held_out_pictures_that_are_those_of_training_are_a_warning(tmp_path):
+    fill(tmp_path / "d/train", range(20))
+    fill(tmp_path / "d/holdout", range(20, 30))
+    assert sorted(seeds_in(load(tmp_path / "d")[0].eval)) == list(range(20, 30))
+    images, _ = load(tmp_path / "d", eval_split="train")
+    assert "'train' is trained on and held out, so val_loss says nothing" in note(images, "Warning: the split")
+
+
+def test_masks_beside_pictures_are_a_warning(tmp_path):
+    fill(tmp_path / "a/JPEGImages", range(20))
+    fill(tmp_path / "a/SegmentationClass", range(20, 40))
+    fill(tmp_path / "b", range(20))
+    fill(tmp_path / "b", range(20, 25), "{:03d}_mask.png")
+    for folder, number, name in (("a", 20, "SegmentationClass/020.png"), ("b", 5, "020_mask.png")):
+        images, _ = load(tmp_path / folder)
+        assert f"{number} pictures, such as '{name}', are named like masks" in note(images, "Warning")
+    fill(tmp_path / "c/with_mask", range(20))  # where all are called so, that is what they show
+    fill(tmp_path / "c/without_mask", range(20, 40))
+    assert not any("Warning" in line for line in load(tmp_path / "c")[0].notes)
+
+
+@pytest.mark.parametrize("ending", ["gif", "tiff", "png", "webp"])
+def test_pictures_behind_the_first_one_in_a_file_are_said(tmp_path, ending):
+    root = fill(tmp_path / "d", range(22))
+    for seed in (30, 31):
+        frames = {"save_all": True, "append_images": [picture(40), picture(41)]}
+        frames |= {"lossless": True} if ending == "webp" else {}
+        picture(seed).save(root / f"{seed}.{ending}", **frames)
+    images, seeds = load(root, channels=1)
+    assert sorted(seeds) == [*range(22), 30, 31]
+    assert note(images, "frames") == "2 of 24 files hold several frames or pages, of which the first is taken"
+    (tmp_path / "one").mkdir()
+    (root / f"30.{ending}").rename(tmp_path / f"one/30.{ending}")
+    with pytest.raises(ValueError, match=r"1 image, too few .* several frames or pages.*: save each as a file"):
+        load(tmp_path / "one")
+
+
+def test_files_that_are_something_else_say_what(tmp_path):
+    root = fill(tmp_path / "d", range(24))
+    for name, content, said in (
+        ("a.png", b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer, not the file itself: run `git"),
+        ("b.jpg", b"\n<!DOCTYPE html><html>", "a web page"),
+        ("c.jpg", b"\0\0\0\x18ftypavif" + bytes(50), "a HEIC or AVIF picture"),
+    ):
+        (root / name).write_bytes(content)
+        assert f"{name} (row 24): not an image of a known kind, but {said}" in note(load(root)[0], "skipped 1 of 25")
+        (root / name).unlink()
+
+
+def test_a_picture_of_too_many_pixels_is_one_line(tmp_path, recwarn):
+    root = fill(tmp_path / "d", range(24))
+    Image.new("1", (14000, 14000)).save(root / "huge.png")
+    Image.new("1", (10000, 9000)).save(root / "large.png")
+    images = prepare(DataOptions(dataset_name=str(root), resolution=12))
+    assert "huge.png (row 24): it has 196,000,000 pixels, more than Pillow reads" in note(images, "skipped 1 of 26")
+    assert not [warning for warning in recwarn if "decompression" in str(warning.message)]
+
+
+def test_what_programs_keep_where_people_work_is_no_data(tmp_path):
+    """`cd data; train.py --dataset_name . --report_to wandb`, and samples that were drawn into the data."""
+    root = fill(tmp_path / "d", range(24))
+    fill(root / "wandb/offline-run-1/files/media/images", range(30, 33))
+    fill(root / "samples", range(40, 43))
+    (root / "samples/samples.json").write_text("{}")
+    fill(root / "env/lib/images", range(50, 53))
+    (root / "env/pyvenv.cfg").write_text("home = /usr/bin")
+    images, seeds = load(root)
+    assert sorted(seeds) == list(range(24))
+    left_out = note(images, "left out")
+    assert "the output of training and sampling in 'samples'; the files of other programs in 'env', 'wandb'" in left_out
+    fill(root / "wandb/dog", range(60, 63))  # without runs in it, the name says nothing
+    os.rename(root / "wandb/offline-run-1", tmp_path / "elsewhere")
+    assert len(load(root)[1]) == 27

@@ -39,6 +39,24 @@ TABLES = {
     "label first": ("y.csv", lines(["label,image_id", *(f"{i},{n}" for n, i in pairs("{:03d}"))])),
     "no header": ("y.csv", lines(f"x/{n},{NAMES[i]}" for n, i in pairs())),
     "semicolons": ("Y.CSV", lines(["file;width;class", *(f"d\\x\\{n};12;{i}.0" for n, i in pairs())])),
+    "paths of another machine": (
+        "y.csv",
+        lines(["file,label", *(f"/home/me/d/x/{n},{i}" for n, i in pairs())]),
+    ),
+    "paths of Windows": ("y.csv", lines(["file,label", *(f"C:\\me\\X\\{n},{i}" for n, i in pairs("{:03d}.PNG"))])),
+    "a path from above": ("y.csv", lines(["file,label", *(f"d/x/{n},{i}" for n, i in pairs())])),
+    "bars and a long text": (
+        "y.csv",
+        lines(["file|label|text", *(f"{n}|{i}|{'x' * 150_000 * (n == '001.png')}" for n, i in pairs())]),
+    ),
+    "a column for each class": (
+        "y.csv",
+        lines(["file,ant,bee,cat", *(f"{n},{','.join(str(float(i == k)) for k in range(3))}" for n, i in pairs())]),
+    ),
+    "a torn line": (
+        "x/metadata.jsonl",
+        lines(json.dumps({"file_name": n, "label": i}) for n, i in pairs()) + '{"file_name": "0',
+    ),
     "tabs and a mark": ("y.tsv", "\ufeff" + lines(["file\tlabel", *(f"./x/{n}\t{NAMES[i]}" for n, i in pairs())])),
 }
 
@@ -61,6 +79,21 @@ def test_labels_are_read_from_a_table(tmp_path, kind, packed):
     assert images.class_names == (NAMES if "ant" in text else ("0", "1", "2"))
     assert f"labels from '{name}'" in images.notes[0]
     assert not any("left out" in note for note in images.notes)
+
+
+def test_a_table_that_a_spreadsheet_wrote_in_utf_16(tmp_path):
+    root = fill(tmp_path / "d", range(40))
+    (root / "y.csv").write_text(lines(["file;label", *(f"{n};{i}" for n, i in pairs())]), encoding="utf-16")
+    assert labels_of(load(root)[0]) == WANTED
+
+
+def test_the_labels_of_pictures_that_are_not_there_are_not_given_to_others(tmp_path):
+    """A table of both splits, of which only one is on this disk."""
+    root = tmp_path / "d"
+    fill(root / "train", range(40))
+    rows = [f"train/{n},{i}" for n, i in pairs()] + [f"test/{n},{2 - i}" for n, i in pairs()[:20]]
+    (root / "y.csv").write_text(lines(["file,label", *rows]))
+    assert labels_of(load(root)[0]) == WANTED
 
 
 def test_labels_by_split(tmp_path):

@@ -112,3 +112,9 @@ def test_words_of_messages():
     assert listed([f"c{i}" for i in range(9)]) == "c0, c1, c2, c3, c4, c5, c6, c7, c8"
     assert listed([f"c{i}" for i in range(10)]) == "c0, c1, c2, c3, c4, c5, c6, c7 and 2 more"
     assert by_ending([".b", ".a", "", ".b"]) == "2 .b, 1 .a, 1 without ending"
+
+
+@pytest.mark.parametrize("start", ["https://huggingface.co/datasets/", "hf://datasets/"])
+def test_the_address_of_a_dataset_says_its_name(start):
+    with pytest.raises(ValueError, match=r"; for this dataset on the Hub, pass ylecun/mnist$"):
+        prepare(DataOptions(f"{start}ylecun/mnist"))

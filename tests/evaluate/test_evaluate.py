@@ -412,10 +412,14 @@ def test_a_network_that_is_not_finite_is_said(tmp_path):
 
     folder = directory(tmp_path / "nan")
     unet = UNet2DModel.from_pretrained(folder / "unet")
-    torch.nn.init.constant_(unet.conv_out.bias, math.nan)
-    unet.save_pretrained(folder / "unet")
-    for timesteps in (0, 3):
-        with pytest.raises(ValueError, match=r"nan: the weights are not finite: conv_out\.bias"):
+    for value, timesteps, said in (
+        (math.nan, 0, r"nan: the weights are not finite: conv_out\.bias"),
+        (math.nan, 3, r"nan: the weights are not finite: conv_out\.bias"),
+        (3e38, 3, "nan: the network's output is not finite; the model may be damaged"),  # a bias, squared
+    ):
+        torch.nn.init.constant_(unet.conv_out.bias, value)
+        unet.save_pretrained(folder / "unet")
+        with pytest.raises(ValueError, match=said):
             evaluate(
                 EvaluateConfig(
                     model=str(folder),

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from labelled import NAMES, make_labelled
 from launch import launch
@@ -357,3 +358,16 @@ def test_wrong_usage_of_inpainting_is_one_line_and_status_2(words, said):
     assert done.returncode == 2
     assert done.stderr.startswith(f"python -m ddpm.sample: error: {said}")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_network_whose_output_is_not_finite_draws_nothing(tmp_path):
+    """Its weights are finite, and clipping x_0 would make black and white pictures of its answers."""
+    folder = make_model(tmp_path / "huge", 8, 1, 40)
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    weights["conv_out.weight"].fill_(3e38)
+    safetensors.torch.save_file(weights, path)
+    done = start(folder, "--num_images", 1, *STEPS, "--output", tmp_path / "p")
+    assert done.returncode == 1
+    assert "error: the network's output is not finite (NaN or infinity)" in done.stderr.strip().splitlines()[-1]
+    assert not list((tmp_path / "p").glob("*.png"))

@@ -7,10 +7,12 @@ import subprocess
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from launch import ROOT, launch
 from tiny import ACCELERATE, TINY, command, in_process
 
 from ddpm.config import parse
+from ddpm.processes import make_accelerator
 
 VARIABLE = "ACCELERATE_MIXED_PRECISION"
 
@@ -24,6 +26,8 @@ def recorded(folder):
     [
         ("", "bf16", "bf16", "mixed precision bf16, because accelerate launch asks for it"),
         ("", "no", "no", ""),
+        ("", "", "no", ""),  # a variable of a shell that is set to nothing
+        ("", " BF16 ", "bf16", "mixed precision bf16, because accelerate launch asks for it"),
         ("--preset mnist", "no", "bf16", ""),  # what the launcher says if nobody asked it for anything
         ("--preset mnist", "bf16", "bf16", ""),
         ("--mixed_precision no", "bf16", "no", "accelerate launch's mixed precision bf16 is not taken, because --mixed_precision says no"),
@@ -59,6 +63,13 @@ def test_a_precision_that_does_not_exist_here_is_wrong_usage(monkeypatch, capsys
         parse([])
     assert stop.value.code == 2
     assert re.fullmatch(r"train.py: error: .*fp8.*one of no, fp16, bf16 is needed.*\n", capsys.readouterr().err)
+
+
+def test_a_launcher_that_asks_for_deepspeed_is_one_line(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")  # which is not installed here
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(ValueError, match=r"accelerate launch asks for more than plain data parallelism.*DeepSpeed"):
+        make_accelerator(parse([]))
 
 
 def test_a_saved_config_keeps_the_precision_of_its_run(monkeypatch, capsys, tmp_path):

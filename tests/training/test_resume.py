@@ -1,5 +1,6 @@
 """A training that was cut off goes on to the same bits, whatever happened to it and to its files."""
 
+import os
 import re
 import shutil
 
@@ -176,6 +177,34 @@ def test_a_named_state_goes_on_from_there(tmp_path, whole):
     in_process(tmp_path / "run", should_stop=lambda step: step >= 8, checkpoints_total_limit=9)
     in_process(tmp_path / "run", resume_from_checkpoint=str(tmp_path / "run/checkpoints/step-000003"))
     assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_state_that_is_not_there_is_named_with_what_is(tmp_path):
+    in_process(tmp_path / "run", should_stop=lambda step: step >= 3)
+    for wanted in ("lates", str(tmp_path / "run")):
+        with pytest.raises(ValueError, match=rf"--resume_from_checkpoint {wanted}: no .*, such as .*/step-000003$"):
+            in_process(tmp_path / "run", resume_from_checkpoint=wanted)
+
+
+def test_rows_that_lack_their_numbers_do_not_end_a_resumed_run(tmp_path, caplog):
+    in_process(tmp_path / "run", should_stop=lambda step: step >= 8, logging_steps=1)
+    rows = (tmp_path / "run/metrics.jsonl").read_text()
+    odd = ['{"kind": "validation", "step": 1}', '{"kind": "train", "step": 1, "loss": "x", "loss_by_decile": []}']
+    (tmp_path / "run/metrics.jsonl").write_text("\n".join([*odd, rows]))
+    assert in_process(tmp_path / "run", logging_steps=1, plots=True).stopped == "finished"
+    assert "rows without the numbers of their kind are left out: 2 of 11" in caplog.text
+    assert (tmp_path / "run/training.png").exists()
+    assert len(read_metrics(tmp_path / "run/metrics.jsonl")) == 12 + 2
+
+
+@pytest.mark.parametrize("name", [b"out\xff", rb"run $\frac$ 1"])
+def test_a_folder_may_be_called_anything(tmp_path, name):
+    """Bytes that are not UTF-8, and what matplotlib would take for a formula."""
+    folder = tmp_path / os.fsdecode(name)
+    done = in_process(folder, max_train_steps=2, plots=True)
+    assert (done.stopped, dict(done.saved.missing)) == ("finished", {})
+    assert (folder / "training.png").exists()
+    assert name.decode(errors="backslashreplace") in (folder / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
