@@ -266,8 +266,9 @@ def save_elbo_plot(figures: dict[str, Any], path: Path) -> None:
         axes.set(xlabel="t", xscale="log", yscale="log", title=title)
         axes.grid(alpha=0.25)
     terms = figures["prior_bits"], figures["kl_bits_total"], figures["reconstruction_bits"]
+    error = figures["bits_per_dim_se"]
     figure.suptitle(
-        f"{figures['model']}: {figures['bits_per_dim']:.3f} ± {figures['bits_per_dim_se']:.3f} bits/dim = "
+        f"{figures['model']}: {figures['bits_per_dim']:.3f}{'' if error is None else f' ± {error:.3f}'} bits/dim = "
         f"{terms[0]:.1e} ($L_T$) + {terms[1]:.3f} (sum of $L_{{t-1}}$) + {terms[2]:.3f} ($L_0$)",
         fontsize=11,
     )

@@ -52,6 +52,8 @@ def test_the_model_says_its_size_and_stock_diffusers_draws_it(run):
     assert pipeline(batch_size=2, num_inference_steps=5, output_type="np").images.shape == (2, HEIGHT, WIDTH, 1)
     text = (run / "README.md").read_text()
     assert f"{HEIGHT}x{WIDTH}x1" in text
+    assert "Its 57 training images are few, so its samples may be copies of them." in text
+    assert "no sign of memorising" not in text, "three held-out images cannot tell"
     settings = json.loads((run / "train_config.json").read_text())
     assert f"--resolution {HEIGHT}x{WIDTH}" in card.training_command(settings)
     tiles = np.asarray(Image.open(run / "samples/step-000060.png"))
@@ -77,8 +79,10 @@ def test_the_command_draws_pictures_of_this_size_and_recognises_them(run, tmp_pa
 
 def test_it_is_measured_and_its_samples_are_shown_beside_the_nearest_images(run, tmp_path):
     """With the command that the training names for so few images, which needs no labels."""
-    line = few_images(57, run)
+    line = few_images(57, run, 1000)
     assert line.startswith("57 training images are few")
+    assert "--timesteps 20`" in line, "the bound over all timesteps would take longer than the samples"
+    assert "--timesteps" not in few_images(57, run, 20)
     words = line.split("`")[1].split()
     assert words[:3] == ["python", "-m", "ddpm.evaluate"]
     done = launch(*words[1:], "--num_images", "2", "--output", tmp_path / "report.json")
