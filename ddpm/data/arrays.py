@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from ddpm.errors import first_line
 ENDINGS = (".npy", ".npz")
 NEEDED = "uint8 of shape (N, H, W) with W > 4, or (N, H, W, C) with C = 1, 3 or 4, is needed"
 LABELS = {*LABEL_COLUMNS, "y", "cls"}
+
+OBJECTS = "Python objects, which could run code"
 
 Arrays = dict[str, np.ndarray]
 
@@ -42,7 +44,7 @@ class ArrayImages:
     """
 
     def __init__(self, files: list[File], options: DataOptions) -> None:
-        self._arrays = _read(files)
+        self._arrays, self._objects = _read(files)
         self._where = f"dataset {options.dataset_name!r}"
         found = {name for name, array in self._arrays.items() if _are_images(array)}
         self.images: dict[str, str] = {}
@@ -79,7 +81,7 @@ class ArrayImages:
     def left_out(self) -> str | None:
         """A note on the arrays that are neither images nor labels here; None if there are none."""
         used = {*self.images.values(), *self.labels.values()}
-        left = listed(self._of(name) for name in sorted(self._arrays) if name not in used)
+        left = listed(self._of(name) for name in sorted({*self._arrays, *self._objects} - used))
         return f"arrays that are not used: {left}" if left else None
 
     def _chosen(self, found: set[str], column: str | None) -> set[str]:
@@ -118,9 +120,11 @@ class ArrayImages:
         return called_so[0] if called_so else fitting[0] if len(fitting) == 1 else None
 
     def _described(self) -> str:
-        return listed(map(self._of, sorted(self._arrays)))
+        return listed(map(self._of, sorted([*self._arrays, *self._objects])))
 
     def _of(self, name: str) -> str:
+        if name in self._objects:
+            return f"{name} ({OBJECTS})"
         array = self._arrays[name]
         return f"{name} ({array.dtype}, {' x '.join(map(str, array.shape)) or 'a single value'})"
 
@@ -136,28 +140,46 @@ class ArrayImages:
             fits = next((text for least, most, text in scales if least <= low and high <= most), None)
             if fits:
                 return f'; convert it by ({fits.format(name + "".join(parts))}).round().astype("uint8")'
-        return f"; convert it by {name}{''.join(parts)}" if parts and array.dtype == np.uint8 else ""
+        whole = array.ndim in (3, 4) and array.dtype.kind in "iu" and array.dtype != np.uint8
+        if whole and array.min() >= 0 and array.max() <= 255:
+            parts.append('.astype("uint8")')
+        return f"; convert it by {name}{''.join(parts)}" if parts and (whole or array.dtype == np.uint8) else ""
 
 
-def _read(files: list[File]) -> Arrays:
-    """All arrays in the files, by name. The names in one of several .npz files begin with the name of the file."""
+def _read(files: list[File]) -> tuple[Arrays, list[str]]:
+    """All arrays in the files, by name, and the names of those that hold Python objects and are not read. The names in
+    one of several .npz files begin with the name of the file."""
     found: Arrays = {}
+    objects: list[str] = []
     several = len(files) > 1
     for file in files:
         try:
             if file.ending == ".npy":
-                found[file.stem] = np.load(file.path, mmap_mode="r", allow_pickle=False)
+                parts = {file.stem: lambda file=file: np.load(file.path, mmap_mode="r", allow_pickle=False)}
+                _add(found, objects, parts)
                 continue
             with np.load(file.path, allow_pickle=False) as archive:
-                found |= {f"{file.stem}_{name}" if several else name: archive[name] for name in archive.files}
+                names = {name: f"{file.stem}_{name}" if several else name for name in archive.files}
+                _add(found, objects, {names[name]: lambda name=name: archive[name] for name in archive.files})
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            reason = first_line(error)
-            if "Object arrays" in reason:
-                reason = "it holds Python objects, which could run code"
-            elif "pickle" in reason:  # numpy takes for one whatever does not begin as its own files do
-                reason = "it is no file of NumPy"
+            # NumPy takes for a pickle whatever does not begin as its own files do.
+            reason = "it is no file of NumPy" if "pickle" in first_line(error) else first_line(error)
             raise ValueError(f"{shown(file.parts)} cannot be read: {reason}") from None
-    return found
+    if not found:
+        held = ", ".join(shown(file.parts) for file in files)
+        raise ValueError(f"{held} cannot be read: it holds {OBJECTS if objects else 'no arrays'}")
+    return found, objects
+
+
+def _add(found: Arrays, objects: list[str], parts: dict[str, Callable[[], np.ndarray]]) -> None:
+    """Read arrays into `found`, by name, and add to `objects` the names of those that hold Python objects."""
+    for name, read in parts.items():
+        try:
+            found[name] = read()
+        except ValueError as error:
+            if not any(said in str(error) for said in ("Object arrays", "Python objects")):
+                raise
+            objects.append(name)
 
 
 def _are_images(array: np.ndarray) -> bool:

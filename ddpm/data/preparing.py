@@ -137,7 +137,7 @@ class _Decoder:
                     self.survey.add_unknown(result)
                 if isinstance(result, Exception):
                     unknown = type(result).__name__ == "UnidentifiedImageError"  # whose message repeats the path
-                    reason = "not an image of a known kind" if unknown else first_line(result)
+                    reason = _kind(row) if unknown else first_line(result)
                     self.broken.append(f"{_name(row, index)}: {reason}")
                 else:
                     self.survey.add(result)
@@ -180,6 +180,14 @@ def _name(row: Encoded, index: int) -> str:
     """What messages call an image."""
     path = row.get("path") if isinstance(row, Mapping) else None
     return f"{readable(str(path))} (row {index})" if path else f"row {index}"
+
+
+def _kind(row: Encoded) -> str:
+    """What is wrong with an image that Pillow does not know."""
+    path = str(row.get("path")) if isinstance(row, Mapping) else ""
+    if path.lower().endswith((".tif", ".tiff")):
+        return "a kind of TIFF that cannot be read; of floating-point numbers, only one channel of 32 bits can"
+    return "not an image of a known kind"
 
 
 class _SplitFile:
