@@ -92,7 +92,9 @@ def test_it_is_measured_and_its_samples_are_shown_beside_the_nearest_images(run,
     assert "frechet_distance" not in report
     assert 0 < report["nearest_train_rms"] < 1
     assert "nearest training image: " in done.stdout
-    assert (tmp_path / "report-neighbours.png").is_file()
+    shown = np.asarray(Image.open(tmp_path / "report-neighbours.png").convert("L"))
+    used = np.nonzero((shown < 250).any(1))[0]
+    assert used[0] + len(shown) - used[-1] < 0.06 * len(shown), "no empty stripes above and below wide pictures"
     other = launch("-m", "ddpm.evaluate", run, "--resolution", "16x16", "--output", tmp_path / "other.json")
     assert f"are 16x16x1, {run.name} makes {HEIGHT}x{WIDTH}x1: pass --resolution {HEIGHT}x{WIDTH} --channels 1" in other.stderr  # fmt: skip
 
