@@ -15,6 +15,7 @@ from ddpm.files import write_text
 log = logging.getLogger(__name__)
 
 SHOWN = ("train_loss_ema", "loss_gap_se", "val_bits", "val_loss_ema_with_labels")  # in training.png, if they are there
+FEW_IMAGES = 500  # to train on; with fewer, samples are mostly copies of them
 GAP = 3.0  # standard errors, of which the difference between two means exceeds so many by chance in 1 case of 700
 
 
@@ -77,7 +78,7 @@ def memorises(row: dict[str, Any]) -> bool:
     Between other images of the same kind, so large a difference is due to chance in one case of 700.
     """
     if row.get("train_loss_ema") is None or row.get("loss_gap_se") is None:
-        return False  # it is of an earlier version
+        return False  # it is of an earlier version, or there were too few images to tell
     return row["val_loss_ema"] - row["train_loss_ema"] > GAP * row["loss_gap_se"]
 
 

@@ -81,6 +81,11 @@ def save_figure(figure: Figure, path: Path) -> None:
     save_image(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(256), path)
 
 
+def _slope(pixels: np.ndarray) -> float:
+    """The height of an image, (H, W, C), over its width."""
+    return pixels.shape[0] / pixels.shape[1]
+
+
 GAP = 0.06  # between two tiles, in widths of a tile
 
 
@@ -101,11 +106,11 @@ def tiles(
         below: below the images of each row; empty text for none.
         size: of the titles in points.
     """
-    height = rows[0][0].shape[0] / rows[0][0].shape[1] + (0.2 if below else 0)  # of a row, with what is below it
+    height = _slope(rows[0][0]) + (0.2 if below else 0)  # of a row, with what is below it
     axes = figure.subplots()
     for r, images in enumerate(rows):
         for c, pixels in enumerate(images):
-            top, tall = r * (height + GAP), pixels.shape[0] / pixels.shape[1]
+            top, tall = r * (height + GAP), _slope(pixels)
             left = c * (1 + GAP)
             place = (left, left + 1, top + tall, top)
             axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=place)
@@ -114,7 +119,7 @@ def tiles(
     for c, title in enumerate(titles):
         axes.text(c * (1 + GAP) + 0.5, -0.04, title, ha="center", va="bottom", fontsize=size)
     for r, label in enumerate(labels):
-        middle = r * (height + GAP) + rows[0][0].shape[0] / rows[0][0].shape[1] / 2
+        middle = r * (height + GAP) + _slope(rows[0][0]) / 2
         axes.text(-0.12, middle, label, ha="right", va="center", fontsize=size + 1)
     axes.set(xlim=(0, max(map(len, rows)) * (1 + GAP) - GAP), ylim=(len(rows) * (height + GAP) - GAP, 0))
     axes.set_axis_off()
@@ -155,7 +160,7 @@ def save_strip(steps: Iterable[ReverseStep], path: Path, columns: int = 11, imag
         for label, shown in ((r"$x_t$", [s.xt for s in chosen]), (r"$\hat{x}_0$", [s.x0_hat for s in chosen])):
             labels.append(label)
             rows.append([to_pixels(x[i]) for x in (*shown, chosen[-1].x_prev)])
-    figure = new_figure(1.0 * len(titles) + 0.4, 1.05 * len(rows) + 0.3)
+    figure = new_figure(1.0 * len(titles) + 0.4, (1.0 * _slope(rows[0][0]) + 0.05) * len(rows) + 0.3)
     tiles(figure, rows, titles=titles, labels=labels)
     save_figure(figure, path)
 
@@ -270,8 +275,9 @@ def save_elbo_plot(figures: dict[str, Any], path: Path) -> None:
         axes.set(xlabel="t", xscale="log", yscale="log", title=title)
         axes.grid(alpha=0.25)
     terms = figures["prior_bits"], figures["kl_bits_total"], figures["reconstruction_bits"]
+    error = figures["bits_per_dim_se"]
     figure.suptitle(
-        f"{figures['model']}: {figures['bits_per_dim']:.3f} ± {figures['bits_per_dim_se']:.3f} bits/dim = "
+        f"{figures['model']}: {figures['bits_per_dim']:.3f}{'' if error is None else f' ± {error:.3f}'} bits/dim = "
         f"{terms[0]:.1e} ($L_T$) + {terms[1]:.3f} (sum of $L_{{t-1}}$) + {terms[2]:.3f} ($L_0$)",
         fontsize=11,
     )
@@ -285,9 +291,9 @@ def save_neighbours(rows: list[np.ndarray], distances: np.ndarray, path: Path) -
         rows: (1 + k, C, H, W) uint8 each.
         distances: (rows, k), from the sample to each training image.
     """
-    figure = new_figure(0.95 * len(rows[0]) + 0.2, 1.08 * len(rows) + 0.3)
     below = [["", *(f"{length:.3f}" for length in lengths)] for lengths in distances]
     images = [list(each.transpose(0, 2, 3, 1)) for each in rows]
+    figure = new_figure(0.95 * len(rows[0]) + 0.2, (0.95 * _slope(images[0][0]) + 0.13) * len(rows) + 0.3)
     tiles(figure, images, titles=("sample", "nearest"), below=below, size=8)
     save_figure(figure, path)
 
@@ -300,7 +306,7 @@ def save_labelled(
     Args:
         rows: (H, W, C) uint8 images.
     """
-    figure = new_figure(0.95 * len(names) + 0.9, 0.95 * len(rows) + 0.4)
+    figure = new_figure(0.95 * len(names) + 0.9, 0.95 * _slope(rows[0][0]) * len(rows) + 0.4)
     titles = [name if len(name) <= 12 else f"{name[:11]}…" for name in names]
     tiles(figure, rows, titles=titles, labels=[f"s = {scale:g}" for scale in scales])
     save_figure(figure, path)

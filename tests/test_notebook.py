@@ -47,7 +47,7 @@ def test_each_heading_is_in_both_languages(cells):
         english, chinese = heading.split(" · ")
         assert english.isascii() or "_" in english
         assert any("\u4e00" <= character <= "\u9fff" for character in chinese), heading
-    assert lines[:2] == ["# From the bound to the noise", "# 从变分界到噪声预测"]
+    assert lines[:2] == ["# From the bound to the noise", "# 从变分下界到噪声预测"]
 
 
 def test_its_code_uses_names_that_exist(cells):

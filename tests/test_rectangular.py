@@ -52,6 +52,8 @@ def test_the_model_says_its_size_and_stock_diffusers_draws_it(run):
     assert pipeline(batch_size=2, num_inference_steps=5, output_type="np").images.shape == (2, HEIGHT, WIDTH, 1)
     text = (run / "README.md").read_text()
     assert f"{HEIGHT}x{WIDTH}x1" in text
+    assert "Its 57 training images are few, so its samples may be copies of them." in text
+    assert "no sign of memorising" not in text, "three held-out images cannot tell"
     settings = json.loads((run / "train_config.json").read_text())
     assert f"--resolution {HEIGHT}x{WIDTH}" in card.training_command(settings)
     tiles = np.asarray(Image.open(run / "samples/step-000060.png"))
@@ -79,8 +81,10 @@ def test_the_command_draws_pictures_of_this_size_and_recognises_them(run, tmp_pa
 @pytest.mark.slow
 def test_it_is_measured_and_its_samples_are_shown_beside_the_nearest_images(run, tmp_path):
     """With the command that the training names for so few images, which needs no labels."""
-    line = few_images(57, run)
+    line = few_images(57, run, 1000)
     assert line.startswith("57 training images are few")
+    assert "--timesteps 20`" in line, "the bound over all timesteps would take longer than the samples"
+    assert "--timesteps" not in few_images(57, run, 20)
     words = line.split("`")[1].split()
     assert words[:3] == ["python", "-m", "ddpm.evaluate"]
     done = launch(*words[1:], "--num_images", "2", "--output", tmp_path / "report.json")
@@ -90,7 +94,9 @@ def test_it_is_measured_and_its_samples_are_shown_beside_the_nearest_images(run,
     assert "frechet_distance" not in report
     assert 0 < report["nearest_train_rms"] < 1
     assert "nearest training image: " in done.stdout
-    assert (tmp_path / "report-neighbours.png").is_file()
+    shown = np.asarray(Image.open(tmp_path / "report-neighbours.png").convert("L"))
+    used = np.nonzero((shown < 250).any(1))[0]
+    assert used[0] + len(shown) - used[-1] < 0.06 * len(shown), "no empty stripes above and below wide pictures"
     other = launch("-m", "ddpm.evaluate", run, "--resolution", "16x16", "--output", tmp_path / "other.json")
     assert f"are 16x16x1, {run.name} makes {HEIGHT}x{WIDTH}x1: pass --resolution {HEIGHT}x{WIDTH} --channels 1" in other.stderr  # fmt: skip
 

@@ -10,7 +10,7 @@ import math
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -168,23 +168,29 @@ def _read(files: list[File]) -> tuple[Arrays, list[str]]:
         own = file.stem if stems[file.stem] == 1 else "/".join((*file.parts[:-1], file.stem))
         try:
             if file.ending == ".npy":
-                found[own] = np.load(file.path, mmap_mode="r", allow_pickle=False)
+                _add(found, closed, own, lambda path=file.path: np.load(path, mmap_mode="r", allow_pickle=False))
                 continue
             with np.load(file.path, allow_pickle=False) as archive:
                 for name in archive.files:
                     full = f"{own}_{name}" if len(files) > 1 else name
-                    try:
-                        if isinstance(array := archive[name], np.ndarray):
-                            found[full] = array
-                    except ValueError as error:
-                        if "Object arrays" not in str(error):
-                            raise
-                        closed.append(full)
+                    _add(found, closed, full, lambda archive=archive, name=name: archive[name])
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
             raise ValueError(f"{shown(file.parts)} cannot be read: {_why(file, error)}") from None
-    if closed and not found:
-        raise ValueError(f"{shown(files[0].parts)} cannot be read: it holds {OBJECTS}")
+    if not found:
+        held = ", ".join(shown(file.parts) for file in files)
+        raise ValueError(f"{held} cannot be read: it holds {OBJECTS if closed else 'no arrays'}")
     return found, closed
+
+
+def _add(found: Arrays, closed: list[str], name: str, read: Callable[[], Any]) -> None:
+    """Read an array into `found`, or add its name to `closed` if it holds Python objects."""
+    try:
+        if isinstance(array := read(), np.ndarray):  # a .npz file may hold files of other kinds
+            found[name] = array
+    except ValueError as error:
+        if not any(said in str(error) for said in ("Object arrays", "Python objects")):
+            raise
+        closed.append(name)
 
 
 def _why(file: File, error: Exception) -> str:
@@ -194,8 +200,6 @@ def _why(file: File, error: Exception) -> str:
     if not beginning:
         return "it is empty"
     reason, what = first_line(error), what_it_is(beginning)
-    if "Python objects" in reason:
-        return f"it holds {OBJECTS}"
     if "mmap length" in reason or (file.ending == ".npz" and "not a zip" in reason and what):
         return "it is cut off"
     if what and "zip" not in what:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 NPY = b"\x93NUMPY"
 # How content begins that people store, and that Pillow does not read.
+TIFF = "a kind of TIFF that cannot be read; of floating-point numbers, only one channel of 32 bits can"
 FOREIGN = {
+    b"II*\0": TIFF,
+    b"MM\0*": TIFF,
     b"\x80\x03": "a Python pickle, which could run code",
     b"\x80\x04": "a Python pickle, which could run code",
     b"\x80\x05": "a Python pickle, which could run code",

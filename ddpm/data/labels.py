@@ -35,6 +35,9 @@ SAMPLE = 200  # rows that decide which column is which
 EMOJI_TABLE = "emoji.json"  # whose name is the same in all packages of emoji
 MAX_TABLE = 1 << 29  # bytes; a larger file is no table of labels
 
+UNFIT = (ValueError, OSError, LookupError, TypeError, AttributeError, RecursionError, csv.Error)
+"""What reading raises of some other kind of table."""
+
 Rows = list[tuple[str, Any]]
 """References to files, with their labels as the table has them."""
 
@@ -131,6 +134,20 @@ def read_groups(pictures: Sequence[File], tables: Iterable[File], column: str) -
     return _found(pictures, tables, column)[0]
 
 
+def without_labels(pictures: Sequence[File], tables: Iterable[File]) -> list[tuple[File, list[str]]]:
+    """The tables that name most of the pictures, where no column is called like labels, and these columns."""
+    index, found = _Index(pictures), []
+    for table in tables:
+        try:
+            _rows(table, index, None)
+        except _NoLabelColumnError as error:
+            if error.known >= len(pictures) / 2:
+                found.append((table, error.columns))
+        except UNFIT:
+            continue
+    return found
+
+
 def emoji_records(listed: Any) -> list[dict[str, Any]]:
     """A record for each picture that emoji.json lists. A skin tone has the name and the category of its emoji. The
     squares of the tones by themselves are in no category, for they are parts of emoji.
@@ -155,8 +172,8 @@ def _found(pictures: Sequence[File], tables: Iterable[File], column: str | None)
     for table in sorted(tables, key=lambda file: (file.ending == ".csv", file.order)):
         try:
             labels = _fitting(_rows(table, index, column), table, index)
-        except (ValueError, OSError, LookupError, TypeError, AttributeError, RecursionError, csv.Error):
-            continue  # some other kind of table
+        except UNFIT:
+            continue
         if labels:
             contradicted |= {file for file, label in labels.items() if found.setdefault(file, label) != label}
             used.append(table)
@@ -234,6 +251,19 @@ class _Index:
         return named or below
 
 
+class _NoLabelColumnError(LookupError):
+    """A table has no column that is called like labels.
+
+    Attributes:
+        known: how many pictures it names.
+        columns: those beside the names.
+    """
+
+    def __init__(self, known: int, columns: list[str]) -> None:
+        self.known, self.columns = known, columns
+        super().__init__(", ".join(columns))
+
+
 def _rows(table: File, index: _Index, column: str | None) -> Rows:
     """The references and labels of a table.
 
@@ -294,6 +324,9 @@ def _two_columns(
             named = [number]
     if not named and not column and (classes := _one_hot(columns, rows, files)):
         return classes
+    if not named and not column:
+        known = {file for row in rows for file in index.find(str(row[files]), table)}
+        raise _NoLabelColumnError(len(known), [name for number, name in enumerate(columns) if number != files])
     return [(str(row[files]), row[named[0]]) for row in rows]
 
 

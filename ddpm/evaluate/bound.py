@@ -131,8 +131,9 @@ class ForLabel:
         return self.engine.with_variance(xt, t, torch.full((len(xt),), self.label))
 
 
-def _standard_error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / len(values) ** 0.5)
+def _standard_error(values: np.ndarray) -> float | None:
+    """That of their mean; None for a single value, which says nothing about it."""
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
 
 
 def _worth(told: np.ndarray, without: np.ndarray, labelled: np.ndarray, dimensions: int) -> dict[str, Any]:
@@ -151,6 +152,7 @@ def _worth(told: np.ndarray, without: np.ndarray, labelled: np.ndarray, dimensio
     saved = (without - told)[labelled]
     if len(saved) > 1:
         mean, error = float(saved.mean()), _standard_error(saved)
+        assert error is not None
         figures |= {"label_bits_per_dim": mean, "label_bits_per_dim_se": error}
         figures |= {"label_bits_per_image": mean * dimensions, "label_bits_per_image_se": error * dimensions}
     return figures

@@ -127,8 +127,9 @@ def table(figures: dict[str, Any]) -> str:
     without = f"label {figures['no_label_is']}" if "no_label_is" in figures else "without labels"
     bare = f", {without}" if "val_loss_with_labels" in figures else ""
     lines = [
-        f"{figures['model']} on {figures['dataset']} ({figures['split']}), {figures['num_images']} images, {how}",
-        f"bits/dim         {figures['bits_per_dim']:9.4f} ± {figures['bits_per_dim_se']:.4f}   "
+        f"{figures['model']} on {figures['dataset']} ({figures['split']}), "
+        f"{counted(figures['num_images'], 'image')}, {how}",
+        f"bits/dim         {figures['bits_per_dim']:9.4f}{_error(figures['bits_per_dim_se'])}   "
         f"(an upper bound; {figures['variance_type']}, x_0 {clip}{told})",
         f"  L_T            {figures['prior_bits']:9.2e}",
         f"  sum of L_t-1   {figures['kl_bits_total']:9.4f}",
@@ -143,6 +144,11 @@ def table(figures: dict[str, Any]) -> str:
         *(_guidance(figures) if "by_guidance_scale" in figures else []),
     ]
     return "\n".join(lines)
+
+
+def _error(standard_error: float | None) -> str:
+    """The standard error behind a figure; empty where a single image tells none."""
+    return "" if standard_error is None else f" ± {standard_error:.4f}"
 
 
 def _ranges(figures: dict[str, Any]) -> list[str]:
@@ -181,8 +187,8 @@ def _nearest(figures: dict[str, Any]) -> str:
 def _worth(figures: dict[str, Any]) -> list[str]:
     """The lines about the bits that a label is worth."""
     lines = [
-        f"  without label  {figures['bits_per_dim_without_label']:9.4f} ± "
-        f"{figures['bits_per_dim_without_label_se']:.4f}"
+        f"  without label  {figures['bits_per_dim_without_label']:9.4f}"
+        f"{_error(figures['bits_per_dim_without_label_se'])}"
     ]
     if "label_bits_per_dim" in figures:
         lines.append(

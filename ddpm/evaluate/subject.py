@@ -126,10 +126,6 @@ def find_subject(config: EvaluateConfig, model: Checkpoint, progress: bool) -> S
     if asked in LEARNED_VARIANCES and asked != own:
         accepted = ", ".join(dict.fromkeys((*VARIANCE_TYPES, own)))
         raise ValueError(f"--variance_type {asked}: the variance of {model.name} is {own}; one of {accepted} is needed")
-    if subject.num_images < 2:
-        raise ValueError(
-            f"there is only {len(subject.images.eval)} held-out image, and a standard error needs 2: pass --eval_split"
-        )
     _check_labels(subject, progress)
     return subject
 

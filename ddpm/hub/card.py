@@ -17,7 +17,7 @@ from ddpm.errors import first_line
 from ddpm.files import write_text
 from ddpm.hub.contents import REPO_ID
 from ddpm.hub.privacy import PRIVATE, public_data, public_folder, without_paths
-from ddpm.metrics import memorises, read_metrics
+from ddpm.metrics import FEW_IMAGES, memorises, read_metrics
 from ddpm.names import LEARNED_VARIANCES, counted, grid_steps, size_of
 
 log = logging.getLogger(__name__)
@@ -129,6 +129,7 @@ def model_card(
         validation=validation,
         evaluation=evaluation,
         memorises=memorises(validation),
+        few_images=FEW_IMAGES,
         bound_terms=_bound_terms(evaluation),
         labels=labels,
         label_list=_listed(labels),

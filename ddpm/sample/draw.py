@@ -78,7 +78,8 @@ def _check(config: SampleConfig, model: Checkpoint) -> None:
     if steps is not None and steps > T:
         raise ValueError(f"--num_inference_steps {steps}: 1 to {T} is needed")
     if config.resamplings and config.jump_length is not None and config.jump_length >= (steps or T):
-        raise ValueError(f"--jump_length {config.jump_length}: fewer than the {steps or T} sampling steps is needed")
+        most = (steps or T) - 1
+        raise ValueError(f"--jump_length {config.jump_length}: 1 to {most} is needed with {most + 1} sampling steps")
     if config.sampler == "ddpm_optimal" and model.errors is None:
         measure = f"python -m ddpm.evaluate {shlex.quote(config.model)} --variance_type optimal --record"
         raise ValueError(f"--sampler ddpm_optimal: nobody has measured the errors of {model.name}; `{measure}` does")

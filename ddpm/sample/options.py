@@ -134,7 +134,7 @@ class SampleConfig(RunOptions, OutputOptions, InpaintOptions, PictureOptions, Mo
         """Reject options of inpainting that do not go together. Raises as `validate`."""
         for name, other in (("inpaint", "mask"), ("mask", "inpaint"), ("jumps", "inpaint"), ("jump_length", "inpaint")):
             if getattr(self, name) is not None and getattr(self, other) is None:
-                need(False, name, f"--{other}, too,")
+                need(False, name, f"--{other}")
         if self.inpaint is None:
             return
         fits = self.sampler in FILLING_SAMPLERS
@@ -145,7 +145,7 @@ class SampleConfig(RunOptions, OutputOptions, InpaintOptions, PictureOptions, Mo
         if steps is not None and self.resamplings:
             need(steps >= 2, "num_inference_steps", "with jumps, 2 or more")
             longest = self.jump_length is None or self.jump_length < steps
-            need(longest, "jump_length", f"fewer than the {steps} sampling steps")
+            need(longest, "jump_length", f"with {steps} sampling steps, 1 to {steps - 1}")
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,10 @@ class Labelling:
         found = images.class_of(images.train_labels, len(images.train))
         self.seed, self.num_classes, self._names = config.seed, len(images.classes), images.class_names
         if not self.num_classes:
+            hint = next((f"; {note}" for note in images.notes if "--label_column takes" in note), "")
             raise ValueError(
                 f"--class_conditional: the images of {config.dataset_name!r} have no labels; a column of class labels, "
-                "a folder for each class, or a table of file names and labels is needed"
+                f"a folder for each class, or a table of file names and labels is needed{hint}"
             )
         if self.num_classes > MAX_CLASSES:
             raise ValueError(f"--class_conditional: {self.num_classes:,} different labels; at most {MAX_CLASSES:,}")

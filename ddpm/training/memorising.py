@@ -21,16 +21,19 @@ from ddpm.metrics import GAP
 from ddpm.names import counted
 from ddpm.validation import Validation
 
-FEW = 500  # training images; with fewer, samples are mostly copies of them
+FEWEST_GROUPS = 10  # of images that belong together, on each side: fewer do not tell how much losses differ by chance
+ESTIMATED = 20  # timesteps per image, which are enough for the bound where the question is about samples
 
 
-def few_images(count: int, directory: Path) -> str:
-    """What to say about a training with fewer than FEW images.
+def few_images(count: int, directory: Path, num_timesteps: int) -> str:
+    """What to say about a training with fewer than FEW_IMAGES images.
 
     Args:
         directory: of the run.
+        num_timesteps: T, over all of which the bound takes longer than the samples that the command is for.
     """
     command = f"python -m ddpm.evaluate {shlex.quote(str(directory))} --num_samples 16 --feature_network none"
+    command += f" --timesteps {ESTIMATED}" if num_timesteps > ESTIMATED else ""
     number = f"{counted(count, 'training image')} {'is' if count == 1 else 'are'} few"
     return (
         f"{number}, so the network is likely to copy them. After the training, `{command}` shows samples beside their "
@@ -59,7 +62,7 @@ def on_training_images(images: Images, held_out: Validation, scheduler, *, rank:
     return Validation(images.train, scheduler, held_out.count, chosen=chosen, groups=groups, rank=rank, world=world)
 
 
-def gap_error(held_out: Tensor, training: Tensor, groups: tuple[np.ndarray, np.ndarray]) -> float:
+def gap_error(held_out: Tensor, training: Tensor, groups: tuple[np.ndarray, np.ndarray]) -> float | None:
     """The standard error of the mean difference between the losses of two validations.
 
     The differences are taken in pairs of equal timestep and noise. Pairs that share a group of images, on either side,
@@ -68,7 +71,12 @@ def gap_error(held_out: Tensor, training: Tensor, groups: tuple[np.ndarray, np.n
     Args:
         held_out, training: (n,) errors, in pairs.
         groups: of both, (n,) each.
+    Returns:
+        None if one side has fewer than FEWEST_GROUPS: of a single held-out image, for example, the residuals add up to
+        0, and any difference would look certain.
     """
+    if min(len(np.unique(group)) for group in groups) < FEWEST_GROUPS:
+        return None
     difference = (held_out - training).double().numpy()
     rest = difference - difference.mean()
     both = np.unique(np.stack(groups), axis=1, return_inverse=True)[1].reshape(-1)

@@ -22,7 +22,7 @@ from ddpm.classes import Weights
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
 from ddpm.engine import Counted, Engine
-from ddpm.metrics import memorises
+from ddpm.metrics import FEW_IMAGES, memorises
 from ddpm.names import counted, grid_steps
 from ddpm.processes import agree, on_main, share
 from ddpm.sampling import sample
@@ -217,7 +217,8 @@ class Recorder:
             bits: Any = self.accelerator.reduce(own, "sum")
             row["val_bits"] = float(bits)
         pair = errors["val_loss_ema"], errors["train_loss_ema"]
-        row |= {"loss_gap_se": memorising.gap_error(*pair, (self.validation.group, self.learnt.group))}
+        error = memorising.gap_error(*pair, (self.validation.group, self.learnt.group))
+        row |= {} if error is None else {"loss_gap_se": error}
         if self.folder and memorises(row) and not any(map(memorises, self.folder.metrics.rows)):
             log.warning("%s", memorising.warning(row))
         self._add(row)
@@ -279,8 +280,9 @@ def _say_how_it_begins(config: TrainConfig, learner: Learner, images: Images, ba
     images.say(log)
     size = f"{'x'.join(map(str, images.size))}x{images.channels}"
     log.info("%d training and %d held-out images, %s", len(images.train), len(images.eval), size)
-    if len(images.train) < memorising.FEW:
-        log.warning("%s", memorising.few_images(len(images.train), config.directory))
+    if len(images.train) < FEW_IMAGES:
+        few = memorising.few_images(len(images.train), config.directory, config.num_train_timesteps)
+        log.warning("%s", few)
     if batches.labelling:
         batches.labelling.say()
     if learner.step:

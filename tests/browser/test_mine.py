@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from harness import Visit, draw, serious, until_quiet
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 XT, SECOND = (f'#mine .board [data-object="{name}"] canvas' for name in ("xt", "x0_second"))
 MIXTURE, XT_MIXTURE, DENOISED = (f'#mine .row[data-object="{n}"]' for n in ("mixture", "xt_mixture", "denoised"))
@@ -131,6 +131,21 @@ def erased(visit: Visit) -> np.ndarray:
     return np.unpackbits(np.array(visit.page.evaluate(MASK), np.uint8)).astype(bool)
 
 
+def across_the_edge(pictures: np.ndarray, mask: np.ndarray) -> float:
+    """How much neighbouring pixels differ, of which one is under the mask and the other is not."""
+    images, hole = pictures.reshape(-1, 28, 28), mask.reshape(28, 28).astype(int)
+    pairs = [np.abs(np.diff(images, axis=axis + 1))[:, np.diff(hole, axis=axis) != 0] for axis in (0, 1)]
+    return float(np.concatenate([each.ravel() for each in pairs]).mean())
+
+
+def reveal(page: Page, guess: str) -> Locator:
+    """What the tab says after a guess to the question of the kind that is shown."""
+    quiz = page.locator("#mine .quiz:visible")
+    quiz.locator(f'[data-value="{guess}"]').click()
+    quiz.locator(".reveal").click()
+    return quiz.locator(".revealed")
+
+
 @pytest.mark.slow
 def test_what_is_erased_is_filled_in_and_the_rest_stays_to_the_byte(visit):
     page = visit.open(tab="mine")
@@ -177,6 +192,11 @@ def test_what_is_erased_is_filled_in_and_the_rest_stays_to_the_byte(visit):
         assert (made[:, ~mask] == known[~mask]).all()
         assert len({picture.tobytes() for picture in made}) == 3
     assert (plain[:, mask] != filled[:, mask]).any()
+    said = reveal(page, "jumping")
+    means = [f"{across_the_edge(made, mask):.1f}" for made in (plain, filled)]
+    expect(said).to_contain_text(
+        f"neighbours differ by {means[0]} of 255 gray levels without jumps, and by {means[1]} with them"
+    )
 
     page.locator(".copy-link").click()
     page.goto(page.url)
@@ -223,6 +243,12 @@ def test_a_picture_becomes_noise_and_comes_back_with_the_error_of_each_number_of
     picture, back = np.array(same.pixels("#mine .pad"), float), row(same, DECODED)
     assert page.locator(f"{CODE} .cell span").all_inner_texts() == [f"{n} steps" for n in (10, 25, 50, 100, 250)]
     assert numbers(same, DECODED) == pytest.approx(np.sqrt(((back - picture) ** 2).mean(1)), abs=0.051)
+    most, *_, least = page.locator(f"{DECODED} .cell span").all_inner_texts()
+    said = f"In 10 steps each way it comes back {most} gray levels away (root mean square), and in 250 steps {least}."
+    expect(reveal(page, "near")).to_have_text(said)
+    page.locator('[data-language="zh"]').click()
+    expect(page.locator("#mine .revealed:visible")).to_contain_text(f"来回各 10 步时相差 {most} 级")
+    page.locator('[data-language="en"]').click()
 
     page.locator('#mine [data-value="between"]').click()
     same.move("mine", 5)  # fewer than the walk's steps, which does not begin at t_0

@@ -16,7 +16,7 @@ TABS = ("forward", "noise", "bound", "reverse", "labels", "compare", "mine", "wr
 
 def answered(visit: Visit, tab: str, guess: int | str) -> str:
     """What a tab says after a guess: the value of a button, or a number."""
-    quiz = visit.page.locator(f"#{tab} .quiz")
+    quiz = visit.page.locator(f"#{tab} .quiz:visible")
     if isinstance(guess, int):
         quiz.locator("input").fill(str(guess))
     else:
@@ -71,11 +71,22 @@ def test_the_terms_on_the_page_answer_the_bound(same, model):
     expect(same.page.locator("#bound .quiz .revealed")).to_contain_text("干净的一半")
 
 
+def test_an_answer_that_names_a_row_changes_its_language(same):
+    same.back("compare")
+    said = same.page.locator("#compare .quiz .revealed")
+    while "away from those of row 1" not in (english := answered(same, "compare", 2)):
+        same.page.wait_for_timeout(300)
+    assert re.search(r"steps?: its pictures", english)
+    same.page.locator('[data-language="zh"]').click()
+    expect(said).to_contain_text(re.compile(r"\d+ 步：与第 1 行的图像相差"))
+    expect(said).not_to_contain_text("step")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tab", TABS)
 def test_every_tab_ends_with_a_question_that_its_numbers_answer(same, tab):
     page = same.back(tab)
-    quiz = page.locator(f"#{tab} .quiz")
+    quiz = page.locator(f"#{tab} .quiz:visible")
     expect(quiz.locator("p").first).to_contain_text("?")
     button = quiz.locator(".switch button")
     guess = button.first.get_attribute("data-value") if button.count() else 2

@@ -69,6 +69,20 @@ def test_a_stroke_and_a_file_fill_the_picture(same):
     assert taken[:, 21:].max() < 50
 
 
+def test_a_part_is_erased_where_the_brush_is(same):
+    page = same.back("mine")
+    page.locator('#mine [data-value="fill"]').click()
+    page.locator("#mine .restore").click()
+    assert shapes(page, "#mine .torn") == [(HEIGHT, WIDTH, HEIGHT / WIDTH)]
+    assert same.pixels("#mine .torn") == same.pixels("#mine .pad")
+    box = page.locator("#mine .torn").bounding_box()
+    page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + 0.75 * box["height"])
+    erased = np.array(same.pixels("#mine .torn")) != np.array(same.pixels("#mine .pad"))
+    rows, columns = np.nonzero(erased.reshape(HEIGHT, WIDTH))
+    assert abs(rows.mean() - 0.75 * HEIGHT) < 2
+    assert abs(columns.mean() - 0.5 * WIDTH) < 2
+
+
 @pytest.mark.slow
 def test_what_the_server_sends_is_painted_in_its_shape(same):
     page = same.back("noise")

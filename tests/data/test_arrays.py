@@ -102,6 +102,19 @@ def test_words_in_names_are_splits(tmp_path, form):
     assert len(swapped.train) == 10
 
 
+def test_arrays_of_python_objects_are_left_out_and_the_others_are_read(tmp_path):
+    names = np.array(["ant", "bee"], object)
+    np.savez(tmp_path / "set.npz", images=GRAY, labels=np.arange(40) % 2, class_names=names)
+    images = load(tmp_path / "set.npz")
+    assert len(images.train) + len(images.eval) == 40
+    assert images.class_names == ("0", "1")
+    assert images.notes[1] == "arrays that are not used: class_names (Python objects, which could run code)"
+    (tmp_path / "folder").mkdir()
+    np.save(tmp_path / "folder/images.npy", GRAY)
+    np.save(tmp_path / "folder/labels.npy", np.array(["ant", "bee"] * 20, object))
+    assert load(tmp_path / "folder").train_labels is None
+
+
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
@@ -118,6 +131,8 @@ def test_words_in_names_are_splits(tmp_path, form):
         ({"x": GRAY, "x_train": GRAY[:20]}, "has two arrays for the split train, 'x' and 'x_train': pass --image_column"),
         ({"train_images": GRAY, "training_images": GRAY}, "two arrays for the split train, "),
         ({"x": GRAY[:, :4, :4]}, "x (uint8, 40 x 4 x 4): uint8 of shape (N, H, W) with W > 4"),
+        ({"x": GRAY.astype(np.int64)}, "C = 1, 3 or 4, is needed; convert it by x.astype(\"uint8\")"),
+        ({}, "'set.npz' cannot be read: it holds no arrays"),
         ({"x": np.array([{}, []], object)}, "'set.npz' cannot be read: it holds Python objects, which could run code"),
     ],
 )  # fmt: skip

@@ -1,10 +1,14 @@
 """Labels from the tables that people keep beside their pictures."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from picture_files import archive, fill, labels_of, load, note, png
+
+from ddpm.config import preset
+from ddpm.training.labelling import Labelling
 
 WANTED = {seed: seed % 3 for seed in range(40)}
 NAMES = ("ant", "bee", "cat")
@@ -144,6 +148,21 @@ def test_tables_that_do_not_fit_leave_the_folders_names(tmp_path, text):
     assert labels_of(images) == {seed: int(seed >= 20) for seed in range(40)}
     assert images.class_names == ("a", "b")
     assert "1 .csv" in note(images, "left out")
+
+
+def test_a_table_whose_columns_are_called_otherwise_is_named(tmp_path):
+    root = tmp_path / "d"
+    fill(root, range(40))
+    rows = (f"{n},{i},of {i}" for n, i in pairs("{:03d}.png"))
+    (root / "metadata.csv").write_text(lines(["file_name,age,text", *rows]))
+    images, _ = load(root)
+    assert images.train_labels is None
+    said = "no column of 'metadata.csv' is called like labels, of age, text: --label_column takes one of these"
+    assert said in images.notes
+    assert not any("left out" in found for found in images.notes)
+    with pytest.raises(ValueError, match="have no labels; .*; " + re.escape(said)):
+        Labelling(preset("digits", class_conditional=True), images)
+    assert load(root, label_column="age")[0].class_names == ("0", "1", "2")
 
 
 def test_the_column_of_labels_can_be_named(tmp_path):

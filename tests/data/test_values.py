@@ -1,5 +1,7 @@
 """Values of pixels: gray stored in colour, ranges that are hardly used, and the flag that says which range is meant."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,6 +140,14 @@ def test_signed_floats_and_nan(tmp_path):
     assert pixels_of(images) == sorted_bytes(SHADES)
     assert "skipped 1 of 31 images" in images.notes[-1]
     assert "NaN or infinite" in images.notes[-1]
+
+
+def test_a_kind_of_tiff_that_cannot_be_read_is_said(tmp_path):
+    options = folder(tmp_path / "d", [s.astype(np.float32) for s in SHADES], "tiff")
+    for path in (tmp_path / "d").iterdir():  # 64 bits per sample instead of 32
+        path.write_bytes(path.read_bytes().replace(struct.pack("<HHII", 258, 3, 1, 32), struct.pack("<HHII", 258, 3, 1, 64)))  # fmt: skip
+    with pytest.raises(ValueError, match="a kind of TIFF that cannot be read; of floating-point numbers, only one"):
+        prepare(options)
 
 
 def test_values_outside_of_a_given_range_are_clipped_and_said(tmp_path):

@@ -18,10 +18,14 @@ from launch import ROOT, launch
 from PIL import Image
 from scipy import linalg
 from tiny import command
+from untrained import make_model
 
 from ddpm import checkpoint, data, draws, plots
 from ddpm.elbo import elbo_estimate, elbo_terms
 from ddpm.evaluate import quality
+from ddpm.evaluate import report as report_module
+from ddpm.evaluate.measure import evaluate
+from ddpm.evaluate.options import EvaluateConfig
 from ddpm.training.folder import claim
 from ddpm.unet import build_unet
 
@@ -280,6 +284,22 @@ def test_a_damaged_cache_of_the_classifier_is_made_again(caplog, tmp_path, monke
     after, _ = quality.train_classifier(images)
     assert "damaged" in caplog.text
     assert all(torch.allclose(v, after.state_dict()[k], atol=1e-5) for k, v in before.state_dict().items())
+
+
+def test_twenty_images_of_which_one_is_held_out_are_enough_for_the_nearest_ones(tmp_path):
+    """It tells no standard error, and everything else."""
+    np.save(tmp_path / "twenty.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8))
+    model = make_model(tmp_path / "model", 8, 1, 6)
+    options = {"dataset_name": str(tmp_path / "twenty.npy"), "output": str(tmp_path / "report.json")}
+    options |= {"num_samples": 3, "feature_network": "none"}
+    figures = evaluate(EvaluateConfig(model=str(model), **options))
+    assert (figures["num_images"], figures["bits_per_dim_se"], figures["num_samples"]) == (1, None, 3)
+    assert figures["bits_per_dim"] > 0
+    table = report_module.table(figures)
+    assert "(held out), 1 image, all timesteps" in table
+    assert re.search(rf"bits/dim +{figures['bits_per_dim']:.4f}   \(an upper bound", table)
+    assert json.loads((tmp_path / "report.json").read_text())["bits_per_dim_se"] is None
+    assert {path.name for path in tmp_path.glob("*.png")} == {"report.png", "report-samples.png", "report-neighbours.png"}  # fmt: skip
 
 
 def test_nearest_images_in_colour_are_those_of_the_same_colours(tmp_path):

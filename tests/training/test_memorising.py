@@ -65,6 +65,16 @@ def test_the_error_of_the_difference_counts_images_and_not_triples():
     assert over < 0.02
 
 
+def test_a_few_images_do_not_tell_whether_a_difference_is_due_to_chance():
+    """The residuals of a single held-out image add up to 0, so any difference would be many standard errors."""
+    rng = np.random.default_rng(0)
+    held_out, learnt = (torch.from_numpy(rng.normal(1, 0.1, 40)) for _ in range(2))
+    one, ten = np.zeros(40, np.int64), np.arange(40) % 10
+    assert memorising.gap_error(held_out, learnt, (one, ten)) is None
+    assert memorising.gap_error(held_out, learnt, (ten, ten % 9)) is None
+    assert memorising.gap_error(held_out, learnt, (ten, ten)) > 0.005
+
+
 def row_of(step, train, held_out, error):
     return {"kind": "validation", "step": step, "val_loss_ema": held_out, "train_loss_ema": train, "loss_gap_se": error}
 
@@ -74,6 +84,7 @@ def test_what_counts_as_memorising():
     assert not memorises(row_of(1, 0.030, 0.0359, 0.002))
     assert not memorises(row_of(1, 0.036, 0.030, 0.001)), "held-out images may be the easier ones"
     assert not memorises({"kind": "validation", "step": 1, "val_loss_ema": 0.03}), "of an earlier version"
+    assert not memorises({"kind": "validation", "step": 1, "val_loss_ema": 0.9, "train_loss_ema": 0.1}), "few images"
     assert not memorises({})
 
 

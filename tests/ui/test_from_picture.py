@@ -13,7 +13,7 @@ from ddpm.checkpoint import Checkpoint, load
 from ddpm.inversion import encode
 from ddpm.sampling import sample
 from ddpm.ui.api import Endpoints
-from ddpm.ui.server.from_picture import InvertRequest, check_from_picture
+from ddpm.ui.server.from_picture import InvertRequest, check_from_picture, inverted_steps
 from ddpm.ui.server.requests import InputError
 from ddpm.ui.server.service import Service
 
@@ -155,6 +155,14 @@ def test_the_endpoint_fills_in_and_names_what_it_needs(service):
     ):
         with pytest.raises(InputError, match=message):
             endpoints.inpaint(in_vain=lambda: False, **{**asked, **change})
+
+
+def test_a_model_of_few_timesteps_has_two_numbers_of_steps_to_compare():
+    assert inverted_steps(1000) == [10, 25, 50, 100, 250]
+    assert inverted_steps(30) == [10, 25]
+    assert inverted_steps(20) == [10, 20]
+    assert inverted_steps(7) == [3, 7]
+    assert inverted_steps(1) == [1]
 
 
 @pytest.mark.slow

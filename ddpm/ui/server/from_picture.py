@@ -276,8 +276,10 @@ def check_from_picture(
 
 
 def inverted_steps(num_steps: int) -> list[int]:
-    """INVERTED_STEPS as far as a model of T = num_steps has them."""
-    return [n for n in INVERTED_STEPS if n <= num_steps] or [num_steps]
+    """INVERTED_STEPS as far as a model of T = num_steps has them, and where that is one number at most, T and its half,
+    since it takes two to see what more steps change."""
+    counts = [n for n in INVERTED_STEPS if n <= num_steps]
+    return counts if len(counts) > 1 else sorted({max(1, num_steps // 2), num_steps})
 
 
 def left_half(shape: tuple[int, int, int]) -> bytes:

@@ -53,6 +53,7 @@
     let last = null; // its place, in pixels
     let cursor = null; // the place of the keyboard's brush
 
+    Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
 
     function redraw() {

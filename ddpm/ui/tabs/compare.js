@@ -224,8 +224,8 @@ const question = ddpm.quiz(element, (guess) => {
   if (!aways.some((away) => away !== null)) return null;
   if ((aways[guess - 1] ?? null) === null) return { key: "compare.quiz.none", fields: { guess } };
   const best = aways.indexOf(Math.min(...aways.filter((away) => away !== null)));
-  const fields = { guess, best: best + 1, name: name(best), away: aways[best].toFixed(3) };
-  return { key: "compare.quiz.answer", fields: { ...fields, here: aways[guess - 1].toFixed(3) } };
+  const fields = { guess, best: best + 1, away: aways[best].toFixed(3), here: aways[guess - 1].toFixed(3) };
+  return { key: "compare.quiz.answer", fields: () => ({ ...fields, name: name(best) }) };
 });
 
 // ---- the beginning

@@ -137,9 +137,11 @@ function drawWays(rows) {
   });
 }
 
+let answered = null; // the result that the answers to the questions are about
 function drawResult() {
-  question?.clear();
   const result = results[kind];
+  if (result !== answered) for (const each of questions) each.clear();
+  answered = result;
   if (KINDS[kind].each) drawWays(result?.rows ?? []);
   else KINDS[kind].rows.forEach((name, k) => drawRow(name, result?.rows[k], result?.rows[0]?.n ?? numImages()));
   if (KINDS[kind].noised) tellStart(result?.request ?? { t0: shared.get("t") });
@@ -353,18 +355,55 @@ async function showExample(of) {
   if (!drawing.active()) tellResult();
 }
 
-// ---- the question
+// ---- the questions: each is about the kinds that it is shown with
 
-const question = ddpm.quiz(element, () => {
-  const [found] = results[kind]?.rows ?? [];
-  if (drawing.active() || found?.seconds === undefined) return null;
+const quizOf = (of, answer) => {
+  const told = () => (drawing.active() || !isDone(results[kind]) ? null : answer(results[kind]));
+  return ddpm.quiz(element, told, $(`.quiz[data-kinds~="${of}"]`));
+};
+
+// How much neighbouring pixels on both sides of the edge of the hole differ on average, in gray levels; NaN without edge.
+function seam(mask, { pictures, n }) {
+  const { width, channels } = ddpm.page;
+  let [sum, pairs] = [0, 0];
+  for (let i = 0; i < mask.length; i++) {
+    for (const next of [(i + 1) % width ? i + 1 : mask.length, i + width]) {
+      if (next >= mask.length || mask[i] === mask[next]) continue;
+      for (let at = 0; at < n * count; at += count) {
+        for (let c = at; c < at + channels; c++) {
+          sum += Math.abs(pictures[c + channels * i] - pictures[c + channels * next]);
+          pairs += 1;
+        }
+      }
+    }
+  }
+  return sum / pairs;
+}
+
+const ofNoised = quizOf("several", ({ rows: [found], request }) => {
   const away = Array.from({ length: found.n }, (_, i) => distanceOf(found, i));
   const [least, most] = [Math.min, Math.max].map((of) => of(...away).toFixed(0));
-  const { t0, x0 } = results[kind].request;
+  const { t0, x0 } = request;
   const signal = ddpm.alphaBar[t0] * ddpm.variance(Float32Array.from(ddpm.bytesOf(x0), (v) => v / 127.5 - 1));
   const percent = `${((100 * signal) / (signal + 1 - ddpm.alphaBar[t0])).toPrecision(2)}%`;
   return { key: "mine.quiz.answer", fields: { t0, least, most, percent } };
 });
+
+const ofFilled = quizOf("fill", ({ rows, request }) => {
+  const [plain, jumping] = rows.map((found) => seam(ddpm.bytesOf(request.mask), found));
+  if (Number.isNaN(plain)) return { key: "mine.fill.quiz.whole" };
+  const fields = { n: rows[0].n, plain: ddpm.format.fixed(plain, 1), jumping: ddpm.format.fixed(jumping, 1) };
+  return { key: "mine.fill.quiz.answer", fields };
+});
+
+const ofInverted = quizOf("invert", ({ rows }) => {
+  const away = rows.map((found) => ddpm.format.fixed(distanceOf(found, 0), 1));
+  const [few, many] = [props.inverted[0], props.inverted[rows.length - 1]];
+  const key = rows.length > 1 ? "mine.invert.quiz.answer" : "mine.invert.quiz.once"; // of a model with few timesteps
+  return { key, fields: { few, many, most: away[0], least: away.at(-1) } };
+});
+
+const questions = [ofNoised, ofFilled, ofInverted];
 
 // ---- the beginning
 

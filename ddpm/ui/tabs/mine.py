@@ -116,6 +116,8 @@ def build(service: Service, models: Models) -> gr.HTML:
   </div>
   {_words()}
   {_only(quiz("mine", ("near", "medium", "far")), *NOISED)}
+  {_only(quiz("mine.fill", ("plain", "jumping")), "fill")}
+  {_only(quiz("mine.invert", ("near", "medium", "far")), "invert")}
 </section>"""
 
     first, second = (FIRST_DIGIT, SECOND_DIGIT) if service.checkpoint.channels == 1 else (0, 1)

@@ -42,7 +42,14 @@ function half() {
   const percent = `${((100 * step) / steps).toPrecision(2)}%`;
   return {
     key: "training.quiz.answer",
-    fields: { step: count(step), steps: count(steps), percent, loss: loss(value), end: loss(end) },
+    fields: {
+      step: count(step),
+      steps: count(steps),
+      percent,
+      loss: loss(value),
+      end: loss(end),
+      rest: loss(value - end),
+    },
   };
 }
 ddpm.quiz(element, half);

@@ -227,6 +227,37 @@ PAIRS: dict[str, tuple[str, str]] = {
         "How far from your picture will the denoised pictures be, in gray levels of 255?",
         "去噪后的图像会与你的图像相差多少灰度级（共 255 级）？",
     ),
+    "mine.fill.quiz": (
+        "In which row do pixels differ less from their neighbours across the edge of the hole?",
+        "在缺口边缘，哪一行的像素与相邻像素相差更小？",
+    ),
+    "mine.fill.quiz.plain": ("without jumps, $r=1$", "不回跳，$r=1$"),
+    "mine.fill.quiz.jumping": ("with jumps, $r=11$", "回跳，$r=11$"),
+    "mine.fill.quiz.answer": (
+        "Across the edge, neighbours differ by {plain} of 255 gray levels without jumps, and by {jumping} with them, "
+        "on average over {n} {n?filling:fillings} each.",
+        "缺口边缘两侧的相邻像素平均相差：不回跳 {plain} 级，回跳 {jumping} 级（共 255 级，各取 {n} 张）。",
+    ),
+    "mine.fill.quiz.whole": (
+        "The whole picture was erased, so the hole has no edge.",
+        "整张图像都已擦除，缺口没有边缘。",
+    ),
+    "mine.invert.quiz": (
+        "How far from your picture is the one that comes back after the fewest steps, in gray levels of 255?",
+        "步数最少时，还原的图像会与你的图像相差多少灰度级（共 255 级）？",
+    ),
+    "mine.invert.quiz.near": ("less than 5", "小于 5"),
+    "mine.invert.quiz.medium": ("5 to 30", "5 到 30"),
+    "mine.invert.quiz.far": ("more than 30", "大于 30"),
+    "mine.invert.quiz.answer": (
+        "In {few} {few?step:steps} each way it comes back {most} gray levels away (root mean square), and in {many} "
+        "{many?step:steps} {least}.",
+        "来回各 {few} 步时相差 {most} 级（均方根），各 {many} 步时相差 {least} 级。",
+    ),
+    "mine.invert.quiz.once": (
+        "In {few} {few?step:steps} each way it comes back {most} gray levels away (root mean square).",
+        "来回各 {few} 步时相差 {most} 级（均方根）。",
+    ),
     "mine.quiz.near": ("less than 20", "小于 20"),
     "mine.quiz.medium": ("20 to 60", "20 到 60"),
     "mine.quiz.far": ("more than 60", "大于 60"),

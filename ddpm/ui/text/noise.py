@@ -65,8 +65,9 @@ PAIRS: dict[str, tuple[str, str]] = {
     "noise.quiz.guess": ("My guess: $t=$", "我猜：$t=$"),
     "noise.quiz.answer": (
         "For this picture it is worst at $t={worst}$, with a squared error of {most}, and best at $t={best}$, with "
-        "{least}. At your $t={guess}$ it is {here}. Little noise is hard to find; in pure noise, everything is noise.",
+        "{least}. At $t={guess}$, which is nearest to your guess, it is {here}. Little noise is hard to find; in pure "
+        "noise, everything is noise.",
         "对这张图像，$t={worst}$ 时最差，平方误差为 {most}；$t={best}$ 时最好，为 {least}。"
-        "在你猜的 $t={guess}$ 为 {here}。噪声越少越难找；全是噪声时，看到的就都是噪声。",
+        "在离你的猜测最近的 $t={guess}$ 处为 {here}。噪声越少越难找；全是噪声时，看到的就都是噪声。",
     ),
 }

@@ -147,9 +147,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "training.quiz.half": ("about 50%", "约 50%"),
     "training.quiz.answer": (
         "By step {step} of {steps}, {percent} of the training, the loss of this model had fallen from 1 to {loss}; at "
-        "the end it was {end}. All the rest of the training works on the last few hundredths, which decide how samples "
-        "look.",
+        "the end it was {end}. All the rest of the training works on the last {rest}, which decides how samples look.",
         "到第 {step} 步（共 {steps} 步，占训练的 {percent}），这个模型的损失已从 1 降到 {loss}，最后为 {end}。"
-        "其余的训练都花在最后的百分之几上，而样本的好坏正由它们决定。",
+        "其余的训练都花在最后的 {rest} 上，而样本的好坏正由它决定。",
     ),
 }
