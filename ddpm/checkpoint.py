@@ -5,12 +5,14 @@ Only safetensors and JSON are read. So a checkpoint from a stranger can be wrong
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +37,7 @@ from ddpm.settings import read_json
 log = logging.getLogger(__name__)
 
 EMBEDDED = Path(__file__).parent / "assets" / "mnist"
+LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +227,19 @@ def _read_errors(
         raise ValueError(f"{where}: {error}") from None
 
 
+@contextlib.contextmanager
+def _silent_diffusers() -> Iterator[None]:
+    """What diffusers would log in several lines is said in one. Its verbosity belongs to the process, so two threads
+    that load models take turns."""
+    with LOADING:
+        spoken = diffusers.utils.logging.get_verbosity()
+        diffusers.utils.logging.set_verbosity(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            diffusers.utils.logging.set_verbosity(spoken)
+
+
 def _read_weights(folder: Path, variant: str | None, where: str) -> UNet2DModel:
     """The network in a folder with config.json and weights, in float32 and eval mode.
 
@@ -232,24 +248,21 @@ def _read_weights(folder: Path, variant: str | None, where: str) -> UNet2DModel:
     Raises:
         ValueError: the weights are damaged, not finite, or belong to another network.
     """
-    spoken = diffusers.utils.logging.get_verbosity()
-    diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # what it says in several lines is said below in one
     try:
-        unet, info = UNet2DModel.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues] - a pair, as asked for
-            folder,
-            variant=variant,
-            use_safetensors=True,
-            local_files_only=True,
-            torch_dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with _silent_diffusers():
+            unet, info = UNet2DModel.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues] - a pair, as asked for
+                folder,
+                variant=variant,
+                use_safetensors=True,
+                local_files_only=True,
+                torch_dtype=torch.float32,
+                output_loading_info=True,
+            )
     except Exception as error:  # whatever diffusers and safetensors raise for damaged files
         reason = first_line(error)
         if reason.startswith("Unable to load weights"):  # which repeats the path, and says no more
             reason = "the weights are damaged or cut off, or no safetensors file"
         raise ValueError(f"{where}: cannot be loaded ({reason})") from error
-    finally:
-        diffusers.utils.logging.set_verbosity(spoken)
     if info["missing_keys"]:
         raise ValueError(f"{where}: the weights lack {', '.join(sorted(info['missing_keys'])[:3])}")
     if unused := sorted(info["unexpected_keys"]):

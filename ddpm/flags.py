@@ -228,11 +228,20 @@ def _shown(field: Any) -> Any:
     if _optional(field.type):
         kind, *others = [kind for kind in get_args(field.type) if kind is not type(None)]
         choices = get_origin(kind) is Literal and f"{{{','.join(map(str, get_args(kind)))}}}"
-        about["metavar"] = choices or "|".join(each.__name__.upper() for each in (kind, *others))
+        about["metavar"] = choices or "|".join(map(_metavar, (kind, *others)))
     text = field.helptext
     if field.default is not None and callable(text):  # what the text calls the default is not in force
         text = lambda: re.sub(r"\s*Default: .*", "", field.helptext() or "", flags=re.DOTALL)  # noqa: E731
     return dataclasses.replace(field, type=Annotated[field.type, tyro.conf.arg(**about)], helptext=text)
+
+
+def _metavar(kind: Any) -> str:
+    """A type as `--help` shows it: "INT", "FLOAT FLOAT" for a pair, "FLOAT [FLOAT ...]" for one or more."""
+    if get_origin(kind) is not tuple:
+        return kind.__name__.upper()
+    first, *others = get_args(kind)
+    name = _metavar(first)
+    return f"{name} [{name} ...]" if others == [...] else " ".join([name] * (1 + len(others)))
 
 
 def _default(label: str) -> str:
@@ -241,7 +250,7 @@ def _default(label: str) -> str:
 
 def _accepted(argument: Any) -> str:
     """The kind of value that an option takes, as `--help` shows it: "INT" for `int | None`."""
-    return str(argument.lowered.metavar).replace("TUPLE", "FLOAT FLOAT")
+    return str(argument.lowered.metavar)
 
 
 def _reason(message: str) -> str:

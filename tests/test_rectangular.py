@@ -52,7 +52,7 @@ def test_the_model_says_its_size_and_stock_diffusers_draws_it(run):
     assert pipeline(batch_size=2, num_inference_steps=5, output_type="np").images.shape == (2, HEIGHT, WIDTH, 1)
     text = (run / "README.md").read_text()
     assert f"{HEIGHT}x{WIDTH}x1" in text
-    assert "Its 57 training images are few, so its samples may be copies of them." in text
+    assert "With 57 training images, its samples may be copies of them." in text
     assert "no sign of memorising" not in text, "three held-out images cannot tell"
     settings = json.loads((run / "train_config.json").read_text())
     assert f"--resolution {HEIGHT}x{WIDTH}" in card.training_command(settings)

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
-from ddpm.data.cells import HEAD, what_it_is
+from ddpm.data.cells import what_lies_at
 from ddpm.data.columns import NAMES
 from ddpm.data.labels import LABEL_COLUMNS
 from ddpm.data.listing import File
@@ -47,6 +48,7 @@ class ArrayImages:
 
     def __init__(self, files: list[File], options: DataOptions) -> None:
         self._arrays, self._closed = _read(files)
+        self._several = sum(file.ending == ".npy" for file in files) > 1
         self._where = f"dataset {options.dataset_name!r}"
         found = {name for name, array in self._arrays.items() if _are_images(array)}
         self.images: dict[str, str] = {}
@@ -136,19 +138,21 @@ class ArrayImages:
         """How to convert the largest array, as the end of a sentence."""
         shapes = {array.shape for array in self._arrays.values()}
         name, array = max(self._arrays.items(), key=lambda item: item[1].size)
-        if len(self._arrays) > 1 and len(shapes) == 1 and array.ndim in (2, 3) and min(array.shape[:2]) > 4:
-            return "; if each file is one image, np.stack makes one array of them"
         kind, shaped, side = array.dtype.kind, "", math.isqrt(math.prod(array.shape[1:]))
+        flat = array.ndim == 2 and side > 4 and side**2 == array.shape[1]
+        alike = len(self._arrays) > 1 and len(shapes) == 1 and (self._several or not flat)
+        if alike and array.ndim in (2, 3) and min(array.shape[:2]) > 4:
+            return "; if each file is one image, np.stack makes one array of them"
         if array.ndim == 4 and array.shape[1] in (1, 3, 4) and array.shape[3] not in (1, 3, 4):
             shaped = f"{name}.transpose(0, 2, 3, 1)"
-        elif array.ndim == 2 and side > 4 and side**2 == array.shape[1]:
+        elif flat:
             shaped = f"{name}.reshape(-1, {side}, {side})"
         if not array.size or kind not in "biuf" or not (shaped or array.ndim in (3, 4)):
             return ""
         low, high = float(array.min()), float(array.max())
         scales = [(0, 1, '(255 * {}).round().astype("uint8")'), (-1, 1, '(127.5 * ({} + 1)).round().astype("uint8")')]
-        scales = [(0, 1, '{}.astype("uint8") * 255')] if kind == "b" else scales if kind == "f" else []
-        scales += [(0, 255, '{}.astype("uint8")')] if kind in "iu" and array.dtype != np.uint8 else []
+        scales = scales if kind == "f" else [(0, 1, '{}.astype("uint8") * 255')]
+        scales += [(0, 255, '{}.round().astype("uint8")' if kind == "f" else '{}.astype("uint8")')]
         scales += [(0, high, f'({{}} * (255 / {high:g})).round().astype("uint8")')] if kind in "iu" else []
         fits = next((text for least, most, text in scales if least <= low and high <= most), "{}")
         converted = fits.format(shaped or name) if array.dtype != np.uint8 else shaped
@@ -167,39 +171,41 @@ def _read(files: list[File]) -> tuple[Arrays, list[str]]:
     for file in files:
         own = file.stem if stems[file.stem] == 1 else "/".join((*file.parts[:-1], file.stem))
         try:
-            if file.ending == ".npy":
-                _add(found, closed, own, lambda path=file.path: np.load(path, mmap_mode="r", allow_pickle=False))
-                continue
-            with np.load(file.path, allow_pickle=False) as archive:
-                for name in archive.files:
-                    full = f"{own}_{name}" if len(files) > 1 else name
-                    _add(found, closed, full, lambda archive=archive, name=name: archive[name])
+            # What the file is, not its name, decides which of the two it is.
+            loaded = _add(found, closed, own, lambda path=file.path: np.load(path, mmap_mode="r", allow_pickle=False))
+            if isinstance(loaded, NpzFile):
+                with loaded as archive:
+                    for name in archive.files:
+                        full = f"{own}_{name}" if len(files) > 1 else name
+                        _add(found, closed, full, lambda archive=archive, name=name: archive[name])
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
             raise ValueError(f"{shown(file.parts)} cannot be read: {_why(file, error)}") from None
     if not found:
-        held = ", ".join(shown(file.parts) for file in files)
-        raise ValueError(f"{held} cannot be read: it holds {OBJECTS if closed else 'no arrays'}")
+        held, they = listed(shown(file.parts) for file in files), "they hold" if len(files) > 1 else "it holds"
+        raise ValueError(f"{held} cannot be read: {they} {OBJECTS if closed else 'no arrays'}")
     return found, closed
 
 
-def _add(found: Arrays, closed: list[str], name: str, read: Callable[[], Any]) -> None:
-    """Read an array into `found`, or add its name to `closed` if it holds Python objects."""
+def _add(found: Arrays, closed: list[str], name: str, read: Callable[[], Any]) -> Any:
+    """Read an array into `found`, or add its name to `closed` if it holds Python objects; return what was read."""
     try:
         if isinstance(array := read(), np.ndarray):  # a .npz file may hold files of other kinds
             found[name] = array
+        return array
     except ValueError as error:
         if not any(said in str(error) for said in ("Object arrays", "Python objects")):
             raise
         closed.append(name)
+        return None
 
 
 def _why(file: File, error: Exception) -> str:
     """Why a file cannot be read, by what lies in its place or by what went wrong."""
-    with open(file.path, "rb") as opened:
-        beginning = opened.read(HEAD)
-    if not beginning:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if not file.size:
         return "it is empty"
-    reason, what = first_line(error), what_it_is(beginning)
+    reason, what = first_line(error), what_lies_at(file.path)
     if "mmap length" in reason or (file.ending == ".npz" and "not a zip" in reason and what):
         return "it is cut off"
     if what and "zip" not in what:

@@ -83,6 +83,15 @@ def what_it_is(beginning: bytes) -> str | None:
     return next((name for start, name in FOREIGN.items() if lower.startswith(start.lower())), None)
 
 
+def what_lies_at(path: str) -> str | None:
+    """`what_it_is` of a file; None also if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return what_it_is(file.read(HEAD))
+    except OSError:
+        return None
+
+
 def _opened(cell: Any) -> Image | np.ndarray:
     """See `open_image`."""
     if isinstance(cell, Mapping):

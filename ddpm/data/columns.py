@@ -62,7 +62,7 @@ def _rank(cells: list[Any], named: bool, only_named: bool) -> tuple[int | None, 
             continue
         if not isinstance(opened, np.ndarray) or isinstance(cell, bytes):
             return 0, ""
-        flat = not (isinstance(cell, list) and isinstance(cell[0], list))
+        flat = not (isinstance(cell, list) and isinstance(cell[0], list)) and str(cell)[:2] != "[["
         large = min(opened.shape[:2]) >= SMALLEST and not (flat and opened.dtype.kind == "f")  # no embedding
         if named or (large and not only_named):
             return 1 + flat, ""

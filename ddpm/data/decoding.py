@@ -103,8 +103,7 @@ def decode(
     """
     from PIL import Image, ImageOps
 
-    opened = open_image(encoded)
-    several = getattr(opened, "format", None) in SEVERAL and bool(getattr(opened, "is_animated", False))
+    source = opened = open_image(encoded)
     stored = stored_as(opened)  # Pillow forgets it when it reads the pixels
     if not isinstance(opened, np.ndarray):
         opened = ImageOps.exif_transpose(opened) if _is_turned(opened) else opened
@@ -122,7 +121,16 @@ def decode(
     pixels = np.asarray(image)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     lost = 1 - min(whole[0] * width, whole[1] * height) / max(whole[0] * width, whole[1] * height)
-    return Decoded(pixels, colour, colour and _is_gray(image), values, laid, whole, lost, several)
+    return Decoded(pixels, colour, colour and _is_gray(image), values, laid, whole, lost, _holds_several(source))
+
+
+def _holds_several(opened: Image | np.ndarray) -> bool:
+    """Whether a file holds several frames, of which only the first one is used. Asked when its pixels have been read,
+    because Pillow looks at the second frame to find out."""
+    try:
+        return getattr(opened, "format", None) in SEVERAL and bool(getattr(opened, "is_animated", False))
+    except Exception:  # that frame is damaged, so there is one
+        return True
 
 
 def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:

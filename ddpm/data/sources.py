@@ -43,7 +43,9 @@ from ddpm.presets import EMOJI_FOLDER, GET_EMOJI
 log = logging.getLogger(__name__)
 
 SAVED_BESIDE = ("dataset_dict.json", "dataset_info.json", "state.json")  # by `save_to_disk` of `datasets`
-HUB_ADDRESS = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/datasets/([\w.-]+/[\w.-]+)(?:/.*)?")
+HUB_ADDRESS = re.compile(
+    r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/datasets/([\w.-]+/[\w.-]+)(?:[/?#].*)?"
+)
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 
 Rows = Iterable[tuple[Encoded, Any]]
@@ -250,7 +252,10 @@ def _open_columns(options: DataOptions, tables: dict[str, Any], beside_pictures:
         held_out = None
     columns = [name for name in label_columns(tables[train], options) if name != column]
     label = columns[0] if columns else None
-    rows = [rows_of(tables[name], column, label, options) if name else () for name in (train, held_out)]
+    there = {name: label if label in (tables[name].features or {label}) else None for name in (train, held_out) if name}
+    if label and held_out and not there[held_out]:
+        more.append(f"the split {held_out!r} has no column {label!r}, so its images have no labels")
+    rows = [rows_of(tables[name], column, there[name], options) if name else () for name in (train, held_out)]
     apart, groups = _apart(options, held_out, groups_of(tables[train], column, options))
     held = f"split {held_out!r}" if held_out else groups
     note = f"training on split {train!r}; held out: {held}; images in column {column!r}"
@@ -294,8 +299,9 @@ def _open_other(options: DataOptions, source: dict[str, Any], folder: Folder) ->
     if not (tables := [file for file in files if file.ending in READERS and file.archive is None]):
         raise ValueError(f"dataset {name!r}: tables in archives are not read; unpack them")
     tables.sort(key=lambda file: list(READERS).index(file.ending))
-    splits = _open_tables(options, load_tables(options, source, tables if _by_ourselves(source, tables) else None))
-    return replace(splits, notes=[*splits.notes, *_about_tables(tables)])
+    by_ourselves = _by_ourselves(source, tables)
+    splits = _open_tables(options, load_tables(options, source, tables if by_ourselves else None))
+    return replace(splits, notes=[*splits.notes, *(_about_tables(tables) if by_ourselves else [])])
 
 
 def _by_ourselves(source: dict[str, Any], tables: list[File]) -> bool:

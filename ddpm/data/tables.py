@@ -12,23 +12,24 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ddpm.data.cache import prepared_commits
-from ddpm.data.cells import HEAD, what_it_is
+from ddpm.data.cells import what_lies_at
 from ddpm.data.columns import LOOKED_AT, SMALLEST, images_in_columns
 from ddpm.data.decoding import Encoded
 from ddpm.data.groups import as_group, base_of, by_code_points
 from ddpm.data.listing import File
 from ddpm.data.options import DataOptions
-from ddpm.data.splits import EVAL_SPLITS, words_in
+from ddpm.data.splits import EVAL_SPLITS, OTHER_SPLITS, TRAIN_SPLITS, words_in
 from ddpm.data.wording import listed, shown
 from ddpm.errors import first_line
 
 log = logging.getLogger(__name__)
 
 READERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset", ".csv": "csv"}  # of `datasets`
-READERS |= {".json": "json", ".jsonl": "json"}
+READERS |= {".json": "json", ".jsonl": "json", ".tsv": "csv"}
 NOT_PLAIN = "the datasets library takes neither '::' nor names that are not UTF-8 in the path of a table; rename it"
 PIXEL = re.compile(r"(?:pixel|px|p|x|v|f)?_?\d+(?:x\d+)?", re.IGNORECASE)  # as in MNIST's copies in .csv
 SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")
+NO_SPLIT = ("data", "part", "shard", *TRAIN_SPLITS)  # what comes before the numbers of shards is else a split
 
 
 def hub_commit(options: DataOptions, near: str = "") -> str:
@@ -82,9 +83,10 @@ def load_tables(options: DataOptions, source: dict[str, Any], files: list[File] 
         if source["kind"] == "folder":
             # Streaming reads the files in place; otherwise `datasets` would first copy them into its own cache.
             if files and not options.dataset_config_name:
-                reader, loaded = READERS[files[0].ending], {}
+                ending, loaded = files[0].ending, {}
+                more: dict[str, Any] = {"sep": "\t"} if ending == ".tsv" else {}
                 for split, paths in _by_split(files).items():  # by itself, because its columns may differ
-                    loaded |= datasets.load_dataset(reader, data_files={split: paths}, streaming=True)
+                    loaded |= datasets.load_dataset(READERS[ending], data_files={split: paths}, streaming=True, **more)
             elif not _is_plain(source["path"]):
                 raise ValueError(f"{shown(source['path'])}: {NOT_PLAIN}")
             else:
@@ -98,13 +100,16 @@ def load_tables(options: DataOptions, source: dict[str, Any], files: list[File] 
 
 
 def _by_split(files: list[File]) -> dict[str, list[str]]:
-    """Patterns of the paths of tables by split, which is a word in the name of the file or of a folder."""
+    """Patterns of the paths of tables by split, which is a word in the name of the file or of a folder, or what comes
+    before the numbers of a shard ("extra-00000-of-00002.parquet"), as `datasets` names splits."""
     found: dict[str, list[str]] = {}
     for file in files:
         if not _is_plain(file.path):
             raise ValueError(f"{shown(file.path)}: {NOT_PLAIN}")
         words = [word for part in reversed(file.parts) for word in words_in(part)]
-        split = next((word for word in words if word in ("train", *EVAL_SPLITS)), "train")
+        split = next((word for word in words if word in ("train", *EVAL_SPLITS, *OTHER_SPLITS)), None)
+        shard = SHARD.fullmatch(file.name)
+        split = split or (shard[1] if shard and shard[1].lower() not in NO_SPLIT else "train")
         found.setdefault(split, []).append(glob.escape(file.path))
     return found
 
@@ -133,8 +138,7 @@ def _whole(files: list[File], options: DataOptions) -> list[File]:
             with open(file.path, "rb") as opened:
                 rows = pyarrow.parquet.read_metadata(opened).num_rows if file.ending == ".parquet" else file.size
         except (OSError, ValueError, tarfile.TarError, EOFError) as error:
-            with open(file.path, "rb") as opened:
-                what = what_it_is(opened.read(HEAD))
+            what = what_lies_at(file.path)
             reason = "it is empty" if not file.size else f"it is {what}" if what else first_line(error)
             raise ValueError(
                 f"dataset {options.dataset_name!r} cannot be read: {shown(file.parts)}: {reason}"
@@ -152,11 +156,15 @@ def _read_to_the_end(tar: File) -> None:
     mode: Any = "r:*" if compressed else "r:"  # to try every compression makes a message of many lines
     with tarfile.open(os.fsencode(tar.path), mode) as opened:
         for _ in opened:
-            pass
+            # Of a million pictures they would fill the memory.
+            opened.members = []  # pyright: ignore[reportAttributeAccessIssue] - typeshed does not know it
         assert opened.fileobj, "it is open"
-        opened.fileobj.seek(opened.offset)
-        if opened.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        opened.fileobj.seek(max(0, opened.offset - 1))
+        end = opened.fileobj.read(1 + tarfile.BLOCKSIZE)  # a byte of what was read; then zeros, or nothing
+        if (opened.offset and not end) or any(end[1:]) or 1 < len(end) <= tarfile.BLOCKSIZE:
             raise tarfile.ReadError("it is cut off or damaged, for its end is missing")
+        if opened.offset and len(end) == 1:
+            log.warning("%s ends without the mark of an end; if it is cut off, images are missing", shown(tar.parts))
 
 
 def missing_shards(files: Iterable[File]) -> list[str]:
@@ -297,9 +305,10 @@ def rows_of(dataset, column: str, label: str | None, options: DataOptions) -> It
     """
     import datasets
 
-    if isinstance((dataset.features or {}).get(column), datasets.Image):
-        dataset = dataset.cast_column(column, datasets.Image(decode=False))
-    rows = iter(dataset.select_columns([column, label] if label else [column]))
+    with reading(options):
+        if isinstance((dataset.features or {}).get(column), datasets.Image):
+            dataset = dataset.cast_column(column, datasets.Image(decode=False))
+        rows = iter(dataset.select_columns([column, label] if label else [column]))
     while True:
         with reading(options):
             row = next(rows, None)

@@ -125,6 +125,9 @@ def test_arrays_of_python_objects_are_left_out_and_the_others_are_read(tmp_path)
         ({"x": GRAY.astype(np.uint16) * 16}, 'is needed; convert it by (x * (255 / 4080)).round().astype("uint8")'),
         ({"x": GRAY > 99}, 'is needed; convert it by x.astype("uint8") * 255'),
         ({"x": GRAY.reshape(40, 144)}, "x (uint8, 40 x 144): uint8 of shape (N, H, W) with W > 4, or (N, H, W, C) with C = 1, 3 or 4, is needed; convert it by x.reshape(-1, 12, 12)"),
+        ({"x_train": GRAY.reshape(40, 144), "x_test": GRAY.reshape(40, 144)}, "_train.reshape(-1, 12, 12)"),
+        ({"x": GRAY.astype(np.int64) % 2}, 'convert it by x.astype("uint8") * 255'),
+        ({"x": COLOUR.transpose(0, 3, 1, 2).astype(np.float32)}, 'convert it by x.transpose(0, 2, 3, 1).round().astype("uint8")'),
         ({"x": GRAY[0], "y": GRAY[1]}, "if each file is one image, np.stack makes one array of them"),
         ({"x": COLOUR[0]}, "x (uint8, 12 x 12 x 3): uint8 of shape"),
         ({"x": GRAY[:0]}, "x (uint8, 0 x 12 x 12): uint8 of shape"),
@@ -156,6 +159,13 @@ def test_files_that_are_no_arrays_and_arrays_beside_pictures(tmp_path):
         (tmp_path / "broken.npy").write_bytes(content)
         with pytest.raises(ValueError, match=f"'broken.npy' cannot be read: {said}"):
             load(tmp_path / "broken.npy")
+    (tmp_path / "broken.npy").unlink()
+    np.savez(tmp_path / "set.npz", x=GRAY)
+    (tmp_path / "set.npz").rename(tmp_path / "zipped.npy")  # what a file is decides, not its name
+    np.save(tmp_path / "x.npy", GRAY)
+    (tmp_path / "x.npy").rename(tmp_path / "plain.npz")
+    for name in ("zipped.npy", "plain.npz"):
+        assert len(load(tmp_path / name).train) == 38
     fill(tmp_path / "both", range(30))
     np.save(tmp_path / "both/features.npy", GRAY)
     images = load(tmp_path / "both")

@@ -287,7 +287,7 @@ def test_a_damaged_table_is_named(tmp_path, how, said):
     assert re.search(f"tables beside the pictures are not used: .*'train-2.parquet': .*{said}", warning)
 
 
-def test_a_tar_archive_that_is_cut_off_is_named(tmp_path):
+def test_a_tar_archive_that_is_cut_off_is_named(tmp_path, caplog):
     (tmp_path / "d").mkdir()
     with tarfile.open(tmp_path / "d/set.tar", "w") as opened:
         for number, pixels in enumerate(COLOUR):
@@ -298,10 +298,14 @@ def test_a_tar_archive_that_is_cut_off_is_named(tmp_path):
         ends = [member.offset for member in opened]
     content = (tmp_path / "d/set.tar").read_bytes()
     assert_holds(prepare(DataOptions(str(tmp_path / "d"))), COLOUR)
-    for end in (600, ends[22] + 600, ends[23] + 100, ends[24]):  # in a picture, in a header, and between two members
+    assert not caplog.text
+    for end in (600, ends[22] + 600, ends[23] + 100):  # in a picture, and in a header
         (tmp_path / "d/set.tar").write_bytes(content[:end])
         with pytest.raises(ValueError, match=r"cannot be read: 'set.tar': (unexpected end of data|it is cut off)"):
             prepare(DataOptions(str(tmp_path / "d")))
+    (tmp_path / "d/set.tar").write_bytes(content[: ends[24]])  # between two members: some programs write no mark
+    assert_holds(prepare(DataOptions(str(tmp_path / "d"))), COLOUR[:24])
+    assert "'set.tar' ends without the mark of an end; if it is cut off, images are missing" in caplog.text
 
 
 def test_tables_of_different_columns_and_without_rows_are_one_line(tmp_path):
@@ -311,6 +315,44 @@ def test_tables_of_different_columns_and_without_rows_are_one_line(tmp_path):
         prepare(options)
     with pytest.raises(ValueError, match=r"no rows in 'train.parquet'$"):
         prepare(table(tmp_path / "b", {"image": pa.array([], pa.binary())}))
+
+
+def test_parquet_files_of_another_split_stay_out_of_training(tmp_path):
+    (tmp_path / "d/data").mkdir(parents=True)
+    for name, part in (("train", GRAY[:20]), ("extra", GRAY[20:27]), ("web", GRAY[27:])):
+        pq.write_table(pa.table(rows(part)), tmp_path / f"d/data/{name}-00000-of-00001.parquet")
+    images = prepare(DataOptions(str(tmp_path / "d")))
+    assert len(images.train) + len(images.eval) == 20
+    held_out = prepare(DataOptions(str(tmp_path / "d"), train_split="extra", eval_split="web"))
+    assert (len(held_out.train), len(held_out.eval)) == (7, 3)
+    (tmp_path / "one/data").mkdir(parents=True)
+    for number in (0, 1):  # named after the dataset
+        part = pa.table(rows(GRAY[15 * number : 15 * number + 15]))
+        pq.write_table(part, tmp_path / f"one/data/shapes-{number:05d}-of-00002.parquet")
+    assert_holds(prepare(DataOptions(str(tmp_path / "one"))), GRAY)
+
+
+def test_a_held_out_table_may_lack_the_labels(tmp_path):
+    options = table(tmp_path / "d", {**rows(GRAY[:20]), "label": pa.array([0, 1] * 10)})
+    pq.write_table(pa.table(rows(GRAY[20:])), tmp_path / "d/test.parquet")
+    images = prepare(options)
+    assert (len(images.train), len(images.eval)) == (20, 10)
+    assert images.train_labels is not None
+    assert "the split 'test' has no column 'label', so its images have no labels" in images.notes
+
+
+def test_a_table_with_tabs_trains(tmp_path):
+    (tmp_path / "d").mkdir()
+    lines = [f"{base64.b64encode(png(pixels)).decode()}\t{n % 2}" for n, pixels in enumerate(GRAY)]
+    (tmp_path / "d/data.tsv").write_text("\n".join(["image\tlabel", *lines]))
+    images = prepare(DataOptions(str(tmp_path / "d")))
+    assert_holds(images, GRAY)
+    assert set(images.train_labels) == {0, 1}
+
+
+def test_rows_of_numbers_in_text_are_an_image_whatever_their_column_is_called(tmp_path):
+    cells = [json.dumps((pixels / 255).tolist()) for pixels in GRAY]
+    assert_holds(prepare(table(tmp_path / "d", {"matrix": pa.array(cells)})), GRAY)
 
 
 def test_a_shard_that_is_missing_is_a_warning(tmp_path):

@@ -354,6 +354,15 @@ def test_pictures_behind_the_first_one_in_a_file_are_said(tmp_path, ending):
         load(tmp_path / "one")
 
 
+def test_of_a_file_that_is_cut_off_behind_its_first_frame_that_one_is_taken(tmp_path):
+    root = fill(tmp_path / "d", range(22))
+    picture(30).save(root / "30.gif", save_all=True, append_images=[picture(40), picture(41)])
+    content = (root / "30.gif").read_bytes()
+    second = content.index(b"\x21\xf9", content.index(b"\x2c"))  # the control block before its frame
+    (root / "30.gif").write_bytes(content[: second + 30])
+    assert sorted(load(root, channels=1)[1]) == [*range(22), 30]
+
+
 def test_files_that_are_something_else_say_what(tmp_path):
     root = fill(tmp_path / "d", range(24))
     for name, content, said in (

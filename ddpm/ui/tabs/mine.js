@@ -399,8 +399,7 @@ const ofFilled = quizOf("fill", ({ rows, request }) => {
 const ofInverted = quizOf("invert", ({ rows }) => {
   const away = rows.map((found) => ddpm.format.fixed(distanceOf(found, 0), 1));
   const [few, many] = [props.inverted[0], props.inverted[rows.length - 1]];
-  const key = rows.length > 1 ? "mine.invert.quiz.answer" : "mine.invert.quiz.once"; // of a model with few timesteps
-  return { key, fields: { few, many, most: away[0], least: away.at(-1) } };
+  return { key: "mine.invert.quiz.answer", fields: { few, many, most: away[0], least: away.at(-1) } };
 });
 
 const questions = [ofNoised, ofFilled, ofInverted];

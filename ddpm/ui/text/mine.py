@@ -254,10 +254,6 @@ PAIRS: dict[str, tuple[str, str]] = {
         "{many?step:steps} {least}.",
         "来回各 {few} 步时相差 {most} 级（均方根），各 {many} 步时相差 {least} 级。",
     ),
-    "mine.invert.quiz.once": (
-        "In {few} {few?step:steps} each way it comes back {most} gray levels away (root mean square).",
-        "来回各 {few} 步时相差 {most} 级（均方根）。",
-    ),
     "mine.quiz.near": ("less than 20", "小于 20"),
     "mine.quiz.medium": ("20 to 60", "20 到 60"),
     "mine.quiz.far": ("more than 60", "大于 60"),
