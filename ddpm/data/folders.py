@@ -235,8 +235,11 @@ def _beside(files: list[File]) -> list[File]:
 
 def _owners(file: File) -> set[str]:
     """What the picture may be called, without its ending and in lower case, to which a picture belongs by its name;
-    nothing if it belongs to none, and "" if it is called "mask" itself. The whole name of a folder counts, for "with_mask" and "05_thumb" are classes, but
-    "train_masks" is the folder "masks" of a split."""
+    nothing if it belongs to none, and "" if it is called "mask" itself.
+
+    The whole name of a folder counts: "with_mask" and "05_thumb" are classes. Before it may stand the name of a split,
+    as in "train_masks".
+    """
     parts = [[word for word in re.split(r"[\W_]+", part.lower()) if word not in KNOWN] for part in file.parts[:-1]]
     last = BESIDE_LAST.fullmatch(file.stem) if BESIDE.intersection(words_in(file.stem)[-1:]) else None
     names = {file.stem.lower()} if any("".join(words) in BESIDE for words in parts) else set()
