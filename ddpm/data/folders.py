@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -235,15 +236,18 @@ def _beside(files: list[File]) -> list[File]:
 
 def _owners(file: File) -> set[str]:
     """What the picture may be called, without its ending and in lower case, to which a picture belongs by its name;
-    nothing if it belongs to none, and "" if it is called "mask" itself.
-
-    The whole name of a folder counts: "with_mask" and "05_thumb" are classes. Before it may stand the name of a split,
-    as in "train_masks".
-    """
-    parts = [[word for word in re.split(r"[\W_]+", part.lower()) if word not in KNOWN] for part in file.parts[:-1]]
+    nothing if it belongs to none, and "" if it is called "mask" itself."""
     last = BESIDE_LAST.fullmatch(file.stem) if BESIDE.intersection(words_in(file.stem)[-1:]) else None
-    names = {file.stem.lower()} if any("".join(words) in BESIDE for words in parts) else set()
+    names = {file.stem.lower()} if any(map(_lies_beside, file.parts[:-1])) else set()
     return names | ({last[1].lower()} if last else set())
+
+
+@functools.lru_cache(4096)
+def _lies_beside(folder: str) -> bool:
+    """Whether a folder is named like one of masks. Its whole name counts, for "with_mask" and "05_thumb" are classes,
+    but the name of a split may stand in it, as in "train_masks"."""
+    words = re.split(r"[\W_]+", folder.lower())
+    return "".join(word for word in words if word not in KNOWN) in BESIDE
 
 
 def list_source(path: Path, output_dir: Path | None = None) -> Listing:

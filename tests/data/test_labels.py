@@ -270,9 +270,9 @@ def test_paths_of_another_split_are_not_the_pictures_of_this_one(tmp_path, folde
 )
 def test_pictures_of_equal_names_are_found_as_fast_as_others(picture, reference):
     count = 3000
-    files = [File(tuple(picture.format(i).split("/")), "/d/" + picture.format(i)) for i in range(count)]
+    files = [File(tuple(picture.format(i).split("/")), "/d/" + picture.format(i), 9) for i in range(count)]
     index = Index(files)
-    table = File(("y.csv",), "/d/y.csv")
+    table = File(("y.csv",), "/d/y.csv", 9)
     start = time.process_time()
     found = [index.find(reference.format(i), table) for i in range(count)]
     assert time.process_time() - start < 2, "it takes a minute if every reference looks at all of them"
