@@ -9,6 +9,7 @@ import pytest
 from picture_files import archive, fill, labels_of, load, note, png
 
 from ddpm.config import preset
+from ddpm.data import archives
 from ddpm.data.listing import File
 from ddpm.data.references import Index
 from ddpm.training.labelling import Labelling
@@ -277,3 +278,24 @@ def test_pictures_of_equal_names_are_found_as_fast_as_others(picture, reference)
     found = [index.find(reference.format(i), table) for i in range(count)]
     assert time.process_time() - start < 2, "it takes a minute if every reference looks at all of them"
     assert found == [[] if reference == "image.png" else [file] for file in files]
+
+
+def test_a_table_without_labels_is_read_once(tmp_path, monkeypatch):
+    root = fill(tmp_path / "d", range(40))
+    (root / "meta.csv").write_text(lines(["file,age,text", *(f"{n},{i},of {i}" for n, i in pairs())]))
+    reads = []
+    monkeypatch.setattr("ddpm.data.labels.read", lambda file: reads.append(file.name) or archives.read(file))
+    images, _ = load(root)
+    assert "(age, text)" in note(images, "named like labels")
+    assert reads == ["meta.csv"]
+
+
+def test_a_column_of_labels_comes_before_guesses(tmp_path):
+    """Other tables tell something else about the same pictures, in a column for each possibility."""
+    root = fill(tmp_path / "d", range(40))
+    (root / "a.csv").write_text(lines(["file,male,female", *(f"{n},{i % 2},{1 - i % 2}" for n, i in pairs())]))
+    (root / "z.csv").write_text(lines(["file,label", *(f"{n},{NAMES[i]}" for n, i in pairs())]))
+    images, _ = load(root)
+    assert labels_of(images) == WANTED
+    assert "labels from 'z.csv'" in images.notes[0]
+    assert "1 .csv (not used for labels)" in note(images, "left out")
