@@ -21,7 +21,7 @@ from ddpm.data.columns import NAMES
 from ddpm.data.labels import LABEL_COLUMNS
 from ddpm.data.listing import File
 from ddpm.data.options import DataOptions
-from ddpm.data.splits import EVAL_SPLITS, TRAIN_SPLITS, words_in
+from ddpm.data.splits import EVAL_SPLITS, TRAIN_SPLITS, join_held_out, words_in
 from ddpm.data.wording import listed, shown
 from ddpm.errors import first_line
 
@@ -243,6 +243,7 @@ def _split(name: str) -> str | None:
 def _without_split(name: str) -> str:
     """A name without the word for its split, in lower case: "x" of "x_train" and of "trainX"."""
     words = [word for word in words_in(name) if word in (*TRAIN_SPLITS, *EVAL_SPLITS)]
+    name = join_held_out(name)
     for word in words[:1]:
         name = re.sub(rf"[_\W]*{word}[_\W]*", "_", name, count=1, flags=re.IGNORECASE)
     return name.strip("_").lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from ddpm.data.groups import base_of, by_code_points
 from ddpm.data.labels import EMOJI_TABLE, Labels, is_table, read_groups, read_labels
 from ddpm.data.listing import File, Listing, list_files
 from ddpm.data.options import DataOptions
-from ddpm.data.splits import EVAL_SPLITS, Layout, find_layout, look_alikes, looks_like_split, words_in
+from ddpm.data.splits import EVAL_SPLITS, KNOWN, Layout, find_layout, look_alikes, looks_like_split, words_in
 from ddpm.data.wording import by_ending, listed, readable, shown
 from ddpm.names import counted
 
@@ -24,9 +25,10 @@ FOREIGN = (".heic", ".heif", ".svg", ".jxl", ".raw", ".cr2", ".nef", ".arw", ".d
 LEVELS = 3  # above a folder of emoji, in which emoji.json is looked for
 PACKED = (".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 PART = re.compile(r"\.(?:\w+\.\d{3}|z\d\d)")  # of an archive in several files
-# Words in the names of folders and files that go with pictures, and are seldom pictures to learn.
+# Names of folders, and last words in the names of files, that go with pictures and are seldom pictures to learn.
 BESIDE = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations", "groundtruth", "gt", "depth"}
-BESIDE |= {"thumb", "thumbs", "thumbnail", "thumbnails"}
+BESIDE |= {"thumb", "thumbs", "thumbnail", "thumbnails", "segmentationclass", "segmentationobject"}
+BESIDE_LAST = re.compile(rf"(.*?)[\W_]*({'|'.join(sorted(BESIDE, key=len, reverse=True))})[\W\d_]*", re.IGNORECASE)
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Folder:
         layout: which folders are splits.
         label_column, group_column: the columns of labels and of groups in tables beside the pictures, if the options
             name them.
+        group_tables: the tables that `groups` has read.
         unlisted: how many pictures are left out because emoji.json, which lists most of them, does not list them.
     """
 
@@ -51,6 +54,7 @@ class Folder:
     layout: Layout = field(default_factory=Layout)
     label_column: str | None = None
     group_column: str | None = None
+    group_tables: list[File] = field(default_factory=list)
     unlisted: int = 0
 
     @classmethod
@@ -74,7 +78,7 @@ class Folder:
     def _leave_out_sheets(self) -> None:
         """Leave out the pictures that emoji.json does not list: packages of emoji have sheets of all of them, too."""
         tables = [file for file in self.others if file.name.lower() == EMOJI_TABLE]
-        listed_ones = read_groups(self.pictures, tables, "unified") if tables else {}
+        listed_ones = read_groups(self.pictures, tables, "unified")[0] if tables else {}
         if len(listed_ones) > len(self.pictures) / 2:
             self.unlisted = len(self.pictures) - len(listed_ones)
             self.pictures = [picture for picture in self.pictures if picture in listed_ones]
@@ -105,7 +109,8 @@ class Folder:
         return found
 
     def labels(self) -> Labels:
-        """The labels of the pictures: from tables if these know most of the pictures, otherwise from class folders.
+        """The labels of the pictures: from tables if these know most of the pictures and have a column for labels,
+        otherwise from class folders. These also come before columns that are only guessed to be classes.
 
         Raises:
             ValueError: no table has the column that the options name.
@@ -113,15 +118,14 @@ class Folder:
         classes = {file: self.layout.class_of(file.parts) for file in self.pictures}
         names = sorted({name for name in classes.values() if name is not None})
         found = read_labels(self.pictures, filter(is_table, self.others), self.label_column)
-        if self.label_column and not found:
+        if self.label_column and not found.of:
             raise ValueError(
                 f"--label_column {self.label_column!r}: no .csv, .tsv or metadata.jsonl beside the pictures has labels "
                 "for them in such a column"
             )
-        if found and (self.label_column or len(found.of) >= len(self.pictures) / 2 or len(names) < 2):
+        most = len(found.of) >= len(self.pictures) / 2 and not found.guessed
+        if len(names) < 2 or (found.of and (self.label_column or most)):
             return found
-        if len(names) < 2:
-            return Labels({}, [], {})
         numbers = {name: number for number, name in enumerate(names)}
         of = {file: numbers[name] for file, name in classes.items() if name is not None}
         return Labels(of, [], {number: readable(name) for name, number in numbers.items()})
@@ -134,7 +138,7 @@ class Folder:
         """
         if not self.group_column:
             return lambda: by_code_points(picture.name for picture in pictures)
-        found = read_groups(self.pictures, filter(is_table, self.others), self.group_column)
+        found, self.group_tables = read_groups(self.pictures, filter(is_table, self.others), self.group_column)
         if not found:
             raise ValueError(
                 f"--group_column {self.group_column!r}: no .csv, .tsv or metadata.jsonl beside the pictures has groups "
@@ -150,6 +154,7 @@ class Folder:
             used: the tables of images or labels that are used.
         """
         listing, unpacked = self.listing, self.unpacked
+        used = [*used, *self.group_tables]
         left = [file for file in self.others if file.ending != ".zip" and file not in used]
         tables = [file.ending for file in left if is_table(file)] if self.pictures else []
         endings = [file.ending for file in left if not (self.pictures and is_table(file))]
@@ -160,7 +165,7 @@ class Folder:
             advice += ["join the parts of archives and unpack them"] * any(map(PART.fullmatch, endings))
             reasons.append(f"{by_ending(endings)} (no pictures that can be read{''.join(f'; {a}' for a in advice)})")
         if tables:
-            reasons.append(f"{by_ending(tables)} (no labels that fit the pictures)")
+            reasons.append(f"{by_ending(tables)} (not used for labels)")
         chosen, unused = set(taken), Counter[str | None]()
         for picture in self.pictures:
             if picture not in chosen:
@@ -200,7 +205,7 @@ class Folder:
                 f"the folder {shown(name)} ({counted(number, 'picture')}) is named like a split, but it is used like "
                 "any other folder; to keep splits apart, pass the names of folders as --train_split and --eval_split"
             )
-        if (beside := [file for file in taken if _lies_beside(file)]) and len(beside) < len(taken):
+        if beside := _beside(taken):
             found.append(
                 f"{counted(len(beside), 'picture')}, such as {shown(beside[0].parts)}, "
                 f"{'is' if len(beside) == 1 else 'are'} named like masks, depth maps or thumbnails of the others, and "
@@ -214,11 +219,35 @@ class Folder:
         return [f"Warning: {sentence}" for sentence in found]
 
 
-def _lies_beside(file: File) -> bool:
-    """Whether a picture is named like one that belongs to another picture, such as its mask: "masks/1.png" and
-    "1_mask.png"."""
-    folders = [word for part in file.parts[:-1] for word in words_in(part)]
-    return not BESIDE.isdisjoint([*folders, *words_in(file.stem)[-1:]])
+def _beside(files: list[File]) -> list[File]:
+    """The pictures that are named like one that belongs to another picture, such as its mask, if this other picture is
+    there: "masks/1.png" and "1_mask.png" beside "images/1.png". Where several folders have a "mask.png", it belongs to
+    what else lies in its folder."""
+    owners = {file: _owners(file) for file in files}
+    others = {file.stem.lower() for file, names in owners.items() if not names}
+    folders = {file.parts[:-1] for file, names in owners.items() if not names}
+    alone = Counter(file.stem.lower() for file, names in owners.items() if "" in names)
+    return [
+        file
+        for file, names in owners.items()
+        if not names.isdisjoint(others) or (alone[file.stem.lower()] > 1 and file.parts[:-1] in folders)
+    ]
+
+
+def _owners(file: File) -> set[str]:
+    """What the picture may be called, without its ending and in lower case, to which a picture belongs by its name;
+    nothing if it belongs to none, and "" if it is called "mask" itself."""
+    last = BESIDE_LAST.fullmatch(file.stem) if BESIDE.intersection(words_in(file.stem)[-1:]) else None
+    names = {file.stem.lower()} if any(map(_lies_beside, file.parts[:-1])) else set()
+    return names | ({last[1].lower()} if last else set())
+
+
+@functools.lru_cache(4096)
+def _lies_beside(folder: str) -> bool:
+    """Whether a folder is named like one of masks. Its whole name counts, for "with_mask" and "05_thumb" are classes,
+    but the name of a split may stand in it, as in "train_masks"."""
+    words = re.split(r"[\W_]+", folder.lower())
+    return "".join(word for word in words if word not in KNOWN) in BESIDE
 
 
 def list_source(path: Path, output_dir: Path | None = None) -> Listing:

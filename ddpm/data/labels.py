@@ -16,12 +16,13 @@ import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ddpm.data.archives import read
-from ddpm.data.listing import ENDING, File, picture_endings
-from ddpm.data.splits import match, words_in
+from ddpm.data.listing import ENDING, File
+from ddpm.data.references import Index
+from ddpm.data.splits import looks_like_split, words_in
 from ddpm.data.wording import listed, readable, shown
 from ddpm.names import counted
 
@@ -30,7 +31,7 @@ LABEL_COLUMNS = (
     "species breed diagnosis"
 ).split()
 TEXT_COLUMNS = ("text", "caption", "captions", "prompt", "description", "title", "url", "additional_feature")
-ELSEWHERE = re.compile(r"/|\\|[A-Za-z]:|\.\.")  # how a path begins that is not below the root
+SPLIT_WORDS = {"split", "splits", "fold", "folds", "subset", "partition", "usage"}  # in names of columns of splits
 SAMPLE = 200  # rows that decide which column is which
 EMOJI_TABLE = "emoji.json"  # whose name is the same in all packages of emoji
 MAX_TABLE = 1 << 29  # bytes; a larger file is no table of labels
@@ -38,8 +39,39 @@ MAX_TABLE = 1 << 29  # bytes; a larger file is no table of labels
 UNFIT = (ValueError, OSError, LookupError, TypeError, AttributeError, RecursionError, csv.Error)
 """What reading raises of some other kind of table."""
 
-Rows = list[tuple[str, Any]]
-"""References to files, with their labels as the table has them."""
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a table says about files.
+
+    Attributes:
+        pairs: references to files, with their labels as the table has them.
+        guessed: whether no name says that these are labels.
+    """
+
+    pairs: list[tuple[str, Any]]
+    guessed: bool = False
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """A table that names files, where no column is named like labels.
+
+    Attributes:
+        columns: the others, beside that of the files.
+        references: what it calls the files.
+        index: the pictures.
+    """
+
+    table: File
+    columns: list[str]
+    references: list[str]
+    index: Index
+
+    def names_most(self, pictures: Sequence[File]) -> bool:
+        """Whether it names at least half of these pictures."""
+        known = {file for reference in self.references for file in self.index.find(reference, self.table)}
+        return len(known.intersection(pictures)) >= len(pictures) / 2
 
 
 @dataclass(frozen=True)
@@ -50,11 +82,15 @@ class Labels:
         of: label by picture, an index into the sorted classes, or the number in the table.
         tables: the files that they were read from; none if they are the names of folders.
         names: what the labels are called; a number in the table is its own name and is not in here.
+        guessed: whether no name in the tables says that these are labels.
+        undecided: the tables in which no column is named like labels.
     """
 
     of: dict[File, int]
     tables: list[File]
     names: dict[int, str]
+    guessed: bool = False
+    undecided: list[Undecided] = field(default_factory=list)
 
     def note(self, pictures: list[File]) -> str:
         """Where the labels of these pictures are from, for the note on what is used; empty if not from tables."""
@@ -116,36 +152,25 @@ class Numbering:
         return names
 
 
-def read_labels(pictures: Sequence[File], tables: Iterable[File], column: str | None = None) -> Labels | None:
-    """The labels in all tables that fit the pictures; None if there are none.
+def read_labels(pictures: Sequence[File], tables: Iterable[File], column: str | None = None) -> Labels:
+    """The labels in all tables that fit the pictures; of no picture if there are none.
 
     Args:
         column: the column that holds them; None: one that is called so, or the only one beside that of the files.
     """
-    found, used = _found(pictures, tables, column)
-    numbers, names = _numbered(found.values())
+    found = _found(pictures, tables, column)
+    numbers, names = _numbered(found.of.values())
     if len(numbers) < 2:
-        return None
-    return Labels({file: numbers[label] for file, label in found.items()}, used, names)
+        return Labels({}, [], {}, undecided=found.undecided)
+    of = {file: numbers[label] for file, label in found.of.items()}
+    return Labels(of, found.tables, names, found.guessed, found.undecided)
 
 
-def read_groups(pictures: Sequence[File], tables: Iterable[File], column: str) -> dict[File, str]:
-    """The groups that the tables name in a column; none if no table fits the pictures and has such a column."""
-    return _found(pictures, tables, column)[0]
-
-
-def without_labels(pictures: Sequence[File], tables: Iterable[File]) -> list[tuple[File, list[str]]]:
-    """The tables that name most of the pictures, where no column is called like labels, and these columns."""
-    index, found = _Index(pictures), []
-    for table in tables:
-        try:
-            _rows(table, index, None)
-        except _NoLabelColumnError as error:
-            if error.known >= len(pictures) / 2:
-                found.append((table, error.columns))
-        except UNFIT:
-            continue
-    return found
+def read_groups(pictures: Sequence[File], tables: Iterable[File], column: str) -> tuple[dict[File, str], list[File]]:
+    """The groups that the tables name in a column, and these tables; none if no table fits the pictures and has such a
+    column."""
+    found = _found(pictures, tables, column)
+    return found.of, found.tables
 
 
 def emoji_records(listed: Any) -> list[dict[str, Any]]:
@@ -165,19 +190,37 @@ def emoji_records(listed: Any) -> list[dict[str, Any]]:
     return records
 
 
-def _found(pictures: Sequence[File], tables: Iterable[File], column: str | None) -> tuple[dict[File, str], list[File]]:
-    """What the tables that fit the pictures say about them, as text, and which tables these are."""
-    index, found, used = _Index(pictures), {}, []
-    contradicted: set[File] = set()
+@dataclass(frozen=True)
+class _Found:
+    """What tables say about pictures: `Labels`, but as text."""
+
+    of: dict[File, str]
+    tables: list[File]
+    guessed: bool
+    undecided: list[Undecided]
+
+
+def _found(pictures: Sequence[File], tables: Iterable[File], column: str | None) -> _Found:
+    """What the tables that fit the pictures say about them. Guesses count only where no other table fits."""
+    index = Index(pictures)
+    undecided: list[Undecided] = []
+    fitting: dict[bool, list[tuple[File, dict[File, str]]]] = {False: [], True: []}
     for table in sorted(tables, key=lambda file: (file.ending == ".csv", file.order)):
         try:
-            labels = _fitting(_rows(table, index, column), table, index)
+            rows = _rows(table, index, column)
+            if labels := _fitting(rows.pairs, table, index):
+                fitting[rows.guessed].append((table, labels))
+        except _NoLabelColumnError as error:
+            undecided.append(Undecided(table, error.columns, error.references, index))
         except UNFIT:
             continue
-        if labels:
-            contradicted |= {file for file, label in labels.items() if found.setdefault(file, label) != label}
-            used.append(table)
-    return {file: label for file, label in found.items() if file not in contradicted}, used
+    guessed = not fitting[False]
+    found: dict[File, str] = {}
+    contradicted: set[File] = set()
+    for _, labels in fitting[guessed]:
+        contradicted |= {file for file, label in labels.items() if found.setdefault(file, label) != label}
+    certain = {file: label for file, label in found.items() if file not in contradicted}
+    return _Found(certain, [table for table, _ in fitting[guessed]], guessed, undecided)
 
 
 def _numbered(labels: Iterable[str]) -> tuple[dict[str, int], dict[int, str]]:
@@ -188,83 +231,20 @@ def _numbered(labels: Iterable[str]) -> tuple[dict[str, int], dict[int, str]]:
     return {text: number for number, text in enumerate(texts)}, {n: readable(text) for n, text in enumerate(texts)}
 
 
-def _lower(parts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(part.lower() for part in parts)
-
-
-class _Index:
-    """Finds pictures by what tables call them."""
-
-    def __init__(self, pictures: Sequence[File]) -> None:
-        self.size = len(pictures)
-        self._by_stem: dict[str, list[File]] = {}
-        for picture in pictures:
-            self._by_stem.setdefault(picture.stem.lower(), []).append(picture)
-
-    def find(self, reference: str, table: File) -> list[File]:
-        """The pictures that a reference means: several if they differ only in their ending, none if it is ambiguous.
-
-        A path may begin with folders that are not below the root, and upper case may stand for lower case, if no
-        picture fits better.
-        """
-        parts = [part for part in reference.replace("\\", "/").split("/") if part not in ("", ".")]
-        if not parts:
-            return []
-        ending = ENDING.search(parts[-1].lower())
-        complete = bool(ending and ending[0] in picture_endings())
-        stem = parts[-1][: ending.start()] if complete and ending else parts[-1]
-        alike = [
-            (picture, (*picture.parts[:-1], picture.stem))
-            for picture in self._by_stem.get(stem.lower(), [])
-            if (not complete or picture.name.lower() == parts[-1].lower())
-            and (table.archive is None or picture.archive == table.archive)
-        ]
-        alike = [(picture, path) for picture, path in alike if path[-1] == stem] or alike
-        if complete:
-            alike = [(picture, path) for picture, path in alike if picture.name == parts[-1]] or alike
-        wanted = (*parts[:-1], stem)
-        ends = [(picture, path[-len(wanted) :]) for picture, path in alike]
-        found = [picture for picture, end in ends if end == wanted]
-        found = found or [picture for picture, end in ends if _lower(end) == _lower(wanted)]
-        if alike and not found:
-            elsewhere = bool(ELSEWHERE.match(reference))
-            # Of a path on another machine, the end must be the whole path below the root. A bare name at the end of
-            # "test/1.png" would also fit "train/1.png", so only an absolute path may end in one.
-            rests = [_lower(wanted[cut:]) for cut in range(1, len(wanted)) if elsewhere or cut < len(wanted) - 1]
-            fits = ([picture for picture, path in alike if _lower(path) == rest] for rest in rests)
-            found = next(filter(None, fits), [])
-        if len(found) > 1:
-            found = self._nearest(found, wanted, table)
-        return found if len({picture.parts[:-1] for picture in found}) == 1 else []
-
-    def _nearest(self, found: list[File], wanted: tuple[str, ...], table: File) -> list[File]:
-        """Of pictures in several folders those at the very path, or else those in the split that the table is called
-        after: "train.csv" and "trainLabels.csv" are about the folder "train"."""
-        folder = table.parts[:-1]
-        for start in (folder, ()):
-            exact = [picture for picture in found if (*picture.parts[:-1], picture.stem) == (*start, *wanted)]
-            if exact:
-                return exact
-        words = words_in(table.stem)
-        below = [picture for picture in found if picture.parts[: len(folder)] == folder]
-        named = [p for p in below if any(match(word, list(p.parts[:-1])) for word in words)]
-        return named or below
-
-
 class _NoLabelColumnError(LookupError):
     """A table has no column that is called like labels.
 
     Attributes:
-        known: how many pictures it names.
+        references: what it calls the files.
         columns: those beside the names.
     """
 
-    def __init__(self, known: int, columns: list[str]) -> None:
-        self.known, self.columns = known, columns
+    def __init__(self, references: list[str], columns: list[str]) -> None:
+        self.references, self.columns = references, columns
         super().__init__(", ".join(columns))
 
 
-def _rows(table: File, index: _Index, column: str | None) -> Rows:
+def _rows(table: File, index: Index, column: str | None) -> _Rows:
     """The references and labels of a table.
 
     Raises:
@@ -281,19 +261,31 @@ def _rows(table: File, index: _Index, column: str | None) -> Rows:
     if table.ending == ".json" and not column:
         labels = json.loads(text)["labels"]
         pairs = labels.items() if isinstance(labels, dict) else labels or []
-        return [(str(name), label) for name, label in pairs]
+        return _Rows([(str(name), label) for name, label in pairs])
     if table.ending == ".jsonl":
         records = list(_records(text.split("\n")))
         columns = list(dict.fromkeys(key for record in records[:SAMPLE] for key in record))
         rows = [[record.get(name) for name in columns] for record in records]
         return _two_columns(columns, rows, table, index, column)
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t|", key=first.count)
+    delimiter = _delimiter(text)
     csv.field_size_limit(MAX_TABLE)  # a table beside pictures may hold long texts
     columns, *rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
     if any(index.find(cell, table) and ENDING.search(cell.lower()) for cell in columns):  # there is no header
         columns, rows = [str(number) for number in range(len(columns))], [columns, *rows]
     return _two_columns(columns, [row for row in rows if len(row) == len(columns)], table, index, column)
+
+
+def _delimiter(text: str) -> str:
+    """What stands between the columns of a table: what every row has as often as the first one, for labels may have
+    other signs in them, such as "A|B|C". A bar is a delimiter only if there is no other."""
+    lines = [re.sub(r'"[^"]*"', "", line) for line in text.split("\n", SAMPLE)[:SAMPLE] if line.strip()]
+    first = lines[0] if lines else ""
+    likely = [sign for sign in ",;\t" if sign in first]
+
+    def even(sign: str) -> tuple[int, int]:
+        return sum(line.count(sign) == first.count(sign) for line in lines), first.count(sign)
+
+    return max(likely, key=even) if likely else "|"
 
 
 def _records(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -306,8 +298,8 @@ def _records(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _two_columns(
-    columns: list[str], rows: list[list[Any]], table: File, index: _Index, column: str | None = None
-) -> Rows:
+    columns: list[str], rows: list[list[Any]], table: File, index: Index, column: str | None = None
+) -> _Rows:
     """The column of files and the column of labels.
 
     Raises:
@@ -318,33 +310,45 @@ def _two_columns(
     files = max(range(len(columns)), key=lambda number: len(met[number]))
     others = {name.strip().lower(): number for number, name in enumerate(columns) if number != files}
     named = [others[name] for name in ([column.strip().lower()] if column else LABEL_COLUMNS) if name in others]
+    guessed = False
     if not named and len(others) == 1 and not column:
         name, number = next(iter(others.items()))
-        if name not in TEXT_COLUMNS and len({str(row[number]) for row in rows}) <= len(rows) / 2:
+        values = {_text(row[number]) for row in rows}
+        if name not in TEXT_COLUMNS and not _names_split(name) and len(values) <= len(rows) / 2:
             named = [number]
+            # Without a header it is the form of a table of labels; a column of numbers with a name may be a width.
+            guessed = not name.isdigit() and all(re.fullmatch(r"(-?\d+(\.\d+)?)?", value) for value in values)
     if not named and not column and (classes := _one_hot(columns, rows, files)):
-        return classes
+        return _Rows(classes, guessed=True)
     if not named and not column:
-        known = {file for row in rows for file in index.find(str(row[files]), table)}
-        raise _NoLabelColumnError(len(known), [name for number, name in enumerate(columns) if number != files])
-    return [(str(row[files]), row[named[0]]) for row in rows]
+        references = [str(row[files]) for row in rows]
+        raise _NoLabelColumnError(references, [name for number, name in enumerate(columns) if number != files])
+    return _Rows([(str(row[files]), row[named[0]]) for row in rows], guessed)
 
 
-def _one_hot(columns: list[str], rows: list[list[Any]], files: int) -> Rows | None:
+def _names_split(column: str) -> bool:
+    """Whether a column is named like one that tells which split a picture belongs to: "is_train", "fold"."""
+    return looks_like_split(column) or not SPLIT_WORDS.isdisjoint(words_in(column))
+
+
+def _one_hot(columns: list[str], rows: list[list[Any]], files: int) -> list[tuple[str, str]] | None:
     """The references and labels of a table with a column of 0 and 1 for each class, of which every row has one 1; None
-    of any other table.
+    of any other table. Columns that are named like splits are no classes, except among several others: a train is also
+    a vehicle.
 
     Args:
         files: the number of the column of files.
     """
-    classes = [n for n in range(len(columns)) if n != files and all(_text(row[n]) in ("0", "1") for row in rows)]
-    ones = [[n for n in classes if _text(row[n]) == "1"] for row in rows]
-    if len(classes) < 2 or not rows or any(len(found) != 1 for found in ones):
-        return None
-    return [(str(row[files]), columns[found[0]]) for row, found in zip(rows, ones, strict=True)]
+    binary = [n for n in range(len(columns)) if n != files and all(_text(row[n]) in ("0", "1") for row in rows)]
+    plain = [n for n in binary if not _names_split(columns[n])]
+    for classes in (plain, binary) if len(plain) > 1 and rows else ():
+        ones = [[n for n in classes if _text(row[n]) == "1"] for row in rows]
+        if all(len(found) == 1 for found in ones):
+            return [(str(row[files]), columns[found[0]]) for row, found in zip(rows, ones, strict=True)]
+    return None
 
 
-def _fitting(rows: Rows, table: File, index: _Index) -> dict[File, str]:
+def _fitting(rows: list[tuple[str, Any]], table: File, index: Index) -> dict[File, str]:
     """The labels of the pictures that a table names; none if it is rather about other files."""
     labels: dict[File, set[str]] = {}
     met = 0

@@ -7,6 +7,7 @@ can always be opened; `wording.readable` makes a message of it.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import stat
@@ -20,7 +21,10 @@ from ddpm.files import cache_folder
 # Files and folders that systems put beside pictures.
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "system volume information")
-OUTPUT = {"train_config.json", "samples.json"}  # lie in the folders that train.py and ddpm.sample write
+TRAINED = "train_config.json"  # lies in the folders that train.py writes
+DRAWN = "samples.json"  # lies in those of ddpm.sample, which writes these settings, and in exports of other programs
+DRAWN_SETTINGS = {"model", "weights", "seed"}
+DRAWN_SIZE = 1 << 16  # bytes; a longer one is of another program
 # The first bytes of the usual formats, for files without an ending.
 BEGINNINGS = re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM|II\*\0|MM\0\*", re.DOTALL)
 # "x.png~" is a backup, and "x.zip.001" a part of an archive.
@@ -123,7 +127,7 @@ def list_files(root: Path, output_dir: Path | None = None) -> Listing:
     to them, so that a link "latest" does not hide the folder "train" that it leads to.
 
     Args:
-        output_dir: a folder whose content is no data, like that of every folder with a file of OUTPUT.
+        output_dir: a folder whose content is no data, like that of every folder that training or sampling has written.
     Raises:
         OSError: the root itself cannot be read.
     """
@@ -168,7 +172,7 @@ class _Walk:
                 self.listing.unreadable.append(f"{shown(parts)} ({error.strerror})")
                 continue
             names = {entry.name for entry in entries}
-            if parts and (identity in self._no_data or names & OUTPUT):
+            if parts and (identity in self._no_data or _is_output(path, names)):
                 self.listing.outputs.append(shown(parts))
                 continue
             if parts and _is_of_a_program(parts[-1], names):
@@ -210,6 +214,26 @@ class _Walk:
         if repeated:
             self.listing.repeated += [shown(file.parts) for file in self.listing.files if file.path in repeated]
             self.listing.files = [file for file in self.listing.files if file.path not in repeated]
+
+
+def _is_output(path: str, names: set[str]) -> bool:
+    """Whether training or sampling has written a folder, by the files in it.
+
+    Args:
+        names: of what lies in it.
+    """
+    if TRAINED in names:
+        return True
+    record = os.path.join(path, DRAWN)
+    if DRAWN not in names or not os.path.isfile(record):  # to open a pipe would wait forever
+        return False
+    try:
+        with open(record, "rb") as opened:
+            content = opened.read(DRAWN_SIZE + 1)
+        found = json.loads(content) if len(content) <= DRAWN_SIZE else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.keys() >= DRAWN_SETTINGS
 
 
 def _is_of_a_program(folder: str, names: set[str]) -> bool:

@@ -19,7 +19,7 @@ from ddpm.data import arrays
 from ddpm.data.decoding import Encoded
 from ddpm.data.folders import TABLES, TEXT_TABLES, Folder, list_source, rows_of_pictures
 from ddpm.data.groups import Apart
-from ddpm.data.labels import EMOJI_TABLE, is_table, without_labels
+from ddpm.data.labels import EMOJI_TABLE
 from ddpm.data.listing import File, Listing
 from ddpm.data.options import DataOptions
 from ddpm.data.splits import EVAL_SPLITS, TRAIN_SPLITS, match
@@ -214,13 +214,15 @@ def _open_pictures(options: DataOptions, folder: Folder) -> Splits:
     )
     if archived := sum(file.archive is not None for file in taken):
         note += f"; {counted(archived, 'picture')} in .zip archives"
-    undecided = [] if labels.of else without_labels(taken, filter(is_table, folder.others))
-    left_out = folder.left_out(taken, [*labels.tables, *(table for table, _ in undecided)])
+    undecided = [] if labels.of else [one for one in labels.undecided if one.columns and one.names_most(taken)]
+    left_out = folder.left_out(taken, [*labels.tables, *(one.table for one in undecided)])
     notes = [note + labels.note(taken), *([left_out] if left_out else []), *folder.warnings(taken)]
     notes += _same_split(train, held_out)
-    for table, columns in undecided:
-        which = f"no column of {shown(table.parts)} is called like labels, of {listed(columns)}"
-        notes.append(f"{which}: --label_column takes one of these")
+    for one in undecided:
+        notes.append(
+            f"{shown(one.table.parts)} names the pictures, but none of its other columns ({listed(one.columns)}) is "
+            "named like labels; --label_column takes one of them"
+        )
     return Splits(rows[0], rows[1] if held_out else None, held_out, notes, labels.names, apart)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +16,8 @@ OTHER_SPLITS = ("unlabeled", "unlabelled", "extra")
 KNOWN = (*TRAIN_SPLITS, *EVAL_SPLITS, *OTHER_SPLITS)
 
 # The same in Chinese, for look-alikes.
-CHINESE = ("训练", "訓練", "测试", "測試", "验证", "驗證")
+CHINESE = {"训练": "train", "訓練": "train", "测试": "test", "測試": "test", "验证": "validation", "驗證": "validation"}
+ALIKE = {"training": "train", "testing": "test"}  # two names of one split
 COMPOUND = re.compile(rf"({'|'.join(KNOWN)})(?:set|data|dataset|images?|imgs?)")  # "trainset"
 
 Parts = tuple[str, ...]
@@ -90,13 +92,25 @@ def _folders_in(folder: str, paths: list[Parts], depth: int) -> set[str]:
 def words_in(name: str) -> list[str]:
     """The words in a name, in lower case: "val2017", "trainLabels" and "seg_test" have one, two and two. Of "trainset"
     and such, the word is "train"."""
-    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+    words = re.findall(r"[a-z]+", join_held_out(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)).lower())
     return [compound[1] if (compound := COMPOUND.fullmatch(word)) else word for word in words]
+
+
+def join_held_out(name: str) -> str:
+    """A name in which "hold_out", "held-out" and such, whose two words mean one split, are written as one word."""
+    return re.sub(r"(?i)(?<![a-z])(hold|held)[\W_]+out", r"\1out", name)
+
+
+@functools.lru_cache(4096)
+def splits_in(name: str) -> frozenset[str]:
+    """The splits that a name has as words, each by one name: "train" of "Training" and of "trainset"."""
+    found = {ALIKE.get(word, word) for word in words_in(name) if word in KNOWN}
+    return frozenset(found | {split for word, split in CHINESE.items() if word in name})
 
 
 def looks_like_split(name: str) -> bool:
     """Whether a name has the name of a split in it as a word, such as "seg_test" and "val2017"."""
-    return any(word in KNOWN for word in words_in(name)) or any(word in name for word in CHINESE)
+    return bool(splits_in(name))
 
 
 def look_alikes(paths: Iterable[Parts], layout: Layout) -> Counter[str]:
@@ -110,13 +124,18 @@ def look_alikes(paths: Iterable[Parts], layout: Layout) -> Counter[str]:
 
 def match(wanted: str, names: list[str]) -> str | None:
     """The split that is meant by a name: this one, or the same in another case of letters; "train" and "test" also mean
-    "Training" and "Testing"."""
-    alike = {"training": "train", "testing": "test"}
-    plain = [alike.get(name.lower(), name.lower()) for name in names]
+    "Training" and "Testing", and "holdout" means "hold_out"."""
+    plain = list(map(_plain, names))
     if wanted in names:
         return wanted
-    for key in (wanted.lower(), alike.get(wanted.lower(), wanted.lower())):
+    for key in (wanted.lower(), _plain(wanted)):
         for candidates in ([name.lower() for name in names], plain):
             if key in candidates:
                 return names[candidates.index(key)]
     return None
+
+
+def _plain(name: str) -> str:
+    """A name of a split in lower case; of several names of one split, always the same."""
+    name = join_held_out(name).lower()
+    return ALIKE.get(name, name)

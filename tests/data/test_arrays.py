@@ -202,3 +202,12 @@ def test_arrays_that_are_not_used_are_named(tmp_path):
     assert (len(images.train), len(images.eval)) == (40, 5)
     said = "arrays that are not used: val_images (uint8, 4 x 12 x 12), about (Python objects, which could run code)"
     assert said in images.notes
+
+
+@pytest.mark.parametrize("word", ["holdout", "held_out", "hold-out", "heldOut"])
+def test_held_out_arrays_in_any_spelling(tmp_path, word):
+    np.savez(tmp_path / "set.npz", train_images=GRAY[:30], **{f"{word}_images": GRAY[30:]})
+    images = load(tmp_path / "set.npz")
+    assert [p.tobytes() for p in images.eval] == first(GRAY[30:])
+    assert not any("not used" in line for line in images.notes)
+    assert len(load(tmp_path / "set.npz", train_split="train", eval_split=word).eval) == 10

@@ -325,17 +325,29 @@ def test_held_out_pictures_that_are_those_of_training_are_a_warning(tmp_path):
     assert "'train' is trained on and held out, so val_loss says nothing" in note(images, "Warning: the split")
 
 
-def test_masks_beside_pictures_are_a_warning(tmp_path):
-    fill(tmp_path / "a/JPEGImages", range(20))
-    fill(tmp_path / "a/SegmentationClass", range(20, 40))
-    fill(tmp_path / "b", range(20))
-    fill(tmp_path / "b", range(20, 25), "{:03d}_mask.png")
-    for folder, number, name in (("a", 20, "SegmentationClass/020.png"), ("b", 5, "020_mask.png")):
-        images, _ = load(tmp_path / folder)
-        assert f"{number} pictures, such as '{name}', are named like masks" in note(images, "Warning")
-    fill(tmp_path / "c/with_mask", range(20))  # where all are called so, that is what they show
-    fill(tmp_path / "c/without_mask", range(20, 40))
-    assert not any("Warning" in line for line in load(tmp_path / "c")[0].notes)
+@pytest.mark.parametrize(
+    ("pictures", "masks", "number", "such_as"),
+    [
+        ("JPEGImages/{}.png", "SegmentationClass/{}.png", 20, "SegmentationClass/0.png"),
+        ("images/{}.png", "masks/{}.png", 20, "masks/0.png"),
+        ("images/{}.png", "images/{}_mask.png", 20, "images/0_mask.png"),
+        ("train-images/{}.png", "train_masks/{}_Mask.png", 20, "train_masks/0_Mask.png"),
+        ("case{}/image.png", "case{}/mask.png", 20, "case0/mask.png"),
+        ("images/{}.png", "masks/of_others{}.png", 0, ""),
+        ("04_index/{}.png", "05_thumb/{}.png", 0, ""),
+        ("Audi 100/{}.png", "Ford GT Coupe 2006/{}.png", 0, ""),
+        ("without_mask/{}.png", "with_mask/{}.png", 0, ""),
+    ],
+)
+def test_masks_beside_their_pictures_are_a_warning(tmp_path, pictures, masks, number, such_as):
+    for seed in range(20):
+        for name, content in ((pictures, seed), (masks, 20 + seed)):
+            path = tmp_path / "d" / name.format(seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(content))
+    found = [line for line in load(tmp_path / "d")[0].notes if "named like masks" in line]
+    assert len(found) == bool(number)
+    assert all(f"{number} pictures, such as '{such_as}', are named like masks" in line for line in found)
 
 
 @pytest.mark.parametrize("ending", ["gif", "tiff", "png", "webp"])
@@ -389,7 +401,7 @@ def test_what_programs_keep_where_people_work_is_no_data(tmp_path):
     root = fill(tmp_path / "d", range(24))
     fill(root / "wandb/offline-run-1/files/media/images", range(30, 33))
     fill(root / "samples", range(40, 43))
-    (root / "samples/samples.json").write_text("{}")
+    (root / "samples/samples.json").write_text(json.dumps({"model": "m", "weights": "ab", "seed": 0, "label": []}))
     fill(root / "env/lib/images", range(50, 53))
     (root / "env/pyvenv.cfg").write_text("home = /usr/bin")
     images, seeds = load(root)
@@ -399,3 +411,35 @@ def test_what_programs_keep_where_people_work_is_no_data(tmp_path):
     fill(root / "wandb/dog", range(60, 63))  # without runs in it, the name says nothing
     os.rename(root / "wandb/offline-run-1", tmp_path / "elsewhere")
     assert len(load(root)[1]) == 27
+
+
+@pytest.mark.parametrize(
+    ("content", "is_ours"),
+    [
+        (json.dumps({"model": "m", "weights": "ab", "label": [], "seed": 3}), True),
+        (json.dumps({"samples": [{"filepath": "data/000.png"}]}), False),
+        ("[1, 2]", False),
+        ('{"model": 1, "weights": 2, "seed": 3, "x": "' + "x" * 70_000 + '"}', False),
+        ("[" * 60_000, False),
+        ("", False),
+    ],
+    ids=["ours", "FiftyOne", "a list", "long", "deep", "empty"],
+)
+def test_only_our_own_record_of_samples_makes_a_folder_an_output(tmp_path, content, is_ours):
+    """FiftyOne exports pictures as samples.json, metadata.json and data/."""
+    root = fill(tmp_path / "d", range(20))
+    fill(root / "export/data", range(20, 40))
+    (root / "export/metadata.json").write_text("{}")
+    (root / "export/samples.json").write_text(content)
+    images, seeds = load(root)
+    assert sorted(seeds) == list(range(20 if is_ours else 40))
+    assert any("output of training and sampling in 'export'" in line for line in images.notes) == is_ours
+
+
+@pytest.mark.parametrize("name", ["hold_out", "Held-Out", "heldout"])
+def test_held_out_folders_in_any_spelling(tmp_path, name):
+    fill(tmp_path / "d/train", range(20))
+    fill(tmp_path / "d" / name, range(20, 30))
+    assert sorted(seeds_in(load(tmp_path / "d")[0].eval)) == list(range(20, 30))
+    (tmp_path / "d" / name).rename(tmp_path / "d" / f"my_{name}_images")
+    assert f"'my_{name}_images' (10 pictures) is named like a split" in note(load(tmp_path / "d")[0], name)

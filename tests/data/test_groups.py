@@ -154,6 +154,11 @@ def test_a_column_of_groups_in_a_table_beside_pictures(tmp_path):
     people = [seed // 4 for seed in seeds]
     assert not set(people[: len(images.train)]) & set(people[len(images.train) :])
     assert 4 <= len(images.eval) <= 8
+    (folder / "labels.csv").rename(folder / "people.csv")
+    text = (folder / "people.csv").read_text().replace("label", "age")
+    (folder / "people.csv").write_text(text.replace(",1,", ",0,"))  # so only the groups are read from it
+    notes = load(folder, group_column="person")[0].notes
+    assert not any("left out" in line for line in notes)
     with pytest.raises(ValueError, match=r"--group_column 'who': no .* beside the pictures has groups"):
         load(folder, group_column="who")
 

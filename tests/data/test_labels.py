@@ -2,12 +2,16 @@
 
 import json
 import re
+import time
 
 import numpy as np
 import pytest
 from picture_files import archive, fill, labels_of, load, note, png
 
 from ddpm.config import preset
+from ddpm.data import archives
+from ddpm.data.listing import File
+from ddpm.data.references import Index
 from ddpm.training.labelling import Labelling
 
 WANTED = {seed: seed % 3 for seed in range(40)}
@@ -136,8 +140,25 @@ def test_pictures_without_a_line_in_the_table_are_kept(tmp_path):
         lines(["file,label", *(f"{n},{k}" for n, _ in pairs("{:03d}.png") for k in (0, 1))]),
         lines(["file,label", *(f"{n},-1" for n, _ in pairs())]),
         lines(["file,label", *(f"{n}," for n, _ in pairs())]),
+        lines(["file,is_train,is_test", *(f"{n},{int(i > 0)},{int(i == 0)}" for n, i in pairs())]),
+        lines(["file,male,female", *(f"{n},{int(i > 0)},{int(i == 0)}" for n, i in pairs())]),
+        lines(["file,split", *(f"{n},{'train' if i else 'test'}" for n, i in pairs())]),
+        lines(["file,width", *(f"{n},{64 * (1 + i)}" for n, i in pairs())]),
+        lines(["file,label", *(f"{n},ant" for n, _ in pairs())]),
     ],
-    ids=["captions", "a number for each", "other files", "two labels for each", "not known", "empty"],
+    ids=[
+        "captions",
+        "a number for each",
+        "other files",
+        "two labels for each",
+        "not known",
+        "empty",
+        "columns for splits",
+        "one-hot",
+        "splits",
+        "few numbers",
+        "one class",
+    ],
 )
 def test_tables_that_do_not_fit_leave_the_folders_names(tmp_path, text):
     root = tmp_path / "d"
@@ -147,7 +168,7 @@ def test_tables_that_do_not_fit_leave_the_folders_names(tmp_path, text):
     images, _ = load(root)
     assert labels_of(images) == {seed: int(seed >= 20) for seed in range(40)}
     assert images.class_names == ("a", "b")
-    assert "1 .csv" in note(images, "left out")
+    assert "1 .csv (not used for labels)" in note(images, "left out")
 
 
 def test_a_table_whose_columns_are_called_otherwise_is_named(tmp_path):
@@ -157,7 +178,8 @@ def test_a_table_whose_columns_are_called_otherwise_is_named(tmp_path):
     (root / "metadata.csv").write_text(lines(["file_name,age,text", *rows]))
     images, _ = load(root)
     assert images.train_labels is None
-    said = "no column of 'metadata.csv' is called like labels, of age, text: --label_column takes one of these"
+    said = "'metadata.csv' names the pictures, but none of its other columns (age, text) is named like labels; "
+    said += "--label_column takes one of them"
     assert said in images.notes
     assert not any("left out" in found for found in images.notes)
     with pytest.raises(ValueError, match="have no labels; .*; " + re.escape(said)):
@@ -179,3 +201,101 @@ def test_the_column_of_labels_can_be_named(tmp_path):
         ValueError, match=r"--label_column 'colour': no .csv, .tsv or metadata.jsonl beside the pictures"
     ):
         load(root, label_column="colour")
+
+
+def test_columns_named_like_splits_are_no_classes(tmp_path):
+    """But a train is one among several vehicles."""
+    root = fill(tmp_path / "d", range(40))
+    marks = ["1,0,0", "0,1,0", "0,0,1"]
+    (root / "y.csv").write_text(lines(["file,is_train,is_test,is_val", *(f"{n},{marks[i]}" for n, i in pairs())]))
+    images, _ = load(root)
+    assert images.train_labels is None
+    assert "none of its other columns (is_train, is_test, is_val) is named like labels" in note(images, "'y.csv'")
+    (root / "y.csv").write_text(lines(["file,bus,car,train", *(f"{n},{marks[i]}" for n, i in pairs())]))
+    assert labels_of(load(root)[0]) == WANTED
+    assert load(root)[0].class_names == ("bus", "car", "train")
+    (root / "y.csv").write_text(
+        lines(["file,ant,bee,cat,is_train", *(f"{n},{marks[i]},{k % 2}" for k, (n, i) in enumerate(pairs()))])
+    )
+    assert load(root)[0].class_names == NAMES
+
+
+def test_a_table_of_names_alone_says_nothing_of_columns(tmp_path):
+    root = fill(tmp_path / "d", range(40))
+    (root / "names.csv").write_text(lines(["file", *(n for n, _ in pairs())]))
+    images, _ = load(root)
+    assert not any("label_column" in line for line in images.notes)
+    assert "1 .csv (not used for labels)" in note(images, "left out")
+
+
+@pytest.mark.parametrize("sign", ["|", ";"])
+def test_several_labels_in_one_cell_are_one_column(tmp_path, sign):
+    root = fill(tmp_path / "d", range(40))
+    names = [sign.join("ABCDE"[: 5 - i]) for i in range(3)]
+    (root / "y.csv").write_text(lines(f"{n},{names[i]}" for n, i in pairs()))
+    images, _ = load(root)
+    assert {seed: images.class_names[label] for seed, label in labels_of(images).items()} == {
+        seed: names[i] for seed, i in WANTED.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("folder", "prefix", "fits"),
+    [
+        ("d", "/data/test/", False),
+        ("d", "C:\\data\\seg_test\\images\\", False),
+        ("d", "../held_out/", False),
+        ("d", "/data/train/", True),
+        ("d", "/home/me/dev/pictures/", True),
+        ("d/Test", "/data/testing/", True),
+        ("d/val", "/data/train/", False),
+    ],
+)
+def test_paths_of_another_split_are_not_the_pictures_of_this_one(tmp_path, folder, prefix, fits):
+    root = fill(tmp_path / folder, range(40))
+    (root / "y.csv").write_text(lines(["file,label", *(f"{prefix}{n},{i}" for n, i in pairs())]))
+    assert labels_of(load(root)[0]) == (WANTED if fits else dict.fromkeys(range(40), -1))
+    (root / "y.csv").write_text(lines(["file,label", *(f"{root}/{n},{i}" for n, i in pairs())]))
+    assert labels_of(load(root)[0]) == WANTED, "the very path of a picture is that picture"
+
+
+@pytest.mark.parametrize(
+    ("picture", "reference"),
+    [
+        ("case{}/image.png", "case{}/image.png"),
+        ("case{}/a/image.png", "case{}/a/image"),
+        ("x/case{}/a/image.png", "CASE{}/a/image.png"),
+        ("case{}/image.png", "/data/d/case{}/image.png"),
+        ("case{}/image.png", "image.png"),
+    ],
+)
+def test_pictures_of_equal_names_are_found_as_fast_as_others(picture, reference):
+    count = 3000
+    files = [File(tuple(picture.format(i).split("/")), "/d/" + picture.format(i), 9) for i in range(count)]
+    index = Index(files)
+    table = File(("y.csv",), "/d/y.csv", 9)
+    start = time.process_time()
+    found = [index.find(reference.format(i), table) for i in range(count)]
+    assert time.process_time() - start < 2, "it takes a minute if every reference looks at all of them"
+    assert found == [[] if reference == "image.png" else [file] for file in files]
+
+
+def test_a_table_without_labels_is_read_once(tmp_path, monkeypatch):
+    root = fill(tmp_path / "d", range(40))
+    (root / "meta.csv").write_text(lines(["file,age,text", *(f"{n},{i},of {i}" for n, i in pairs())]))
+    reads = []
+    monkeypatch.setattr("ddpm.data.labels.read", lambda file: reads.append(file.name) or archives.read(file))
+    images, _ = load(root)
+    assert "(age, text)" in note(images, "named like labels")
+    assert reads == ["meta.csv"]
+
+
+def test_a_column_of_labels_comes_before_guesses(tmp_path):
+    """Other tables tell something else about the same pictures, in a column for each possibility."""
+    root = fill(tmp_path / "d", range(40))
+    (root / "a.csv").write_text(lines(["file,male,female", *(f"{n},{i % 2},{1 - i % 2}" for n, i in pairs())]))
+    (root / "z.csv").write_text(lines(["file,label", *(f"{n},{NAMES[i]}" for n, i in pairs())]))
+    images, _ = load(root)
+    assert labels_of(images) == WANTED
+    assert "labels from 'z.csv'" in images.notes[0]
+    assert "1 .csv (not used for labels)" in note(images, "left out")
