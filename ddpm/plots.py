@@ -306,7 +306,12 @@ def save_labelled(
     Args:
         rows: (H, W, C) uint8 images.
     """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     figure = new_figure(0.95 * len(names) + 0.9, 0.95 * _slope(rows[0][0]) * len(rows) + 0.4)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine), "that of new_figure"
+    engine.set(rect=(0.015, 0, 0.985, 1))  # the layout takes the names of the rows for a little shorter than they are
     titles = [name if len(name) <= 12 else f"{name[:11]}…" for name in names]
     tiles(figure, rows, titles=titles, labels=[f"s = {scale:g}" for scale in scales])
     save_figure(figure, path)
