@@ -113,6 +113,10 @@ class Update:
         x0_hat /= self.signal
         return x0_hat if clip is None else x0_hat.clip(-clip, clip)
 
+    def eps_beside(self, x0_hat: Array, xt: Array) -> Array:
+        """The noise that x_t holds if the picture in it is x0_hat, which may have been clipped."""
+        return (xt - self.signal * x0_hat) / self.sigma
+
     def x_prev(self, x0_hat: Array, xt: Array, eps_hat: Array, z: Array | None, before: Array | None) -> Array:
         """A draw from p(x_{t-1} | x_t). `z` and `before` may be None where their factor is 0."""
         x_prev = self.x0 * x0_hat
@@ -353,6 +357,13 @@ def reverse_process(
     xt, x0_before = _bare(x), None
     fresh = _fresh_noise(shape, streams, [steps[place] for place in order])
     at = torch.tensor(timesteps, device=device).unsqueeze(1).repeat(1, shape[0])
+    # Guidance drives x_0 far out of its range at large t. The other samplers take only the clipped x_0 on; DDIM would
+    # also take eps_hat on, which holds the rest of it, upside down: the finished pictures were the opposite of their
+    # label. There, the noise is what x_t holds beside the clipped x_0 (`use_clipped_model_output` of diffusers).
+    exaggerated: list[int] = []
+    scale = getattr(eps_theta, "scale", None)  # of Guided or Joined
+    if sampler == "ddim" and limit is not None and scale is not None:
+        exaggerated = torch.nonzero(scale > 1)[:, 0].tolist()
     for index, place in enumerate(order):
         if cancelled():
             return
@@ -365,6 +376,9 @@ def reverse_process(
             z = update.sigma_t(_bare(v.to(x.dtype))) * z
         eps_hat = _bare(output)
         x0_hat = update.x0_hat(xt, eps_hat, limit)
+        if exaggerated:
+            eps_hat = _bare(output.clone())
+            eps_hat[exaggerated] = update.eps_beside(x0_hat[exaggerated], xt[exaggerated])
         following = _tensor(update.x_prev(x0_hat, xt, eps_hat, z, x0_before))
         following = kept.put_back(following, place + 1) if kept else following
         yield ReverseStep(index, len(order), timesteps[place], x, _tensor(x0_hat), output, following)

@@ -50,10 +50,11 @@ class Joined:
 
     Args:
         both: called as eps_theta; returns (B, 2 C, H, W), or (B, C, H, W) if the network predicts no variance.
+        scale: (B,) the guidance scales that are in its eps_hat, see `ddpm.guidance.Guided`. None: there is no guidance.
     """
 
-    def __init__(self, both: Callable[..., Tensor]) -> None:
-        self.both = both
+    def __init__(self, both: Callable[..., Tensor], scale: Tensor | None = None) -> None:
+        self.both, self.scale = both, scale
 
     def __call__(self, xt: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
         return self.with_variance(xt, t, *labels)[0]

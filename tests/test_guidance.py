@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from labelled import NAMES, make_labelled
 
 from ddpm import checkpoint
@@ -116,6 +117,25 @@ def test_a_sampling_step_is_one_call(model, eps_theta, scale, answers):
     for step in steps:
         expected = by_hand(eps_theta, step.xt, torch.full((3,), step.t), torch.tensor([0, 1, 2]), [scale] * 3)
         torch.testing.assert_close(step.eps_hat, expected, rtol=0, atol=1e-5)
+
+
+def test_guided_ddim_takes_the_noise_beside_the_clipped_picture_on(model, eps_theta):
+    """As diffusers does with `use_clipped_model_output`; without it, what clipping took away comes back upside down."""
+    labels, scales = torch.tensor([0, 1, 2]), [1.0, 3.0, 8.0]
+    options = {"sampler": "ddim", "num_inference_steps": 10, "labels": labels, "guidance_scale": scales}
+    steps = list(reverse_process(eps_theta, model.scheduler, (3, 1, 8, 8), seed=3, **options))
+    stock = DDIMScheduler.from_config(model.scheduler.config, timestep_spacing="trailing", set_alpha_to_one=True)
+    stock.set_timesteps(10)
+    x = steps[0].xt
+    for step in steps:
+        eps_hat = by_hand(eps_theta, x, torch.full((3,), step.t), labels, scales)
+        after = [
+            stock.step(eps_hat[i : i + 1], step.t, x[i : i + 1], use_clipped_model_output=scale > 1).prev_sample
+            for i, scale in enumerate(scales)
+        ]
+        x = torch.cat(after)
+        torch.testing.assert_close(step.x_prev, x, rtol=0, atol=2e-4)
+    assert steps[0].x0_hat[2].abs().max() == 1, "it was clipped"
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ class _Run:
         request = self._request
         x_T = normal((self._n, *self._shape[1:]), generators(request.seed, self._n))
         steps = reverse_process(
-            Joined(self._eps_theta),
+            Joined(self._eps_theta, self._scales),
             self._scheduler,
             self._shape,
             sampler=request.sampler,
