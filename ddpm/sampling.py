@@ -377,8 +377,9 @@ def reverse_process(
         eps_hat = _bare(output)
         x0_hat = update.x0_hat(xt, eps_hat, limit)
         if exaggerated:
-            eps_hat = _bare(output.clone())
-            eps_hat[exaggerated] = update.eps_beside(x0_hat[exaggerated], xt[exaggerated])
+            beside = output.clone()
+            beside[exaggerated] = _tensor(update.eps_beside(x0_hat[exaggerated], xt[exaggerated]))
+            eps_hat = _bare(beside)
         following = _tensor(update.x_prev(x0_hat, xt, eps_hat, z, x0_before))
         following = kept.put_back(following, place + 1) if kept else following
         yield ReverseStep(index, len(order), timesteps[place], x, _tensor(x0_hat), output, following)
