@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from ddpm.data.cells import HEAD, what_it_is
+from ddpm.data.cells import what_lies_at
 from ddpm.data.listing import SYSTEM_FILES, SYSTEM_FOLDERS, File, looks_like_picture
 from ddpm.data.wording import shown
 from ddpm.errors import first_line
@@ -151,11 +150,8 @@ def is_picture(file: File) -> bool:
 
 def _why(archive: File, error: Exception) -> str:
     """Why an archive cannot be read: by what lies in its place, or by what went wrong."""
-    with contextlib.suppress(OSError), open(archive.path, "rb") as opened:
-        what = what_it_is(opened.read(HEAD))
-        if what and "zip" not in what:
-            return f"it is {what}"
-    return first_line(error)
+    what = what_lies_at(archive.path)
+    return f"it is {what}" if what and "zip" not in what else first_line(error)
 
 
 def close_all() -> None:
