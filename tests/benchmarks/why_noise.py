@@ -17,24 +17,19 @@ import argparse
 import hashlib
 import json
 import sys
-import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import torch
-from accelerate.state import AcceleratorState
 from diffusers import DDPMScheduler, ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 
-import train as trainer
+sys.path.insert(0, str(Path(__file__).parent))
+from trainings import evaluated, kept, spread, trained
+
 from ddpm import checkpoint
-from ddpm.config import preset
-from ddpm.evaluate import EvaluateConfig, evaluate
-from ddpm.files import write_text
 from ddpm.unet import build_unet
 
 
@@ -65,23 +60,8 @@ RANGES = ((1, 10), (11, 100), (101, 400), (401, 1000))  # of t, 1-based
 def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict:
     """Train and measure one network."""
     options, build = VARIANTS[name]
-    AcceleratorState._reset_state(reset_partial_state=True)
-    data = {"dataset_name": args.dataset_name} if args.dataset_name else {}
-    config = preset(
-        args.preset,
-        seed=seed,
-        output_dir=folder,
-        max_train_steps=args.steps,
-        validation_steps=10**6,
-        num_samples=1,
-        sample_steps=10,
-        **options,
-        **data,
-    )
-    started = time.perf_counter()
-    for _ in trainer.train(config, build=build):
-        pass
-    seconds = time.perf_counter() - started
+    data = {"dataset_name": args.dataset_name}
+    seconds = trained(args.preset, folder, build, seed=seed, max_train_steps=args.steps, **options, **data)
     kind = TwoConvolutions if "two" in name else checkpoint.UNet2DModel
     model = checkpoint.Checkpoint(
         name=f"{name}, seed {seed}",
@@ -90,18 +70,12 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict:
         directory=folder,
         config=json.loads((folder / "train_config.json").read_text()),
     )
-    AcceleratorState._reset_state(reset_partial_state=True)
-    # The evaluation's own draws are the same for all: differences are the networks'.
-    report = evaluate(
-        EvaluateConfig(
-            model=str(folder),
-            num_images=args.images,
-            num_samples=args.samples,
-            num_inference_steps=args.inference_steps,
-            batch_size=128,
-            output=str(folder / "report.json"),
-        ),
+    report = evaluated(
+        folder,
         model,
+        num_images=args.images,
+        num_samples=args.samples,
+        num_inference_steps=args.inference_steps,
     )
     parameters = sum(p.numel() for p in model.unet.parameters())
     return report | {"variant": name, "train_seed": seed, "parameters": parameters, "train_seconds": seconds}
@@ -112,18 +86,11 @@ def measured(args: argparse.Namespace, name: str, seed: int) -> dict:
     folder = args.output_dir / f"{args.preset}-{args.steps}-{list(VARIANTS).index(name)}-{seed}"
     how = [args.dataset_name, args.images, args.samples, args.inference_steps]
     result = folder.with_name(f"{folder.name}-{hashlib.sha256(json.dumps(how).encode()).hexdigest()[:8]}.json")
-    if not result.is_file():
-        args.output_dir.mkdir(parents=True, exist_ok=True)
-        write_text(result, json.dumps(run(args, name, seed, folder)))
-    return json.loads(result.read_text())
+    return kept(result, lambda: run(args, name, seed, folder))
 
 
 def row(name: str, reports: list[dict]) -> str:
     """One line of the table: mean and standard deviation over seeds."""
-
-    def spread(values: list[float], digits: int) -> str:
-        return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.{digits}f}"
-
     cells = [spread([np.mean(r["eps_mse"][a - 1 : b]) for r in reports], 4) for a, b in RANGES]
     cells.insert(0, spread([r["val_loss"] for r in reports], 4))
     cells += [spread([r["bits_per_dim"] for r in reports], 3), spread([r["reconstruction_bits"] for r in reports], 3)]

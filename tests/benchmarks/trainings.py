@@ -1,0 +1,54 @@
+"""What the measurements that train many networks share: one training through train.py's own loop, one evaluation
+through ddpm.evaluate, and results that are kept, so that a table which was interrupted goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+from accelerate.state import AcceleratorState
+
+import train as trainer
+from ddpm.config import preset
+from ddpm.evaluate import EvaluateConfig, evaluate
+from ddpm.files import write_text
+from ddpm.unet import build_unet
+
+
+def trained(name: str, folder: Path, build: Callable = build_unet, **options: Any) -> float:
+    """Train a preset with other options into a folder, without pictures on the way. Returns the seconds it took."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    quiet = {"validation_steps": 10**6, "checkpointing_steps": 10**6, "num_samples": 1, "sample_steps": 10}
+    config = preset(name, output_dir=folder, **quiet | {k: v for k, v in options.items() if v is not None})
+    started = time.perf_counter()
+    for _ in trainer.train(config, build=build):
+        pass
+    return time.perf_counter() - started
+
+
+def evaluated(folder: Path, model=None, **options: Any) -> dict[str, Any]:
+    """The report on the model in a folder. The draws of evaluations are the same, so differences are the networks'."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    config = EvaluateConfig(model=str(folder), output=str(folder / "report.json"), batch_size=128, **options)
+    return evaluate(config, model)
+
+
+def kept(result: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `measure` returns, from a JSON file if it has been measured before."""
+    if not result.is_file():
+        result.parent.mkdir(parents=True, exist_ok=True)
+        write_text(result, json.dumps(measure()))
+    return json.loads(result.read_text())
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean and standard deviation, such as "4.68 ± 0.02"; a single value stands alone."""
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
