@@ -51,13 +51,14 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None:
+def settle(accelerator: Accelerator, num_cpu_threads: int, program: str, tf32: bool = True) -> None:
     """Set threads and matrix precision, and check that the processes know of each other.
 
     Args:
         num_cpu_threads: the threads of each process; 0 divides the cores that may be used among the processes of this
             machine.
         program: the script that the message names after `torchrun`.
+        tf32: whether a GPU may compute in TF32, which is faster and has 11 binary digits instead of 24.
     Raises:
         ValueError: the processes do not know of each other.
     """
@@ -72,7 +73,8 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str) -> None
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(num_cpu_threads or max(1, physical_cores() // local_processes))
     if accelerator.device.type != "cpu":
-        torch.set_float32_matmul_precision("high")  # TF32
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32  # of convolutions; by default PyTorch allows it there
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

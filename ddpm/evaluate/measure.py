@@ -46,7 +46,7 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
         ValueError: in one line why this model cannot be measured on these images.
     """
     accelerator = Accelerator(mixed_precision=launchers_precision("no", PROG, "figures are computed in float32"))
-    settle(accelerator, config.num_cpu_threads, "-m ddpm.evaluate ...")
+    settle(accelerator, config.num_cpu_threads, "-m ddpm.evaluate ...", tf32=False)
     model = model or hub.pull(config.model, config.revision)
     # Whatever can be rejected is rejected before the minutes that the bound takes.
     subject = find_subject(config, model, progress=accelerator.is_main_process)

@@ -6,8 +6,8 @@ Every training is measured with each variance that its network can have: fixed s
 errors on training images), and learned where the network predicts it. Prints two tables: bits per dimension by
 variance; then, for the best of these variances, the bound split into L_T, the KL terms and L_0, the Fréchet distance of
 samples drawn with the variance of the training, and the duration of the training. Mean and standard deviation over the
-seeds. Finished measurements stay in --output_dir and are not repeated; --only NAME ... measures some rows without
-printing the tables, so that several processes can share the work.
+seeds. Finished trainings and measurements stay in --output_dir and are not repeated; --only NAME ... measures some rows
+without printing the tables, so that several processes can share the work.
 
 Under log_snr the weights of the bound are all the same, so L_simple and "weights of the bound" are one row there.
 """
@@ -50,9 +50,8 @@ VARIANCES = {
 }
 
 
-def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict:
-    """Train a row with a seed, and measure it with every variance."""
-    options = ROWS[name]
+def train(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict:
+    """Train a row with a seed."""
     seconds = trained(
         args.preset,
         folder,
@@ -62,8 +61,14 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict:
         train_batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         mixed_precision="no",
-        **options,
+        **ROWS[name],
     )
+    return {"seconds": seconds}
+
+
+def measure(args: argparse.Namespace, name: str, folder: Path) -> dict:
+    """Measure what was trained with every variance."""
+    options = ROWS[name]
     own = options.get("variance_type", "fixed_small")
     bound = {"num_images": args.images, "timesteps": args.timesteps}
     samples = {"num_samples": args.samples, "num_inference_steps": args.inference_steps}
@@ -75,13 +80,16 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict:
     names = ("bits_per_dim", "bits_per_dim_se", "prior_bits", "kl_bits_total", "reconstruction_bits")
     figures = {variance: {key: report[key] for key in names} for variance, report in reports.items()}
     keys = ("val_loss", "frechet_distance", "frechet_distance_real", "frechet_distance_real_sd", "num_images")
-    return {key: reports[own][key] for key in keys} | {"bits": figures, "seconds": seconds}
+    return {key: reports[own][key] for key in keys} | {"bits": figures}
 
 
 def measured(args: argparse.Namespace, name: str, seed: int) -> dict:
     """The figures of a row with a seed, from --output_dir where they are there already."""
     folder = args.output_dir / f"{args.preset}-{args.steps}-{list(ROWS).index(name)}-{seed}"
-    return kept(folder.with_name(f"{folder.name}.json"), lambda: run(args, name, seed, folder))
+    figures = kept(folder.with_name(f"{folder.name}-trained.json"), lambda: train(args, name, seed, folder))
+    if args.train_only:
+        return figures
+    return figures | kept(folder.with_name(f"{folder.name}.json"), lambda: measure(args, name, folder))
 
 
 def print_tables(results: dict[str, list[dict]]) -> None:
@@ -117,6 +125,7 @@ def main() -> None:
     parser.add_argument("--learning_rate", type=float, help="default: the preset's")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=list(ROWS), metavar="NAME", help="measure these rows only")
+    parser.add_argument("--train_only", action="store_true", help="measure later, perhaps on another machine")
     parser.add_argument("--images", type=int, default=0, help="of the bound; 0: all held-out ones")
     parser.add_argument("--timesteps", type=int, default=0, help="per image; 0: all")
     parser.add_argument("--samples", type=int, default=800)
@@ -127,9 +136,10 @@ def main() -> None:
     for seed in args.seeds:
         for name in args.only or ROWS:
             results.setdefault(name, []).append(measured(args, name, seed))
-            figures = {variance: round(b["bits_per_dim"], 3) for variance, b in results[name][-1]["bits"].items()}
+            bits = results[name][-1].get("bits", {})
+            figures = {variance: round(b["bits_per_dim"], 3) for variance, b in bits.items()}
             print(f"{name}, seed {seed}: {json.dumps(figures)}", file=sys.stderr, flush=True)
-    if not args.only:
+    if not args.only and not args.train_only:
         print_tables(results)
 
 

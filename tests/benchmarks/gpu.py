@@ -5,11 +5,13 @@
 
 1. The chip: the bf16 rate of a matrix product. Shares below are shares of this rate.
 2. Training, `--preset cifar10` (35.7 M parameters, batch 128): the loop of diffusers' example against train.py's, in
-   float32 with TF32, in bf16, and compiled. Images per second, their ratio to the example's loop in float32 (which is
-   its default) and in bf16, the share of the bf16 rate by counted FLOPs, and peak memory. Also the losses of both loops
-   over the same number of steps with the same learning rates; if they do not agree, the exit status is 1.
-3. Sampling with that network and with the embedded one, batch 1, 16 and 256: milliseconds per step of ancestral
-   sampling, DDPMPipeline against `reverse_process`, eager, compiled with CUDA graphs, and compiled in bf16; and how far
+   float32 with TF32, in bf16, and in bf16 compiled. Images per second, their ratio to the example's loop in float32
+   (which is its default) and in bf16, the share of the bf16 rate by counted FLOPs, and peak memory. Also the losses of
+   both loops over the same number of steps with the same learning rates; if they do not agree, the exit status is 1.
+3. Training of the small presets, with labels, with a learned variance and in colour: images per second of train.py at
+   the preset's batch and at a batch of 512.
+4. Sampling with the network of cifar10 and with the embedded one, batch 1, 16 and 256: milliseconds per step of
+   ancestral sampling, DDPMPipeline against `reverse_process`, eager, as one CUDA graph, and as one in bf16; and how far
    the results of each are from the eager ones.
 """
 
@@ -34,7 +36,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
-from train_speed import DEVICE, example, network_of, ours, side_by_side
+from train_speed import DEVICE, example, network_of, ours, rate, side_by_side
 
 from ddpm import checkpoint, data
 from ddpm.config import TrainConfig, preset
@@ -140,10 +142,10 @@ def training(config: TrainConfig, images: data.Images, ceiling: float, steps: in
 
     for precision in precisions:
         plain = dataclasses.replace(config, mixed_precision=precision, compile=False)
-        compiled = dataclasses.replace(plain, compile=True)
         loops[f"example, {precision}"] = lambda c=plain: example(c, images)
         loops[f"train.py, {precision}"] = lambda c=plain: ours(c)
-        loops[f"train.py, {precision}, compile"] = lambda c=compiled: ours(c)
+    compiled = dataclasses.replace(config, mixed_precision=precisions[-1], compile=True)
+    loops[f"train.py, {precisions[-1]}, compile"] = lambda: ours(compiled)
     loops = {name: watched(name, loop) for name, loop in loops.items()}
     rates = side_by_side(loops, steps, config.train_batch_size, rounds)
     flops = flops_per_image(config, images)
@@ -165,9 +167,51 @@ def training(config: TrainConfig, images: data.Images, ceiling: float, steps: in
     return result | {"loss": compared}
 
 
-def compiled(unet: torch.nn.Module) -> torch.nn.Module:
-    """With CUDA graphs on a GPU: one launch a call. For one batch size: another would be met by dynamic shapes."""
-    return torch.compile(unet, mode="reduce-overhead" if CUDA else "default", dynamic=False)
+def small_presets(folder: Path, count: int, steps: int, batches: tuple[int, ...], **options) -> list[dict]:
+    """Point 3, on random images of the presets' shapes with ten labels."""
+    draw, rows = np.random.default_rng(0), []
+    for name, size, channels in (("mnist_labels", 28, 1), ("mnist_bound", 28, 1), ("emoji", 32, 3)):
+        file = folder / f"{name}.npz"
+        shape = (count, size, size) if channels == 1 else (count, size, size, channels)
+        np.savez(file, images=draw.integers(0, 256, shape, dtype=np.uint8), labels=np.arange(count) % 10)
+        for batch in batches:
+            config = preset(
+                name, dataset_name=str(file), mixed_precision="no", **{**options, "train_batch_size": batch}
+            )
+            with closing(ours(config)) as running:
+                row = {"preset": name, "batch": batch, "images_per_second": rate(running, steps, batch)}
+            print(f"train.py --preset {name}, batch {batch}: {row['images_per_second']:.0f} images/s", flush=True)
+            rows.append(row)
+    return rows
+
+
+class OneGraph:
+    """A network captured as one CUDA graph: one launch a call, for one batch size. Elsewhere it is the network."""
+
+    def __init__(self, unet: torch.nn.Module, batch: int) -> None:
+        self.unet = unet
+        if not CUDA:
+            return
+        channels, size = unet.config.in_channels, unet.config.sample_size
+        self.xt = torch.randn(batch, channels, size, size, device=DEVICE)
+        self.t = torch.zeros(batch, dtype=torch.int64, device=DEVICE)
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # libraries choose their algorithms at the first calls
+            for _ in range(3):
+                unet(self.xt, self.t)
+        torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.answer = unet(self.xt, self.t)
+
+    def __call__(self, xt, t):
+        if not CUDA:
+            return self.unet(xt, t)
+        self.xt.copy_(xt)
+        self.t.copy_(t)
+        self.graph.replay()
+        return self.answer
 
 
 class InBf16(torch.nn.Module):
@@ -177,13 +221,15 @@ class InBf16(torch.nn.Module):
         super().__init__()
         self.unet = unet
 
+        self.config = unet.config
+
     def forward(self, xt, t):
-        with torch.autocast(DEVICE.type, torch.bfloat16):
+        with torch.autocast(DEVICE.type, torch.bfloat16, cache_enabled=False):
             return self.unet(xt, t)
 
 
 def sampling(name: str, unet, scheduler, batches: tuple[int, ...], steps: int, rounds: int) -> list[dict]:
-    """Point 3. Every way starts from the same noise; `steps` of T, since each step costs the same."""
+    """Point 4. Every way starts from the same noise; `steps` of T, since each step costs the same."""
     unet = unet.to(DEVICE).eval()
     pipeline = DDPMPipeline(copy.deepcopy(unet), DDPMScheduler.from_config(scheduler.config))
     pipeline.set_progress_bar_config(disable=True)
@@ -191,11 +237,10 @@ def sampling(name: str, unet, scheduler, batches: tuple[int, ...], steps: int, r
     nhwc = copy.deepcopy(unet).to(memory_format=torch.channels_last)
     rows = []
     for batch in batches:
-        torch._dynamo.reset()  # else it gives up compiling after a few batch sizes, silently
         ways = {
             "eager": Engine(unet, scheduler, DEVICE),
-            "compiled": Engine(compiled(nhwc), scheduler, DEVICE),
-            "compiled, bf16": Engine(compiled(InBf16(nhwc)), scheduler, DEVICE),
+            "one graph": Engine(OneGraph(nhwc, batch), scheduler, DEVICE),
+            "one graph, bf16": Engine(OneGraph(InBf16(nhwc), batch), scheduler, DEVICE),
         }
 
         def whole(engine, batch=batch) -> torch.Tensor:
@@ -235,6 +280,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_name", help="32x32 colour images; default: blurred noise")
     parser.add_argument("--output", type=Path, default=Path("gpu.json"))
+    parser.add_argument("--steps", type=int, default=50, help="of each training and sampling that is timed")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
     if not CUDA and not args.small:
@@ -247,10 +294,14 @@ def main() -> int:
         source = args.dataset_name or str(colour_images(Path(folder) / "images", 200 if args.small else 2000))
         config = preset("cifar10", dataset_name=source, **(SMALL if args.small else {}))
         images = data.prepare(data.DataOptions(dataset_name=source))
-        steps, rounds = (3, 1) if args.small else (100, 3)
+        steps, rounds = (3, 1) if args.small else (args.steps, args.rounds)
         found["training"] = training(config, images, found["bf16_flops_per_second"], steps, rounds)
+        count, batches = (200, (8,)) if args.small else (4000, (64, 512))
+        small = {k: v for k, v in SMALL.items() if k in ("logging_steps", "num_samples")} if args.small else {}
+        found["small_presets"] = small_presets(Path(folder), count, steps, batches, **small)
+        args.output.write_text(json.dumps(found, indent=1))
     embedded = checkpoint.load(checkpoint.EMBEDDED)
-    batches, steps = ((2,), 4) if args.small else ((1, 16, 256), 100)
+    batches, steps = ((2,), 4) if args.small else ((1, 16, 256), args.steps)
     with torch.no_grad():
         found["sampling"] = sampling("mnist", embedded.unet, embedded.scheduler, batches, steps, rounds)
         unet = network_of(config, 32, 3)
