@@ -13,6 +13,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
+import torch
 from accelerate.state import AcceleratorState
 
 import train as trainer
@@ -25,7 +26,14 @@ from ddpm.unet import build_unet
 def trained(name: str, folder: Path, build: Callable = build_unet, **options: Any) -> float:
     """Train a preset with other options into a folder, without pictures on the way. Returns the seconds it took."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    quiet = {"validation_steps": 10**6, "checkpointing_steps": 10**6, "num_samples": 1, "sample_steps": 10}
+    quiet: dict[str, Any] = {
+        "validation_steps": 10**6,
+        "checkpointing_steps": 10**6,
+        "num_samples": 1,
+        "sample_steps": 10,
+    }
+    if torch.cuda.is_available():
+        quiet["num_cpu_threads"] = 1  # the GPU computes, and several of these processes may share the cores
     config = preset(name, output_dir=folder, **quiet | {k: v for k, v in options.items() if v is not None})
     started = time.perf_counter()
     for _ in trainer.train(config, build=build):
