@@ -88,6 +88,7 @@ VARIANTS = {
         "24, 48, 96, as mnist": widths(24, 48, 96),
         "32, 64, 80": widths(32, 64, 80),
         "64, 56, 56": widths(64, 56, 56),
+        "48, 48, 48, two blocks a level": widths(48, 48, 48, layers=2),
         "32, 48, 64, two blocks a level": widths(32, 48, 64, layers=2),
         "40, 40, 40, three blocks a level": widths(40, 40, 40, layers=3),
         "64, 64, two levels": widths(64, 64),
