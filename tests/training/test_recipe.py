@@ -173,6 +173,36 @@ def test_the_first_convolution_computes_in_float32_under_autocast():
         assert torch.equal(*(torch.nn.functional.conv2d(x, unet.conv_in.weight) for x in (xt, xt + 1e-3)))
 
 
+def test_the_first_convolution_keeps_the_digits_that_tf32_drops(monkeypatch):
+    """A GPU rounds the inputs of a convolution to 11 binary digits, which is imitated here."""
+
+    class Rounded(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, values):
+            return ((values.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+
+    real = torch.nn.functional.conv2d
+    unet = build_unet(8, 3, (8, 8))
+    keep_input_precision(unet)
+    first = unet.conv_in
+    xt = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    w = first.weight.detach().double().requires_grad_()
+    exact = real(xt.double(), w, first.bias.detach().double(), padding=1)
+    exact.square().sum().backward()
+    rounded = lambda x, w, *rest: real(Rounded.apply(x), Rounded.apply(w), *rest)  # noqa: E731
+    monkeypatch.setattr(torch.nn.functional, "conv2d", rounded)
+    inexact = first._conv_forward(xt, first.weight, first.bias)
+    assert (inexact - exact).abs().max() > 1e-4, "without care, digits are lost"
+    found = first._in_parts(xt)
+    assert (found - exact).abs().max() < 1e-5
+    found.square().sum().backward()
+    assert (first.weight.grad - w.grad).abs().max() < 1e-3 * w.grad.abs().max()
+
+
 def test_log_snr_is_a_stock_scheduler_and_trains_from_float64_tables(tmp_path):
     options = {"beta_schedule": "log_snr", "num_train_timesteps": 1000}
     config = preset("digits", **options)
