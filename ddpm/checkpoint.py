@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from ddpm import classes, variance
 from ddpm.classes import NO_LABEL, Classes, accepting_vectors, shortened
 from ddpm.compiled import Compiled
+from ddpm.cuda_graphs import Graphs
 from ddpm.engine import Engine
 from ddpm.errors import first_line
 from ddpm.metrics import read_metrics
@@ -114,11 +115,17 @@ class Checkpoint:
         return load(self.directory, self.name if self.revision else None, self.revision)
 
     def engine(self, device: str = "cpu") -> Engine:
-        """eps_theta(x_t, t, label) of this model: compiled on the CPU, computed by PyTorch on other devices."""
-        if torch.device(device).type == "cpu":
+        """eps_theta(x_t, t, label) of this model: compiled on the CPU, as CUDA graphs on a GPU, and computed by PyTorch
+        on other devices."""
+        kind = torch.device(device).type
+        if kind == "cpu":
             return Engine(self.unet, self.scheduler, device, self._compiled, self.classes)
         unet = copy.deepcopy(self.unet).to(device)  # pyright: ignore[reportArgumentType] - diffusers wraps `to`
-        return Engine(unet, self.scheduler, device, classes=self.classes)
+        # ZeroGPU lends a GPU for single calls, each in a process of its own.
+        if kind != "cuda" or "SPACES_ZERO_GPU" in os.environ:
+            return Engine(unet, self.scheduler, device, classes=self.classes)
+        called = accepting_vectors(unet) if self.classes else unet
+        return Engine(unet, self.scheduler, device, Graphs(lambda *inputs: called(*inputs).sample), self.classes)
 
     def label(self, name: str | int | None) -> int:
         """The number of a class by its name; -1 for None, for "none" and for the empty name.

@@ -11,7 +11,7 @@
 3. Training of the small presets, with labels, with a learned variance and in colour: images per second of train.py at
    the preset's batch and at a batch of 512.
 4. Sampling with the network of cifar10 and with the embedded one, batch 1, 16 and 256: milliseconds per step of
-   ancestral sampling, DDPMPipeline against `reverse_process`, eager, as one CUDA graph, and as one in bf16; and how far
+   ancestral sampling, DDPMPipeline against `reverse_process`, eager, as CUDA graphs, and as those in bf16; and how far
    the results of each are from the eager ones.
 """
 
@@ -40,6 +40,7 @@ from train_speed import DEVICE, example, network_of, ours, rate, side_by_side
 
 from ddpm import checkpoint, data
 from ddpm.config import TrainConfig, preset
+from ddpm.cuda_graphs import Graphs
 from ddpm.engine import Engine
 from ddpm.metrics import read_metrics
 from ddpm.sampling import generators, reverse_process
@@ -186,33 +187,10 @@ def small_presets(folder: Path, count: int, steps: int, batches: tuple[int, ...]
     return rows
 
 
-class OneGraph:
-    """A network captured as one CUDA graph: one launch a call, for one batch size. Elsewhere it is the network."""
-
-    def __init__(self, unet: torch.nn.Module, batch: int) -> None:
-        self.unet = unet
-        if not CUDA:
-            return
-        channels, size = unet.config.in_channels, unet.config.sample_size
-        self.xt = torch.randn(batch, channels, size, size, device=DEVICE)
-        self.t = torch.zeros(batch, dtype=torch.int64, device=DEVICE)
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # libraries choose their algorithms at the first calls
-            for _ in range(3):
-                unet(self.xt, self.t)
-        torch.cuda.current_stream().wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.answer = unet(self.xt, self.t)
-
-    def __call__(self, xt, t):
-        if not CUDA:
-            return self.unet(xt, t)
-        self.xt.copy_(xt)
-        self.t.copy_(t)
-        self.graph.replay()
-        return self.answer
+def as_graphs(unet: torch.nn.Module):
+    """As `Checkpoint.engine` computes on a GPU; elsewhere the network itself."""
+    plain = lambda *inputs: unet(*inputs).sample  # noqa: E731
+    return Graphs(plain) if CUDA else plain
 
 
 class InBf16(torch.nn.Module):
@@ -221,8 +199,6 @@ class InBf16(torch.nn.Module):
     def __init__(self, unet: torch.nn.Module) -> None:
         super().__init__()
         self.unet = unet
-
-        self.config = unet.config
 
     def forward(self, xt, t):
         with torch.autocast(DEVICE.type, torch.bfloat16, cache_enabled=False):
@@ -240,8 +216,8 @@ def sampling(name: str, unet, scheduler, batches: tuple[int, ...], steps: int, r
     for batch in batches:
         ways = {
             "eager": Engine(unet, scheduler, DEVICE),
-            "one graph": Engine(OneGraph(nhwc, batch), scheduler, DEVICE),
-            "one graph, bf16": Engine(OneGraph(InBf16(nhwc), batch), scheduler, DEVICE),
+            "graphs": Engine(unet, scheduler, DEVICE, as_graphs(nhwc)),
+            "graphs, bf16": Engine(unet, scheduler, DEVICE, as_graphs(InBf16(nhwc))),
         }
 
         def whole(engine, batch=batch) -> torch.Tensor:

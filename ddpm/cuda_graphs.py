@@ -1,0 +1,107 @@
+"""A network whose weights no longer change, as CUDA graphs.
+
+On a GPU, starting the kernels of a small network one by one takes longer than computing them. A graph starts all of
+them at once. It is recorded for inputs of one shape, which it reads from its own memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddpm.errors import first_line
+
+log = logging.getLogger(__name__)
+
+MAX_VALUES = 2**18  # of x_t in a call, such as 85 images of 32x32x3; beyond it, computing takes longer than starting
+MAX_KEPT = 4  # graphs; each keeps the memory of its intermediate results
+WARM_UP = 3  # calls before a recording, in which libraries choose their algorithms
+
+Network = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A graph: it reads `inputs` and writes `answer` when `replay` is called."""
+
+    inputs: tuple[Tensor, ...]
+    answer: Tensor
+    replay: Callable[[], None]
+
+
+def record(network: Network, inputs: tuple[Tensor, ...]) -> Recorded:
+    """Record a network for inputs of these shapes, on the GPU where they lie.
+
+    Raises:
+        RuntimeError: the network does something that cannot be recorded, such as to wait for the GPU.
+    """
+    own = tuple(x.clone() for x in inputs)
+    aside = torch.cuda.Stream(own[0].device)
+    aside.wait_stream(torch.cuda.current_stream(own[0].device))
+    with torch.cuda.stream(aside):
+        for _ in range(WARM_UP):
+            network(*own)
+    torch.cuda.current_stream(own[0].device).wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    # "thread_local": what other threads do on the GPU meanwhile does not disturb the recording.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        answer = network(*own)
+    return Recorded(own, answer, graph.replay)
+
+
+class Graphs:
+    """A network that is recorded at the second call with inputs of the same shapes, and replayed from then on.
+
+    Large batches are not recorded. If a recording fails, nothing is recorded any more, and the log says why once.
+
+    Args:
+        network: called with x_t (B, C, H, W), t (B,) and perhaps more, all on one GPU; its weights must not change.
+        recorder: `record`, or what stands in for it.
+    """
+
+    def __init__(self, network: Network, recorder: Callable[[Network, tuple[Tensor, ...]], Recorded] = record) -> None:
+        self._network, self._record = network, recorder
+        self._graphs: OrderedDict[tuple, Recorded] = OrderedDict()
+        self._met: Counter[tuple] = Counter()
+        self._busy = threading.Lock()  # a graph has one place for its inputs
+        self._works = True
+
+    @torch.no_grad()
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The network's output."""
+        if not self._works or inputs[0].numel() > MAX_VALUES:
+            return self._network(*inputs)
+        key = tuple((*x.shape, x.dtype) for x in inputs)
+        with self._busy:
+            graph = self._graph(key, inputs)
+            if graph is not None:
+                for own, given in zip(graph.inputs, inputs, strict=True):
+                    own.copy_(given)
+                graph.replay()
+                return graph.answer.clone()  # the next replay writes over the answer
+        return self._network(*inputs)
+
+    def _graph(self, key: tuple, inputs: tuple[Tensor, ...]) -> Recorded | None:
+        """The graph for inputs of these shapes; None if there is none yet."""
+        if key in self._graphs:
+            self._graphs.move_to_end(key)
+            return self._graphs[key]
+        self._met[key] += 1
+        if self._met[key] < 2:
+            return None
+        try:
+            self._graphs[key] = self._record(self._network, inputs)
+        except RuntimeError as error:  # torch.AcceleratorError and OutOfMemoryError are among them
+            self._works = False
+            self._graphs.clear()
+            log.warning("CUDA graphs are not used, because recording the network failed: %s", first_line(error))
+            return None
+        if len(self._graphs) > MAX_KEPT:
+            self._graphs.popitem(last=False)
+        return self._graphs[key]
