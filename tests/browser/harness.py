@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, BrowserType, JSHandle, 
 
 from ddpm.config import preset
 from ddpm.metrics import to_lines
-from ddpm.ui.server.examples import FIRST_DIGIT, FIRST_NOISE
+from ddpm.ui.server.examples import FIRST_NOISE, FIRST_PICTURE
 
 ROOT = Path(__file__).parents[2]
 FLAGS = [
@@ -252,7 +252,7 @@ class Visit:
                 ddpm.shared.set('noise', noise);
                 ddpm.example.set(Math.min(digit, ddpm.shared.get('examples').length / ddpm.count - 1));
             }""",
-            [FIRST_DIGIT, FIRST_NOISE],
+            [FIRST_PICTURE, FIRST_NOISE],
         )
         return self.page
 

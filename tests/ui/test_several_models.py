@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import threading
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from untrained import WatchedEngine, make_model
@@ -16,6 +18,7 @@ from ddpm import checkpoint
 from ddpm.sampling import sample
 from ddpm.ui.api import Endpoints, descriptions
 from ddpm.ui.server import opening
+from ddpm.ui.server.examples import ASSETS, stored_pictures
 from ddpm.ui.server.models import Models
 from ddpm.ui.server.networks import MAX_KEPT
 from ddpm.ui.server.opening import Wanted, names_of, open_models, wanted
@@ -249,3 +252,14 @@ def test_endpoints_describe_all_models(folders, tmp_path):
     )
     assert Endpoints(models.named("colour")).sample(lambda: False, **DDIM, **ROWS, label="cat")["images"]
     models.close()
+
+
+def test_the_pads_of_the_embedded_emoji_begin_with_pictures_that_its_training_held_out(tmp_path):
+    emoji = checkpoint.load(ASSETS / "emoji", weights=False)
+    stored = stored_pictures(emoji)
+    assert stored is not None
+    assert stored.shape == (10, *emoji.size, emoji.channels)
+    assert stored.dtype == np.uint8
+    assert (stored[:, 0, 0] == 255).all(), "emoji on white"
+    shutil.copytree(ASSETS / "emoji", tmp_path / "emoji")
+    assert stored_pictures(checkpoint.load(tmp_path / "emoji", weights=False)) is None, "of others we know no pictures"

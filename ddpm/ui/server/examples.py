@@ -1,18 +1,23 @@
-"""What is on the page before a visitor does anything: the digits of the pads, and the first seeds, steps and t_0."""
+"""What is on the page before a visitor does anything: the pictures of the pads, and the first seeds, steps and t_0."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddpm.names import Size
 
-ASSETS = Path(__file__).parents[2] / "assets"
+if TYPE_CHECKING:
+    from ddpm.checkpoint import Checkpoint
 
-FIRST_DIGIT = 3  # on the pads at first; the server computes what the network says about it before the first visit
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+EMOJI = ASSETS / "emoji"
+
+FIRST_PICTURE = 3  # on the pads at first; the server computes what the network says about it before the first visit
 FIRST_NOISE = 7  # seed of the noise that is added to it
-SECOND_DIGIT = 8  # the other end of the first interpolation
+SECOND_PICTURE = 8  # the other end of the first interpolation
 FIRST_SEED = 0  # of the first trajectory
 FIRST_DENOISED = 3  # seed of the first pictures that are denoised from x_t0
 T0_SHARE = 0.4  # the first t_0 as a share of T: there the first picture is half forgotten
@@ -22,6 +27,17 @@ FIRST_STEPS = 50  # sampling steps of both, if the model has as many timesteps
 def first_t0(num_steps: int) -> int:
     """t_0 of a model with `num_steps` timesteps, 1-based."""
     return max(1, round(T0_SHARE * num_steps))
+
+
+def stored_pictures(checkpoint: Checkpoint) -> np.ndarray | None:
+    """The pictures of the pads, (10, height, width) uint8 or (10, height, width, 3): digits for a gray model, and for
+    the embedded emoji ten of the pictures that its training held out. None: the model's own samples take their place.
+    """
+    if checkpoint.channels == 1:
+        return example_digits(checkpoint.size)
+    if checkpoint.directory.resolve() == EMOJI:
+        return np.load(ASSETS / "emoji32.npy")
+    return None
 
 
 def example_digits(size: Size) -> np.ndarray:

@@ -23,13 +23,13 @@ from ddpm.ui.server import zerogpu
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.examples import (
     FIRST_DENOISED,
-    FIRST_DIGIT,
     FIRST_NOISE,
+    FIRST_PICTURE,
     FIRST_SEED,
     FIRST_STEPS,
-    SECOND_DIGIT,
-    example_digits,
+    SECOND_PICTURE,
     first_t0,
+    stored_pictures,
 )
 from ddpm.ui.server.from_picture import FromPicture, first_rows
 from ddpm.ui.server.labels import IMAGES, SCALES, SEED, STEPS, LabelledSamplings, check_guided, first_class, most_images
@@ -250,9 +250,9 @@ class Service:
     # ------------------------------------------------------------------------------------------ before the first click
 
     def first_picture(self) -> bytes | None:
-        """The (H, W, C) uint8 picture that is on the page at first; None while a colour model has drawn none."""
-        if self.checkpoint.channels == 1:
-            return example_digits(self.checkpoint.size)[FIRST_DIGIT].tobytes()
+        """The (H, W, C) uint8 picture on the page at first; None until a model without stored ones has drawn."""
+        if (stored := stored_pictures(self.checkpoint)) is not None:
+            return stored[FIRST_PICTURE].tobytes()
         example = self.samplings.stored("example")
         return example and example.finished[: math.prod(self.readings.shape)]
 
@@ -360,8 +360,8 @@ class Service:
         if picture is None or example is None:  # the page is closing
             return
         second = example.finished[len(picture) :][: len(picture)] or picture
-        if self.checkpoint.channels == 1:
-            second = example_digits(self.checkpoint.size)[SECOND_DIGIT].tobytes()
+        if (stored := stored_pictures(self.checkpoint)) is not None:
+            second = stored[SECOND_PICTURE].tobytes()
         t0 = first_t0(self.num_steps)
         images, steps = example.request.num_images, min(FIRST_STEPS, example.request.num_inference_steps, t0)
         for kind, other, n in (("several", None, images), ("between", second, max(2, images))):  # a line has two ends

@@ -11,7 +11,7 @@ from torch import Tensor
 from ddpm.schedule import NoiseSchedule
 from ddpm.ui.panels import panel
 from ddpm.ui.server.encoding import to_base64
-from ddpm.ui.server.examples import FIRST_DIGIT, example_digits
+from ddpm.ui.server.examples import FIRST_PICTURE, stored_pictures
 from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import (
@@ -129,15 +129,15 @@ def build(service: Service, models: Models) -> gr.HTML:
     def example_pictures(service: Service, _: object) -> dict | None:
         return service.example_pictures()
 
-    digits = example_digits(service.checkpoint.size) if service.checkpoint.channels == 1 else None
+    stored = stored_pictures(service.checkpoint)
     return panel(
         html,
         "forward.js",
         models,
         elem_id="forward",
         server_functions=[example_pictures],
-        examples=None if digits is None else to_base64(digits),
-        first=FIRST_DIGIT if digits is not None else 0,
+        examples=None if stored is None else to_base64(stored),
+        first=FIRST_PICTURE if stored is not None else 0,
         own=own,
         schedules=others,
     )

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 import gradio as gr
 
 from ddpm.ui.panels import sampling_panel
-from ddpm.ui.server.examples import FIRST_DENOISED, FIRST_DIGIT, FIRST_STEPS, SECOND_DIGIT, first_t0
+from ddpm.ui.server.examples import (
+    FIRST_DENOISED,
+    FIRST_PICTURE,
+    FIRST_STEPS,
+    SECOND_PICTURE,
+    first_t0,
+    stored_pictures,
+)
 from ddpm.ui.server.from_picture import COMPARED_JUMPS, FILLERS, inverted_steps
 from ddpm.ui.server.models import Models
 from ddpm.ui.server.service import Service
@@ -120,7 +127,7 @@ def build(service: Service, models: Models) -> gr.HTML:
   {_only(quiz("mine.invert", ("near", "medium", "far")), "invert")}
 </section>"""
 
-    first, second = (FIRST_DIGIT, SECOND_DIGIT) if service.checkpoint.channels == 1 else (0, 1)
+    first, second = (FIRST_PICTURE, SECOND_PICTURE) if stored_pictures(service.checkpoint) is not None else (0, 1)
     options = {"first": first, "second": second, "t0": first_t0(service.num_steps), "steps": FIRST_STEPS}
     options |= {"jumps": COMPARED_JUMPS[-1], "fillers": list(FILLERS), "inverted": inverted_steps(service.num_steps)}
 

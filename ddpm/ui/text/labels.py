@@ -119,9 +119,8 @@ PAIRS: dict[str, tuple[str, str]] = {
         "[你的图像](x0)所需的比特数 $L_y$。[比特](posterior)越少，标签的可能性越大。",
     ),
     "which.try": (
-        "Draw something, then change it stroke by stroke into something else, such as a 1 into a 7 or a 3 into an 8. "
-        "Where do the bars change their mind?",
-        "画点什么，再一笔一笔把它改成别的，比如把 1 改成 7，把 3 改成 8。画到哪里，这些条会改变主意？",
+        "Draw something, then change it stroke by stroke into something else. Where do the bars change their mind?",
+        "画点什么，再一笔一笔把它改成别的。画到哪里，这些条会改变主意？",
     ),
     "which.why": (
         "Why are a few timesteps enough? All labels get the same timesteps and the same noise, so most of the chance "
