@@ -101,6 +101,7 @@ def test_it_is_measured_and_its_samples_are_shown_beside_the_nearest_images(run,
     assert f"are 16x16x1, {run.name} makes {HEIGHT}x{WIDTH}x1: pass --resolution {HEIGHT}x{WIDTH} --channels 1" in other.stderr  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_hole_in_a_picture_is_filled_and_the_rest_stays_to_the_byte(run, tmp_path):
     picture, mask = (
         np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH), np.uint8),

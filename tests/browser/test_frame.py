@@ -92,6 +92,7 @@ def test_the_whole_tour_is_seen_in_the_frame(framed):
     expect(framed.find(".tour")).to_be_hidden()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framed", [1280], indirect=True)
 def test_a_stop_is_in_view_once_its_tab_has_its_height_unless_the_visitor_goes_elsewhere(framed):
     # In the page, so that a busy machine does not put it off until the stop waits no longer.
@@ -113,6 +114,7 @@ def test_a_stop_is_in_view_once_its_tab_has_its_height_unless_the_visitor_goes_e
     assert framed.page.evaluate("scrollY") == 0, "and stays there"
 
 
+@pytest.mark.slow
 def test_the_tour_is_seen_where_the_page_around_the_frame_tells_nothing(strict, space):
     with hub(space, resized=False) as address, visiting_hub(strict, 390) as visitor:
         visitor.open(address)
@@ -126,6 +128,7 @@ def test_the_tour_is_seen_where_the_page_around_the_frame_tells_nothing(strict, 
         visitor.seen("#noise .t-bar")
 
 
+@pytest.mark.slow
 @at_both_widths
 def test_the_slider_is_dragged_while_its_picture_is_in_view(framed):
     if framed.page.viewport_size["width"] == 390:

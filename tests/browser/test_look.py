@@ -91,6 +91,7 @@ def test_at_every_width_captions_equations_and_labels_have_their_place(visit):
     page.set_viewport_size({"width": 1280, "height": 800})
 
 
+@pytest.mark.slow
 def test_charts_with_labels_have_some(same):
     page = same.back("bound")
     settled(page, "bound")

@@ -204,6 +204,7 @@ def test_a_phone_shows_the_list_without_overflow(browser, url):
         expect(page.locator(".models button b")).to_have_text("colour")
 
 
+@pytest.mark.slow
 def test_endpoints_take_a_model_and_mcp_says_which(url):
     arguments = {"sampler": "ddim", "num_inference_steps": 3, "num_images": 1, "seed": 2}
     _, (gray,) = call(url, "sample", arguments)

@@ -266,6 +266,7 @@ def test_the_distance_tells_worse_images_from_better_ones():
     assert quality.distances(real, features(one_class), seed=0)["frechet_distance"] > 3 * floor, "missing modes cost"
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_of_the_classifier_is_made_again(caplog, tmp_path, monkeypatch):
     monkeypatch.setenv("DDPM_CACHE", str(tmp_path))
     monkeypatch.setattr(quality, "CLASSIFIER_STEPS", 60)

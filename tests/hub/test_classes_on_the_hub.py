@@ -45,6 +45,7 @@ def test_a_push_carries_the_labels_and_a_pull_brings_them(client, hub, labelled,
     assert client.value("pull", settings, id_or_dir=name) == pulled | {"offline": True}, "from the cache"
 
 
+@pytest.mark.slow
 def test_a_push_of_a_model_that_is_no_longer_conditional_deletes_them(lfs, hub, labelled, name):
     lfs.value("push", directory=str(labelled), repo_id=name)
     plain, _ = separated(network(0), ())

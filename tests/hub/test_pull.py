@@ -38,6 +38,7 @@ BAD_ROADS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("road", BAD_ROADS)
 def test_a_bad_road_is_travelled_again(client, hub, published, run, tmp_path, road):
     for fault in BAD_ROADS[road]:

@@ -115,6 +115,7 @@ BY_TRANSPORT = {
 }
 
 
+@pytest.mark.slow
 def test_refusals_of_the_transport_are_understood_and_not_repeated(client, hub, model, name):
     client.value("check", repo_id=name)
     for path, status in BY_TRANSPORT[client.xet]:

@@ -119,6 +119,7 @@ def test_the_same_command_goes_on_and_others_are_refused(model, tmp_path):
     assert "00000.png cannot be read: remove it, and the same command draws it again" in done.stderr
 
 
+@pytest.mark.slow
 def test_numbered_pictures_of_others_stay(model, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "00001.png")
     done = start(model, *STEPS, "--output", tmp_path)

@@ -207,6 +207,7 @@ def test_the_held_out_loss_is_measured_with_labels_and_without(whole):
     assert abs(expected[True] - expected[False]) > 1e-3, "labels matter"
 
 
+@pytest.mark.slow
 def test_a_sample_grid_has_a_row_without_label_and_a_column_for_each_class(tmp_path):
     in_process(tmp_path / "run", build=build, num_samples=36, sample_steps=3, **LABELS)
     model = checkpoint.load(tmp_path / "run")

@@ -205,6 +205,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     assert in_process(tmp_path / "run").stopped == "finished", "and nothing was lost"
 
 
+@pytest.mark.slow
 def test_the_model_of_a_finished_run_comes_back(tmp_path, whole):
     shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(tmp_path / "run/unet")

@@ -30,6 +30,7 @@ def whole(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_grids_come_at_these_moments_besides_the_cadence_and_rows_name_the_epoch(whole, tmp_path):
     assert set(grids(whole)) == GRIDS
     in_process(tmp_path / "often", validation_steps=1)

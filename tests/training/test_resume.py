@@ -186,6 +186,7 @@ def test_a_state_that_is_not_there_is_named_with_what_is(tmp_path):
             in_process(tmp_path / "run", resume_from_checkpoint=wanted)
 
 
+@pytest.mark.slow
 def test_rows_that_lack_their_numbers_do_not_end_a_resumed_run(tmp_path, caplog):
     in_process(tmp_path / "run", should_stop=lambda step: step >= 8, logging_steps=1)
     rows = (tmp_path / "run/metrics.jsonl").read_text()

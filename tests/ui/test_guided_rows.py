@@ -194,6 +194,7 @@ def test_large_pictures_keep_fewer_pixels_of_their_halves(tmp_path):
     assert len(data) == len(found["t"]) * 3 * found["side"] ** 2 * 3 * 2 < 3 * 2**20
 
 
+@pytest.mark.slow
 def test_the_example_asks_for_the_fourth_class(service, checkpoint):
     service.draw_example()
     service.draw_labels()

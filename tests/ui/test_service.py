@@ -40,6 +40,7 @@ def test_a_sampling_ends_with_a_trajectory_down_to_0(service):
     assert found["n"] == 2
 
 
+@pytest.mark.slow
 def test_a_long_sampling_keeps_a_spread_of_frames(service):
     *_, done = service.samplings.sample({**GOOD, "sampler": "ddpm", "num_inference_steps": 200, "num_images": 1})
     t = service.trajectory(done["key"])["t"]

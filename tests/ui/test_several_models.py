@@ -154,6 +154,7 @@ def test_no_more_networks_than_the_bound_are_in_memory_and_the_least_recently_us
     models.close()
 
 
+@pytest.mark.slow
 def test_a_network_is_not_dropped_under_a_running_sampling(folders):
     half, go, loads = threading.Event(), threading.Event(), []
 
