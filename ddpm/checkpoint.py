@@ -34,6 +34,7 @@ from ddpm.model_files import Layout, check_files, check_weights, is_inside, read
 from ddpm.names import Size
 from ddpm.schedule import Errors, NoiseSchedule
 from ddpm.settings import read_json
+from ddpm.unet import keep_input_precision
 
 log = logging.getLogger(__name__)
 
@@ -120,12 +121,14 @@ class Checkpoint:
         kind = torch.device(device).type
         if kind == "cpu":
             return Engine(self.unet, self.scheduler, device, self._compiled, self.classes)
-        unet = copy.deepcopy(self.unet).to(device)  # pyright: ignore[reportArgumentType] - diffusers wraps `to`
+        unet: Any = copy.deepcopy(self.unet)
         # ZeroGPU lends a GPU for single calls, each in a process of its own.
         if kind != "cuda" or "SPACES_ZERO_GPU" in os.environ:
-            return Engine(unet, self.scheduler, device, classes=self.classes)
+            return Engine(unet.to(device), self.scheduler, device, classes=self.classes)
         called = accepting_vectors(unet) if self.classes else unet
-        return Engine(unet, self.scheduler, device, Graphs(lambda *inputs: called(*inputs).sample), self.classes)
+        called.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportArgumentType] - diffusers wraps `to`
+        keep_input_precision(called)
+        return Engine(called, self.scheduler, device, Graphs(lambda *inputs: called(*inputs).sample), self.classes)
 
     def label(self, name: str | int | None) -> int:
         """The number of a class by its name; -1 for None, for "none" and for the empty name.

@@ -1,7 +1,7 @@
 """A network whose weights no longer change, as CUDA graphs.
 
-On a GPU, starting the kernels of a small network one by one takes longer than computing them. A graph starts all of
-them at once. It is recorded for inputs of one shape, which it reads from its own memory.
+On a GPU, launching the kernels of a small network one by one takes longer than computing them. A graph launches all of
+them by a single call. It is recorded for inputs of one shape, which it reads from its own memory.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from ddpm.errors import first_line
 
 log = logging.getLogger(__name__)
 
-MAX_VALUES = 2**18  # of x_t in a call, such as 85 images of 32x32x3; beyond it, computing takes longer than starting
+MAX_VALUES = 2**18  # of x_t in a call, such as 85 images of 32x32x3; graphs of larger batches were not tried
 MAX_KEPT = 4  # graphs; each keeps the memory of its intermediate results
+WORTH = 5  # calls with inputs of the same shapes before they are recorded, which takes as long as about five calls
 WARM_UP = 3  # calls before a recording, in which libraries choose their algorithms
+RECORDING = threading.Lock()  # a process can record one graph at a time
 
 Network = Callable[..., Tensor]
 
@@ -41,24 +43,31 @@ def record(network: Network, inputs: tuple[Tensor, ...]) -> Recorded:
     Raises:
         RuntimeError: the network does something that cannot be recorded, such as to wait for the GPU.
     """
-    own = tuple(x.clone() for x in inputs)
-    aside = torch.cuda.Stream(own[0].device)
-    aside.wait_stream(torch.cuda.current_stream(own[0].device))
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UP):
-            network(*own)
-    torch.cuda.current_stream(own[0].device).wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    # "thread_local": what other threads do on the GPU meanwhile does not disturb the recording.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        answer = network(*own)
+    device = inputs[0].device
+    with RECORDING, torch.cuda.device(device):
+        before, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        own = tuple(x.clone() for x in inputs)
+        try:
+            aside.wait_stream(before)
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UP):
+                    network(*own)
+            graph = torch.cuda.CUDAGraph()
+            # "thread_local": what other threads do on the GPU meanwhile is no error.
+            with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+                answer = network(*own)
+            before.wait_stream(aside)
+        finally:
+            torch.cuda.set_stream(before)  # a recording that fails may leave the other one
     return Recorded(own, answer, graph.replay)
 
 
 class Graphs:
-    """A network that is recorded at the second call with inputs of the same shapes, and replayed from then on.
+    """A network that is recorded once it was called WORTH times with inputs of the same shapes, and replayed from then
+    on.
 
-    Large batches are not recorded. If a recording fails, nothing is recorded any more, and the log says why once.
+    Large batches are not recorded, and nothing is under autocast, whose copies of the weights do not last. If a
+    recording fails, nothing is recorded any more, and the log says why once.
 
     Args:
         network: called with x_t (B, C, H, W), t (B,) and perhaps more, all on one GPU; its weights must not change.
@@ -72,13 +81,14 @@ class Graphs:
         self._busy = threading.Lock()  # a graph has one place for its inputs
         self._works = True
 
-    @torch.no_grad()
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The network's output."""
-        if not self._works or inputs[0].numel() > MAX_VALUES:
+        kind = inputs[0].device.type
+        if not self._works or inputs[0].numel() > MAX_VALUES or torch.is_autocast_enabled(kind):
             return self._network(*inputs)
-        key = tuple((*x.shape, x.dtype) for x in inputs)
-        with self._busy:
+        key = tuple((*x.shape, x.dtype, x.device) for x in inputs)
+        # A graph's own tensors must be usable outside inference mode, too.
+        with self._busy, torch.inference_mode(False), torch.no_grad():
             graph = self._graph(key, inputs)
             if graph is not None:
                 for own, given in zip(graph.inputs, inputs, strict=True):
@@ -93,7 +103,7 @@ class Graphs:
             self._graphs.move_to_end(key)
             return self._graphs[key]
         self._met[key] += 1
-        if self._met[key] < 2:
+        if self._met[key] < WORTH or not self._works:
             return None
         try:
             self._graphs[key] = self._record(self._network, inputs)
@@ -103,5 +113,6 @@ class Graphs:
             log.warning("CUDA graphs are not used, because recording the network failed: %s", first_line(error))
             return None
         if len(self._graphs) > MAX_KEPT:
-            self._graphs.popitem(last=False)
+            dropped, _ = self._graphs.popitem(last=False)
+            del self._met[dropped]
         return self._graphs[key]

@@ -12,6 +12,7 @@ from ddpm.classes import Classes, accepting_vectors
 from ddpm.compiled import Compiled
 from ddpm.names import PREDICTION_TYPES
 from ddpm.schedule import Joined, NoiseSchedule
+from ddpm.unet import keep_input_precision
 
 
 class Engine:
@@ -47,6 +48,8 @@ class Engine:
             )
         if network is None:
             unet = accepting_vectors(unet) if classes else unet
+            if torch.device(device).type == "cuda":
+                keep_input_precision(unet)
             network = lambda *inputs: unet(*inputs).sample  # noqa: E731
         self._network, self.classes = network, classes
         self._vectors = classes.with_none(device) if classes else None

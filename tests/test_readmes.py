@@ -91,7 +91,7 @@ QUOTED = {
     "14,000": ("README.md", "| embedded MNIST model"),
     "1.633": ("README.md", "| embedded MNIST model"),
     "10,000": ("README.md", "| embedded MNIST model"),
-    "1.127": ("README.md", "| [trained on for the bound]"),
+    "1.050": ("README.md", "| [trained for the bound]"),
     "0.763": ("ddpm/README.md", "| the bound splits into KL terms"),
     "0.870": ("ddpm/README.md", "| the bound splits into KL terms"),
     "0.00003": ("ddpm/README.md", "| the bound splits into KL terms"),

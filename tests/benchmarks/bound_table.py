@@ -86,10 +86,12 @@ def measure(args: argparse.Namespace, name: str, folder: Path) -> dict:
 def measured(args: argparse.Namespace, name: str, seed: int) -> dict:
     """The figures of a row with a seed, from --output_dir where they are there already."""
     folder = args.output_dir / f"{args.preset}-{args.steps}-{list(ROWS).index(name)}-{seed}"
-    figures = kept(folder.with_name(f"{folder.name}-trained.json"), lambda: train(args, name, seed, folder))
+    how = {"row": name} | {key: getattr(args, key) for key in ("dataset_name", "batch_size", "learning_rate")}
+    figures = kept(folder.with_name(f"{folder.name}-trained.json"), how, lambda: train(args, name, seed, folder))
     if args.train_only:
         return figures
-    return figures | kept(folder.with_name(f"{folder.name}.json"), lambda: measure(args, name, folder))
+    how |= {key: getattr(args, key) for key in ("images", "timesteps", "samples", "inference_steps")}
+    return figures | kept(folder.with_name(f"{folder.name}.json"), how, lambda: measure(args, name, folder))
 
 
 def print_tables(results: dict[str, list[dict]]) -> None:

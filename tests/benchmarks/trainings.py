@@ -48,12 +48,20 @@ def evaluated(folder: Path, model=None, **options: Any) -> dict[str, Any]:
     return evaluate(config, model)
 
 
-def kept(result: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `measure` returns, from a JSON file if it has been measured before."""
+def kept(result: Path, how: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `measure` returns, from a JSON file if it has been measured before.
+
+    Args:
+        how: the options that decide the result, which the file remembers. A file of other options ends the program.
+    """
+    how = json.loads(json.dumps(how, default=str))
     if not result.is_file():
         result.parent.mkdir(parents=True, exist_ok=True)
-        write_text(result, json.dumps(measure()))
-    return json.loads(result.read_text())
+        write_text(result, json.dumps({"how": how, "figures": measure()}))
+    found = json.loads(result.read_text())
+    if found["how"] != how:
+        sys.exit(f"{result} was measured with {found['how']}, not with {how}: pass another --output_dir")
+    return found["figures"]
 
 
 def spread(values: list[float], digits: int) -> str:

@@ -14,7 +14,6 @@ with a ReLU between them. It never sees t.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -84,9 +83,8 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict:
 def measured(args: argparse.Namespace, name: str, seed: int) -> dict:
     """The report of one run, from --output_dir where it is there already."""
     folder = args.output_dir / f"{args.preset}-{args.steps}-{list(VARIANTS).index(name)}-{seed}"
-    how = [args.dataset_name, args.images, args.samples, args.inference_steps]
-    result = folder.with_name(f"{folder.name}-{hashlib.sha256(json.dumps(how).encode()).hexdigest()[:8]}.json")
-    return kept(result, lambda: run(args, name, seed, folder))
+    how = {"row": name} | {key: getattr(args, key) for key in ("dataset_name", "images", "samples", "inference_steps")}
+    return kept(folder.with_name(f"{folder.name}.json"), how, lambda: run(args, name, seed, folder))
 
 
 def row(name: str, reports: list[dict]) -> str:

@@ -255,7 +255,7 @@ def test_endpoints_describe_all_models(folders, tmp_path):
     models.close()
 
 
-def test_the_pads_of_the_embedded_emoji_begin_with_pictures_that_its_training_held_out(tmp_path):
+def test_the_pads_of_the_embedded_emoji_have_pictures_of_their_own(tmp_path):
     emoji = checkpoint.load(ASSETS / "emoji", weights=False)
     stored = stored_pictures(emoji)
     assert stored is not None

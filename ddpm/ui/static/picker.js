@@ -42,7 +42,7 @@
     if (!touched) setPicture(exampleAt(first), { index: first });
   }
 
-  // A shaded ball stands in until a colour model has drawn its own examples.
+  // A shaded ball stands in until a model without stored examples has drawn its own.
   function ball() {
     const pen = newCanvas().getContext("2d");
     const [x, y] = [width / 2, height / 2];

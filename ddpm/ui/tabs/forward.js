@@ -105,7 +105,7 @@ function compare() {
   tellSchedules();
 }
 
-let waiting = false; // for a colour model's examples
+let waiting = false; // for the examples of a model without stored ones
 const tellWaiting = () => waiting && ddpm.setText($(".status"), "forward.waiting");
 
 async function fetchExamples() {

@@ -95,7 +95,7 @@ def _second(names: list[str], size: int) -> str:
 
 
 def build(service: Service, models: Models) -> gr.HTML:
-    """The tab's contents. The examples of a colour model are samples of its own, fetched once they are drawn."""
+    """The tab's contents. A model without stored examples shows samples of its own, fetched once they are drawn."""
     size = service.checkpoint.resolution
     own, others = compared(service.checkpoint.schedule)
     html = f"""
