@@ -106,6 +106,7 @@ def model_card(
     model = repo_id or _in_utf_8(public_folder(directory))
     dataset = public_data(options, images)
     validation, evaluation = _last(rows)
+    done = [row for row in rows if row["kind"] in ("train", "validation") and "images" in row]
     labels = _labels(directory)
     card = ModelCard.from_template(
         _card_data(name, dataset, validation, evaluation, bool(labels)),
@@ -127,6 +128,7 @@ def model_card(
         strip=(directory / "strip.png").is_file(),
         training_plot=(directory / "training.png").is_file(),
         validation=validation,
+        trained=max(done, key=lambda row: row["step"], default=validation),  # it may have ended between validations
         evaluation=evaluation,
         memorises=memorises(validation),
         few_images=FEW_IMAGES,

@@ -90,6 +90,13 @@ def test_the_card_tells_the_hub_what_was_measured_and_only_that(rows, metrics):
         assert (checkpoint.EMBEDDED / picture).is_file()
 
 
+def test_a_training_that_ended_between_two_validations_is_as_long_as_it_was():
+    text = card_of({"kind": "train", "step": 14_300, "images": 915_200, "loss": 0.02})
+    assert "| training | 14,300 steps | 915,200 images |" in text
+    assert "| epsilon-MSE at step 14,000 |" in text
+    assert "| epsilon-MSE at the end of training |" in card_of()
+
+
 def test_the_cards_commands_are_understood_and_train_the_same():
     from ddpm.config import TrainConfig, parse
 
