@@ -34,6 +34,7 @@ MAX_CLASSES = 1000
 FLOOR_SPLITS = 5  # random splits of the real images; the distance of a single one varies by a quarter
 CLASSIFIER_VERSION = 2  # raise it when the network or its training changes, so that no cached classifier is reused
 BATCH = 512  # images in one call of a network
+CLEAR = 0.9  # the least probability of one class, for an image that counts as clear
 
 
 class Classifier(nn.Module):
@@ -166,6 +167,7 @@ class Features:
     Attributes:
         name: the network that was chosen.
         classifier: the classifier, if that was chosen, else None.
+        class_names: of its classes.
         accuracy: of the classifier on held-out images, or None.
     Raises:
         ValueError: the network is not available, or does not suit these images.
@@ -176,8 +178,14 @@ class Features:
         if name == "auto":
             name = "classifier" if grayscale or images.train_labels is not None else "inception"
         self.name, self.accuracy, self.device, self.classifier = name, None, device, None
+        self.class_names: tuple[str, ...] = ()
         if name == "classifier":
             network, self.accuracy = train_classifier(images, device)
+            labels = images.train_labels
+            assert labels is not None  # or there would be no classifier
+            known = np.unique(labels[labels >= 0]).tolist()
+            names = dict(zip(images.classes, images.class_names, strict=True))
+            self.class_names = tuple(names.get(label, str(label)) for label in known)
             self.classifier = network
             self.compute = lambda pixels: network.features(to_float(pixels, device))
             return
@@ -203,6 +211,29 @@ class Features:
         index = np.arange(len(images)) if index is None else index
         parts = (index[i : i + BATCH] for i in range(0, len(index), BATCH))
         return torch.cat([self.compute(images[part]).cpu().double() for part in parts])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a classifier says about images.
+
+    Attributes:
+        clear: the share of images that it gives one class with a probability of at least CLEAR.
+        shares: (K,) the share of images that each class is likeliest for, in the order of the classifier's classes.
+    """
+
+    clear: float
+    shares: tuple[float, ...]
+
+
+@torch.no_grad()
+def told(network: nn.Module, images: np.ndarray, device: torch.device | str = "cpu") -> Told:
+    """What a classifier says about (N, C, H, W) uint8 images."""
+    parts = [to_float(images[i : i + BATCH], device) for i in range(0, len(images), BATCH)]
+    probabilities = torch.cat([network(part).softmax(1).cpu() for part in parts])
+    best, place = probabilities.max(1)
+    counts = torch.bincount(place, minlength=probabilities.shape[1])
+    return Told(float((best >= CLEAR).double().mean()), tuple((counts / len(images)).tolist()))
 
 
 class _Identity(nn.Identity):

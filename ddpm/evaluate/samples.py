@@ -91,6 +91,10 @@ def measure_samples(
     found, floor = quality.all_distances(features(images.train), [features(part) for part, _ in sets], config.seed)
     about = {"feature_network": features.name, "feature_accuracy": features.accuracy}
     figures = {"frechet_distance": found[shown], **floor, **about, **figures}
+    if features.classifier is not None:
+        said, of_real = (quality.told(features.classifier, part, features.device) for part in (drawn, held_out))
+        figures |= {"clear_samples": said.clear, "clear_real": of_real.clear}
+        figures["sample_class_shares"] = dict(zip(features.class_names, said.shares, strict=True))
     if labels is None:
         return figures
     rows = [{"guidance_scale": s, "frechet_distance": f} for s, f in zip(scales, found, strict=True)]

@@ -76,6 +76,7 @@ def test_a_taken_port_is_one_clear_line(tmp_path):
     assert port in ended.stderr
 
 
+@pytest.mark.slow
 def test_an_oversized_body_is_refused_before_it_is_read(url):
     connection = http.client.HTTPConnection("127.0.0.1", int(url.rstrip("/").rsplit(":", 1)[1]), timeout=20)
     connection.putrequest("POST", "/gradio_api/queue/join")

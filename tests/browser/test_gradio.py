@@ -41,6 +41,7 @@ def fetched(visit: Visit) -> list[tuple[str, str]]:
     return page.evaluate("window.seen")
 
 
+@pytest.mark.slow
 def test_events_and_answers_go_through_the_fetch_of_the_window(fetched):
     joins = [body for address, body in fetched if "/queue/join" in address]
     assert joins, moved("how its client sends events (was: fetch of /queue/join)", "the requests of Gradio's client")

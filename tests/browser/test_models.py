@@ -228,6 +228,7 @@ def test_endpoints_take_a_model_and_mcp_says_which(url):
     assert np.shape(drawn.structuredContent["images"]) == (1, 16, 16, 3)
 
 
+@pytest.mark.slow
 def test_events_of_another_model_are_answered_beside_the_first(url):
     asked = {"visitor": "v", "run": 1, "sampler": "ddim", "num_inference_steps": 4, "num_images": 1, "seed": 1}
     session = Session(url)

@@ -82,6 +82,11 @@ def test_the_report_holds_what_the_contract_lists(report, run):
     assert f"real against real: {figures['frechet_distance_real']:.3f}" in table
     assert "40 samples against 1667 training images; ddpm, 10 steps" in table
     assert "Compare this distance only with others of this project" in table
+    assert figures["clear_real"] > 0.8 > figures["clear_samples"] > 0, "this network has hardly learnt anything"
+    shares = figures["sample_class_shares"]
+    assert list(shares) == [str(digit) for digit in range(10)]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert f"clear samples {100 * figures['clear_samples']:11.1f} %" in table
     assert re.search(r"\d+/\d+ \[\d\d:\d\d<\d\d:\d\d", done.stderr), "progress with remaining time"
 
 
@@ -171,6 +176,7 @@ def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     assert f"**{figures['bits_per_dim']:.4f}**" in card
     assert "4 held-out images, estimated from 5 timesteps each" in card
     assert f"**{with_samples['frechet_distance']:.3f}**" in card
+    assert f"| clear samples | **{100 * with_samples['clear_samples']:.1f} %**" in card
     for evaluation in (figures, with_samples):
         assert evaluation["command"].split(" --", 1)[1] in card
     held = claim(folder)
@@ -230,6 +236,16 @@ def test_estimate_from_a_subset_is_unbiased_and_close():
 
 
 # ------------------------------------------------------------------------------------------------------ sample quality
+
+
+def test_an_image_is_clear_if_the_classifier_is_sure():
+    """With logits that are the image's pixels."""
+    odds = np.log([[0.95, 0.03, 0.02], [0.05, 0.89, 0.06], [0.01, 0.08, 0.91], [0.02, 0.05, 0.93]])
+    pixels = ((odds / 5 + 1) * 127.5).round().astype(np.uint8).reshape(4, 1, 1, 3)
+    network = lambda x: x.flatten(1) * 5  # noqa: E731
+    found = quality.told(network, pixels)
+    assert found.clear == 0.75
+    assert found.shares == (0.25, 0.25, 0.5)
 
 
 def test_frechet_distance_against_the_formula():

@@ -56,6 +56,7 @@ def test_a_push_of_a_model_that_is_no_longer_conditional_deletes_them(lfs, hub, 
     assert lfs.value("pull", id_or_dir=name)["classes"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(FILES))
 def test_labels_that_are_damaged_on_the_way_are_downloaded_again(lfs, hub, labelled, name, tmp_path, path):
     lfs.value("push", directory=str(labelled), repo_id=name)

@@ -49,6 +49,7 @@ def test_a_bad_road_is_travelled_again(client, hub, published, run, tmp_path, ro
         assert "is damaged; downloading it again" in answer["said"]
 
 
+@pytest.mark.slow
 def test_damage_that_stays_is_a_clear_error_and_leaves_nothing_in_the_cache(client, hub, published, tmp_path):
     settings, name = {"cache": str(tmp_path)}, published[client.xet]["repo_id"]
     hub.fail("corrupt", method="GET", path="/_storage/", after=9000, times=-1)

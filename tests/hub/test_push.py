@@ -126,6 +126,7 @@ def test_refusals_of_the_transport_are_understood_and_not_repeated(client, hub, 
         hub.clear()
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_written_to_is_pushed_as_it_was(client, hub, model, name):
     before = sent(model)
     hub.fail("delay", path="preupload", seconds=0.5)

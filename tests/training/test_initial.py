@@ -79,6 +79,7 @@ def test_a_run_goes_on_without_the_model_it_started_from(tmp_path, model):
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_what_does_not_match_is_one_line(tmp_path, model):
     def refused(**options):
         done = launch(*command(tmp_path / "run", **options))

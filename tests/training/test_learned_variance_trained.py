@@ -51,6 +51,7 @@ def test_the_model_is_one_that_stock_diffusers_draws_with(run):
     ).all()
 
 
+@pytest.mark.slow
 def test_the_rows_tell_the_bound_beside_the_loss(run):
     *_, last = (row for row in read_metrics(run / "metrics.jsonl") if row["kind"] == "validation")
     model, images = checkpoint.load(run), data.prepare(data_options(preset("digits")))

@@ -129,6 +129,7 @@ def test_two_processes_that_draw_by_their_losses_equal_two_micro_batches(tmp_pat
     assert rows[0][-1]["val_bits"] == pytest.approx(rows[1][-1]["val_bits"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_val_bits_estimates_the_bound():
     config = preset("digits", num_train_timesteps=40, sample_steps=4, variance_type="learned_range")
     torch.manual_seed(0)
