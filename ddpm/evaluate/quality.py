@@ -233,7 +233,7 @@ def told(network: nn.Module, images: np.ndarray, device: torch.device | str = "c
     probabilities = torch.cat([network(part).softmax(1).cpu() for part in parts])
     best, place = probabilities.max(1)
     counts = torch.bincount(place, minlength=probabilities.shape[1])
-    return Told(float((best >= CLEAR).double().mean()), tuple((counts / len(images)).tolist()))
+    return Told(float((best >= CLEAR).double().mean()), tuple((counts.double() / len(images)).tolist()))
 
 
 class _Identity(nn.Identity):
