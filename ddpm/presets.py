@@ -29,9 +29,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mnist": _MNIST,
     # Without a label it is a little worse than mnist after as many steps, so mnist itself stays without labels.
     "mnist_labels": {**_MNIST, "class_conditional": True, "label_dropout": 0.2},
-    # Trained for the bound, with a network that is wide at full resolution. Under this schedule every w_t of Eq. 12 is the
-    # same: with a small variance, w = (exp(16 / 999) - 1) / 2 = 0.00807. So L_simple is the sum of the KL terms in nats
-    # per dimension, divided by T w. With vlb_weight = ln(2) / (T w), L_0 is divided by the same number.
+    # Trained for the bound, with a network that is wide at full resolution. Under this schedule every w_t of Eq. 12 is
+    # the same: with a small variance, w = (exp(16 / 999) - 1) / 2 = 0.00807. So L_simple is the sum of the KL terms in
+    # nats per dimension, divided by T w. With vlb_weight = ln(2) / (T w), L_0 is divided by the same number.
     "mnist_bound": {
         **_MNIST,
         "block_out_channels": (48, 64, 64),
