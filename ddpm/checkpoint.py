@@ -126,9 +126,7 @@ class Checkpoint:
         if kind != "cuda" or "SPACES_ZERO_GPU" in os.environ:
             return Engine(unet.to(device), self.scheduler, device, classes=self.classes)
         called = accepting_vectors(unet) if self.classes else unet
-        called.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportArgumentType] - diffusers wraps `to`
-        keep_input_precision(called)
-        return Engine(called, self.scheduler, device, Graphs(lambda *inputs: called(*inputs).sample), self.classes)
+        return Engine(called, self.scheduler, device, on_a_gpu(called, device), self.classes)
 
     def label(self, name: str | int | None) -> int:
         """The number of a class by its name; -1 for None, for "none" and for the empty name.
@@ -145,6 +143,14 @@ class Checkpoint:
     @cached_property
     def _compiled(self) -> Compiled:
         return Compiled(accepting_vectors(self.unet) if self.classes else self.unet)
+
+
+def on_a_gpu(unet: Any, device: torch.device | str) -> Graphs:
+    """How a GPU computes a network whose weights no longer change. The network itself is moved there, and its layout
+    changes."""
+    unet.to(device, memory_format=torch.channels_last)
+    keep_input_precision(unet)
+    return Graphs(lambda *inputs: unet(*inputs).sample)
 
 
 def load(

@@ -34,12 +34,9 @@ class Judge:
     def __init__(self, network: quality.Classifier, numbers: np.ndarray, device: torch.device | str) -> None:
         self.network, self.numbers, self.device = network, numbers, device
 
-    @torch.no_grad()
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """(N,) int64 for (N, C, H, W) uint8 images; -1 for a class that the model does not know."""
-        parts = (pixels[i : i + quality.BATCH] for i in range(0, len(pixels), quality.BATCH))
-        places = [self.network(to_float(part, self.device)).argmax(1).cpu().numpy() for part in parts]
-        return self.numbers[np.concatenate(places)]
+        return self.numbers[quality.classified(self.network, pixels, self.device).argmax(1).numpy()]
 
 
 def load_judge(subject: Subject, features: quality.Features | None, accelerator: Accelerator) -> Judge | None:

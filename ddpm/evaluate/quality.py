@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,14 +149,28 @@ def _fit(images: Images, known: np.ndarray, labels: np.ndarray, classes: int, de
 
 
 @torch.no_grad()
+def in_batches(compute: Callable[[np.ndarray], Tensor], images: np.ndarray, index: np.ndarray | None = None) -> Tensor:
+    """(N, F) on the CPU: what `compute` returns for (N, C, H, W) uint8 images, or for those at `index` of a memory map,
+    at most BATCH at a time."""
+    index = np.arange(len(images)) if index is None else index
+    parts = (index[i : i + BATCH] for i in range(0, len(index), BATCH))
+    return torch.cat([compute(images[part]).cpu() for part in parts])
+
+
+def classified(
+    network: nn.Module, images: np.ndarray, device: torch.device | str = "cpu", index: np.ndarray | None = None
+) -> Tensor:
+    """(N, K) on the CPU: the logits of a classifier; arguments as those of `in_batches`."""
+    return in_batches(lambda pixels: network(to_float(pixels, device)), images, index)
+
+
 def _accuracy(network: Classifier, images: Images, names: np.ndarray, device: torch.device | str) -> float | None:
     """Share of the held-out images that the classifier names right; None if none of them has a label."""
     if images.eval_labels is None:
         return None
     held_out = np.flatnonzero(images.eval_labels >= 0)
-    parts = (held_out[i : i + BATCH] for i in range(0, len(held_out), BATCH))
-    found = [network(to_float(images.eval[part], device)).argmax(1).cpu().numpy() for part in parts]
-    return float(np.mean(names[np.concatenate(found)] == images.eval_labels[held_out]))
+    found = classified(network, images.eval, device, held_out).argmax(1).numpy()
+    return float(np.mean(names[found] == images.eval_labels[held_out]))
 
 
 class Features:
@@ -181,11 +195,8 @@ class Features:
         self.class_names: tuple[str, ...] = ()
         if name == "classifier":
             network, self.accuracy = train_classifier(images, device)
-            labels = images.train_labels
-            assert labels is not None  # or there would be no classifier
-            known = np.unique(labels[labels >= 0]).tolist()
             names = dict(zip(images.classes, images.class_names, strict=True))
-            self.class_names = tuple(names.get(label, str(label)) for label in known)
+            self.class_names = tuple(names.get(label, str(label)) for label in _labelled(images)[1].tolist())
             self.classifier = network
             self.compute = lambda pixels: network.features(to_float(pixels, device))
             return
@@ -205,12 +216,9 @@ class Features:
             ) from None
         self.compute = lambda pixels: network(torch.from_numpy(np.array(pixels)).to(device))
 
-    @torch.no_grad()
     def __call__(self, images: np.ndarray, index: np.ndarray | None = None) -> Tensor:
         """(N, features) float64 on the CPU, of (N, C, H, W) uint8 images or of those at `index` of a memory map."""
-        index = np.arange(len(images)) if index is None else index
-        parts = (index[i : i + BATCH] for i in range(0, len(index), BATCH))
-        return torch.cat([self.compute(images[part]).cpu().double() for part in parts])
+        return in_batches(self.compute, images, index).double()
 
 
 @dataclass(frozen=True)
@@ -226,11 +234,9 @@ class Told:
     shares: tuple[float, ...]
 
 
-@torch.no_grad()
 def told(network: nn.Module, images: np.ndarray, device: torch.device | str = "cpu") -> Told:
     """What a classifier says about (N, C, H, W) uint8 images."""
-    parts = [to_float(images[i : i + BATCH], device) for i in range(0, len(images), BATCH)]
-    probabilities = torch.cat([network(part).softmax(1).cpu() for part in parts])
+    probabilities = classified(network, images, device).softmax(1)
     best, place = probabilities.max(1)
     counts = torch.bincount(place, minlength=probabilities.shape[1])
     return Told(float((best >= CLEAR).double().mean()), tuple((counts.double() / len(images)).tolist()))

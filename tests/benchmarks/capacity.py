@@ -3,11 +3,11 @@
     python tests/benchmarks/capacity.py --preset mnist_bound [--dataset_name FOLDER] [--images 320000] [--resolution 16]
     python tests/benchmarks/capacity.py --preset mnist [--dataset_name FOLDER]
 
-The preset's network is trained with --images images; every other row with as many as cost the same, by the counted FLOPs
-of a forward and backward pass. These trainings are short, so all take batches of 64 and a learning rate of 2e-3, and
-the first twentieth of the steps for the warm-up, unless a row changes that. Prints a table of parameters, FLOPs, images, the held-out epsilon-MSE of the averaged
-weights and, for mnist_bound, the held-out bound. Finished rows stay in --output_dir; --only NAME ... trains some rows
-without printing the table, so that several processes can share the work.
+The preset's network is trained with --images images; every other row with as many as cost the same, by the counted
+FLOPs of a forward and backward pass. These trainings are short, so all take batches of 64, a learning rate of 2e-3 and
+the first twentieth of the steps for the warm-up, unless a row changes that. Prints a table of parameters, FLOPs,
+images, the held-out epsilon-MSE of the averaged weights and, for mnist_bound, the held-out bound. Finished rows stay in
+--output_dir; --only NAME ... trains some rows without printing the table, so that several processes can share the work.
 """
 
 from __future__ import annotations

@@ -11,9 +11,8 @@
 3. Training of the small presets, with labels, with a learned variance and in colour: images per second of train.py in
    TF32 at the preset's batch and at a batch of 512.
 4. Sampling with the network of cifar10 and with the embedded one, batch 1, 16 and 256: milliseconds per step of
-   ancestral sampling, DDPMPipeline against `reverse_process`, kernel by kernel, as CUDA graphs in the channels-last layout, and as those
-   in bf16; and how far
-   the results of each are from the eager ones.
+   ancestral sampling, DDPMPipeline against `reverse_process`: kernel by kernel, as CUDA graphs in the channels-last
+   layout, as a model computes on a GPU, and as those in bf16; and how far the results are from those of the first.
 """
 
 from __future__ import annotations
@@ -188,14 +187,8 @@ def small_presets(folder: Path, count: int, steps: int, batches: tuple[int, ...]
     return rows
 
 
-def as_graphs(unet: torch.nn.Module):
-    """As `Checkpoint.engine` computes on a GPU; elsewhere the network itself."""
-    plain = lambda *inputs: unet(*inputs).sample  # noqa: E731
-    return Graphs(plain) if CUDA else plain
-
-
 class InBf16(torch.nn.Module):
-    """The network under autocast, its answer in float32."""
+    """The network's answer under autocast."""
 
     def __init__(self, unet: torch.nn.Module) -> None:
         super().__init__()
@@ -203,7 +196,7 @@ class InBf16(torch.nn.Module):
 
     def forward(self, xt, t):
         with torch.autocast(DEVICE.type, torch.bfloat16, cache_enabled=False):
-            return self.unet(xt, t)
+            return self.unet(xt, t).sample
 
 
 def sampling(name: str, unet, scheduler, batches: tuple[int, ...], steps: int, rounds: int) -> list[dict]:
@@ -212,13 +205,15 @@ def sampling(name: str, unet, scheduler, batches: tuple[int, ...], steps: int, r
     pipeline = DDPMPipeline(copy.deepcopy(unet), DDPMScheduler.from_config(scheduler.config))
     pipeline.set_progress_bar_config(disable=True)
     channels, size = unet.config.in_channels, unet.config.sample_size
-    nhwc = copy.deepcopy(unet).to(memory_format=torch.channels_last)
+    own = copy.deepcopy(unet)
+    graphs = checkpoint.on_a_gpu(own, DEVICE) if CUDA else lambda *inputs: own(*inputs).sample
+    in_bf16 = Graphs(InBf16(own)) if CUDA else InBf16(own)
     rows = []
     for batch in batches:
         ways = {"eager": Engine(unet, scheduler, DEVICE)}
         if batch * channels * size**2 <= MAX_VALUES:  # larger ones are not recorded
-            ways["graphs"] = Engine(unet, scheduler, DEVICE, as_graphs(nhwc))
-            ways["graphs, bf16"] = Engine(unet, scheduler, DEVICE, as_graphs(InBf16(nhwc)))
+            ways["graphs"] = Engine(unet, scheduler, DEVICE, graphs)
+            ways["graphs, bf16"] = Engine(unet, scheduler, DEVICE, in_bf16)
 
         def whole(engine, batch=batch) -> torch.Tensor:
             *_, last = reverse_process(engine, scheduler, (batch, channels, size, size), num_inference_steps=steps)
