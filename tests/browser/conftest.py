@@ -49,13 +49,29 @@ def kept(still, url) -> Iterator[Visit]:
         yield visitor
 
 
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
 @pytest.fixture
-def same(kept) -> Iterator[Visit]:
-    """A page that the tests of a file go on with, see `Visit.back`: to load one takes longer than most of them."""
+def same(kept, request) -> Iterator[Visit]:
+    """A page that the tests of a file go on with, see `Visit.back`: to load one takes longer than most of them.
+
+    A test that failed may have left it anywhere, so the next one, or its second try, has a page that is loaded anew.
+    """
     yield kept
     try:
         kept.check()
     finally:  # the next test is not to blame
+        if request.node.stash.get(FAILED, True):
+            kept.open()
         kept.errors.clear()
         kept.requests.clear()
 

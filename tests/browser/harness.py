@@ -20,7 +20,7 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from launch import start
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, BrowserType, JSHandle, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, BrowserType, JSHandle, Page, Request, expect, sync_playwright
 
 from ddpm.config import preset
 from ddpm.metrics import to_lines
@@ -229,6 +229,8 @@ class Visit:
     url: str
     requests: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    unanswered: set[Request] = field(default_factory=set)
+    stirred: float = 0.0  # when the page last asked for something or had an answer
 
     def open(self, query: str = "lang=en", tab: str = "forward") -> Page:
         """The page with a tab in front, painted."""
@@ -286,8 +288,27 @@ class Visit:
         assert self.errors == [], self.errors
         assert [asked for asked in self.requests if not asked.startswith((self.url, "data:", "blob:"))] == []
 
+    def until_quiet(self) -> None:
+        """Until the page has waited for nothing for a second, which is more than the pause between two looks at what
+        the server draws. (Playwright's "networkidle" is over for good once it was reached.)
+        """
+        self.stirred, end = time.monotonic(), time.monotonic() + 180
+        while self.unanswered or time.monotonic() < self.stirred + 1:
+            assert time.monotonic() < end, [request.url for request in self.unanswered]
+            self.page.wait_for_timeout(100)
+
+    def asks(self, request: Request) -> None:
+        self.requests.append(request.url)
+        self.unanswered.add(request)
+        self.stirred = time.monotonic()
+
+    def answered(self, request: Request) -> None:
+        self.unanswered.discard(request)
+        self.stirred = time.monotonic()
+
     def left(self) -> None:
-        """The page went away: nobody sees what Gradio logged about that."""
+        """The page went away: nobody waits for its answers, nor sees what Gradio logged about that."""
+        self.unanswered.clear()
         self.errors[:] = [error for error in self.errors if not error.startswith(LEAVING)]
 
     def pixels(self, selector: str) -> list[int]:
@@ -301,11 +322,6 @@ class Visit:
         self.page.locator(f"#{tab} .t-bar input").evaluate(
             "(slider, t) => { slider.value = t; slider.dispatchEvent(new Event('input', {bubbles: true})); }", t
         )
-
-
-def until_quiet(page: Page) -> None:
-    """The examples of all tabs are there, which a busy machine draws slowly, and the page asks for nothing more."""
-    page.wait_for_load_state("networkidle", timeout=180_000)
 
 
 def serious(page: Page) -> list[tuple[str, str]]:
@@ -341,7 +357,9 @@ def visiting(browser: Browser | BrowserContext, url: str, **options) -> Iterator
     page = (own or browser).new_page()
     page.set_default_timeout(1000 * PATIENCE_S)
     visit = Visit(page, url)
-    page.on("request", lambda request: visit.requests.append(request.url))
+    page.on("request", visit.asks)
+    page.on("requestfinished", visit.answered)
+    page.on("requestfailed", visit.answered)
     page.on("pageerror", lambda error: visit.errors.append(str(error)))
     page.on("console", lambda line: visit.errors.append(line.text) if line.type == "error" else None)
     page.on("framenavigated", lambda frame: visit.left() if frame == page.main_frame else None)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from harness import Visit, draw, until_quiet
+from harness import Visit, draw
 from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
@@ -81,7 +81,7 @@ def test_the_switch_drops_the_weights(same):
 def test_the_variance_is_chosen_without_a_request_and_the_sum_is_that_of_elbo_terms(same, model):
     page = same.back("bound")
     finished(same)
-    until_quiet(page)
+    same.until_quiet()
     before, sums = len(same.requests), {}
     pixels = same.pixels("#bound .pad")
     kinds = page.locator('#bound [data-label="bound.variance"] button')
@@ -104,7 +104,7 @@ def test_the_variance_is_chosen_without_a_request_and_the_sum_is_that_of_elbo_te
 def test_moving_t_asks_nothing(same):
     page = same.back("bound")
     finished(same)
-    until_quiet(page)
+    same.until_quiet()
     before = len(same.requests)
     seen = set()
     for t in (2, 100, 1000):
@@ -174,7 +174,7 @@ def test_a_picture_chosen_in_another_tab_waits_until_this_one_is_in_front(same):
     finished(same)
     first = page.locator(TOTAL).inner_text()
     page.locator("#tab-forward-button").click()
-    until_quiet(page)
+    same.until_quiet()
     before = len(same.requests)
     page.locator("#forward .example").nth(8).click()
     page.evaluate("new Promise((later) => setTimeout(later, 250))")  # a question is sent after 120 ms

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from harness import Session, Visit, crowd, until_quiet
+from harness import Session, Visit, crowd
 from playwright.sync_api import expect
 
 from ddpm.ui.server.requests import check_rows
@@ -46,7 +46,7 @@ def test_the_example_is_there_and_one_slider_moves_all_rows(visit):
     ready(visit, "compare")
     page = visit.page
     assert page.locator("#compare .row").count() == len(COMPARED) == 3
-    until_quiet(page)
+    visit.until_quiet()
     before = len(visit.requests)
     finished = [row(visit, "compare", i) for i in range(3)]
     visit.move("compare", 1000)

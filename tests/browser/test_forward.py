@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from diffusers import DDPMScheduler
 from formulas import linear_schedule, snr
-from harness import draw, until_quiet
+from harness import draw
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -29,7 +29,7 @@ def test_an_example_is_there_before_the_first_click(visit):
 
 def test_t_goes_from_the_picture_to_noise_without_a_request(same):
     page = same.back()
-    until_quiet(page)
+    same.until_quiet()
     before = len(same.requests)
     x0 = np.array(same.pixels(X0), float)
     same.move("forward", 1)
@@ -82,7 +82,7 @@ def test_new_noise_changes_eps_and_xt_but_not_x0(same):
 
 def test_an_upload_stays_in_the_browser(same):
     page = same.back()
-    until_quiet(page)
+    same.until_quiet()
     before = len(same.requests)
     wide = np.zeros((120, 360, 3), np.uint8)
     wide[:, 120:240] = 200  # the middle square, which is what is cut out
@@ -123,7 +123,7 @@ def test_a_symbol_outlines_its_picture(same):
 @pytest.mark.slow
 def test_two_schedules_blend_the_same_picture_and_noise(same):
     page = same.back()
-    until_quiet(page)
+    same.until_quiet()
     before = len(same.requests)
     x0 = np.array(same.pixels(X0)) / 127.5 - 1
     linear = np.cumprod(1 - DDPMScheduler().betas.double().numpy())

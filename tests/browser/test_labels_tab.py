@@ -69,7 +69,7 @@ def test_the_example_is_there_and_one_slider_moves_all_rows_without_a_request(as
     assert page.locator('#labels .list [aria-pressed="true"]').inner_text() == "3"
     assert page.locator("#labels .list button").count() == 11
     assert page.locator("#labels .row-name").all_inner_texts() == [f"s = {s:g}" for s in SCALES]
-    page.wait_for_load_state("networkidle")
+    asked.until_quiet()
     before = len(asked.requests)
     finished = [row(asked, i) for i in range(len(SCALES))]
     asked.move("labels", 1000)
@@ -90,7 +90,7 @@ def test_the_arrow_goes_from_one_noise_through_the_other(asked):
     expect(says).to_contain_text("At t = 0 there is no noise to predict")
     asked.move("labels", 480)
     expect(says).to_contain_text("Picture 1 of the row s = 2, at t = 480")
-    page.wait_for_load_state("networkidle")
+    asked.until_quiet()
     before = len(asked.requests)
     for s, of in ((0, "eps_0"), (1, "eps_c")):
         set_scale(asked, s)
@@ -110,7 +110,7 @@ def test_the_arrow_goes_from_one_noise_through_the_other(asked):
     expect(page.locator("#labels .arrow")).not_to_have_class(re.compile("waiting"))
     page.locator("#labels .row").nth(4).locator("canvas").nth(1).click()
     expect(says).to_contain_text("Picture 2 of the row s = 8, at t = 480")
-    page.wait_for_load_state("networkidle")
+    asked.until_quiet()
     page.wait_for_function("!document.querySelector('#labels .arrow.waiting')")
     taken, shown = (np.array(pixels, float) for pixels in (row(asked, 4)[1], part(asked, "eps_s", 1)))
     assert np.abs(taken - shown).max() <= 6, "up to what half precision costs, eight times"

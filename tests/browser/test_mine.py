@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from harness import Visit, draw, serious, until_quiet
+from harness import Visit, draw, serious
 from playwright.sync_api import Locator, Page, expect
 
 XT, SECOND = (f'#mine .board [data-object="{name}"] canvas' for name in ("xt", "x0_second"))
@@ -50,7 +50,7 @@ def test_examples_are_there_before_the_first_click_and_t_asks_nothing(visit):
     assert (blends[-1] == second).all()
     assert first != second
 
-    until_quiet(page)
+    visit.until_quiet()
     before = len(visit.requests)
     visit.move("mine", 1)
     assert np.abs(row(visit, XT_MIXTURE) - blends).mean() < 3

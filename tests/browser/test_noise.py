@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from formulas import velocity
-from harness import Visit, draw, until_quiet
+from harness import Visit, draw
 from playwright.sync_api import expect
 
 from ddpm.checkpoint import load
@@ -34,7 +34,7 @@ def test_the_answer_to_an_example_is_there_before_the_first_click(visit):
 def test_t_scrubs_the_answer_without_a_request(same):
     page = same.back("noise")
     answered(same)
-    until_quiet(page)
+    same.until_quiet()
     before, seen = len(same.requests), {}
     for t in (1, 500, 1000, 500):
         same.move("noise", t)

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from harness import Visit, until_quiet, visiting
+from harness import Visit, visiting
 from hosting import Quiet, listening
 from playwright.sync_api import expect
 from test_bound import finished, of_library
@@ -140,6 +140,6 @@ def test_a_copied_frame_shows_the_stage_alone_with_its_settings_and_a_link_to_th
         box = page.locator("iframe").bounding_box()
         inside = link.bounding_box()
         assert inside["y"] + inside["height"] <= box["y"] + box["height"], "the frame is as high as its content"
-        until_quiet(page)
+        visit.until_quiet()
         visit.left()
         visit.requests[:] = [asked for asked in visit.requests if f":{port}/" not in asked]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from harness import LONG, Session, Visit, crowd, until_quiet
+from harness import LONG, Session, Visit, crowd
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -51,7 +51,7 @@ def test_frames_stream_in_and_the_end_can_be_scrubbed_both_ways(same):
     assert now(same) == 0, "it ends with the finished pictures"
     assert page.locator(X0_HAT).count() == page.locator(EPS_HAT).count() == 8
 
-    until_quiet(page)
+    same.until_quiet()
     before, frames = len(same.requests), {}
     for t in (0, 400, 1000, 400, 0):
         same.move("reverse", t)

@@ -5,7 +5,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from harness import GRIDS, Session, Visit, until_quiet, visiting
+from harness import GRIDS, Session, Visit, visiting
 from playwright.sync_api import Page, expect
 
 from ddpm.ui.text import TEXT
@@ -57,7 +57,7 @@ def test_the_record_of_the_model_is_scrubbed_without_the_server(same):
         if not re.search(r'"fn_name": ?"(trajectory|finished|example\w*)"', sent):
             asked.append(sent)
 
-    until_quiet(page)
+    same.until_quiet()
     page.on("request", note)
     for index, (step, shade) in enumerate(GRIDS.items()):
         slide(page, ".recorded", index)
