@@ -14,7 +14,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,8 @@ from ddpm.engine import Engine
 from ddpm.errors import first_line
 from ddpm.metrics import read_metrics
 from ddpm.model_files import Layout, check_files, check_weights, is_inside, read_configs
-from ddpm.names import Size
+from ddpm.names import Precision, Size
+from ddpm.openvino_backend import OpenVINO, computes_in_bfloat16
 from ddpm.schedule import Errors, NoiseSchedule
 from ddpm.settings import read_json
 from ddpm.unet import keep_input_precision
@@ -71,6 +71,7 @@ class Checkpoint:
     classes: Classes | None = None
     lowest_log_variance: float | None = None
     errors: Errors | None = None
+    _networks: dict[Precision, Compiled] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def size(self) -> Size:
@@ -115,12 +116,24 @@ class Checkpoint:
             return self
         return load(self.directory, self.name if self.revision else None, self.revision)
 
-    def engine(self, device: str = "cpu") -> Engine:
+    def engine(self, device: torch.device | str = "cpu", precision: Precision = "float32") -> Engine:
         """eps_theta(x_t, t, label) of this model: compiled on the CPU, as CUDA graphs on a GPU, and computed by PyTorch
-        on other devices."""
+        on other devices.
+
+        Args:
+            precision: of the layers, on a CPU.
+        Raises:
+            ValueError: bfloat16, and this is no CPU with instructions for it, or OpenVINO is not installed.
+        """
         kind = torch.device(device).type
+        if precision == "bfloat16" and (kind != "cpu" or not computes_in_bfloat16()):
+            raise ValueError(
+                "--precision bfloat16: a CPU with instructions for it (AVX-512 BF16 or AMX) and OpenVINO are needed"
+                + ("" if kind == "cpu" else f", and {kind} would compute")
+                + "; float32 is possible"
+            )
         if kind == "cpu":
-            return Engine(self.unet, self.scheduler, device, self._compiled, self.classes)
+            return Engine(self.unet, self.scheduler, device, self._compiled(precision), self.classes)
         unet: Any = copy.deepcopy(self.unet)
         # ZeroGPU lends a GPU for single calls, each in a process of its own.
         if kind != "cuda" or "SPACES_ZERO_GPU" in os.environ:
@@ -140,9 +153,13 @@ class Checkpoint:
             raise ValueError(f"label {shortened(str(name))!r}: {self.name} has no labels to ask for")
         return self.classes.number(name)
 
-    @cached_property
-    def _compiled(self) -> Compiled:
-        return Compiled(accepting_vectors(self.unet) if self.classes else self.unet)
+    def _compiled(self, precision: Precision) -> Compiled:
+        """The network as the engines of this model share it."""
+        if precision not in self._networks:
+            unet = accepting_vectors(self.unet) if self.classes else self.unet
+            backend = OpenVINO(unet, precision=precision)
+            self._networks[precision] = Compiled(unet, backend, alone=precision != "float32")
+        return self._networks[precision]
 
 
 def on_a_gpu(unet: Any, device: torch.device | str) -> Graphs:

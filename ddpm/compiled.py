@@ -31,9 +31,12 @@ class Compiled:
         unet: a UNet2DModel on the CPU in eval mode; its weights must no longer change.
         backend: compiles it; default: OpenVINO with as many threads as PyTorch uses now.
         worth_s: seconds that PyTorch may compute before compiling begins by itself; default: WORTH_S.
+        alone: PyTorch computes nothing. Every batch waits until the network is compiled for it.
     """
 
-    def __init__(self, unet: UNet2DModel, backend: OpenVINO | None = None, worth_s: float | None = None) -> None:
+    def __init__(
+        self, unet: UNet2DModel, backend: OpenVINO | None = None, worth_s: float | None = None, alone: bool = False
+    ) -> None:
         backend = OpenVINO(unet) if backend is None else backend
         self._unet = unet
         side = unet.config["sample_size"]
@@ -51,7 +54,7 @@ class Compiled:
         self._publishing = threading.Lock()  # after `_give_up` no network may be published any more
         self._torch_s = 0.0
         self._closed = False
-        self._settled = False
+        self._settled = self._alone = alone
 
     def __call__(self, xt: Tensor, t: Tensor, *vectors: Tensor) -> Tensor:
         """The network's output.
@@ -61,6 +64,8 @@ class Compiled:
             vectors: of a network that takes class vectors, (B, D) float32.
         Returns:
             (B, C, H, W) float32; with 2 C channels of a network that predicts the variance.
+        Raises:
+            ValueError: PyTorch would have to compute and must not.
         """
         plan = self._plan(len(xt))
         if self._settled and not self._closed:
@@ -74,6 +79,8 @@ class Compiled:
                     return compute(plan, networks, *inputs)
             except Exception as error:  # OpenVINO's exceptions have no common base
                 self._give_up(error)
+        if self._alone:
+            raise ValueError("bfloat16: OpenVINO cannot compute this network, or not for such a batch")
         started = time.perf_counter()
         with torch.no_grad():
             output = self._unet(*inputs).sample
@@ -154,4 +161,5 @@ class Compiled:
             if self._backend is None:
                 return
             self._backend, self._networks = None, {}
-        log.warning("OpenVINO cannot compute this network; PyTorch does, slower: %s", first_line(error))
+        instead = "" if self._alone else "; PyTorch does, slower"
+        log.warning("OpenVINO cannot compute this network%s: %s", instead, first_line(error))

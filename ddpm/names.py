@@ -16,6 +16,9 @@ LearnedVariance = Literal["learned_range", "learned"]
 """A variance that the network predicts: a mixture of beta_t and beta-tilde_t (Nichol & Dhariwal 2021, Eq. 15), or its
 logarithm itself."""
 
+Precision = Literal["float32", "bfloat16"]
+"""What a CPU computes a network's layers in."""
+
 OPTIMAL = "optimal"
 """The variance that suits a trained network best (Bao et al. 2022), see `ddpm.optimal`."""
 

@@ -1,7 +1,8 @@
 """Compiles a network for the CPU with OpenVINO. This is the only module that knows OpenVINO.
 
 A converted network is kept in the cache folder, so that later starts read it within milliseconds. All arithmetic is
-float32, and the output of every compiled network is compared with PyTorch's before it is used.
+float32, unless bfloat16 is asked for, and the output of every compiled network is compared with PyTorch's before it is
+used.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ from torch import Tensor, nn
 from ddpm.classes import is_conditional, width_of
 from ddpm.errors import first_line
 from ddpm.files import cache_folder
+from ddpm.names import Precision
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # of the converted networks; raise it when the conversion changes
-TOLERANCE = 1e-3  # largest difference from PyTorch, relative to the largest output; rounding alone gives about 1e-5
+# Largest difference from PyTorch, relative to the largest output. Rounding alone gives about 1e-5, or 0.01 to 0.1.
+TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.2}
+HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 KEPT = 8  # converted networks that are kept on disk
 MAX_BYTES = 2**30  # of weights; conversion holds them in memory several times
 _converting = threading.Lock()  # PyTorch's tracer fails if two threads trace networks at the same time
@@ -62,6 +66,13 @@ def import_openvino():
     import openvino
 
     return openvino
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether OpenVINO is installed and this processor has instructions for bfloat16."""
+    if importlib.util.find_spec("openvino") is None:
+        return False
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class Request:
@@ -197,10 +208,12 @@ class OpenVINO:
     Args:
         unet: a UNet2DModel on the CPU in eval mode, whose weights no longer change.
         threads: how many threads compute; None: as many as PyTorch uses now.
+        precision: of the layers; x_t, t and the output are float32 in any case.
     """
 
-    def __init__(self, unet: UNet2DModel, threads: int | None = None) -> None:
+    def __init__(self, unet: UNet2DModel, threads: int | None = None, precision: Precision = "float32") -> None:
         self.threads = torch.get_num_threads() if threads is None else threads
+        self.precision: Precision = precision
         self._unet = unet
         side = unet.config["sample_size"]
         size = (side, side) if isinstance(side, int) else side
@@ -274,7 +287,7 @@ class OpenVINO:
         model = model.clone()
         model.reshape({number: [images, *shape] for number, shape in enumerate(self._shapes)})
         options = {
-            "INFERENCE_PRECISION_HINT": "f32",  # on some processors the default is bfloat16
+            "INFERENCE_PRECISION_HINT": HINTS[self.precision],  # on some processors the default is bfloat16
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": self.threads,
             "ENABLE_CPU_PINNING": False,  # other processes may pin their threads to the same cores
@@ -296,7 +309,7 @@ class OpenVINO:
             expected = self._unet(*inputs).sample
         output = compute([(slice(i, i + images), key) for i in range(0, count, images)], {key: requests}, *inputs)
         difference = float((output - expected).abs().max() / expected.abs().max().clamp(min=1e-3))
-        if not difference < TOLERANCE:
+        if not difference < TOLERANCES[self.precision]:
             raise ValueError(f"its output differs from PyTorch's by {difference:.1e}")
         return requests
 

@@ -14,7 +14,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.models.upsampling import Upsample2D
 
-from ddpm import openvino_backend
+from ddpm import checkpoint, openvino_backend
 from ddpm.classes import accepting_vectors, separated
 from ddpm.compiled import Compiled
 from ddpm.engine import Engine
@@ -226,6 +226,32 @@ def test_after_its_end_nothing_is_begun_and_pytorch_computes(unet):
     xt, t = ask(unet, 2)
     assert torch.equal(fast(xt, t), expected(unet, xt, t))
     assert not is_compiled(fast, unet, 2)
+
+
+def test_bfloat16_is_near_pytorch_and_nothing_stands_in_for_it(unet):
+    """A processor without instructions for it computes in float32 here; `Checkpoint.engine` refuses it."""
+    exact, coarse = Compiled(unet), Compiled(unet, OpenVINO(unet, precision="bfloat16"), alone=True)
+    exact.prepare(3, wait=True)
+    inputs = ask(unet, 3)
+    first = coarse(*inputs)
+    assert is_compiled(coarse, unet, 3)
+    assert torch.equal(first, coarse(*inputs)), "the first call waited until it was ready"
+    difference = float((first - exact(*inputs)).abs().max() / expected(unet, *inputs).abs().max())
+    assert difference < 0.2
+    assert (difference > 1e-4) == openvino_backend.computes_in_bfloat16()
+    broken = Compiled(unet, Changed(unet, lambda request: before_start(request, on_fire)), alone=True)
+    with pytest.raises(ValueError, match="bfloat16: OpenVINO cannot compute"):
+        broken(*inputs)
+
+
+@pytest.mark.parametrize(
+    ("device", "capable", "why"),
+    [("cpu", False, "AVX-512 BF16 or AMX"), ("meta", True, "and meta would compute; float32 is possible")],
+)
+def test_bfloat16_is_refused_where_nothing_computes_in_it(monkeypatch, device, capable, why):
+    monkeypatch.setattr(checkpoint, "computes_in_bfloat16", lambda: capable)
+    with pytest.raises(ValueError, match=f"--precision bfloat16: a CPU with .*{why}"):
+        checkpoint.load(checkpoint.EMBEDDED).engine(device, "bfloat16")
 
 
 def test_an_embedding_for_each_of_few_timesteps(cache):

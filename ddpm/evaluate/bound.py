@@ -37,7 +37,7 @@ def measure_bound(subject: Subject, errors: Errors | None, accelerator: Accelera
     """
     config, model, images = subject.config, subject.model, subject.images
     schedule = with_variance_type(model.schedule, config.variance_type, errors)
-    eps_theta = model.engine(accelerator.device)
+    eps_theta = subject.engine(accelerator.device)
     eps_theta.settle(min(config.batch_size, subject.num_timesteps))
     if subject.bound_steps < schedule.num_steps:
         timesteps = timesteps_for(subject.bound_steps, schedule.num_steps - 1)[::-1]
@@ -98,7 +98,7 @@ def find_errors(subject: Subject, accelerator: Accelerator, bar) -> Errors:
     config, model, images = subject.config, subject.model, subject.images
 
     def measure() -> Errors:
-        eps_theta = model.engine(accelerator.device)
+        eps_theta = subject.engine(accelerator.device)
         eps_theta.settle(config.batch_size)
         return measure_errors(
             eps_theta,

@@ -101,7 +101,7 @@ def measure_classifier(
     """
     config, model, images = subject.config, subject.model, subject.images
     assert model.classes
-    engine, K = model.engine(accelerator.device), len(model.classes)
+    engine, K = subject.engine(accelerator.device), len(model.classes)
     engine.settle(min(config.batch_size, K + 1))
     schedule = with_variance_type(model.schedule, config.variance_type, errors)
     asked: dict[str, Any] = {"batch_size": config.batch_size, "clip_denoised": config.clip_denoised}

@@ -142,6 +142,7 @@ def _origin(subject: Subject, accelerator: Accelerator) -> dict[str, Any]:
     """How to reproduce the report, and what computed it."""
     return {
         "seed": subject.config.seed,
+        "precision": subject.config.precision,
         "command": report.command(subject),
         "device": str(accelerator.device),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "torchmetrics")},

@@ -15,7 +15,7 @@ import tyro  # light: --help and wrong usage are answered before torch is loaded
 
 from ddpm.checks import check_common
 from ddpm.flags import flattened, grouped, need_folder, need_option, parse_flags, usage_errors
-from ddpm.names import MAX_SCALE, OPTIMAL, AnyVariance, Sampler
+from ddpm.names import MAX_SCALE, OPTIMAL, AnyVariance, Precision, Sampler
 
 PROG = "python -m ddpm.evaluate"
 
@@ -113,6 +113,9 @@ class RunOptions:
     seed: int = 0
     # Largest number of images in one call of the network.
     batch_size: int = 64
+    # What the layers of the network are computed in, on a CPU. bfloat16 is faster where the processor has instructions
+    # for it, and less exact. The validation loss stays float32.
+    precision: Precision = "float32"
     # CPU threads per process. 0: as in train.py.
     num_cpu_threads: int = 0
     # The report. Pictures are written beside it and share its name.
@@ -149,6 +152,8 @@ class EvaluateConfig(RunOptions, ClassifierOptions, SampleOptions, BoundOptions,
         need(self.batch_size >= 1, "batch_size", "1 or more")
         need(self.num_inference_steps is None or self.num_inference_steps >= 1, "num_inference_steps", "1 or more")
         need(self.output.endswith(".json"), "output", "the name of a .json file")
+        if self.record and self.precision != "float32":
+            raise ValueError("--record: the figures of a model's card are computed with --precision float32")
 
     @property
     def needs_errors(self) -> bool:

@@ -123,6 +123,7 @@ def table(figures: dict[str, Any]) -> str:
     exact = figures["timesteps"] == T
     how = "all timesteps" if exact else f"{counted(figures['timesteps'], 'timestep')} per image"
     clip = "clipped" if figures["clip_denoised"] else "not clipped"
+    clip += "" if figures["precision"] == "float32" else f", {figures['precision']}"
     told = ", told the label" if figures.get("num_labelled_images") else ""
     without = f"label {figures['no_label_is']}" if "no_label_is" in figures else "without labels"
     bare = f", {without}" if "val_loss_with_labels" in figures else ""

@@ -125,7 +125,7 @@ def _draw(
     # With guidance, the network sees each image twice in a call.
     at_once = config.batch_size if scale in (0, 1) else max(1, config.batch_size // 2)
     sizes = {min(at_once, part.stop - start) for start in part[::at_once]}
-    engine = model.engine(accelerator.device)
+    engine = subject.engine(accelerator.device)
     engine.settle(*(size if scale in (0, 1) else 2 * size for size in sizes))
     eps_theta = Counted(engine, bar, strict=True)
     began, drawn = time.perf_counter(), []

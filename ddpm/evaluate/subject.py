@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from ddpm.checkpoint import Checkpoint
 from ddpm.classes import NO_LABEL, Classes, shortened
 from ddpm.data import DataOptions, Images, prepare
 from ddpm.data.wording import listed
+from ddpm.engine import Engine
 from ddpm.evaluate.options import EvaluateConfig
 from ddpm.names import LEARNED_VARIANCES, VARIANCE_TYPES, counted, size_name
 from ddpm.schedule import Errors
@@ -30,6 +32,10 @@ class Subject:
     model: Checkpoint
     options: DataOptions
     images: Images
+
+    def engine(self, device: torch.device) -> Engine:
+        """The network, computed as the options ask for. Raises as `Checkpoint.engine`."""
+        return self.model.engine(device, self.config.precision)
 
     @property
     def num_images(self) -> int:

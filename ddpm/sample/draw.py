@@ -133,7 +133,7 @@ def _draw(
     halves, steps = _halves(config), _steps(config, model)
     at_once = max(1, config.batch_size // halves)  # with guidance, the network sees each picture twice in a call
     parts = _runs(own, at_once)
-    engine = model.engine(str(accelerator.device))
+    engine = model.engine(accelerator.device, config.precision)
     engine.settle(*{halves * len(part) for part in parts})
     eps_theta, shown = Counted(engine, bar, strict=True), moments(steps)
     for part in parts:

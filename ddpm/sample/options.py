@@ -16,7 +16,7 @@ import tyro  # light: --help and wrong usage are answered before torch is loaded
 
 from ddpm.checks import check_run
 from ddpm.flags import at_home, flattened, grouped, need_folder, need_option, parse_flags, usage_errors
-from ddpm.names import FILLING_SAMPLERS, JUMPS, MAX_SCALE, Sampler
+from ddpm.names import FILLING_SAMPLERS, JUMPS, MAX_SCALE, Precision, Sampler
 
 PROG = "python -m ddpm.sample"
 
@@ -88,6 +88,9 @@ class RunOptions:
 
     # Largest number of pictures that are drawn at a time.
     batch_size: int = 64
+    # What the layers of the network are computed in, on a CPU. bfloat16 is faster where the processor has instructions
+    # for it, and less exact.
+    precision: Precision = "float32"
     # CPU threads per process. 0: as in train.py.
     num_cpu_threads: int = 0
 

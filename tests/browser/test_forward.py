@@ -28,7 +28,7 @@ def test_an_example_is_there_before_the_first_click(visit):
 
 
 def test_t_goes_from_the_picture_to_noise_without_a_request(same):
-    page = same.back()
+    same.back()
     same.until_quiet()
     before = len(same.requests)
     x0 = np.array(same.pixels(X0), float)

@@ -32,7 +32,7 @@ def test_the_answer_to_an_example_is_there_before_the_first_click(visit):
 
 
 def test_t_scrubs_the_answer_without_a_request(same):
-    page = same.back("noise")
+    same.back("noise")
     answered(same)
     same.until_quiet()
     before, seen = len(same.requests), {}

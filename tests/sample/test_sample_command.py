@@ -106,6 +106,7 @@ def test_the_same_command_goes_on_and_others_are_refused(model, tmp_path):
     for more, said in (
         (("--seed", 1), "were drawn with --seed 0: pass another --output"),
         (("--sampler", "ddim"), "were drawn with --sampler ddpm: pass another --output"),
+        (("--precision", "bfloat16"), "were drawn with --precision float32: pass another --output"),
     ):
         done = start(*words, *more)
         assert done.returncode == 1
