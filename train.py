@@ -27,7 +27,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from ddpm import data
-from ddpm.processes import make_accelerator, on_main
+from ddpm.processes import check_alike, make_accelerator, on_main
 from ddpm.training import state, terminal, trackers
 from ddpm.training.batches import Batches
 from ddpm.training.folder import RunFolder
@@ -66,6 +66,7 @@ def train(
         build = initial.loaded(build, images.class_names, accelerator.is_main_process)
     learner = Learner(config, accelerator, network, batches.global_size, build, images.class_names)
     given = images.fingerprint, batches.labels_fingerprint
+    check_alike(accelerator, config, given)
     find = partial(state.find, config, given, batches.slots, accelerator.device.type)
     saved = on_main(accelerator, find)
     if saved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import os
@@ -10,11 +11,17 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, ProjectConfiguration, broadcast_object_list
+from accelerate.utils import DistributedType, ProjectConfiguration, broadcast_object_list, gather_object
 
-from ddpm.config import TrainConfig
+from ddpm.config import DatasetOptions, HubOptions, TrainConfig
 from ddpm.errors import first_line
 from ddpm.threads import physical_cores
+
+# Options that may differ between the processes of a training: what only the first one does, and where a machine keeps
+# the images, whose contents are compared.
+OF_ONE_MACHINE = {"output_dir", "resume_from_checkpoint", "num_cpu_threads", "report_to"}
+OF_ONE_MACHINE |= {f.name for options in (DatasetOptions, HubOptions) for f in dataclasses.fields(options)}
+OF_ONE_MACHINE.discard("random_flip")
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -68,6 +75,13 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str, tf32: b
             f"{world} processes were started but do not know of each other; on CPUs: "
             f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 {program}"
         )
+    # Asked for several processes where there are no GPUs, `accelerate launch` starts one that knows of no other.
+    alone = accelerator.num_processes == 1 and "WORLD_SIZE" not in os.environ
+    if alone and {"ACCELERATE_DYNAMO_BACKEND", "MASTER_ADDR"} <= os.environ.keys():
+        raise ValueError(
+            "accelerate launch was to start several processes, and this one is alone; on CPUs --multi_gpu is needed, "
+            f"too: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 {program}"
+        )
     # `accelerate launch` sets OMP_NUM_THREADS=1 on a CPU, which would leave all cores but one idle; beside a GPU,
     # PyTorch would start a thread for each core of the machine, whatever a container's limit is.
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -117,6 +131,26 @@ def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:
     if result[1] is not None:
         raise ValueError(result[1])
     return result[0]
+
+
+def check_alike(accelerator: Accelerator, config: TrainConfig, images: tuple[str, str | None]) -> None:
+    """Check that all processes were started alike, which nobody else does where they are on several machines.
+
+    Args:
+        images: fingerprints of the prepared images and of the labels that are learned.
+    Raises:
+        ValueError: in every process; the message names the options that differ, or the images.
+    """
+    own = {f"--{f.name}": getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in OF_ONE_MACHINE}
+    own |= {"the images of the dataset": images[0], "the labels of the dataset": images[1]}
+    everyone: Any = gather_object([own]) if accelerator.num_processes > 1 else [own]
+    differing = []
+    for name, value in everyone[0].items():
+        others = [str(other[name]) for other in everyone if other[name] != value]
+        if others:
+            differing.append(f"{name} ({value}, elsewhere {others[0]})" if name.startswith("--") else name)
+    if differing:
+        raise ValueError(f"the processes must be started alike, and they differ in {', '.join(differing)}")
 
 
 def agree(accelerator: Accelerator, wish: str | None, step: int) -> str | None:
