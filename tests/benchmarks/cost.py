@@ -3,7 +3,8 @@
     python tests/benchmarks/cost.py [--rounds 3] [--seconds 1.0]
 
 One thing changes at a time from a base (28x28, batch 16, widths 16, 32, 64). A prediction is the base's time multiplied
-by the ratio of the FLOPs. All steps of a training or a sampling cost the same, so their number is a plain factor; the
+by the ratio of the FLOPs. With a learned variance, the training step has the loss L_hybrid; with guidance, a network
+call is that of both halves of the batch. All steps of a training or a sampling cost the same, so their number is a plain factor; the
 last rows check this. Two processes are compared with one that has the same cores and the same global batch.
 """
 
@@ -26,9 +27,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm import checkpoint
+from ddpm.config import preset
 from ddpm.engine import Engine
 from ddpm.sampling import sample
 from ddpm.threads import physical_cores
+from ddpm.training.recipe import make_objective, make_scheduler
 from ddpm.unet import build_unet
 
 
@@ -38,6 +41,9 @@ class Case:
     size: int = 28
     batch: int = 16
     widths: tuple[int, ...] = (16, 32, 64)
+    classes: int = 0
+    guided: bool = False
+    learned: bool = False
 
 
 CASES = (
@@ -51,6 +57,10 @@ CASES = (
     Case("width / 2", widths=(8, 16, 32)),
     Case("width x 2", widths=(32, 64, 128)),
     Case("width x 4", widths=(64, 128, 256)),
+    Case("10 classes", classes=10),
+    Case("1000 classes", classes=1000),
+    Case("10 classes, guided", classes=10, guided=True),
+    Case("learned variance", learned=True),
 )
 
 
@@ -59,19 +69,25 @@ class Work:
 
     def __init__(self, case: Case) -> None:
         torch.manual_seed(0)
-        self.unet = build_unet(case.size, 1, case.widths)
+        self.unet = build_unet(case.size, 1, case.widths, num_classes=case.classes, learned_variance=case.learned)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=1e-4, fused=True)
+        config = preset("digits", variance_type="learned_range" if case.learned else "fixed_small")
+        self.objective = make_objective(config, make_scheduler(config), torch.device("cpu"))
         self.x = torch.randn(case.batch, 1, case.size, case.size)
         self.t = torch.randint(0, 1000, (case.batch,))
+        self.labels = (torch.randint(0, case.classes, (case.batch,)),) if case.classes else ()
+        self.halves = 2 if case.guided else 1
 
     def train(self) -> None:
-        self.unet(self.x, self.t).sample.square().mean().backward()
+        eps_hat, v = self.objective.split(self.unet(self.x, self.t, *self.labels).sample)
+        error = (self.x - eps_hat).square().mean(dim=(1, 2, 3))
+        self.objective(error, eps_hat, v, self.x, self.x, self.t).mean().backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
     @torch.no_grad()
     def call(self) -> None:
-        self.unet(self.x, self.t)
+        self.unet(*(torch.cat([values] * self.halves) for values in (self.x, self.t, *self.labels)))
 
     def flops(self, what: str) -> float:
         with FlopCounterMode(display=False) as counter:
