@@ -1,6 +1,6 @@
 """Schedule, loss and variance against the bound and the samples: the same network, data, seeds and budget.
 
-    python tests/benchmarks/bound_table.py [--preset digits] [--steps 2000] [--seeds 0 1 2] [--dataset_name FOLDER]
+    python tests/benchmarks/bound_table.py [--preset digits] [--steps 1000] [--seeds 0 1 2] [--dataset_name FOLDER]
 
 Every training is measured with each variance that its network can have: fixed small, fixed large, optimal (from its
 errors on training images), and learned where the network predicts it. Prints two tables: bits per dimension by
@@ -122,16 +122,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="digits")
     parser.add_argument("--dataset_name")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch_size", type=int, help="default: the preset's")
     parser.add_argument("--learning_rate", type=float, help="default: the preset's")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=list(ROWS), metavar="NAME", help="measure these rows only")
     parser.add_argument("--train_only", action="store_true", help="measure later, perhaps on another machine")
     parser.add_argument("--images", type=int, default=0, help="of the bound; 0: all held-out ones")
-    parser.add_argument("--timesteps", type=int, default=0, help="per image; 0: all")
+    parser.add_argument("--timesteps", type=int, default=100, help="per image; 0: all")
     parser.add_argument("--samples", type=int, default=800)
-    parser.add_argument("--inference_steps", type=int, default=250)
+    parser.add_argument("--inference_steps", type=int, default=100)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/bound_table"))
     args = parser.parse_args()
     results: dict[str, list[dict]] = {}

@@ -1,6 +1,6 @@
 """How the cost of a training step and of a sampling step grows: predicted from counted FLOPs, and measured.
 
-    python tests/benchmarks/cost.py [--rounds 3] [--seconds 1.0]
+    python tests/benchmarks/cost.py [--rounds 3] [--seconds 1.0] [--only CASE ...]
 
 One thing changes at a time from a base (28x28, batch 16, widths 16, 32, 64). A prediction is the base's time multiplied
 by the ratio of the FLOPs. With a learned variance, the training step has the loss L_hybrid; with guidance, a network
@@ -106,8 +106,8 @@ def milliseconds(work: Callable[[], None], seconds: float) -> float:
     return statistics.median(taken)
 
 
-def grow(rounds: int, seconds: float) -> None:
-    works = {case.name: Work(case) for case in CASES}
+def grow(rounds: int, seconds: float, only: list[str] | None) -> None:
+    works = {case.name: Work(case) for case in CASES if only is None or case.name in ("base", *only)}
     for what, title in (("train", "training step"), ("call", "network call of a sampling step")):
         taken: dict[str, list[float]] = {name: [] for name in works}
         for _ in range(rounds):
@@ -174,12 +174,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="per figure and round")
+    parser.add_argument(
+        "--only", nargs="+", choices=[case.name for case in CASES], metavar="CASE", help="beside the base"
+    )
     parser.add_argument("--one_process", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one_process:
         return one_process(int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"]))
     torch.set_num_threads(physical_cores())
-    grow(args.rounds, args.seconds)
+    grow(args.rounds, args.seconds, args.only)
+    if args.only:
+        return
     steps()
     processes(args.rounds)
 
