@@ -1,4 +1,5 @@
-"""From a command to its first use: the page, `train.py --help`, and the first training step, on the second start.
+"""From a command to its first use: the page beside the bare import of its libraries, `train.py --help`, and the first
+training step, on the second start.
 
     python tests/benchmarks/startup.py [--rounds 3] [--dataset_name FOLDER --preset mnist]
 
@@ -100,6 +101,14 @@ def page(cache: Path, browser) -> dict[str, float]:
     return found
 
 
+def bare_import(cache: Path) -> dict[str, float]:
+    """The libraries alone, which is what the page's start-up is compared with."""
+    words = "import gradio, torch, diffusers; from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel"
+    with Program("-c", words, cache=cache) as program:
+        cpu, memory = program.end(stop=False)
+        return {"done": time.perf_counter() - program.began, "cpu": cpu, "memory": memory}
+
+
 def help_text(cache: Path) -> dict[str, float]:
     with Program("train.py", "--help", cache=cache) as program:
         cpu, memory = program.end(stop=False)
@@ -136,6 +145,7 @@ def main() -> None:
         for index in range(args.rounds + 1):
             for name, run in (
                 ("app.py", lambda: page(cache, browser)),
+                ("import gradio, torch, diffusers", lambda: bare_import(cache)),
                 ("train.py --help", lambda: help_text(cache)),
                 (f"train.py --preset {args.preset}", lambda: first_step(cache, options)),
             ):
