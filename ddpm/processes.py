@@ -80,8 +80,8 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str, tf32: b
     if alone and {"ACCELERATE_DYNAMO_BACKEND", "MASTER_ADDR"} <= os.environ.keys():
         raise ValueError(
             "accelerate launch was to start several processes, and this one is alone; on CPUs --multi_gpu is needed, "
-            f"too: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 {program}. If one process is "
-            "meant, unset MASTER_ADDR, which is in the environment"
+            f"too: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 {program}. If one is meant, "
+            "unset MASTER_ADDR, which is in the environment"
         )
     # `accelerate launch` sets OMP_NUM_THREADS=1 on a CPU, which would leave all cores but one idle; beside a GPU,
     # PyTorch would start a thread for each core of the machine, whatever a container's limit is.
