@@ -26,14 +26,13 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 
-from ddpm import data
-from ddpm.processes import check_alike, make_accelerator, on_main
+from ddpm.processes import make_accelerator, on_main
 from ddpm.training import state, terminal, trackers
-from ddpm.training.batches import Batches
+from ddpm.training.batches import Batches, prepared
 from ddpm.training.folder import RunFolder
 from ddpm.training.initial import start_from
 from ddpm.training.learner import Learner
-from ddpm.training.recipe import Noising, data_options, make_objective, network_options, target_of
+from ddpm.training.recipe import Noising, make_objective, network_options, target_of
 from ddpm.training.recorder import Progress, Recorder, finished_before
 from ddpm.unet import build_unet
 
@@ -59,14 +58,13 @@ def train(
     config, initial = start_from(config, accelerator)  # --init_from
     folder = RunFolder(config)
     on_main(accelerator, folder.check)  # refused before the images are prepared
-    images = data.prepare(data_options(config), accelerator.is_main_process, output_dir=config.directory)
+    images = prepared(config, accelerator)
     batches = Batches(config, images, accelerator)
     network = network_options(config, images)
     if initial:
         build = initial.loaded(build, images.class_names, accelerator.is_main_process)
     learner = Learner(config, accelerator, network, batches.global_size, build, images.class_names)
     given = images.fingerprint, batches.labels_fingerprint
-    check_alike(accelerator, config, given)
     find = partial(state.find, config, given, batches.slots, accelerator.device.type)
     saved = on_main(accelerator, find)
     if saved:

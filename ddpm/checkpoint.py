@@ -123,15 +123,10 @@ class Checkpoint:
         Args:
             precision: of the layers, on a CPU.
         Raises:
-            ValueError: bfloat16, and this is no CPU with instructions for it, or OpenVINO is not installed.
+            ValueError: see `check_precision`.
         """
         kind = torch.device(device).type
-        if precision == "bfloat16" and (kind != "cpu" or not computes_in_bfloat16()):
-            raise ValueError(
-                "--precision bfloat16: a CPU with instructions for it (AVX-512 BF16 or AMX) and OpenVINO are needed"
-                + ("" if kind == "cpu" else f", and {kind} would compute")
-                + "; float32 is possible"
-            )
+        check_precision(precision, kind)
         if kind == "cpu":
             return Engine(self.unet, self.scheduler, device, self._compiled(precision), self.classes)
         unet: Any = copy.deepcopy(self.unet)
@@ -160,6 +155,20 @@ class Checkpoint:
             backend = OpenVINO(unet, precision=precision)
             self._networks[precision] = Compiled(unet, backend, alone=precision != "float32")
         return self._networks[precision]
+
+
+def check_precision(precision: Precision, kind: str) -> None:
+    """Check that devices of this kind can compute networks in a precision.
+
+    Raises:
+        ValueError: bfloat16, and this is no CPU with instructions for it, or OpenVINO is not installed.
+    """
+    if precision == "bfloat16" and (kind != "cpu" or not computes_in_bfloat16()):
+        raise ValueError(
+            "--precision bfloat16: a CPU with instructions for it (AVX-512 BF16 or AMX) and OpenVINO are needed"
+            + ("" if kind == "cpu" else f", and {kind} would compute")
+            + "; float32 is possible"
+        )
 
 
 def on_a_gpu(unet: Any, device: torch.device | str) -> Graphs:

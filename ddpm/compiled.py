@@ -31,7 +31,8 @@ class Compiled:
         unet: a UNet2DModel on the CPU in eval mode; its weights must no longer change.
         backend: compiles it; default: OpenVINO with as many threads as PyTorch uses now.
         worth_s: seconds that PyTorch may compute before compiling begins by itself; default: WORTH_S.
-        alone: PyTorch computes nothing. Every batch waits until the network is compiled for it.
+        alone: PyTorch never computes, since it would do so in another precision. Every batch waits until the network
+            is compiled for it, and is refused if that fails.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Compiled:
         self._torch_s = 0.0
         self._closed = False
         self._settled = self._alone = alone
+        self._precision, self._why = backend.precision, "the batch is none of its images"
 
     def __call__(self, xt: Tensor, t: Tensor, *vectors: Tensor) -> Tensor:
         """The network's output.
@@ -80,7 +82,7 @@ class Compiled:
             except Exception as error:  # OpenVINO's exceptions have no common base
                 self._give_up(error)
         if self._alone:
-            raise ValueError("bfloat16: OpenVINO cannot compute this network, or not for such a batch")
+            raise ValueError(f"OpenVINO cannot compute this network in {self._precision}: {self._why}")
         started = time.perf_counter()
         with torch.no_grad():
             output = self._unet(*inputs).sample
@@ -160,6 +162,6 @@ class Compiled:
         with self._publishing:
             if self._backend is None:
                 return
-            self._backend, self._networks = None, {}
-        instead = "" if self._alone else "; PyTorch does, slower"
-        log.warning("OpenVINO cannot compute this network%s: %s", instead, first_line(error))
+            self._backend, self._networks, self._why = None, {}, first_line(error)
+        if not self._alone:
+            log.warning("OpenVINO cannot compute this network; PyTorch does, slower: %s", self._why)

@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -17,9 +17,13 @@ from ddpm.config import DatasetOptions, HubOptions, TrainConfig
 from ddpm.errors import first_line
 from ddpm.threads import physical_cores
 
+Result = TypeVar("Result")
+
 # Options that may differ between the processes of a training: what only the first one does, and where a machine keeps
-# the images, whose contents are compared.
-OF_ONE_MACHINE = {"output_dir", "resume_from_checkpoint", "num_cpu_threads", "report_to"}
+# the images, whose contents are compared instead.
+OF_ONE_MACHINE = set(
+    "preset output_dir init_from resume_from_checkpoint num_cpu_threads checkpoints_total_limit plots report_to".split()
+)
 OF_ONE_MACHINE |= {f.name for options in (DatasetOptions, HubOptions) for f in dataclasses.fields(options)}
 OF_ONE_MACHINE.discard("random_flip")
 
@@ -55,6 +59,9 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
             f"unset it, because --gradient_accumulation_steps {config.gradient_accumulation_steps} decides"
         )
     settle(accelerator, config.num_cpu_threads, "train.py")
+    given = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in OF_ONE_MACHINE}
+    starts_from = "a model" if config.init_from else None  # which only the first process reads
+    check_alike(accelerator, {f"--{name}": value for name, value in (given | {"init_from": starts_from}).items()})
     return accelerator
 
 
@@ -75,13 +82,15 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str, tf32: b
             f"{world} processes were started but do not know of each other; on CPUs: "
             f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 {program}"
         )
-    # Asked for several processes where there are no GPUs, `accelerate launch` starts one that knows of no other.
-    alone = accelerator.num_processes == 1 and "WORLD_SIZE" not in os.environ
-    if alone and {"ACCELERATE_DYNAMO_BACKEND", "MASTER_ADDR"} <= os.environ.keys():
+    if accelerator.num_processes == 1 and "WORLD_SIZE" not in os.environ and _was_to_be_one_of_several():
+        where = (
+            "without GPUs --multi_gpu and ACCELERATE_USE_CPU=true"
+            if accelerator.device.type == "cpu"
+            else "--multi_gpu"
+        )
         raise ValueError(
-            "accelerate launch was to start several processes, and this one is alone; on CPUs --multi_gpu is needed, "
-            f"too: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 {program}. If one is meant, "
-            "unset MASTER_ADDR, which is in the environment"
+            f"accelerate launch was to start several processes, and has started one alone: {where} is needed for "
+            "several, and --num_processes 1 for one"
         )
     # `accelerate launch` sets OMP_NUM_THREADS=1 on a CPU, which would leave all cores but one idle; beside a GPU,
     # PyTorch would start a thread for each core of the machine, whatever a container's limit is.
@@ -90,6 +99,20 @@ def settle(accelerator: Accelerator, num_cpu_threads: int, program: str, tf32: b
     if accelerator.device.type != "cpu":
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32  # of convolutions; by default PyTorch allows it there
+
+
+def _was_to_be_one_of_several() -> bool:
+    """Whether `accelerate launch` was asked for several processes, and has started this one without telling it of the
+    others, as it does without GPUs or where each machine has one. It leaves the address at which they were to meet."""
+    if not {"ACCELERATE_DYNAMO_BACKEND", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        return False
+    import psutil
+
+    try:
+        # Of the launcher; where the address is in it, a script or a cluster set it for everybody.
+        return "MASTER_ADDR" not in psutil.Process(os.getppid()).environ()
+    except (psutil.Error, OSError):
+        return False
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -134,24 +157,46 @@ def on_main(accelerator: Accelerator, work: Callable[[], Any]) -> Any:
     return result[0]
 
 
-def check_alike(accelerator: Accelerator, config: TrainConfig, images: tuple[str, str | None]) -> None:
-    """Check that all processes were started alike, which nobody else does where they are on several machines.
+def check_alike(accelerator: Accelerator, found: dict[str, Any]) -> None:
+    """Check that something is the same in all processes. Nobody else does where they are on several machines, and
+    processes that differ train apart, or wait for each other without end.
 
     Args:
-        images: fingerprints of the prepared images and of the labels that are learned.
+        found: what is compared, under the name that a message gives it; of options (--NAME) it gives the values, too.
     Raises:
-        ValueError: in every process; the message names the options that differ, or the images.
+        ValueError: in every process; the message names what differs.
     """
-    own = {f"--{f.name}": getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in OF_ONE_MACHINE}
-    own |= {"the images of the dataset": images[0], "the labels of the dataset": images[1]}
-    everyone: Any = gather_object([own]) if accelerator.num_processes > 1 else [own]
+    if accelerator.num_processes == 1:
+        return
     differing = []
-    for name, value in everyone[0].items():
-        others = [str(other[name]) for other in everyone if other[name] != value]
-        if others:
-            differing.append(f"{name} ({value}, elsewhere {others[0]})" if name.startswith("--") else name)
+    first, *others = gather_object([found])
+    for name, value in first.items():
+        other = next((other[name] for other in others if other[name] != value), value)
+        if other != value:
+            differing.append(f"{name} ({value}, elsewhere {other})" if name.startswith("--") else name)
     if differing:
         raise ValueError(f"the processes must be started alike, and they differ in {', '.join(differing)}")
+
+
+def in_every(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
+    """Call `work` in every process and return its results there.
+
+    If it raises a ValueError in one of them, every process raises one, so that none waits for those that are gone.
+    """
+    if accelerator.num_processes == 1:
+        return work()
+    result: list[Result] = []
+    error = None
+    try:
+        result.append(work())
+    except ValueError as raised:
+        error = raised
+    refusals = gather_object([None if error is None else str(error)])
+    if error is not None:
+        raise error
+    if elsewhere := [refusal for refusal in refusals if refusal is not None]:
+        raise ValueError(f"in another process: {elsewhere[0]}")
+    return result[0]
 
 
 def agree(accelerator: Accelerator, wish: str | None, step: int) -> str | None:

@@ -229,7 +229,6 @@ def test_after_its_end_nothing_is_begun_and_pytorch_computes(unet):
 
 
 def test_bfloat16_is_near_pytorch_and_nothing_stands_in_for_it(unet):
-    """A processor without instructions for it computes in float32 here; `Checkpoint.engine` refuses it."""
     exact, coarse = Compiled(unet), Compiled(unet, OpenVINO(unet, precision="bfloat16"), alone=True)
     exact.prepare(3, wait=True)
     inputs = ask(unet, 3)
@@ -238,9 +237,10 @@ def test_bfloat16_is_near_pytorch_and_nothing_stands_in_for_it(unet):
     assert torch.equal(first, coarse(*inputs)), "the first call waited until it was ready"
     difference = float((first - exact(*inputs)).abs().max() / expected(unet, *inputs).abs().max())
     assert difference < 0.2
-    assert (difference > 1e-4) == openvino_backend.computes_in_bfloat16()
+    if openvino_backend.computes_in_bfloat16():
+        assert difference > 1e-4, "it is float32"
     broken = Compiled(unet, Changed(unet, lambda request: before_start(request, on_fire)), alone=True)
-    with pytest.raises(ValueError, match="bfloat16: OpenVINO cannot compute"):
+    with pytest.raises(ValueError, match=r"cannot compute this network in float32: the chip is on fire$"):
         broken(*inputs)
 
 

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from ddpm import hub, variance
-from ddpm.checkpoint import Checkpoint
+from ddpm.checkpoint import Checkpoint, check_precision
 from ddpm.classes import Classes
 from ddpm.config import OutputOptions
 from ddpm.errors import first_line
@@ -47,6 +47,7 @@ def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[st
     """
     accelerator = Accelerator(mixed_precision=launchers_precision("no", PROG, "figures are computed in float32"))
     settle(accelerator, config.num_cpu_threads, "-m ddpm.evaluate ...", tf32=False)
+    check_precision(config.precision, accelerator.device.type)
     model = model or hub.pull(config.model, config.revision)
     # Whatever can be rejected is rejected before the minutes that the bound takes.
     subject = find_subject(config, model, progress=accelerator.is_main_process)

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from ddpm import hub, plots
-from ddpm.checkpoint import Checkpoint
+from ddpm.checkpoint import Checkpoint, check_precision
 from ddpm.classes import NO_LABEL
 from ddpm.engine import Counted
 from ddpm.errors import first_line
@@ -46,6 +46,7 @@ def draw(config: SampleConfig, model: Checkpoint | None = None) -> list[str]:
     """
     accelerator = Accelerator(mixed_precision=launchers_precision("no", PROG, "pictures are computed in float32"))
     settle(accelerator, config.num_cpu_threads, "-m ddpm.sample ...")
+    check_precision(config.precision, accelerator.device.type)
     model = model or hub.pull(config.model, config.revision)
     classes = np.array([model.label(name) for name in config.label] or [NO_LABEL])
     _check(config, model)

@@ -63,10 +63,10 @@ class PictureFolder:
         if self.path is None:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        record = self.path / RECORD
-        if record.is_file():
+        record, pictures = self.path / RECORD, any(path.stem.isdigit() for path in self.path.glob("*.png"))
+        if record.is_file() and pictures:
             self._compare(record)
-        elif any(path.stem.isdigit() for path in self.path.glob("*.png")):
+        elif pictures:
             raise ValueError(f"{self.path} holds numbered pictures of another program: pass another --output")
         else:
             write_text(record, json.dumps(self._settings, indent=1, ensure_ascii=False) + "\n")

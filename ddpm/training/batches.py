@@ -17,8 +17,26 @@ from torch import Tensor
 from ddpm import data, draws
 from ddpm.config import TrainConfig
 from ddpm.draws import Purpose
+from ddpm.processes import check_alike, in_every
 from ddpm.training.labelling import Labelling
+from ddpm.training.recipe import data_options
 from ddpm.training.timesteps import Timesteps
+
+
+def prepared(config: TrainConfig, accelerator: Accelerator) -> data.Images:
+    """The images of a training, which every machine prepares for itself.
+
+    Raises:
+        ValueError: in every process: one of them cannot prepare them, or has others.
+    """
+
+    def work() -> tuple[data.Images, str | None]:
+        images = data.prepare(data_options(config), accelerator.is_main_process, output_dir=config.directory)
+        return images, Labelling(config, images).fingerprint if config.class_conditional else None
+
+    images, labels = in_every(accelerator, work)
+    check_alike(accelerator, {"the images of the dataset": images.fingerprint, "the labels of the dataset": labels})
+    return images
 
 
 class Batches:

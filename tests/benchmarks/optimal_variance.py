@@ -4,7 +4,8 @@
 
 For each number of steps: bits per dimension of the process with that many evenly spread timesteps, and the Fréchet
 distance of as many ancestral samples in that many steps, with each variance. All cells share images, noise and seeds.
-Finished cells stay in --output_dir; --only VARIANCE ... measures some columns without printing the table, so that
+Where the model's folder has variance.json (`python -m ddpm.evaluate MODEL --variance_type optimal --record`), the
+errors of the network are not measured for each cell anew. Finished cells stay in --output_dir; --only VARIANCE ... measures some columns without printing the table, so that
 several processes can share the work.
 """
 
@@ -25,6 +26,7 @@ def measure(args: argparse.Namespace, steps: int, variance: str) -> dict:
     """One cell: the bound, and samples if there are to be some."""
     report = evaluated(
         args.model,
+        output=args.output_dir / f"{args.model.name}-{steps}-{variance}-report.json",
         variance_type=variance,
         dataset_name=args.dataset_name,
         num_images=args.images,
@@ -67,10 +69,9 @@ def main() -> None:
         print(f"\n{title}:\n\n| steps | " + " | ".join(VARIANCES.values()) + " |\n|" + "---|" * (1 + len(VARIANCES)))
         for steps in args.steps:
             print(f"| {steps:,} | " + " | ".join(write(cells[steps, variance]) for variance in VARIANCES) + " |")
-    some = cells[args.steps[0], "optimal"]
-    print(f"\n{some['num_images']} held-out images, {args.samples} samples.")
-    if some["frechet_distance_real"]:
-        real = f"{some['frechet_distance_real']:.1f} ± {some['frechet_distance_real_sd']:.1f}"
+    print(f"\n{next(iter(cells.values()))['num_images']} held-out images, {args.samples} samples.")
+    for cell in [cell for cell in cells.values() if cell["frechet_distance_real"]][:1]:
+        real = f"{cell['frechet_distance_real']:.1f} ± {cell['frechet_distance_real_sd']:.1f}"
         print(f"Fréchet distance between real images: {real}.")
 
 

@@ -6,7 +6,7 @@ All use the same weights, the same noise (one generator per image) and the same 
 backend takes a number of steps, one backend after the other, so that a disturbance hits all of them; medians over the
 rounds are compared. Backends that are not installed are left out: ONNX Runtime needs `pip install onnxruntime onnx
 onnxscript`, torch.compile a C++ compiler. Beside each stands the share of the processor's float32 rate that it reaches:
-the counted FLOPs of the network that it computes, over what products of two large matrices reach before.
+the counted FLOPs of the network that it computes, over what products of two large matrices reach just before.
 "OpenVINO, bfloat16" is what `--precision bfloat16` of ddpm.evaluate and ddpm.sample asks for, where the processor has
 it. --full also draws images in all 1000 steps, at batches of 1 and 4, and compares them.
 """

@@ -41,10 +41,14 @@ def trained(name: str, folder: Path, build: Callable = build_unet, **options: An
     return time.perf_counter() - started
 
 
-def evaluated(folder: Path, model=None, **options: Any) -> dict[str, Any]:
-    """The report on the model in a folder. The draws of evaluations are the same, so differences are the networks'."""
+def evaluated(folder: Path, model=None, output: Path | None = None, **options: Any) -> dict[str, Any]:
+    """The report on the model in a folder. The draws of evaluations are the same, so differences are the networks'.
+
+    Args:
+        output: the report; default: report.json in the folder.
+    """
     AcceleratorState._reset_state(reset_partial_state=True)
-    config = EvaluateConfig(model=str(folder), output=str(folder / "report.json"), batch_size=128, **options)
+    config = EvaluateConfig(model=str(folder), output=str(output or folder / "report.json"), batch_size=128, **options)
     return evaluate(config, model)
 
 

@@ -67,12 +67,16 @@ def same(kept, request) -> Iterator[Visit]:
     A test that failed may have left it anywhere, so the next one, or its second try, has a page that is loaded anew.
     """
     yield kept
+    failed = request.node.stash.get(FAILED, True)
     try:
         kept.check()
+    except AssertionError:
+        failed = True
+        raise
     finally:  # the next test is not to blame
-        if request.node.stash.get(FAILED, True):
-            kept.open()
         kept.errors.clear()
+        if failed:
+            kept.open()
         kept.requests.clear()
 
 

@@ -289,11 +289,15 @@ class Visit:
         assert [asked for asked in self.requests if not asked.startswith((self.url, "data:", "blob:"))] == []
 
     def until_quiet(self) -> None:
-        """Until the page has waited for nothing for a second, which is more than the pause between two looks at what
-        the server draws. (Playwright's "networkidle" is over for good once it was reached.)
+        """Until the page waits for no drawing of the server, and has asked for nothing else for a while. (Playwright's
+        "networkidle" is over for good once it was reached.)
         """
         self.stirred, end = time.monotonic(), time.monotonic() + 180
-        while self.unanswered or time.monotonic() < self.stirred + 1:
+
+        def awaits() -> bool:
+            return any(frame.evaluate("window.ddpm?.isAwaiting()") for frame in self.page.frames)
+
+        while self.unanswered or time.monotonic() < self.stirred + 0.5 or awaits():
             assert time.monotonic() < end, [request.url for request in self.unanswered]
             self.page.wait_for_timeout(100)
 

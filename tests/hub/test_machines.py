@@ -1,13 +1,18 @@
 """Two machines with a process each, as `accelerate launch --num_machines 2` starts them, on loopback: they train, save,
 resume and push as one machine with two processes does."""
 
-import re
+import os
+import signal
 import socket
 import subprocess
+import tempfile
+import time
+from contextlib import suppress
 
 import pytest
 from hub_tools import TOKEN, commits, sent, up
 from launch import ROOT, launch
+from PIL import Image
 from tiny import ACCELERATE, assert_same_run, command
 
 # A constant learning rate lets a training go on beyond its end.
@@ -15,22 +20,31 @@ OPTIONS = {"lr_schedule": "constant"}
 
 
 def two_machines(commands, env, multi=("--multi_gpu",)):
-    """Their status and output. Without GPUs it is --multi_gpu that makes accelerate start processes in groups."""
+    """Status and output of each. Without GPUs it is --multi_gpu that makes accelerate start processes in groups."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     words = [*ACCELERATE, *multi, "--num_machines", "2", "--num_processes", "2", "--main_process_ip", "127.0.0.1"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    words += ["--main_process_port", port, "--machine_rank"]
+    options = {"cwd": ROOT, "env": env, "stderr": subprocess.STDOUT, "start_new_session": True}
+    logs = [tempfile.TemporaryFile("w+") for _ in commands]  # noqa: SIM115 - closed below
     started = [
-        subprocess.Popen(
-            [*words, "--main_process_port", port, "--machine_rank", str(rank), *command], cwd=ROOT, env=env, **pipes
-        )
-        for rank, command in enumerate(commands)
+        subprocess.Popen([*words, str(rank), *command], stdout=log, **options)
+        for rank, (command, log) in enumerate(zip(commands, logs, strict=True))
     ]
+    end = time.monotonic() + 120
     try:
-        return [(process.communicate(timeout=200)[0], process.returncode)[::-1] for process in started]
+        for process in started:
+            process.wait(max(0, end - time.monotonic()))
     finally:
         for process in started:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the launcher and what it started
+    answers = []
+    for process, log in zip(started, logs, strict=True):
+        log.seek(0)
+        answers.append((process.returncode, log.read()))
+        log.close()
+    return answers
 
 
 @pytest.mark.slow
@@ -58,11 +72,23 @@ def test_two_machines_train_save_resume_and_push_like_one_with_two_processes(lfs
 
 @pytest.mark.slow
 def test_machines_that_are_started_differently_or_without_each_other_are_refused(lfs, tmp_path):
-    commands = [command(tmp_path / f"{rank}", learning_rate=rate) for rank, rate in enumerate((1e-3, 2e-3))]
-    (status, said), (other_status, _) = two_machines(commands, lfs.env)
-    assert (status, other_status) == (1, 1)
-    assert "they differ in --learning_rate (0.001, elsewhere 0.002)" in said
-    for status, said in two_machines([command(tmp_path / "0")] * 2, lfs.env, multi=()):
+    """Each in one line, before a network that differs or an image that is missing ends in a traceback."""
+    pictures = [tmp_path / name for name in ("some", "others", "none")]
+    for value, folder in enumerate(pictures):
+        folder.mkdir()
+        for number in range(40):
+            if folder.name != "none":
+                Image.new("L", (8, 8), 3 * number + value).save(folder / f"{number}.png")
+    for options, said in (
+        ([{"layers_per_block": 1}, {"layers_per_block": 2}], "differ in --layers_per_block (1, elsewhere 2)"),
+        ([{"dataset_name": folder} for folder in pictures[:2]], "differ in the images of the dataset"),
+        ([{"dataset_name": folder} for folder in pictures[::2]], "in another process: "),
+    ):
+        commands = [command(tmp_path / f"{rank}", **each) for rank, each in enumerate(options)]
+        (status, first), (other_status, other) = two_machines(commands, lfs.env)
+        assert (status, other_status) == (1, 1), first + other
+        assert f"train.py: error: {said}" in first or f"started alike, and they {said}" in first, first
+    for status, output in two_machines([command(tmp_path / "0")] * 2, lfs.env, multi=()):
         assert status == 1
-        assert re.search(r"train.py: error: .*this one is alone; on CPUs --multi_gpu is needed, too: ", said)
-    assert not list(tmp_path.iterdir())
+        assert "train.py: error: accelerate launch was to start several processes, and has started one alone" in output
+    assert not list(tmp_path.glob("[01]"))

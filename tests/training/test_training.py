@@ -124,6 +124,18 @@ def test_processes_that_do_not_know_of_each_other_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_one_process_alone_of_several_that_the_launcher_was_to_start_is_refused(tmp_path, monkeypatch):
+    launchers = {"ACCELERATE_DYNAMO_BACKEND": "NO", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    done = launch(*command(tmp_path / "run"), **launchers)
+    assert done.returncode == 1
+    assert "has started one alone: without GPUs --multi_gpu and ACCELERATE_USE_CPU=true is needed" in done.stderr
+    assert not (tmp_path / "run").exists()
+    for name, value in launchers.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(psutil.Process, "environ", lambda process: launchers)  # a cluster set them for everybody
+    in_process(tmp_path / "run", max_train_steps=1)
+
+
 # The signal comes before the end, however slow this machine: a constant learning rate allows a nearer one afterwards.
 ENDLESS = {"max_train_steps": 10**6, "max_train_minutes": 4, "lr_schedule": "constant"}
 ENDLESS |= {"checkpointing_steps": 10, "validation_steps": 15}

@@ -2,7 +2,7 @@
 // tab only defines what it sends and how it shows the answer.
 // Needs gradio.js, shared.js, pictures.js, controls.js, status.js.
 // Gives addressed (the server functions of a panel), reading (a tab that asks about the picture), sampling (a tab with a form that draws pictures), polling (a tab
-// that polls the server), untilDrawn (waits for what the server draws by itself), visitor (the name of this page).
+// that polls the server), untilDrawn (waits for what the server draws by itself), isAwaiting (whether anybody does), visitor (the name of this page).
 (() => {
   const { page, shared } = ddpm;
   const LANES = 2; // of numbers of requests, so that each lane knows its own
@@ -341,16 +341,21 @@
 
   // ---------------------------------------------------------------- what the server draws by itself
 
+  let awaited = 0; // drawings that tabs wait for
+
   // Calls ask() until it finds something, and returns that; null once wanted() is false. A slow model draws for
   // minutes, so the pauses grow.
   async function untilDrawn(ask, wanted = () => true) {
+    awaited++;
     for (let pause = 700; ; pause = Math.min(1.02 * pause, 10_000)) {
       const found = await ask().catch(() => null);
-      if (!wanted()) return null;
-      if (found) return found;
+      if (found || !wanted()) {
+        awaited--;
+        return wanted() ? found : null;
+      }
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
 
-  Object.assign(ddpm, { visitor, addressed, reading, sampling, polling, untilDrawn });
+  Object.assign(ddpm, { visitor, addressed, reading, sampling, polling, untilDrawn, isAwaiting: () => awaited > 0 });
 })();
