@@ -7,7 +7,7 @@ The preset's network is trained with --images images; every other row with as ma
 FLOPs of a forward and backward pass. These trainings are short, so all take batches of 64, a learning rate of 2e-3 and
 the first twentieth of the steps for the warm-up, unless a row changes that. Prints a table of parameters, FLOPs,
 images, the held-out epsilon-MSE of the averaged weights and, for mnist_bound, the held-out bound. Finished rows stay in
---output_dir; --only NAME ... trains some rows without printing the table, so that several processes can share the work.
+--output_dir; --only NAME ... trains some rows only, so that several processes can share the work.
 """
 
 from __future__ import annotations
@@ -150,8 +150,6 @@ def main() -> None:
         how = {"row": name, "dataset_name": args.dataset_name, "validation_images": args.validation_images}
         rows[name] = kept(folder.with_name(f"{folder.name}.json"), how, lambda n=name, f=folder: run(args, n, f))
         print(f"{args.preset}: {name}: {json.dumps(rows[name])}", file=sys.stderr, flush=True)
-    if args.only:
-        return
     with_bits = args.preset == "mnist_bound"
     print("| change | parameters | GFLOP an image | images | held-out epsilon-MSE |" + " bits/dim |" * with_bits)
     print("|" + "---|" * (5 + with_bits))
