@@ -61,21 +61,23 @@ def measure_errors(
         x0_hat = (x0_hat.clamp(-1, 1) if clip_denoised else x0_hat).unflatten(0, (len(steps), -1)).flatten(1)
         x0 = x0.double().unflatten(0, (len(steps), -1)).flatten(1)
         mse[steps] = (x0 - x0_hat).square().mean(1)
-        width[steps] = _best_log_variance(x0, x0_hat, mse[steps])
+        width[steps] = _best_log_variance(x0, x0_hat, mse[steps], schedule.posterior_log_variance[steps])
     return Errors(mse, width)
 
 
-def _best_log_variance(x0: Tensor, x0_hat: Tensor, mse: Tensor) -> Tensor:
+def _best_log_variance(x0: Tensor, x0_hat: Tensor, mse: Tensor, fixed: Tensor) -> Tensor:
     """For each row the log sigma^2 with which N(x0_hat, sigma^2) encodes x_0 in the fewest bits.
 
     Some values between the narrowest and the widest that can be best are tried, and then some more around the best one.
 
     Args:
         x0, x0_hat: (n, d) float64.
-        mse: (n,) their mean squared distance. The decoder need not be narrower than a third of the distance of pixel
-            values. It can be wider than the error is large: the values -1 and 1 take all that lies beyond them.
+        mse: (n,) their mean squared distance. The best decoder can be wider than the error is large: the values -1 and
+            1 take all that lies beyond them.
+        fixed: (n,) log sigma^2 of the fixed small variance. The narrowest decoder that is tried has this width or that
+            of a third of the distance between two pixel values, whichever is smaller.
     """
-    low = torch.full_like(mse, 2 * math.log(2 * BIN / 3))
+    low = fixed.clamp(max=2 * math.log(2 * BIN / 3))
     high = torch.log(100 * mse + (2 * BIN) ** 2)
     for _ in range(2):
         tried = torch.stack([low + (high - low) * i / (WIDTHS - 1) for i in range(WIDTHS)], 1)

@@ -135,6 +135,24 @@ def test_the_decoder_is_as_wide_as_encodes_the_pixels_in_the_fewest_bits():
         assert nats(errors.decoder_log_variance[t]) < fewest + 0.01 * abs(fewest) + 1e-3
 
 
+def test_it_is_as_narrow_as_the_fixed_decoder_where_that_is_narrower_than_a_third_of_a_bin():
+    """As under log_snr from 13.3, where a decoder of a third of a bin would cost 0.2 bits for each gray pixel."""
+    schedule = NoiseSchedule.from_log_snr(1000, 13.3, -6.0)
+    draw = np.random.default_rng(6)
+    pixels = torch.from_numpy(draw.integers(1, 255, (16, *SHAPE))).float() / 127.5 - 1
+    nearly = lambda xt, t: (xt - pixels.repeat(len(xt) // 16, 1, 1, 1)) * math.exp(13.3 / 2)  # noqa: E731 - eps, at t = 1
+    found = measure_errors(
+        nearly, schedule, lambda numbers: pixels[np.arange(len(numbers)) % 16], 16, draw, timesteps=[0]
+    ).decoder_log_variance[0]
+    assert found < 2 * math.log(2 / 255 / 3) - 1
+    x0_hat = pixels.double() + 1e-4
+    bits = [
+        -discretized_gaussian_log_likelihood(pixels.double(), x0_hat, width).mean()
+        for width in (found, schedule.posterior_log_variance[0])
+    ]
+    assert bits[0] <= bits[1] + 1e-3
+
+
 def test_ancestral_sampling_in_five_steps_has_the_spread_of_the_data():
     """With the variance of the true reverse process every step is exact, however long it is; the small variance loses
     spread, the large one adds some."""
