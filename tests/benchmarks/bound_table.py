@@ -5,8 +5,8 @@
 Every training is measured with each variance that its network can have: fixed small, fixed large, optimal (from its
 errors on training images), and learned where the network predicts it. Prints two tables: bits per dimension by
 variance; then, for the best of these variances, the bound split into L_T, the KL terms and L_0, the Fréchet distance of
-samples drawn with the variance of the training, and the duration of the training. Mean and standard deviation over the
-seeds. Finished trainings and measurements stay in --output_dir and are not repeated; --only NAME ... measures some rows
+samples drawn with the variance of the training, and the duration of the fastest training. Mean and standard deviation
+over the seeds. Finished trainings and measurements stay in --output_dir and are not repeated; --only NAME ... measures some rows
 without printing the tables, so that several processes can share the work.
 
 Under log_snr the weights of the bound are all the same, so L_simple and "weights of the bound" are one row there.
@@ -111,7 +111,7 @@ def print_tables(results: dict[str, list[dict]]) -> None:
         parts = ("bits_per_dim", "prior_bits", "kl_bits_total", "reconstruction_bits")
         cells = [VARIANCES[best], *(spread(bits(rows, best, key), 3) for key in parts)]
         cells += [spread([row["frechet_distance"] for row in rows], 1)]
-        cells += [spread([row["seconds"] / 60 for row in rows], 1)]
+        cells += [f"{min(row['seconds'] for row in rows) / 60:.1f}"]  # of trainings that may share the machine
         print(f"| {name} | " + " | ".join(cells) + " |")
     some = next(iter(results.values()))[0]
     real = f"{some['frechet_distance_real']:.1f} ± {some['frechet_distance_real_sd']:.1f}"
