@@ -26,7 +26,8 @@ COSINE = {"beta_schedule": "squaredcos_cap_v2"}
 LOG_SNR = {"beta_schedule": "log_snr", "log_snr_max": 10.0}
 LEARNED = {"variance_type": "learned_range"}
 VLB = {**LEARNED, "loss_weighting": "vlb", "timestep_sampler": "loss_second_moment"}
-# Under log_snr lambda is that of the preset mnist_bound, where L_hybrid is the bound; elsewhere that of the paper.
+# Under log_snr lambda is that of the preset mnist_bound, where L_hybrid is the bound but for the mean at t = 1;
+# elsewhere that of the paper.
 HYBRID_LOG_SNR = {**LEARNED, "vlb_weight": 0.0859, "first_timestep_share": 0.0625}
 ROWS = {
     "linear, L_simple": {},
