@@ -18,6 +18,8 @@ from torch import Tensor
 from ddpm.schedule import EpsTheta, LabelledEpsTheta, NoiseSchedule, answer
 
 BIN = 1 / 255  # half the distance between two neighbouring pixel values in [-1, 1]
+THIRD_OF_A_BIN = 2 * math.log(2 * BIN / 3)
+"""log sigma^2 of a decoder whose standard deviation is a third of the distance between two pixel values."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.elbo import BIN, discretized_gaussian_log_likelihood
+from ddpm.elbo import BIN, THIRD_OF_A_BIN, discretized_gaussian_log_likelihood
 from ddpm.schedule import EpsTheta, Errors, NoiseSchedule
 
 PER_TIMESTEP = 16  # images at each timestep: the errors of all their pixels are averaged, so that a few are enough
@@ -77,7 +77,7 @@ def _best_log_variance(x0: Tensor, x0_hat: Tensor, mse: Tensor, fixed: Tensor) -
         fixed: (n,) log sigma^2 of the fixed small variance. The narrowest decoder that is tried has this width or that
             of a third of the distance between two pixel values, whichever is smaller.
     """
-    low = fixed.clamp(max=2 * math.log(2 * BIN / 3))
+    low = fixed.clamp(max=THIRD_OF_A_BIN)
     high = torch.log(100 * mse + (2 * BIN) ** 2)
     for _ in range(2):
         tried = torch.stack([low + (high - low) * i / (WIDTHS - 1) for i in range(WIDTHS)], 1)

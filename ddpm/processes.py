@@ -181,7 +181,8 @@ def check_alike(accelerator: Accelerator, found: dict[str, Any]) -> None:
 def in_every(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
     """Call `work` in every process and return its results there.
 
-    If it raises a ValueError in one of them, every process raises one, so that none waits for those that are gone.
+    If `work` raises in one of them, every process raises, so that none waits for those that are gone: those that failed
+    the same exception, the others a ValueError with its message.
     """
     if accelerator.num_processes == 1:
         return work()
@@ -189,12 +190,12 @@ def in_every(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
     error = None
     try:
         result.append(work())
-    except ValueError as raised:
+    except Exception as raised:
         error = raised
-    refusals = gather_object([None if error is None else str(error)])
-    if error is not None:
+    failures = gather_object([error and (str(error) or type(error).__name__)])
+    if error:
         raise error
-    if elsewhere := [refusal for refusal in refusals if refusal is not None]:
+    if elsewhere := list(filter(None, failures)):
         raise ValueError(f"in another process: {elsewhere[0]}")
     return result[0]
 

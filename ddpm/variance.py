@@ -16,6 +16,7 @@ from diffusers import UNet2DModel
 from torch import Tensor
 
 from ddpm.classes import belongs, digest
+from ddpm.elbo import THIRD_OF_A_BIN
 from ddpm.files import write_text
 from ddpm.schedule import Errors, NoiseSchedule
 from ddpm.settings import read_json, shown
@@ -25,8 +26,6 @@ LOWEST = "lowest_log_variance"
 MSE, WIDTH, WEIGHTS = ERRORS = ("x0_mse", "decoder_log_variance", "weights")
 LEAST = -60.0  # of what a file may say; a standard deviation of 1e-13
 HIGH = 1e9
-THIRD_OF_A_BIN = 2 * math.log(2 / 255 / 3)
-"""log sigma_1^2 of a decoder whose standard deviation is a third of the distance between two pixel values."""
 
 
 def lowest_log_variance(schedule: NoiseSchedule) -> float | None:

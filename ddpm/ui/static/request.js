@@ -2,7 +2,8 @@
 // tab only defines what it sends and how it shows the answer.
 // Needs gradio.js, shared.js, pictures.js, controls.js, status.js.
 // Gives addressed (the server functions of a panel), reading (a tab that asks about the picture), sampling (a tab with a form that draws pictures), polling (a tab
-// that polls the server), untilDrawn (waits for what the server draws by itself), isAwaiting (whether anybody does), visitor (the name of this page).
+// that polls the server), untilDrawn (waits for what the server draws by itself), isAwaiting (whether anybody does),
+// visitor (the name of this page).
 (() => {
   const { page, shared } = ddpm;
   const LANES = 2; // of numbers of requests, so that each lane knows its own
