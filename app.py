@@ -23,9 +23,15 @@ import gc
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from ddpm.flags import at_home
 from ddpm.output import keep_going
+
+if TYPE_CHECKING:
+    from ddpm.config import TrainConfig
+    from ddpm.ui.server.catalogue import Catalogue
+    from ddpm.ui.server.models import Models
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -94,22 +100,53 @@ def choose(given: list[str], revision: str | None, fallback: bool):
     return found
 
 
-def trainer():
-    """The live training, which runs the loop of train.py, or None if it is turned off.
-
-    Only this file may name train.py, since no module of `ddpm` may import it.
+def live_training() -> TrainConfig | None:
+    """What the live training trains, or None if it is turned off.
 
     Raises:
         ValueError: DDPM_LIVE_TRAINING is not a number of steps.
     """
-    from ddpm.ui.server.live import STEPS, LiveTraining, live_config
+    from ddpm.ui.server.live import STEPS, live_config
 
     wanted = os.environ.get("DDPM_LIVE_TRAINING") or str(STEPS)
     if not wanted.isdecimal() or int(wanted) > 100_000:
         raise ValueError(f"DDPM_LIVE_TRAINING={wanted}: a number of optimizer steps from 0 to 100000 is needed")
-    if int(wanted) == 0:
-        return None
-    return LiveTraining([sys.executable, "-m", "ddpm.training.watched", "train"], live_config(int(wanted)))
+    return live_config(int(wanted)) if int(wanted) else None
+
+
+class NoModelsError(Exception):
+    """None of the models can be used, and the reasons are on stderr."""
+
+
+def find(args: argparse.Namespace, live: TrainConfig | None) -> Models:
+    """Open the models and what computes with them, which imports torch and diffusers.
+
+    Raises:
+        NoModelsError: none of the models can be used.
+    """
+    from ddpm.ui.server.live import LiveTraining
+    from ddpm.ui.server.models import Models
+    from ddpm.ui.server.service import Shared
+
+    found = choose(args.model, args.revision, args.fallback)
+    if all(isinstance(each, str) for each in found.values()):
+        raise NoModelsError
+    # Only this file may name train.py, since no module of `ddpm` may import it.
+    command = [sys.executable, "-m", "ddpm.training.watched", "train"]
+    models = Models(found, Shared(LiveTraining(command, live) if live else None))
+    models.first.load()
+    return models
+
+
+def catalogue(args: argparse.Namespace, live: TrainConfig | None) -> Catalogue:
+    """The models of the page. The embedded ones are known without torch, which is then imported while the page is
+    served; but not where a GPU is lent, since what uses it must be there when the page is launched."""
+    from ddpm.ui.server.catalogue import Catalogue
+    from ddpm.ui.server.facts import kept
+    from ddpm.ui.server.zerogpu import lends
+
+    known = None if args.model or lends() else kept()
+    return Catalogue(known, lambda: find(args, live), live) if known else Catalogue.of(find(args, live))
 
 
 def share_memory_between_threads() -> None:
@@ -123,25 +160,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
     import ddpm.ui.server.zerogpu  # noqa: F401 - before torch
-
-    found = choose(args.model, args.revision, args.fallback)
-    if all(isinstance(each, str) for each in found.values()):
-        return 1
     from ddpm.ui import page
-    from ddpm.ui.server.models import Models
-    from ddpm.ui.server.service import Shared
 
     try:
-        models = Models(found, Shared(trainer()))
-    except ValueError as error:
-        print(f"app.py: {error}", file=sys.stderr)
+        models = catalogue(args, live_training())
+        page.serve(models, page.build(models), args.host, args.port)
+    except NoModelsError:
         return 1
-    models.first.load()
-    blocks = page.build(models)
-    gc.freeze()  # what has been imported and built is never garbage
-    gc.enable()
-    try:
-        page.serve(models, blocks, args.host, args.port)
     except ValueError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 1

@@ -23,7 +23,8 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors import SafetensorError
 
 from ddpm import classes, variance
-from ddpm.classes import NO_LABEL, Classes, accepting_vectors, shortened
+from ddpm.class_names import FILES, NO_LABEL, shortened
+from ddpm.classes import Classes, accepting_vectors
 from ddpm.compiled import Compiled
 from ddpm.cuda_graphs import Graphs
 from ddpm.engine import Engine
@@ -400,7 +401,7 @@ def save(
         for part in parts:  # labels.safetensors, then the weights that it belongs to, with nothing slow between them
             os.replace(part, directory / part.relative_to(temporary))
         written = {part.name for part in parts}
-        for name in (*classes.FILES, variance.FILE):
+        for name in (*FILES, variance.FILE):
             if name not in written:  # of an earlier model in the same folder
                 (directory / name).unlink(missing_ok=True)
     except SafetensorError as error:  # this is how safetensors reports a full disk

@@ -22,20 +22,17 @@ from diffusers import UNet2DModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ddpm.class_names import FILES, NAMES, VECTORS, Named, shortened
 from ddpm.errors import first_line
 from ddpm.files import write_text
 from ddpm.names import counted, distinct, is_name
 
-NAMES, VECTORS = "labels.json", "labels.safetensors"
-FILES = (NAMES, VECTORS)
 TENSOR, DIGEST = "class_embedding", "time_embedding_sha256"
 MAX_CLASSES = 10_000
-NO_LABEL = -1
-"""Stands for "no label" among the numbers of classes."""
 
 
 @dataclass(frozen=True, eq=False)
-class Classes:
+class Classes(Named):
     """The classes that a network knows.
 
     Attributes:
@@ -50,38 +47,9 @@ class Classes:
     vectors: Tensor
     unlabelled: str | None = None
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def number(self, name: str | int) -> int:
-        """The number of a class by its name, in any case of letters; -1 for "none" and the empty name.
-
-        Raises:
-            ValueError: there is no such class; the message lists the names.
-        """
-        wanted = str(name).strip()
-        if wanted in self.names:
-            return self.names.index(wanted)
-        if wanted.lower() in ("", "none"):
-            return NO_LABEL
-        lower = [known.strip().lower() for known in self.names]
-        if lower.count(wanted.lower()) == 1:
-            return lower.index(wanted.lower())
-        raise ValueError(f"label {shortened(wanted)!r}: the model knows {self.listed()}, and none for no label")
-
-    def listed(self, most: int = 24) -> str:
-        """The names, for messages; a long list is cut and ends with the number of the rest."""
-        names = [shortened(name) for name in self.names[:most]]
-        return ", ".join(names) + (f" and {len(self) - most} more" if len(self) > most else "")
-
     def with_none(self, device: torch.device | str = "cpu") -> Tensor:
         """(K + 1, D): the vectors, and zeros for "no label" in the last row, which index -1 finds."""
         return torch.cat([self.vectors, torch.zeros(1, self.vectors.shape[1])]).to(device)
-
-
-def shortened(text: str) -> str:
-    """At most 60 characters of a name, for messages."""
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def fold(unet: UNet2DModel, base: int = -1) -> tuple[UNet2DModel, Tensor]:

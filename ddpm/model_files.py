@@ -18,7 +18,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 from ddpm import variance
-from ddpm.classes import FILES as LABEL_FILES
+from ddpm.class_names import FILES as LABEL_FILES
 from ddpm.classes import MAX_CLASSES
 from ddpm.errors import first_line
 from ddpm.names import LEARNED_VARIANCES, MAX_RESOLUTION, MAX_TIMESTEPS, VARIANCE_TYPES

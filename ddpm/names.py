@@ -37,6 +37,9 @@ SAMPLERS: tuple[str, ...] = tuple(name for name in get_args(Sampler) if name != 
 FILLING_SAMPLERS: tuple[str, ...] = tuple(name for name in get_args(Sampler) if name != "dpm_solver++")
 """The samplers that can fill in a part of a picture (`ddpm.inpainting`): each of their steps needs x_t alone."""
 
+FRESH_NOISE = ("until_last", "never", "always")
+""""until_last" is line 3 of Algorithm 2, z ~ N(0, I) if t > 1, else 0; the other two are mistakes."""
+
 JUMPS = 10
 """How often the sampler jumps back when it fills in, unless something else is asked for: about as in the paper."""
 

@@ -22,16 +22,13 @@ from torch import Tensor
 
 from ddpm.guidance import labelled
 from ddpm.inpainting import Known, check_sampler, order_of
-from ddpm.names import LEARNED_VARIANCES, OPTIMAL, SAMPLERS
+from ddpm.names import FRESH_NOISE, LEARNED_VARIANCES, OPTIMAL, SAMPLERS
 from ddpm.schedule import EpsTheta, Errors, NoiseSchedule, answer
 
 Shape = tuple[int, int, int, int]
 """(B, C, H, W)."""
 
 Array = Tensor | np.ndarray
-
-FRESH_NOISE = ("until_last", "never", "always")
-""""until_last" is line 3 of Algorithm 2, z ~ N(0, I) if t > 1, else 0; the other two are mistakes."""
 
 FLOAT32_ERROR = 2e-3  # of 1 - alpha_bar; more makes a sampler's steps wrong, and its tables are computed in float64
 

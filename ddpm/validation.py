@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.classes import NO_LABEL, Classes
+from ddpm.class_names import NO_LABEL
+from ddpm.classes import Classes
 from ddpm.data import to_float
 from ddpm.data.groups import by_itself
 from ddpm.draws import Purpose, generator

@@ -65,7 +65,7 @@ def test_its_code_uses_names_that_exist(cells):
                 modules[alias.asname or alias.name] = found
     assert {"q_sample", "posterior_mean", "kl_weight"} <= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}  # fmt: skip
     assert {"train", "reverse_process", "elbo_terms", "gaussian_kl", "NoiseSchedule"} <= set(modules)
-    for node in ast.walk(tree):  # such as plots.grid and checkpoint.load
+    for node in ast.walk(tree):  # such as tiles.grid and checkpoint.load
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
             assert hasattr(modules[node.value.id], node.attr), f"{node.value.id}.{node.attr}"
     options = next(node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "preset" and node.keywords)  # fmt: skip

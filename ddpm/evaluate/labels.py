@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from ddpm.classes import NO_LABEL
+from ddpm.class_names import NO_LABEL
 from ddpm.data import to_float
 from ddpm.draws import Purpose, generator
 from ddpm.elbo import POSTERIOR_TIMESTEPS, class_posterior_steps

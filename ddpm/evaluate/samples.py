@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from ddpm import plots
+from ddpm import plots, tiles
 from ddpm.engine import Counted
 from ddpm.evaluate import quality
 from ddpm.evaluate.bound import shuffled
@@ -159,7 +159,7 @@ def _shares(subject: Subject, answers: np.ndarray) -> dict[str, float]:
 
 def _save_pictures(drawn: np.ndarray, neighbours: quality.Neighbours, train: np.ndarray, output: Path) -> None:
     """Save a grid of samples, and some samples with their nearest training images, beside the report."""
-    grid = plots.grid(np.moveaxis(drawn[:SHOWN_SAMPLES], 1, -1), min(8, len(drawn)))
+    grid = tiles.grid(np.moveaxis(drawn[:SHOWN_SAMPLES], 1, -1), min(8, len(drawn)))
     plots.save_image(grid, output.with_name(f"{output.stem}-samples.png"))
     count = min(SHOWN_NEIGHBOURS, len(drawn))
     shown = [np.concatenate([drawn[i : i + 1], train[neighbours.index[i]]]) for i in range(count)]

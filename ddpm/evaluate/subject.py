@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ddpm.checkpoint import Checkpoint
-from ddpm.classes import NO_LABEL, Classes, shortened
+from ddpm.class_names import NO_LABEL, shortened
+from ddpm.classes import Classes
 from ddpm.data import DataOptions, Images, prepare
 from ddpm.data.wording import listed
 from ddpm.engine import Engine

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm import plots
+from ddpm import tiles
 from ddpm.files import replacing
 
 ANIMATED = 16  # pictures, at most: noise cannot be compressed, and a larger file is slow to load
@@ -30,7 +30,7 @@ def save_animation(frames: Sequence[np.ndarray], columns: int, path: Path) -> No
     Raises:
         OSError: the disk is full or the folder is not writable; an earlier file is unchanged.
     """
-    shown = [plots.grid(frame, columns) for frame in frames]
+    shown = [tiles.grid(frame, columns) for frame in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         shown[0].save(

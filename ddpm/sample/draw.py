@@ -15,9 +15,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from ddpm import hub, plots
+from ddpm import hub, plots, tiles
 from ddpm.checkpoint import Checkpoint, check_precision
-from ddpm.classes import NO_LABEL
+from ddpm.class_names import NO_LABEL
 from ddpm.engine import Counted
 from ddpm.errors import first_line
 from ddpm.files import replacing
@@ -192,7 +192,7 @@ def _write(
     columns = len(classes) if 1 < len(classes) <= 20 else int(np.ceil(len(images) ** 0.5))
     columns = min(columns, len(images))
     if config.grid:
-        plots.save_image(plots.grid(images, columns), Path(config.grid))
+        plots.save_image(tiles.grid(images, columns), Path(config.grid))
         words.append(f"a grid in {config.grid}")
     if config.gif:
         count = min(len(images), ANIMATED)

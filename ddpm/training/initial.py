@@ -19,7 +19,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ddpm.checkpoint import Checkpoint
-from ddpm.classes import Classes, shortened
+from ddpm.class_names import shortened
+from ddpm.classes import Classes
 from ddpm.config import NETWORK, SCHEDULE, TrainConfig, TrainedVariance
 from ddpm.hub.pull import pull
 from ddpm.names import counted, size_name

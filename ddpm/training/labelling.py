@@ -9,7 +9,8 @@ import math
 import numpy as np
 
 from ddpm import draws
-from ddpm.classes import MAX_CLASSES, shortened
+from ddpm.class_names import shortened
+from ddpm.classes import MAX_CLASSES
 from ddpm.config import TrainConfig
 from ddpm.data import Images
 from ddpm.names import counted

@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm import plots
+from ddpm import plots, tiles
 from ddpm.classes import Weights
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
@@ -228,13 +228,13 @@ class Recorder:
     def _draw_samples(self, done: int, weights: Weights) -> None:
         """Draw the sample grid, unless somebody asks to stop; then a resumed run draws it."""
         steps = grid_steps(self.config.sample_steps, done)
-        tiles = gather_object([self._sample_tiles(weights, steps)])
+        parts = gather_object([self._sample_tiles(weights, steps)])
         if self.folder:
             if steps < self.config.sample_steps:
                 few = counted(steps, "sampling step")
                 log.info("The sample grid is drawn in %s, because training has done no more steps", few)
-            whole = all(part is not None for part in tiles)
-            grid = plots.grid(plots.to_pixels(torch.cat(tiles)), self.sheet.columns) if whole else None
+            whole = all(part is not None for part in parts)
+            grid = tiles.grid(plots.to_pixels(torch.cat(parts)), self.sheet.columns) if whole else None
             self.folder.save_samples(done, grid)
             if grid:
                 trackers.log_samples(self.accelerator, grid, done)

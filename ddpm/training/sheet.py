@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ddpm.classes import NO_LABEL
+from ddpm.class_names import NO_LABEL
 
 MAX_COLUMNS = 20  # of classes; more would make the picture wider than a screen
 MIN_ROWS = 10  # that a picture may have although the square of as many samples has fewer

@@ -4,7 +4,7 @@
 Pictures are nested lists: rows of pixels, each a number, or three for a colour model. x_0 is given in pixel values,
 0 to 255, so that it is exact; noisy pictures are given as the network sees them, where pixel p is p / 127.5 - 1.
 
-t is 1-based here, as in the paper, and 0-based in `ddpm.schedule`.
+What they compute is in `server.answers`.
 """
 
 from __future__ import annotations
@@ -16,49 +16,30 @@ from typing import Any, Literal
 
 import gradio as gr
 import numpy as np
-import torch
 
-from ddpm.guidance import MAX_SCALE
-from ddpm.names import JUMPS
-from ddpm.plots import grid
-from ddpm.sampling import SAMPLERS
+from ddpm.names import JUMPS, MAX_SCALE, SAMPLERS
+from ddpm.tiles import grid
 from ddpm.ui.endpoints import Argument, Endpoint, ToolForm
 from ddpm.ui.gradio import add_endpoint
+from ddpm.ui.server.catalogue import Catalogue
 from ddpm.ui.server.encoding import png_to_base64
 from ddpm.ui.server.examples import FIRST_STEPS
-from ddpm.ui.server.from_picture import FILLERS, MAX_JUMPS, FillRequest
-from ddpm.ui.server.models import Models
-from ddpm.ui.server.pictures import pixels_to_tensor, to_tensor
-from ddpm.ui.server.requests import (
-    MAX_SEED,
-    InputError,
-    PictureRequest,
-    SampleRequest,
-    check_array,
-    check_whole,
-    label_named,
-)
-from ddpm.ui.server.service import Service
+from ddpm.ui.server.facts import Facts
+from ddpm.ui.server.requests import FILLERS, MAX_JUMPS, MAX_SEED, NOISE_LIMIT, InputError
 from ddpm.ui.server.visitors import StoppedError
 
-NOISE_LIMIT = 20  # of |x_t|: nothing that q draws is further from 0
-
 Answer = dict[str, Any]
-InVain = Callable[[], bool]
-"""Whether nobody waits for an answer any more."""
 
 
-def add(blocks: gr.Blocks, models: Models) -> None:
+def add(blocks: gr.Blocks, models: Catalogue) -> None:
     """Add the endpoints to Blocks that are being built."""
-    for name, described in descriptions(*models.services).items():
+    for name, described in descriptions(*models.usable).items():
         add_endpoint(blocks, name, partial(_refusing, partial(_of_model, models, name)), described)
 
 
-def _of_model(models: Models, name: str, model: object = None, **arguments: Any) -> Answer:
-    """What an endpoint answers for the model of this name, which stays in memory meanwhile."""
-    service = models.named(model)
-    with service.in_use():
-        return getattr(Endpoints(service), name)(**arguments)
+def _of_model(models: Catalogue, name: str, model: object = None, **arguments: Any) -> Answer:
+    """What an endpoint answers for the model of this name."""
+    return models.call(name, model, arguments)
 
 
 def _refusing(do: Callable[..., Answer], **arguments: object) -> Answer:
@@ -71,101 +52,6 @@ def _refusing(do: Callable[..., Answer], **arguments: object) -> Answer:
         raise gr.Error("nobody waits for the answer", print_exception=False) from None
 
 
-class Endpoints:
-    """What the endpoints compute; each method is one of them. All arguments may be anything that JSON can hold.
-
-    Args, in each method:
-        in_vain: says whether nobody waits for the answer any more; long work then ends.
-    Raises, in each method:
-        InputError: an argument is out of range; the error states the range.
-        StoppedError: nobody waits for the answer any more.
-    """
-
-    def __init__(self, service: Service) -> None:
-        self._service, self._schedule = service, service.checkpoint.schedule
-        self._shape = service.readings.shape
-        self._rows_shape = self._shape[:2] if self._shape[2] == 1 else self._shape
-
-    def q_sample(self, t: object, x0: object, seed: object, in_vain: InVain) -> Answer:
-        """x_t of Eq. 4, for noise of a torch generator with this seed."""
-        at, clean = self._timestep(t), pixels_to_tensor(self._pixels(x0), self._shape)
-        generator = torch.Generator().manual_seed(check_whole("seed", seed, 0, MAX_SEED))
-        eps = torch.randn(clean.shape, generator=generator)
-        xt = self._schedule.q_sample(clean, eps, at)
-        return {"xt": self._rows(xt), "eps": self._rows(eps), "alpha_bar": self._schedule.alpha_bar[at].item()}
-
-    def predict_noise(self, xt: object, t: object, in_vain: InVain) -> Answer:
-        """eps_theta(x_t, t), and the x_0 that follows from it by Eq. 15."""
-        at = self._timestep(t)
-        x = to_tensor(check_array("xt", xt, self._rows_shape, -NOISE_LIMIT, NOISE_LIMIT), self._shape)
-        eps_hat = self._service.readings.eps_hat(x, at)
-        return {"eps_hat": self._rows(eps_hat), "x0_hat": self._rows(self._schedule.predict_x0(x, eps_hat, at))}
-
-    def sample(self, in_vain: InVain, **fields: object) -> Answer:
-        """Pictures drawn from noise; the fields are those of `SampleRequest.check`, but `label` is a name."""
-        classes = self._service.checkpoint.classes
-        fields["label"] = label_named(fields.get("label"), classes)
-        request = SampleRequest.check(fields, self._service.num_steps, self._service.max_images, classes)
-        return self._drawn(request, in_vain)
-
-    def inpaint(self, in_vain: InVain, x0: object, mask: object, jumps: object, **fields: object) -> Answer:
-        """A picture filled in where the mask is 1; the other fields are those of `sample`."""
-        service, classes = self._service, self._service.checkpoint.classes
-        pixels = self._pixels(x0)
-        erased = check_array("mask", mask, self._shape[:2], 0, 1, whole=True).astype(np.uint8).tobytes()
-        fields["label"] = label_named(fields.get("label"), classes)
-        limits = (service.num_steps, service.max_images, self._shape, classes)
-        return self._drawn(FillRequest.of(pixels, erased, jumps, fields, *limits), in_vain)
-
-    def _drawn(self, request: SampleRequest | FillRequest, in_vain: InVain) -> Answer:
-        """The pictures of a request, drawn now unless they are stored."""
-        drawn = self._service.samplings.get_or_draw(request, in_vain)
-        pictures = np.frombuffer(drawn.finished, np.uint8).reshape(request.num_images, *self._rows_shape)
-        return {"images": pictures.tolist(), "seconds": round(drawn.seconds, 3)}
-
-    def elbo_terms(self, x0: object, seed: object, in_vain: InVain) -> Answer:
-        """Every term of Eq. 5, in bits per dimension."""
-        request = PictureRequest("bound", self._pixels(x0), check_whole("seed", seed, 0, MAX_SEED))
-        bound = self._service.readings.get_or_compute_bound(request, in_vain)
-        return {
-            "prior": bound.prior,
-            "kl": bound.bits[1:].tolist(),
-            "reconstruction": float(bound.bits[0]),
-            "total": bound.total,
-            "eps_mse": bound.mse.tolist(),
-        }
-
-    def classify(self, x0: object, seed: object, in_vain: InVain) -> Answer:
-        """p(y | x_0) over the labels y, and the bits per dimension that each label saves."""
-        classes = self._service.checkpoint.classes
-        if classes is None:
-            raise InputError("refused.no_classes")
-        request = PictureRequest("classify", self._pixels(x0), check_whole("seed", seed, 0, MAX_SEED))
-        found = self._service.readings.get_or_classify(request, in_vain)
-        return {
-            "probabilities": dict(zip(classes.names, found.probabilities, strict=True)),
-            "bits": dict(zip(classes.names, found.bits, strict=True)),
-        }
-
-    def _timestep(self, t: object) -> torch.Tensor:
-        """(1,) int64, 0-based."""
-        return torch.tensor([check_whole("t", t, 1, self._service.num_steps) - 1])
-
-    def _pixels(self, x0: object) -> bytes:
-        """The bytes of a picture that came as rows; of the page's first picture if none came."""
-        if x0 is not None:
-            return check_array("x0", x0, self._rows_shape, 0, 255, whole=True).astype(np.uint8).tobytes()
-        first = self._service.first_picture()
-        if first is None:
-            self._service.start_example()  # nobody may have looked at this model yet
-            raise InputError("refused.no_example", name="x0")
-        return first
-
-    def _rows(self, image: torch.Tensor) -> list:
-        """(1, C, H, W) as rows."""
-        return image[0].permute(1, 2, 0).double().numpy().round(6).reshape(self._rows_shape).tolist()
-
-
 # ------------------------------------------------------------------------------------------------------- descriptions
 
 NUMBER = {"type": "number"}
@@ -175,28 +61,26 @@ LIGHT = {"concurrency_id": "api-light", "concurrency_limit": 4}
 HEAVY = {"concurrency_id": "api-heavy", "concurrency_limit": 1}
 
 
-def descriptions(*services: Service) -> dict[str, Endpoint]:
+def descriptions(*models: Facts) -> dict[str, Endpoint]:
     """What callers may rely on, for these models: by name, in the order in which the documentation lists them."""
-    T = max(service.num_steps for service in services)
-    rows_of = _by_model(services, lambda service: _pictures_of(service)[0])
-    if len({service.readings.shape[2] for service in services}) == 1:
-        _, nested, pixels, floats = _pictures_of(services[0])
+    T = max(facts.num_steps for facts in models)
+    rows_of = _by_model(models, lambda facts: _pictures_of(facts)[0])
+    if len({facts.shape[2] for facts in models}) == 1:
+        _, nested, pixels, floats = _pictures_of(models[0])
     else:
         pixel = {"anyOf": [NUMBER, NUMBERS]}
         nested = {"type": "array", "items": {"type": "array", "items": pixel}}
         pixels, floats = list[list[int | list[int]]], list[list[float | list[float]]]
 
-    t_means = (
-        f"timestep, a whole number from 1 (almost clean) to {_by_model(services, lambda s: str(s.num_steps))} (noise)"
-    )
+    t_means = f"timestep, a whole number from 1 (almost clean) to {_steps(models)} (noise)"
     t = Argument(int, t_means, range=(1, T))
     x0_means = f"clean picture, {rows_of}, whole and from 0 to 255; left out: the first example of the page"
     x0 = Argument(pixels | None, x0_means, default=None)
     xt_means = f"noisy picture, {rows_of}, from -{NOISE_LIMIT} to {NOISE_LIMIT}, where pixel p is p / 127.5 - 1"
     xt = Argument(floats, xt_means)
-    names = ", ".join(service.name for service in services)
-    model_means = f"name of the model, one of {names}; empty: {services[0].name}"
-    if len(services) == 1:
+    names = ", ".join(facts.name for facts in models)
+    model_means = f"name of the model, one of {names}; empty: {models[0].name}"
+    if len(models) == 1:
         model_means = f"name of the model; here is one alone, {names}, so it can be empty"
     model = Argument(str, model_means, default="", late=True)
     seed_means = f"of the noise, a whole number from 0 to {MAX_SEED}; the same seed gives the same answer"
@@ -218,7 +102,7 @@ def descriptions(*services: Service) -> dict[str, Endpoint]:
         ),
         "sample": Endpoint(
             "Draw pictures from noise. The same arguments give the same pictures.",
-            {**_sample_arguments(services, seed), "model": model},
+            {**_sample_arguments(models, seed), "model": model},
             f"images, each of {rows_of} from 0 to 255; seconds it took to draw them",
             {"images": {"type": "array", "items": nested}, "seconds": NUMBER},
             **HEAVY,
@@ -240,7 +124,7 @@ def descriptions(*services: Service) -> dict[str, Endpoint]:
         "classify": Endpoint(
             "Which label a picture has, by the bound of a model with labels: every label is tried with the same noise, "
             "and the one with which the picture costs the fewest bits is the most probable (arXiv 2303.16203)."
-            + _without_classes(services),
+            + _without_classes(models),
             {"x0": x0, "seed": seed, "model": model},
             "probabilities, p(label | x0) of each label, which sum to 1; bits that each label saves against no label, "
             "in bits per dimension, less than 0 where it costs some",
@@ -250,7 +134,7 @@ def descriptions(*services: Service) -> dict[str, Endpoint]:
         "inpaint": Endpoint(
             "Fill in a part of a picture, each time differently, and leave all other pixels as they are (RePaint, "
             "arXiv 2201.09865). The same arguments give the same pictures.",
-            {**_inpaint_arguments(services, x0, seed), "model": model},
+            {**_inpaint_arguments(models, x0, seed), "model": model},
             f"images, each of {rows_of} from 0 to 255; seconds it took to draw them",
             {"images": {"type": "array", "items": nested}, "seconds": NUMBER},
             **HEAVY,
@@ -259,19 +143,24 @@ def descriptions(*services: Service) -> dict[str, Endpoint]:
     }
 
 
-def _by_model(services: Sequence[Service], of: Callable[[Service], str]) -> str:
+def _by_model(models: Sequence[Facts], of: Callable[[Facts], str]) -> str:
     """A text that depends on the model: by itself if it is the same for all, else each with the names of its models."""
     names: dict[str, list[str]] = {}
-    for service in services:
-        names.setdefault(of(service), []).append(service.name)
+    for facts in models:
+        names.setdefault(of(facts), []).append(facts.name)
     if len(names) == 1:
         return next(iter(names))
     return "; ".join(f"{text} ({', '.join(these)})" for text, these in names.items())
 
 
-def _pictures_of(service: Service) -> tuple[str, dict[str, Any], Any, Any]:
+def _steps(models: Sequence[Facts]) -> str:
+    """T of the models."""
+    return _by_model(models, lambda facts: str(facts.num_steps))
+
+
+def _pictures_of(facts: Facts) -> tuple[str, dict[str, Any], Any, Any]:
     """The form of a model's pictures: in words, as a JSON schema, and the types of whole pixels and of floats."""
-    height, width, channels = service.readings.shape
+    height, width, channels = facts.shape
     if channels == 1:
         nested = {"type": "array", "items": NUMBERS}
         return f"{height} rows of {width} numbers", nested, list[list[int]], list[list[float]]
@@ -280,10 +169,10 @@ def _pictures_of(service: Service) -> tuple[str, dict[str, Any], Any, Any]:
     return rows_of, nested, list[list[list[int]]], list[list[list[float]]]
 
 
-def _without_classes(services: Sequence[Service]) -> str:
+def _without_classes(models: Sequence[Facts]) -> str:
     """The models that refuse to name a label, as a sentence; empty if all have labels."""
-    without = [service.name for service in services if not service.checkpoint.classes]
-    if len(services) == 1 and without:
+    without = [facts.name for facts in models if not facts.classes]
+    if len(models) == 1 and without:
         return " This model has no labels, so every call is refused."
     return f" Without labels, and so refused: {', '.join(without)}." if without else ""
 
@@ -305,12 +194,12 @@ def _without_terms(bound: Answer) -> Answer:
     }
 
 
-def _sample_arguments(services: Sequence[Service], seed: Argument) -> dict[str, Argument]:
-    T = max(service.num_steps for service in services)
-    most = max(service.max_images for service in services)
-    steps_mean = f"calls of the network, a whole number from 1 to {_by_model(services, lambda s: str(s.num_steps))}"
-    images_mean = f"how many, a whole number from 1 to {_by_model(services, lambda s: str(s.max_images))}"
-    first_steps = min(FIRST_STEPS, *(service.num_steps for service in services))
+def _sample_arguments(models: Sequence[Facts], seed: Argument) -> dict[str, Argument]:
+    T = max(facts.num_steps for facts in models)
+    most = max(facts.max_images for facts in models)
+    steps_mean = f"calls of the network, a whole number from 1 to {_steps(models)}"
+    images_mean = f"how many, a whole number from 1 to {_by_model(models, lambda facts: str(facts.max_images))}"
+    first_steps = min(FIRST_STEPS, *(facts.num_steps for facts in models))
     return {
         "sampler": Argument(
             Literal[SAMPLERS], f"one of {', '.join(SAMPLERS)}; ddpm takes the model's own variance", default="ddim"
@@ -321,7 +210,7 @@ def _sample_arguments(services: Sequence[Service], seed: Argument) -> dict[str, 
         "eta": Argument(
             float, "DDIM's share of fresh noise, from 0 to 1; other samplers ignore it", default=0.0, range=(0, 1)
         ),
-        "label": Argument(str, _by_model(services, _labels_of), default=""),
+        "label": Argument(str, _by_model(models, _labels_of), default=""),
         "guidance_scale": Argument(
             float,
             f"s in eps = eps_0 + s (eps_c - eps_0), from 0 (no label) to {MAX_SCALE:g}; 1 is the label without "
@@ -332,15 +221,15 @@ def _sample_arguments(services: Sequence[Service], seed: Argument) -> dict[str, 
     }
 
 
-def _inpaint_arguments(services: Sequence[Service], x0: Argument, seed: Argument) -> dict[str, Argument]:
+def _inpaint_arguments(models: Sequence[Facts], x0: Argument, seed: Argument) -> dict[str, Argument]:
     """Those of `/sample`, and before them the picture, where it is filled in, and how."""
-    rows, columns = (_by_model(services, lambda service, k=k: str(service.readings.shape[k])) for k in (0, 1))
+    rows, columns = (_by_model(models, lambda facts, k=k: str(facts.shape[k])) for k in (0, 1))
     mask_means = f"{rows} rows of {columns} numbers: 1 where the picture is filled in, 0 where its pixels stay"
     jumps_mean = (
         f"how often the sampler jumps back and takes the same steps again, so that the filling comes to fit what is "
         f"around it, a whole number from 0 to {MAX_JUMPS}; it takes about so many times longer"
     )
-    drawn = _sample_arguments(services, seed)
+    drawn = _sample_arguments(models, seed)
     drawn["sampler"] = Argument(
         Literal[FILLERS], f"one of {', '.join(FILLERS)}; ddpm takes the model's own variance", default="ddpm"
     )
@@ -352,9 +241,9 @@ def _inpaint_arguments(services: Sequence[Service], x0: Argument, seed: Argument
     }
 
 
-def _labels_of(service: Service) -> str:
+def _labels_of(facts: Facts) -> str:
     """What a model can be asked to draw, on one line, whatever a stranger has named."""
-    classes = service.checkpoint.classes
+    classes = facts.classes
     if not classes:
         return "name of what to draw; this model has no labels, so it must be empty"
     return f"name of what to draw, one of {' '.join(classes.listed().split())}; empty: no label"

@@ -93,6 +93,46 @@ class NoteModel:
         await self.app(scope, receive, send)
 
 
+class Traffic:
+    """When visitors asked for something last."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+
+    def note(self) -> None:
+        """Somebody asks for something now."""
+        self._last = time.monotonic()
+
+    def wait_for_lull(self, first_s: float = 0.5, lull_s: float = 0.4, most_s: float = 3.0) -> None:
+        """Wait for a visitor, and then until that one's page is loaded.
+
+        Args:
+            first_s: a visitor is waited for so long.
+            lull_s: a page is loaded once nothing has been asked for in this time.
+            most_s: the wait ends at the latest after this time.
+        """
+        began, self._last = time.monotonic(), None
+        while (now := time.monotonic()) < began + most_s:
+            if now > (began + first_s if self._last is None else self._last + lull_s):
+                return
+            time.sleep(0.02)
+
+
+traffic = Traffic()
+
+
+class NoteTraffic:
+    """Middleware that tells `traffic` of every request."""
+
+    def __init__(self, app) -> None:
+        self.app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "http":
+            traffic.note()
+        await self.app(scope, receive, send)
+
+
 # ----------------------------------------------------------------------------------------------------- files and fonts
 
 # The bold file of Gradio's default font lacks most letters; the file of weight 700 is complete.
@@ -357,6 +397,7 @@ def launch_options(blocks: gr.Blocks, max_body_bytes: int) -> dict[str, Any]:
         yield
 
     middleware = [
+        Middleware(NoteTraffic),
         Middleware(door.CloseAddresses),
         Middleware(NoteModel),
         Middleware(door.ReadBodies, limit=max_body_bytes, check=check),

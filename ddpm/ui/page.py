@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
@@ -15,15 +16,14 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from ddpm.checkpoint import EMBEDDED, Checkpoint
-from ddpm.guidance import MAX_SCALE
+from ddpm.names import MAX_SCALE
 from ddpm.ui import api
-from ddpm.ui.gradio import FONT, Versions, katex_files, launch_options, queued, same_components
+from ddpm.ui.gradio import FONT, Versions, katex_files, launch_options, queued, same_components, traffic
 from ddpm.ui.panels import panel, read_static
+from ddpm.ui.server.catalogue import Catalogue
 from ddpm.ui.server.examples import FIRST_NOISE, T0_SHARE
-from ddpm.ui.server.models import Models
+from ddpm.ui.server.facts import Facts
 from ddpm.ui.server.requests import MAX_SEED
-from ddpm.ui.server.service import Service
 from ddpm.ui.tabs import bound, compare, forward, labels, mine, noise, reverse, training, wrong
 from ddpm.ui.tabs.parts import literal, text
 from ddpm.ui.text import EQUATIONS, LANGUAGES, TEXT
@@ -60,30 +60,29 @@ STYLES = (
 )
 
 
-def _head(service: Service) -> tuple[str, str]:
+def _head(facts: Facts) -> tuple[str, str]:
     """Everything that must be there before a tab comes to life: data, shared JavaScript, styles.
 
     Returns:
         What stands before and after the list of all models, which changes while the page is served.
     """
-    checkpoint = service.checkpoint
     data = {
         "languages": LANGUAGES,
         "text": TEXT,
         "equations": EQUATIONS,
         "katex": katex_files(),
-        "beta": checkpoint.schedule.beta.tolist(),
-        "resolution": checkpoint.resolution,
-        "height": checkpoint.size[0],
-        "width": checkpoint.size[1],
-        "channels": checkpoint.channels,
+        "beta": facts.beta,
+        "resolution": facts.resolution,
+        "height": facts.size[0],
+        "width": facts.size[1],
+        "channels": facts.channels,
         "noise": FIRST_NOISE,
         "max_seed": MAX_SEED,
         "max_scale": MAX_SCALE,
         "t0_share": T0_SHARE,
-        "model": service.name,
-        "labels": checkpoint.classes.names if checkpoint.classes else (),
-        "unlabelled": checkpoint.classes and checkpoint.classes.unlabelled,
+        "model": facts.name,
+        "labels": facts.classes.names if facts.classes else (),
+        "unlabelled": facts.classes and facts.classes.unlabelled,
         "space": _space(),
     }
     script = "".join(read_static(f"static/{name}.js") for name in SCRIPTS)
@@ -101,27 +100,25 @@ def _script(data: object) -> str:
     return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _standing(models: Models) -> list[dict[str, Any]]:
+def _standing(models: Catalogue) -> list[dict[str, Any]]:
     """What every page knows of all models: which there are, what they draw, and why one cannot be used."""
     shown = []
     for name in models.names:
-        reason = models.reason(name)
-        if reason is not None:
-            shown.append({"name": name, "reason": reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}…"})
+        facts = models.facts(name)
+        if isinstance(facts, str):
+            shown.append({"name": name, "reason": facts if len(facts) <= MAX_REASON else f"{facts[:MAX_REASON]}…"})
             continue
-        service = models.named(name)
-        checkpoint = service.checkpoint
         shown.append(
             {
                 "name": name,
-                "source": checkpoint.name if checkpoint.revision else _source(checkpoint),
-                "count": _count(checkpoint.num_parameters),
-                "height": checkpoint.size[0],
-                "width": checkpoint.size[1],
-                "channels": checkpoint.channels,
-                "T": service.num_steps,
-                "labels": len(checkpoint.classes or ()),
-                "named": _digest(checkpoint.classes.names) if checkpoint.classes else "",
+                "source": facts.model if facts.revision else _source(facts),
+                "count": _count(facts.num_parameters),
+                "height": facts.height,
+                "width": facts.width,
+                "channels": facts.channels,
+                "T": facts.num_steps,
+                "labels": len(facts.classes or ()),
+                "named": _digest(facts.classes.names) if facts.classes else "",
             }
         )
     return shown
@@ -146,40 +143,37 @@ def _digest(names: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
 
 
-def _source(checkpoint: Checkpoint) -> str:
+def _source(facts: Facts) -> str:
     """Key of the text that tells where a model comes from that is not pulled from the Hub."""
-    return "page.embedded" if checkpoint.directory.parent == EMBEDDED.parent else "page.local"
+    return "page.embedded" if facts.embedded else "page.local"
 
 
-def _header(service: Service, models: Models) -> gr.HTML:
+def _header(facts: Facts, models: Catalogue) -> gr.HTML:
     """Title, language, theme, the chip that names the model, and a notice if it is not the model that was wanted."""
-    checkpoint = service.checkpoint
-    if checkpoint.revision:
-        source = f'<span title="{escape(checkpoint.revision)}">{escape(checkpoint.revision[:7])}</span>'
+    if facts.revision:
+        source = f'<span title="{escape(facts.revision)}">{escape(facts.revision[:7])}</span>'
     else:
-        source = text(_source(checkpoint))
+        source = text(_source(facts))
     buttons = "".join(
         f'<button type="button" data-language="{language}" lang="{language}">{name}</button>'
         for language, name in zip(LANGUAGES, ("EN", "中文"), strict=True)
     )
     labels = ""
-    if checkpoint.classes:
-        labels = f'<span data-text="page.labels" data-count="{len(checkpoint.classes)}"></span>'
+    if facts.classes:
+        labels = f'<span data-text="page.labels" data-count="{len(facts.classes)}"></span>'
     # With one model, the chip only names it; with several, it opens the list of them (models.js).
     several = len(models.names) > 1
-    name = literal(service.name if several else checkpoint.name)
+    name = literal(facts.name if several else facts.model)
     described = f"""<b>{name}</b>{source}
-    <span data-text="page.parameters" data-count="{_count(checkpoint.num_parameters)}"></span>{labels}"""
+    <span data-text="page.parameters" data-count="{_count(facts.num_parameters)}"></span>{labels}"""
     chip = f'<p class="chip" data-label="page.model">{described}</p>'
     if several:
         chip = f"""<div class="models" role="group" data-label="page.model">
     <button type="button" class="chip" aria-expanded="false" aria-controls="models">{described}</button>
     <ul id="models" data-label="page.models" hidden></ul></div>"""
     notice = ""
-    if checkpoint.offline:
-        notice = (
-            f'<p class="notice" role="status" data-text="notice.cached" data-name="{literal(checkpoint.name)}"></p>'
-        )
+    if facts.offline:
+        notice = f'<p class="notice" role="status" data-text="notice.cached" data-name="{literal(facts.model)}"></p>'
     html = f"""
 <header class="page-header">
   {text("page.title", "h1")}
@@ -196,7 +190,7 @@ def _header(service: Service, models: Models) -> gr.HTML:
     return panel(html, "header.js", elem_id="header")
 
 
-def _fill(blocks: gr.Blocks, service: Service, models: Models) -> None:
+def _fill(blocks: gr.Blocks, facts: Facts, models: Catalogue) -> None:
     """Put the page of one model into Blocks that are being built."""
     tabs = {
         "forward": forward.build,
@@ -210,12 +204,12 @@ def _fill(blocks: gr.Blocks, service: Service, models: Models) -> None:
         "training": training.build,
     }
     api.add(blocks, models)  # first, or the tabs' own events take the names
-    header = _header(service, models)
+    header = _header(facts, models)
     with gr.Tabs(overflow_behavior="wrap"):
         shown = []
         for name, build_tab in tabs.items():
             with gr.Tab(TEXT["en"][f"tab.{name}"], id=name, elem_id=f"tab-{name}") as tab:
-                build_tab(service, models)
+                build_tab(facts, models)
             shown.append(tab)
     # Tab labels are Gradio's own, so a language switch goes through Gradio for them alone, without a request.
     names = json.dumps([f"tab.{name}" for name in tabs])
@@ -225,22 +219,22 @@ def _fill(blocks: gr.Blocks, service: Service, models: Models) -> None:
     blocks.load(None, None, shown, **options)
 
 
-def build(models: Models) -> gr.Blocks:
+def build(models: Catalogue) -> gr.Blocks:
     """The page, which shows the model that its address names."""
     pages: dict[str, tuple[list[dict[str, Any]], tuple[str, str]]] = {}
 
     def version(name: str | None) -> tuple[list[dict[str, Any]], str]:
-        components, (before, after) = pages[models.show(name).name]
+        components, (before, after) = pages[models.show(name)]
         return components, before + _script(_standing(models)) + after
 
     options: dict[str, Any] = {"title": "DDPM", "analytics_enabled": False, "fill_width": True}
-    first, *rest = models.services  # now, since the weights of the first may turn out to be damaged at any moment
+    first, *rest = models.usable  # now, since the weights of the first may turn out to be damaged at any moment
     with same_components() as again:
-        for service in rest:
+        for facts in rest:
             again()
             with gr.Blocks(**options) as others:
-                _fill(others, service, models)
-            pages[service.name] = others.get_config_file()["components"], _head(service)
+                _fill(others, facts, models)
+            pages[facts.name] = others.get_config_file()["components"], _head(facts)
         again()
         with Versions(version, delete_cache=(3600, 3600), **options) as blocks:
             _fill(blocks, first, models)
@@ -251,8 +245,8 @@ def build(models: Models) -> gr.Blocks:
     return blocks
 
 
-def serve(models: Models, blocks: gr.Blocks, host: str, port: int) -> None:
-    """Serve a page until interrupted.
+def serve(models: Catalogue, blocks: gr.Blocks, host: str, port: int) -> None:
+    """Serve a page until interrupted. It is served before the models are found, which then follows.
 
     Args:
         blocks: what `build` returned for these models.
@@ -261,7 +255,7 @@ def serve(models: Models, blocks: gr.Blocks, host: str, port: int) -> None:
         ValueError: the weights of every model are damaged; the message is one line.
     """
     accent = gr.themes.colors.indigo
-    limit = MAX_BODY_BYTES + NUMBER_BYTES * max(math.prod(service.readings.shape) for service in models.services)
+    limit = MAX_BODY_BYTES + NUMBER_BYTES * max(math.prod(facts.shape) for facts in models.usable)
     theme = gr.themes.Default(font=FONTS, primary_hue=accent, secondary_hue=accent, neutral_hue=gr.themes.colors.slate)
     queued(blocks, max_size=24).launch(
         server_name=host,
@@ -272,12 +266,18 @@ def serve(models: Models, blocks: gr.Blocks, host: str, port: int) -> None:
         **launch_options(blocks, limit),
     )
     try:
-        service = models.wait()  # visitors can open the page already
-        names = [service.checkpoint.name] if len(models.names) == 1 else [each.name for each in models.services]
+        traffic.wait_for_lull()  # the imports would slow down the page of a visitor who is there already
+        found = models.open()
+        gc.freeze()  # what has been imported and built is never garbage
+        gc.enable()
+        service = found.wait()
+        names = [service.checkpoint.name] if len(found.names) == 1 else [each.name for each in found.services]
         print(f"{', '.join(names)} on http://{host}:{port}", flush=True)
         with suppress(ImportError):
             import matplotlib  # noqa: F401  Gradio imports it at the first event, if it is installed
         service.start_example()
+        for name in models.take_asked():
+            found.show(name)
         blocks.block_thread()
     finally:
         models.close()

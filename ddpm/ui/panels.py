@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from ddpm.ui.gradio import live_html, stream
-from ddpm.ui.server.models import Models
-from ddpm.ui.server.service import Service
+from ddpm.ui.server.catalogue import Catalogue, LookUp
+
+if TYPE_CHECKING:
+    from ddpm.ui.server.service import Service
 
 UI = Path(__file__).parent
 
@@ -20,12 +22,13 @@ def read_static(name: str) -> str:
     return (UI / name).read_text(encoding="utf-8")
 
 
-LookUp = Callable[[Service, Any], Any]
-"""What a server function finds for a model; it gets one argument beside the model, and may only look things up."""
+def trajectory(service: Service, asked: object) -> dict[str, Any] | None:
+    """See `Service.trajectory`."""
+    return service.trajectory(asked)
 
 
 def panel(
-    html: str, script: str, models: Models | None = None, server_functions: Sequence[LookUp] = (), **options: Any
+    html: str, script: str, models: Catalogue | None = None, server_functions: Sequence[LookUp] = (), **options: Any
 ) -> gr.HTML:
     """A panel of HTML and the script that brings it to life.
 
@@ -44,7 +47,7 @@ def panel(
 
 
 def _tab_panel(
-    html: str, tab: str, event: str, models: Models, server_functions: list[LookUp], script: str = "", **options: Any
+    html: str, tab: str, event: str, models: Catalogue, server_functions: list[LookUp], script: str = "", **options: Any
 ) -> gr.HTML:
     """The panel of a tab that sends an event, and `expect`, by which it says which request it waits for."""
 
@@ -54,7 +57,7 @@ def _tab_panel(
     return panel(html, script or f"{tab}.js", models, [*server_functions, expect], elem_id=tab, **options)
 
 
-def reading_panel(html: str, tab: str, kind: str, models: Models, concurrency_limit: int, **options: Any) -> gr.HTML:
+def reading_panel(html: str, tab: str, kind: str, models: Catalogue, concurrency_limit: int, **options: Any) -> gr.HTML:
     """The panel of a tab that has the network read pictures (`Readings.read`), and its event.
 
     Args:
@@ -79,7 +82,7 @@ def sampling_panel(
     html: str,
     tab: str,
     event: str,
-    models: Models,
+    models: Catalogue,
     answer: Callable[[Service, object], Iterator[dict]],
     server_functions: list[LookUp],
     **options: Any,
@@ -96,7 +99,7 @@ def sampling_panel(
     return shown
 
 
-def rows_panel(html: str, tab: str, models: Models, **options: Any) -> gr.HTML:
+def rows_panel(html: str, tab: str, models: Catalogue, **options: Any) -> gr.HTML:
     """The panel of a tab with a `parts.rows_board`, and its event, which has the name of the tab.
 
     Args:
@@ -108,6 +111,6 @@ def rows_panel(html: str, tab: str, models: Models, **options: Any) -> gr.HTML:
         return service.example_rows(tab)
 
     def rows(service: Service, sent: object) -> Iterator[dict]:
-        return models.sample_rows(service, sent, tab)
+        return models.models.sample_rows(service, sent, tab)
 
-    return sampling_panel(html, tab, tab, models, rows, [Service.trajectory, example], **options)
+    return sampling_panel(html, tab, tab, models, rows, [trajectory, example], **options)

@@ -97,12 +97,12 @@ def add_record(directory: Path) -> Path:
 
 
 @contextmanager
-def serving(model: Path | None, log: Path, **environment: str) -> Iterator[str]:
-    """The page's address while `app.py` serves `model`, or what the environment names."""
+def serving(model: Path | None, log: Path, script: Path | str = "app.py", **environment: str) -> Iterator[str]:
+    """The page's address while `app.py`, or a script in its place, serves `model`, or what the environment names."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
     log.write_text("")
-    process = start("app.py", *(["--model", model] if model else []), "--port", port, log=log, **environment)
+    process = start(script, *(["--model", model] if model else []), "--port", port, log=log, **environment)
     try:
         deadline = time.monotonic() + 180
         while True:

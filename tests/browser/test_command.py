@@ -14,6 +14,7 @@ from untrained import make_model
 import app
 from ddpm import checkpoint
 from ddpm.ui import page as pages
+from ddpm.ui.server.catalogue import Catalogue
 from ddpm.ui.server.models import Models
 
 
@@ -109,7 +110,7 @@ def header(model: checkpoint.Checkpoint) -> str:
     """The HTML at the head of a model's page."""
     models = Models({model.name: model})
     try:
-        components = pages.build(models).get_config_file()["components"]
+        components = pages.build(Catalogue.of(models)).get_config_file()["components"]
     finally:
         models.close()
     return next(c["props"]["html_template"] for c in components if c["props"].get("elem_id") == "header")

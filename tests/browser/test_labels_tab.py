@@ -10,7 +10,7 @@ from harness import Session, Visit, desk, draw, serious, serving, visiting
 from playwright.sync_api import Browser, expect
 from untrained import make_model
 
-from ddpm.ui.server.labels import SCALES
+from ddpm.ui.server.guided_rows import SCALES
 from ddpm.ui.text import TEXT
 
 DIGITS = tuple("0123456789")

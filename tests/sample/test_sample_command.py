@@ -15,7 +15,7 @@ from launch import launch
 from PIL import Image
 from untrained import make_model
 
-from ddpm import checkpoint, plots
+from ddpm import checkpoint, plots, tiles
 from ddpm.sample.inpaint import Inpainting
 from ddpm.sample.options import SampleConfig
 from ddpm.sampling import sample
@@ -161,7 +161,7 @@ def test_an_animation_begins_with_noise_and_ends_with_the_pictures(model, tmp_pa
         assert animation.info["duration"] >= 1000
     finished = expected(model, 16)[..., None]
     columns = (shown[0].shape[1] - 2) // 66
-    wanted = np.asarray(plots.grid(finished, columns), int)
+    wanted = np.asarray(tiles.grid(finished, columns), int)
     assert shown[0].shape == wanted.shape
     assert np.abs(shown[-1] - wanted).mean() < 1
     generator_noise = np.abs(shown[0] - wanted).mean()

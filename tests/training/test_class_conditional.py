@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny import TINY, assert_same_run, command, in_process, weights
 
-from ddpm import checkpoint, data, plots
+from ddpm import checkpoint, data, plots, tiles
 from ddpm.config import preset
 from ddpm.data import DataOptions, Images, to_float
 from ddpm.metrics import read_metrics
@@ -219,7 +219,7 @@ def test_a_sample_grid_has_a_row_without_label_and_a_column_for_each_class(tmp_p
     for place, pixels in enumerate(drawn):
         row, column = divmod(place, 10)
         tile = picture[row * 66 + 2 : row * 66 + 66, column * 66 + 2 : column * 66 + 66]
-        expected = np.asarray(plots.grid(pixels[None], 1), int)[2:66, 2:66]
+        expected = np.asarray(tiles.grid(pixels[None], 1), int)[2:66, 2:66]
         assert np.abs(tile - expected).max() <= 2, f"row {row}, column {column}"
     assert np.abs(drawn[:10].astype(int) - drawn[10:20].astype(int)).max() > 20, "labels matter"
 

@@ -12,7 +12,8 @@ from untrained import make_model, watched
 from ddpm.checkpoint import Checkpoint, load
 from ddpm.elbo import class_posterior
 from ddpm.sampling import sample
-from ddpm.ui.api import Endpoints, descriptions
+from ddpm.ui.api import descriptions
+from ddpm.ui.server.answers import Endpoints
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.requests import DenoiseRequest, InputError, SampleRequest, check_rows, label_named
 from ddpm.ui.server.service import Service
@@ -182,9 +183,9 @@ def test_the_page_is_refused_other_numbers_than_those_of_classes(service, label)
 
 
 def test_endpoints_say_which_labels_there_are(service, plain):
-    known = descriptions(service)["sample"].arguments["label"].meaning
+    known = descriptions(service.facts)["sample"].arguments["label"].meaning
     assert known == "name of what to draw, one of 0, cat, Dog, a: big one; empty: no label"
-    there = descriptions(Service(plain, make_engine=lambda made: None))
+    there = descriptions(Service(plain, make_engine=lambda made: None).facts)
     assert "no labels" in there["sample"].arguments["label"].meaning
     assert "no labels" in there["classify"].what
     assert "eps = eps_0 + s (eps_c - eps_0)" in there["sample"].arguments["guidance_scale"].meaning

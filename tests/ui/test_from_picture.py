@@ -12,8 +12,9 @@ from ddpm import plots
 from ddpm.checkpoint import Checkpoint, load
 from ddpm.inversion import encode
 from ddpm.sampling import sample
-from ddpm.ui.api import Endpoints
-from ddpm.ui.server.from_picture import InvertRequest, check_from_picture, inverted_steps
+from ddpm.ui.server.answers import Endpoints
+from ddpm.ui.server.examples import inverted_steps
+from ddpm.ui.server.from_picture import InvertRequest, check_from_picture
 from ddpm.ui.server.requests import InputError
 from ddpm.ui.server.service import Service
 

@@ -10,7 +10,7 @@ from untrained import make_model, watched
 from ddpm.checkpoint import Checkpoint, load
 from ddpm.elbo import class_posterior
 from ddpm.sampling import sample
-from ddpm.ui.server.labels import IMAGES, SCALES, STEPS, most_images
+from ddpm.ui.server.guided_rows import IMAGES, SCALES, STEPS, most_images
 from ddpm.ui.server.limits import Allowance, Limits
 from ddpm.ui.server.readings import browser_normal
 from ddpm.ui.server.requests import SampleRequest

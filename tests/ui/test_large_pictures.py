@@ -11,7 +11,7 @@ from untrained import make_model
 
 from ddpm.checkpoint import load
 from ddpm.sampling import reverse_process
-from ddpm.ui.api import Endpoints
+from ddpm.ui.server.answers import Endpoints
 from ddpm.ui.server.limits import Allowance, Limits
 from ddpm.ui.server.requests import InputError, PictureRequest
 from ddpm.ui.server.service import Service

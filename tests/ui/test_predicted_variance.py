@@ -10,7 +10,7 @@ from untrained import make_model
 from ddpm.checkpoint import Checkpoint, load
 from ddpm.elbo import class_posterior, elbo_terms
 from ddpm.sampling import sample
-from ddpm.ui.server.labels import SCALES
+from ddpm.ui.server.guided_rows import SCALES
 from ddpm.ui.server.service import Service
 
 STEPS = 60

@@ -6,7 +6,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from ddpm.schedule import NoiseSchedule
-from ddpm.ui.tabs.forward import BETA_UNIT, compared
+from ddpm.ui.server.schedules import BETA_UNIT, compared
 from ddpm.ui.text import TEXT
 
 OPTIONS = {

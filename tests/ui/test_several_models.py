@@ -16,8 +16,10 @@ from untrained import WatchedEngine, make_model
 import app
 from ddpm import checkpoint
 from ddpm.sampling import sample
-from ddpm.ui.api import Endpoints, descriptions
+from ddpm.ui.api import descriptions
 from ddpm.ui.server import opening
+from ddpm.ui.server.answers import Endpoints
+from ddpm.ui.server.catalogue import Catalogue
 from ddpm.ui.server.examples import ASSETS, stored_pictures
 from ddpm.ui.server.models import Models
 from ddpm.ui.server.networks import MAX_KEPT
@@ -232,7 +234,7 @@ def test_what_is_kept_of_one_model_is_not_found_for_another(folders):
     models = of(*folders[:2])
     request = SampleRequest("ddim", 2, 1, 1)
     models.named("m0").samplings.draw(request, lambda: False)
-    look_up = models.look_up(lambda service, key: service.trajectory(key))
+    look_up = Catalogue.of(models).look_up(lambda service, key: service.trajectory(key))
     assert look_up(request.key)["n"] == 1, "a request without a name means the first model"
     assert look_up({"model": "m0", "asked": request.key})["n"] == 1
     assert look_up({"model": "m1", "asked": request.key}) is None
@@ -243,13 +245,13 @@ def test_what_is_kept_of_one_model_is_not_found_for_another(folders):
 def test_endpoints_describe_all_models(folders, tmp_path):
     labelled = make_model(tmp_path / "colour", 16, 3, 50, names=("cat", "dog"))
     models = of(folders[0], labelled)
-    known = descriptions(*models.services)["sample"].arguments
+    known = descriptions(*Catalogue.of(models).usable)["sample"].arguments
     assert known["model"].meaning == "name of the model, one of m0, colour; empty: m0"
     assert "200 (m0); 50 (colour)" in known["num_inference_steps"].meaning
     assert "one of cat, dog" in known["label"].meaning
     assert (
         "8 rows of 8 numbers (m0); 16 rows of 16 pixels"
-        in descriptions(*models.services)["q_sample"].arguments["x0"].meaning
+        in descriptions(*Catalogue.of(models).usable)["q_sample"].arguments["x0"].meaning
     )
     assert Endpoints(models.named("colour")).sample(lambda: False, **DDIM, **ROWS, label="cat")["images"]
     models.close()

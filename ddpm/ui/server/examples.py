@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-from ddpm.names import Size
-
-if TYPE_CHECKING:
-    from ddpm.checkpoint import Checkpoint
+from ddpm.names import JUMPS, Size
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 EMOJI = ASSETS / "emoji"
@@ -22,6 +19,21 @@ FIRST_SEED = 0  # of the first trajectory
 FIRST_DENOISED = 3  # seed of the first pictures that are denoised from x_t0
 T0_SHARE = 0.4  # the first t_0 as a share of T: there the first picture is half forgotten
 FIRST_STEPS = 50  # sampling steps of both, if the model has as many timesteps
+COMPARED_JUMPS = (0, JUMPS)  # of the two rows that show why there are jumps
+INVERTED_STEPS = (10, 25, 50, 100, 250)  # that the error of the way to noise and back is shown for
+
+
+class Shown(Protocol):
+    """A model as far as its pictures need it: a checkpoint, or what is known of one (`facts.Facts`)."""
+
+    @property
+    def directory(self) -> Path: ...
+
+    @property
+    def size(self) -> Size: ...
+
+    @property
+    def channels(self) -> int: ...
 
 
 def first_t0(num_steps: int) -> int:
@@ -29,13 +41,20 @@ def first_t0(num_steps: int) -> int:
     return max(1, round(T0_SHARE * num_steps))
 
 
-def stored_pictures(checkpoint: Checkpoint) -> np.ndarray | None:
+def inverted_steps(num_steps: int) -> list[int]:
+    """INVERTED_STEPS as far as a model of T = num_steps has them, and where that is one number at most, T and its half,
+    since it takes two to see what more steps change."""
+    counts = [n for n in INVERTED_STEPS if n <= num_steps]
+    return counts if len(counts) > 1 else sorted({max(1, num_steps // 2), num_steps})
+
+
+def stored_pictures(model: Shown) -> np.ndarray | None:
     """The pictures of the pads, (10, height, width) uint8 or (10, height, width, 3): digits for a gray model, and for
     the embedded emoji ten of the pictures that its training held out. None: the model's own samples take their place.
     """
-    if checkpoint.channels == 1:
-        return example_digits(checkpoint.size)
-    if checkpoint.directory.resolve() == EMOJI:
+    if model.channels == 1:
+        return example_digits(model.size)
+    if model.directory.resolve() == EMOJI:
         return np.load(ASSETS / "emoji32.npy")
     return None
 

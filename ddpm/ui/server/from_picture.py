@@ -16,15 +16,17 @@ import torch
 from torch import Tensor
 
 from ddpm.checkpoint import Checkpoint
-from ddpm.classes import NO_LABEL, Classes
+from ddpm.class_names import NO_LABEL
+from ddpm.classes import Classes
 from ddpm.inpainting import order_of
 from ddpm.inversion import encoding, slerp
-from ddpm.names import FILLING_SAMPLERS, JUMPS, SAMPLERS
 from ddpm.sampling import EpsTheta, ReverseStep, reverse_process, timesteps_for
 from ddpm.ui.server.encoding import to_base64
-from ddpm.ui.server.examples import FIRST_DENOISED
+from ddpm.ui.server.examples import COMPARED_JUMPS, FIRST_DENOISED, inverted_steps
 from ddpm.ui.server.pictures import pixels_to_tensor
 from ddpm.ui.server.requests import (
+    FILLERS,
+    MAX_JUMPS,
     DenoiseRequest,
     InputError,
     SampleRequest,
@@ -33,10 +35,6 @@ from ddpm.ui.server.requests import (
     check_whole,
 )
 
-FILLERS = tuple(name for name in FILLING_SAMPLERS if name in SAMPLERS)
-MAX_JUMPS = 20
-COMPARED_JUMPS = (0, JUMPS)  # of the two rows that show why there are jumps
-INVERTED_STEPS = (10, 25, 50, 100, 250)  # that the error of the way to noise and back is shown for
 KINDS = ("denoise", "walk", "fill", "invert")
 
 
@@ -273,13 +271,6 @@ def check_from_picture(
         steps = check_whole("walk_steps", raw.get("walk_steps"), 1, num_steps)
         rows.append(InvertRequest.check({**raw, "num_inference_steps": steps}, *limits))
     return rows
-
-
-def inverted_steps(num_steps: int) -> list[int]:
-    """INVERTED_STEPS as far as a model of T = num_steps has them, and where that is one number at most, T and its half,
-    since it takes two to see what more steps change."""
-    counts = [n for n in INVERTED_STEPS if n <= num_steps]
-    return counts if len(counts) > 1 else sorted({max(1, num_steps // 2), num_steps})
 
 
 def left_half(shape: tuple[int, int, int]) -> bytes:

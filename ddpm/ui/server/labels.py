@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm.classes import NO_LABEL, Classes
+from ddpm.class_names import NO_LABEL
 from ddpm.guidance import guided
 from ddpm.sampling import ReverseStep, generators, normal, reverse_process
 from ddpm.schedule import Joined
 from ddpm.ui.server.encoding import to_base64
+from ddpm.ui.server.guided_rows import GuidedRow, check_guided
 from ddpm.ui.server.pictures import thinned, thinned_size, to_bytes
 from ddpm.ui.server.readings import READING_BYTES
-from ddpm.ui.server.requests import SampleRequest, check_label, no_such_label
 from ddpm.ui.server.samplings import (
     FRAME_BYTES_PER_S,
     FRAME_INTERVAL_S,
@@ -33,23 +33,8 @@ from ddpm.ui.server.samplings import (
 )
 from ddpm.ui.server.store import Trajectory
 
-SCALES = (0.0, 1.0, 2.0, 4.0, 8.0)  # s of each row
-STEPS = 25  # of DDIM without fresh noise: the rows differ in nothing but s
-IMAGES = 4  # pictures in a row at first, and ...
-MAX_IMAGES = 6  # ... at most
-SEED = 1  # of their noise at first
-FIRST_CLASS = 3  # the class of the stored example, if there are so many
 HALVES = ("xt", "eps_0", "eps_c")
 MAX_HALF = 6e4  # half precision ends a little above
-
-
-@dataclass(frozen=True)
-class GuidedRow(SampleRequest):
-    """One row: pictures with one label and one s, whose eps_0 and eps_c are kept beside them."""
-
-    @property
-    def key(self) -> str:
-        return f"guided-{super().key}"
 
 
 @dataclass(eq=False)
@@ -80,35 +65,6 @@ class GuidedTrajectory(Trajectory):
         data = b"".join(frame[start : start + each] for frame in self.halves for start in starts)
         size = {"side": self.halves_side, "height": self.halves_height}
         return {"t": self.t[: len(self.halves)], **size, "data": to_base64(data)}
-
-
-def check_guided(raw: object, num_steps: int, max_images: int, classes: Classes | None) -> list[GuidedRow]:
-    """The rows that a visitor asks for, one for each of SCALES. Without a label they are all the same.
-
-    Args:
-        raw: from the browser: `label`, the number of a class or -1, `num_images` of each row, and `seed`.
-    Raises:
-        InputError: a value is missing or out of range, or the model has no labels; the error states what is accepted.
-    """
-    raw = raw if isinstance(raw, dict) else {}
-    if classes is None:
-        raise no_such_label(raw.get("label"), classes)
-    check_label(raw.get("label"), classes)
-    fixed = {"sampler": "ddim", "num_inference_steps": min(STEPS, num_steps)}
-    asked = {name: raw.get(name) for name in ("label", "num_images", "seed")}
-    most = most_images(max_images)
-    checked = [SampleRequest.check({**asked, **fixed, "guidance_scale": s}, num_steps, most, classes) for s in SCALES]
-    return [GuidedRow(**row.as_json()) for row in checked]
-
-
-def most_images(max_images: int) -> int:
-    """How many pictures a row may have, where one sampling of another tab may have `max_images`."""
-    return max(1, min(MAX_IMAGES, max_images // 2))
-
-
-def first_class(classes: Classes) -> int:
-    """The class that the page shows at first."""
-    return min(FIRST_CLASS, len(classes) - 1)
 
 
 class LabelledSamplings(Samplings):

@@ -21,13 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diffusers.utils.torch_utils import randn_tensor
 from filelock import FileLock, Timeout
 
 from ddpm.config import TrainConfig, preset
-from ddpm.plots import grid, to_pixels
-from ddpm.sampling import generators
 from ddpm.threads import physical_cores
+from ddpm.tiles import grid
 from ddpm.ui.server.encoding import png_to_base64
 from ddpm.ui.server.visitors import visitor_name
 
@@ -67,6 +65,11 @@ def live_config(steps: int = STEPS) -> TrainConfig:
 
 def fixed_noise(num_images: int) -> str:
     """The noise that the sample grids of `live_config` all start from, as a grid of its own: PNG in base64."""
+    from diffusers.utils.torch_utils import randn_tensor
+
+    from ddpm.plots import to_pixels
+    from ddpm.sampling import generators
+
     x = randn_tensor((num_images, 1, 8, 8), generator=generators(0, num_images))
     return png_to_base64(grid(to_pixels(x / 2), round(num_images**0.5)))
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from ddpm.checkpoint import Checkpoint
 from ddpm.hub.privacy import with_short_paths
+from ddpm.ui.server.answers import Endpoints
+from ddpm.ui.server.facts import Facts
 from ddpm.ui.server.requests import InputError, check_choice
 from ddpm.ui.server.samplings import Samplings
 from ddpm.ui.server.service import Service, Shared
@@ -71,6 +73,11 @@ class Models:
             raise InputError("refused.model", model=name, reason=reason)
         return self._services[name]
 
+    def facts(self, name: str) -> Facts | str:
+        """What is known of a model; the reason, in one line, where there is none."""
+        found = self._found[name]
+        return found if isinstance(found, str) else self._services[name].facts
+
     def like(self, service: Service) -> list[Service]:
         """The models whose pictures have the same size and channels, this one among them. They can share a noise."""
         shape = service.readings.shape
@@ -78,20 +85,15 @@ class Models:
 
     # ------------------------------------------------------------------------------------------ what the page asks for
 
-    def look_up(self, function: Callable[[Service, Any], Any]) -> Callable[[Any], Any]:
-        """A server function of the page. What a browser sends it is {"model": a name, "asked": what `function` takes},
-        or only the latter. None for a model that is not there."""
-
-        def found(sent: Any) -> Any:
-            named = isinstance(sent, dict) and "asked" in sent
-            try:
-                service = self.named(sent.get("model") if named else None)
-            except InputError:
-                return None
-            return function(service, sent["asked"] if named else sent)
-
-        found.__name__ = function.__name__  # and not what functools.wraps does: Gradio counts the arguments of `found`
-        return found
+    def look_up(self, function: Callable[[Service, Any], Any], sent: Any) -> Any:
+        """What a server function of the page finds. A browser sends it {"model": a name, "asked": what `function`
+        takes}, or only the latter. None for a model that is not there."""
+        named = isinstance(sent, dict) and "asked" in sent
+        try:
+            service = self.named(sent.get("model") if named else None)
+        except InputError:
+            return None
+        return function(service, sent["asked"] if named else sent)
 
     def answer(
         self, sent: object, work: Callable[[Service, object], Iterator[dict[str, Any]]]
@@ -115,6 +117,16 @@ class Models:
             return like[check_choice("model", service.name if name is None else name, tuple(like))]
 
         return service.samplings.sample_rows(sent, tab, of)
+
+    def call(self, endpoint: str, model: object, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What a public endpoint answers for the model of this name, which stays in memory meanwhile.
+
+        Raises:
+            InputError: there is no such model, or an argument is out of range.
+        """
+        service = self.named(model)
+        with service.in_use():
+            return getattr(Endpoints(service), endpoint)(**arguments)
 
     # ---------------------------------------------------------------------------------------------------- their pages
 

@@ -86,6 +86,21 @@ def embedded() -> Found:
     }
 
 
+def keep_facts() -> None:
+    """Write what `ddpm.ui.server.facts` keeps of the embedded models. To be called once they have changed:
+
+    python -c "from ddpm.ui.server.opening import keep_facts; keep_facts()"
+    """
+    from ddpm.ui.server.facts import Facts, keep
+    from ddpm.ui.server.models import Models
+
+    models = Models(embedded())
+    try:
+        keep(facts for name in models.names if isinstance(facts := models.facts(name), Facts))
+    finally:
+        models.close()
+
+
 def open_models(models: Sequence[Wanted]) -> Found:
     """Open directories and models of the Hub, without their weights, by their names."""
     from ddpm.hub import pull

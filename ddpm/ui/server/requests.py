@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.classes import NO_LABEL, Classes
-from ddpm.guidance import MAX_SCALE
-from ddpm.sampling import FRESH_NOISE, SAMPLERS
+from ddpm.class_names import NO_LABEL, Named
+from ddpm.names import FILLING_SAMPLERS, FRESH_NOISE, MAX_SCALE, SAMPLERS
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.text import say
 
 MAX_SEED = 2**31 - 1
 MIN_ROWS, MAX_ROWS = 2, 4
 MAX_ROW_IMAGES = 8
+MAX_JUMPS = 20
+FILLERS = tuple(name for name in FILLING_SAMPLERS if name in SAMPLERS)
+NOISE_LIMIT = 20  # of |x_t| that a program sends: nothing that q draws is further from 0
 
 
 class InputError(ValueError):
@@ -116,7 +118,7 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     return value
 
 
-def check_label(value: object, classes: Classes | None) -> int:
+def check_label(value: object, classes: Named | None) -> int:
     """The number of a class, -1 for "no label", as the page sends it.
 
     Raises:
@@ -128,7 +130,7 @@ def check_label(value: object, classes: Classes | None) -> int:
     raise no_such_label(value, classes)
 
 
-def label_named(name: object, classes: Classes | None) -> int:
+def label_named(name: object, classes: Named | None) -> int:
     """The number of a class by its name, -1 for no name, as programs send it.
 
     Raises:
@@ -142,7 +144,7 @@ def label_named(name: object, classes: Classes | None) -> int:
     raise no_such_label(name, classes)
 
 
-def no_such_label(value: object, classes: Classes | None) -> InputError:
+def no_such_label(value: object, classes: Named | None) -> InputError:
     """Why a label is refused: the model knows others, which are listed, or none at all."""
     if classes is None:
         return InputError("refused.no_labels", name="label", value=_shown(value))
@@ -170,7 +172,7 @@ class SampleRequest:
     guidance_scale: float = 1.0
 
     @classmethod
-    def check(cls, raw: object, num_steps: int, max_images: int, classes: Classes | None = None) -> SampleRequest:
+    def check(cls, raw: object, num_steps: int, max_images: int, classes: Named | None = None) -> SampleRequest:
         """The request in what the browser sent, which may be anything.
 
         Args:
@@ -228,7 +230,7 @@ def check_picture(name: str, value: object, shape: tuple[int, int, int]) -> byte
     return pixels
 
 
-Limit = tuple[int, int, Classes | None]
+Limit = tuple[int, int, Named | None]
 """What a model allows: its T, the most images of one sampling, and its classes, None if it has none."""
 
 
@@ -236,7 +238,7 @@ def check_rows(
     raw: object,
     num_steps: int,
     max_images: int,
-    classes: Classes | None = None,
+    classes: Named | None = None,
     of: Callable[[object], Limit] | None = None,
 ) -> list[SampleRequest]:
     """Samplings of the same noise.
@@ -316,7 +318,7 @@ class DenoiseRequest:
         num_steps: int,
         max_images: int,
         shape: tuple[int, int, int],
-        classes: Classes | None = None,
+        classes: Named | None = None,
     ) -> DenoiseRequest:
         """The request in what the browser sent: the fields of PictureRequest and of SampleRequest, `t0`, and `second`,
         which is None or a picture in the form of x0.

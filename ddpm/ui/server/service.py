@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from ddpm.checkpoint import Checkpoint
+from ddpm.class_names import ClassNames
 from ddpm.engine import Engine
 from ddpm.errors import first_line
+from ddpm.names import OPTIMAL
 from ddpm.schedule import answer
 from ddpm.threads import physical_cores
 from ddpm.ui.server import zerogpu
@@ -31,8 +33,10 @@ from ddpm.ui.server.examples import (
     first_t0,
     stored_pictures,
 )
+from ddpm.ui.server.facts import Facts
 from ddpm.ui.server.from_picture import FromPicture, first_rows
-from ddpm.ui.server.labels import IMAGES, SCALES, SEED, STEPS, LabelledSamplings, check_guided, first_class, most_images
+from ddpm.ui.server.guided_rows import IMAGES, SCALES, SEED, STEPS, check_guided, first_class, most_images
+from ddpm.ui.server.labels import LabelledSamplings
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.live import LiveTraining
 from ddpm.ui.server.networks import MAX_KEPT, Network, Networks
@@ -40,6 +44,7 @@ from ddpm.ui.server.readings import Readings
 from ddpm.ui.server.recorded import Recorded
 from ddpm.ui.server.requests import DenoiseRequest, InputError, PictureRequest, SampleRequest
 from ddpm.ui.server.rows import COMPARED, FAULTS, FIRST_FAULT, ROW_IMAGES, ROW_SEED, Row, scaled
+from ddpm.ui.server.schedules import compared
 from ddpm.ui.server.store import Store
 from ddpm.ui.server.visitors import Visitors
 
@@ -153,6 +158,35 @@ class Service:
         self._closing = threading.Event()
         # (pictures, steps) of the stored example, if the model is fast enough; see `draw_example`.
         self.example_size = (min(8, self.max_images), min(FIRST_STEPS, self.num_steps))
+
+    @property
+    def facts(self) -> Facts:
+        """What the page shows of the model before anything is computed with it."""
+        checkpoint, classes = self.checkpoint, self.checkpoint.classes
+        height, width, channels = self.readings.shape
+        own, schedules = compared(checkpoint.schedule)
+        optimal = self.readings.variances.get(OPTIMAL)
+        return Facts(
+            name=self.name,
+            model=checkpoint.name,
+            directory=checkpoint.directory.resolve(),
+            num_parameters=checkpoint.num_parameters,
+            height=height,
+            width=width,
+            channels=channels,
+            beta=checkpoint.schedule.beta.tolist(),
+            classes=None if classes is None else ClassNames(classes.names, classes.unlabelled),
+            max_images=self.max_images,
+            example_size=self.example_size,
+            timesteps=self.readings.timesteps,
+            factor=self.readings.factor,
+            variances=list(self.readings.variances),
+            optimal_weights=[float(f"{w:.4g}") for w in optimal.kl_weight.tolist()] if optimal else None,
+            own_schedule=own,
+            schedules=schedules,
+            revision=checkpoint.revision,
+            offline=checkpoint.offline,
+        )
 
     def _make_engine(self) -> Engine:
         """The engine, with its weights read now.

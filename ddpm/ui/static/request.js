@@ -175,6 +175,7 @@
     async function take(message) {
       if (!life.hear(message)) return;
       if (message.kind === "part") return part(message);
+      if (message.kind === "waking") return note("answer.waking");
       if (message.kind === "refused") {
         conclude();
         return refuse(message);
@@ -281,6 +282,7 @@
     function hear(message) {
       if (!life.hear(message)) return;
       if (message.kind === "started") return line.note("reverse.starting");
+      if (message.kind === "waking") return line.note("answer.waking");
       if (message.kind === "failed") return endEarly("reverse.failed");
       if (message.kind === "refused") {
         end();

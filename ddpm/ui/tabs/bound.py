@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gradio as gr
 
-from ddpm.names import OPTIMAL
 from ddpm.ui.panels import reading_panel
-from ddpm.ui.server.models import Models
-from ddpm.ui.server.service import Service
+from ddpm.ui.server.catalogue import Catalogue
+from ddpm.ui.server.facts import Facts
 from ddpm.ui.tabs.parts import (
     chart,
     code_name,
@@ -37,9 +36,9 @@ def _term(name: str) -> str:
 </div>"""
 
 
-def _others(service: Service, models: Models) -> str:
+def _others(facts: Facts, models: Catalogue) -> str:
     """The choice of a model that codes the same picture; empty if there is none like this one."""
-    like = [each for each in models.like(service) if each is not service]
+    like = [each for each in models.like(facts) if each is not facts]
     if not like:
         return ""
     none = '<option value="" data-text="bound.under.none"></option>'
@@ -51,12 +50,12 @@ def _others(service: Service, models: Models) -> str:
 </div>"""
 
 
-def build(service: Service, models: Models) -> gr.HTML:
+def build(facts: Facts, models: Catalogue) -> gr.HTML:
     """The tab's contents and its event, "bound" with a picture, to which the terms stream in."""
-    size, variances = service.checkpoint.resolution, service.readings.variances
+    size = facts.resolution
     terms = [_term(name) for name in TERMS]
     shares = "".join(f'<i class="{name}"><i class="paid"></i></i>' for name in TERMS[:3])
-    kinds = switch("bound.variance", {kind: text(f"bound.variance.{kind}") for kind in variances})
+    kinds = switch("bound.variance", {kind: text(f"bound.variance.{kind}") for kind in facts.variances})
     html = f"""
 <section class="tab bound">
   {headline("bound")}
@@ -81,8 +80,8 @@ def build(service: Service, models: Models) -> gr.HTML:
     </div>
     <div class="progress" aria-hidden="true"><i></i></div>
     {chart("terms")}
-    {t_bar(1, service.num_steps)}
-    <p class="half"></p>{_others(service, models)}
+    {t_bar(1, facts.num_steps)}
+    <p class="half"></p>{_others(facts, models)}
   </div>
   {words("bound", "bound", CODE)}
   {why("bound")}
@@ -90,6 +89,5 @@ def build(service: Service, models: Models) -> gr.HTML:
   {quiz("bound", ("early", "late"))}
 </section>"""
 
-    optimal = variances.get(OPTIMAL)
-    weights = [float(f"{w:.4g}") for w in optimal.kl_weight.tolist()] if optimal else None
+    weights = facts.optimal_weights
     return reading_panel(html, "bound", "bound", models, concurrency_limit=2, optimal_weights=weights)

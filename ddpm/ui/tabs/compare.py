@@ -5,10 +5,10 @@ from __future__ import annotations
 import gradio as gr
 
 from ddpm.ui.panels import rows_panel
-from ddpm.ui.server.models import Models
+from ddpm.ui.server.catalogue import Catalogue
+from ddpm.ui.server.facts import Facts
 from ddpm.ui.server.requests import MAX_ROW_IMAGES, MAX_ROWS, MIN_ROWS
 from ddpm.ui.server.rows import COMPARED, ROW_IMAGES, ROW_SEED, scaled
-from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import (
     along,
     code_name,
@@ -42,26 +42,26 @@ CODE = (
 )
 
 
-def _model_select(service: Service, models: Models) -> str:
+def _model_select(facts: Facts, models: Catalogue) -> str:
     """The choice of a row's model, where several have pictures of the same size, so that they can share a noise."""
-    like = models.like(service)
+    like = models.like(facts)
     if len(like) < 2:
         return ""
     options = "".join(
-        f'<option value="{literal(each.name)}"{" selected" if each is service else ""}>{literal(each.name)}</option>'
+        f'<option value="{literal(each.name)}"{" selected" if each is facts else ""}>{literal(each.name)}</option>'
         for each in like
     )
     return f'<select name="model" data-label="compare.model">{options}</select>'
 
 
-def build(service: Service, models: Models) -> gr.HTML:
+def build(facts: Facts, models: Catalogue) -> gr.HTML:
     """The tab's contents and its event, which has the name of the tab."""
-    choices = step_options(STEP_CHOICES, service.num_steps)
-    most = min(MAX_ROW_IMAGES, service.max_images)
-    labels = label_fields(service.checkpoint.classes, '<i aria-hidden="true">s</i>')
+    choices = step_options(STEP_CHOICES, facts.num_steps)
+    most = min(MAX_ROW_IMAGES, facts.max_images)
+    labels = label_fields(facts.classes, '<i aria-hidden="true">s</i>')
     labels = labels and f'<div class="row-label">{labels}</div>'
     head = f"""
-{_model_select(service, models)}<select name="sampler" data-label="reverse.sampler">{sampler_options()}</select>
+{_model_select(facts, models)}<select name="sampler" data-label="reverse.sampler">{sampler_options()}</select>
 <div class="row-more">
   <label class="row-steps"><select name="num_inference_steps" data-label="reverse.steps">{choices}</select>
     {text("compare.steps")}</label>
@@ -69,7 +69,7 @@ def build(service: Service, models: Models) -> gr.HTML:
     <input name="eta" type="number" min="0" max="1" step="0.1" value="0" data-label="reverse.eta"></label>
 </div>
 <button type="button" class="remove" data-label="compare.remove">&times;</button>{labels}"""
-    more = text("compare.models", "p") if len(models.like(service)) > 1 else ""
+    more = text("compare.models", "p") if len(models.like(facts)) > 1 else ""
     html = f"""
 <section class="tab sampling compare">
   {headline("compare")}
@@ -79,11 +79,11 @@ def build(service: Service, models: Models) -> gr.HTML:
       {sampling_controls(most, min(ROW_IMAGES, most), ROW_SEED, "reverse.sample")}
     </form>
     <p class="status"></p>
-    {rows_board(head, service.num_steps)}
+    {rows_board(head, facts.num_steps)}
   </div>
-  {words("compare", "ddim", CODE, more + along(service.checkpoint.resolution))}
+  {words("compare", "ddim", CODE, more + along(facts.resolution))}
   {why("compare")}
   {quiz("compare", low=2, high=MAX_ROWS)}
 </section>"""
-    first, offered = ([scaled(row, service.num_steps) for row in rows] for rows in (COMPARED, OFFERED))
+    first, offered = ([scaled(row, facts.num_steps) for row in rows] for rows in (COMPARED, OFFERED))
     return rows_panel(html, "compare", models, first=first, offered=offered, least=MIN_ROWS, most=MAX_ROWS)

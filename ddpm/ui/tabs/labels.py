@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ddpm.ui.panels import reading_panel, sampling_panel
-from ddpm.ui.server.labels import IMAGES, SCALES, SEED, first_class, most_images
-from ddpm.ui.server.models import Models
-from ddpm.ui.server.service import Service
+from ddpm.ui.panels import reading_panel, sampling_panel, trajectory
+from ddpm.ui.server.catalogue import Catalogue
+from ddpm.ui.server.facts import Facts
+from ddpm.ui.server.guided_rows import IMAGES, SCALES, SEED, first_class, most_images
 from ddpm.ui.tabs.parts import (
     LEGEND,
     code_name,
@@ -24,6 +24,9 @@ from ddpm.ui.tabs.parts import (
     why,
     words,
 )
+
+if TYPE_CHECKING:
+    from ddpm.ui.server.service import Service
 
 CODE = (
     f"{code_name('eps_hat', 'eps_s')} = {code_name('eps_0', 'eps_0')} + s * ({code_name('eps_c', 'eps_c')} - "
@@ -83,14 +86,14 @@ def _names() -> str:
 </div>"""
 
 
-def build(service: Service, models: Models) -> None:
+def build(facts: Facts, models: Catalogue) -> None:
     """The tab's contents and its events, "labels" with what is asked for and "classify" with a picture.
 
     The page of every model has the same panels and events, since they are shared. Where a model has no labels, the
     upper panel explains what they are, and the lower one is hidden.
     """
-    labelled = service.checkpoint.classes is not None
-    html, script, options = _ask(service) if labelled else _explain(service)
+    labelled = facts.classes is not None
+    html, script, options = _ask(facts) if labelled else _explain(facts)
 
     def example(service: Service, _: object) -> list[str] | None:
         return service.example_rows("labels")
@@ -101,9 +104,9 @@ def build(service: Service, models: Models) -> None:
     def sample(service: Service, sent: object) -> Iterator[dict]:
         return service.samplings.sample_guided(sent)
 
-    found = [Service.trajectory, example, halves]
+    found = [trajectory, example, halves]
     sampling_panel(html, "labels", "labels", models, sample, found, script=script, **options)
-    below = _which(service) if labelled else ""
+    below = _which(facts) if labelled else ""
     reading_panel(below, "which", "classify", models, concurrency_limit=2, visible=labelled)
 
 
@@ -111,9 +114,9 @@ Parts = tuple[str, str, dict[str, Any]]
 """HTML, script and options of a panel."""
 
 
-def _ask(service: Service) -> Parts:
+def _ask(facts: Facts) -> Parts:
     """The upper part: the same noise with a label, in rows by s."""
-    classes, most = service.checkpoint.classes, most_images(service.max_images)
+    classes, most = facts.classes, most_images(facts.max_images)
     assert classes is not None
     head = '<button type="button" class="cell row-name"></button><span class="row-settings"></span>'
     html = f"""
@@ -125,8 +128,8 @@ def _ask(service: Service) -> Parts:
       {sampling_controls(most, min(IMAGES, most), SEED, "reverse.sample")}
     </form>
     <p class="status"></p>
-    {rows_board(head, service.num_steps)}
-    {_arrow(service.checkpoint.resolution)}
+    {rows_board(head, facts.num_steps)}
+    {_arrow(facts.resolution)}
   </div>
   {words("labels", "tilted", CODE)}
   {why("labels")}
@@ -135,14 +138,14 @@ def _ask(service: Service) -> Parts:
     return html, "labels.js", {"first": first_class(classes), "scales": list(SCALES)}
 
 
-def _which(service: Service) -> str:
+def _which(facts: Facts) -> str:
     """The lower part: p(y | x_0) of the visitor's picture, from the bound."""
     return f"""
 <section class="tab which">
   {headline("which")}
   <div class="stage">
     <div class="board">
-      <div class="side">{pad(service.checkpoint.resolution)}{tools()}</div>
+      <div class="side">{pad(facts.resolution)}{tools()}</div>
       <div class="verdict" data-object="posterior">
         <div class="head" aria-hidden="true">{text("which.label")}{text("which.probability")}
           {text("which.saved")}</div>
@@ -162,10 +165,10 @@ def _which(service: Service) -> str:
 </section>"""
 
 
-def _explain(service: Service) -> Parts:
+def _explain(facts: Facts) -> Parts:
     """What stands in the tab's place where the model has no labels: what these are, and how to train with them."""
-    size = service.checkpoint.resolution
-    first = 0 if service.checkpoint.channels == 1 else 1  # the digits begin at 0; others are counted
+    size = facts.resolution
+    first = 0 if facts.channels == 1 else 1  # the digits begin at 0; others are counted
     sample = f"""
 <figure class="picture"><canvas class="pixels" width="{size}" height="{size}" role="img"></canvas>
   <figcaption></figcaption></figure>"""

@@ -6,21 +6,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from ddpm.ui.panels import sampling_panel
+from ddpm.ui.server.catalogue import Catalogue
 from ddpm.ui.server.examples import (
+    COMPARED_JUMPS,
     FIRST_DENOISED,
     FIRST_PICTURE,
     FIRST_STEPS,
     SECOND_PICTURE,
     first_t0,
+    inverted_steps,
     stored_pictures,
 )
-from ddpm.ui.server.from_picture import COMPARED_JUMPS, FILLERS, inverted_steps
-from ddpm.ui.server.models import Models
-from ddpm.ui.server.service import Service
+from ddpm.ui.server.facts import Facts
+from ddpm.ui.server.requests import FILLERS
 from ddpm.ui.tabs.parts import (
     LEGEND,
     caption,
@@ -39,6 +42,9 @@ from ddpm.ui.tabs.parts import (
     why,
     words,
 )
+
+if TYPE_CHECKING:
+    from ddpm.ui.server.service import Service
 
 KINDS = ("several", "between", "fill", "invert")
 NOISED = ("several", "between")  # those that begin at x_t0
@@ -84,9 +90,9 @@ def _words() -> str:
     return "".join(shown) + "".join(_only(why(tab), kind) for tab, kind in folds.items())
 
 
-def build(service: Service, models: Models) -> gr.HTML:
+def build(facts: Facts, models: Catalogue) -> gr.HTML:
     """The tab's contents and its event, "denoise". The browser fetches the drawn pictures by their key."""
-    size = service.checkpoint.resolution
+    size = facts.resolution
     distance = text("mine.distance", css="unit")
     html = f"""
 <section class="tab mine">
@@ -108,11 +114,11 @@ def build(service: Service, models: Models) -> gr.HTML:
         </div>
       </div>
     </div>
-    {_only(t_bar(1, service.num_steps), *NOISED)}
+    {_only(t_bar(1, facts.num_steps), *NOISED)}
     <form class="controls" novalidate>
       <label class="wide">{text("reverse.sampler")}<select name="sampler">{sampler_options()}</select></label>
-      {label_fields(service.checkpoint.classes)}
-      {sampling_controls(service.max_images, service.example_size[0], FIRST_DENOISED, "mine.denoise")}
+      {label_fields(facts.classes)}
+      {sampling_controls(facts.max_images, facts.example_size[0], FIRST_DENOISED, "mine.denoise")}
     </form>
     <div class="progress" aria-hidden="true"><i></i></div>
     <p class="status answer"></p>
@@ -127,14 +133,17 @@ def build(service: Service, models: Models) -> gr.HTML:
   {_only(quiz("mine.invert", ("near", "medium", "far")), "invert")}
 </section>"""
 
-    first, second = (FIRST_PICTURE, SECOND_PICTURE) if stored_pictures(service.checkpoint) is not None else (0, 1)
-    options = {"first": first, "second": second, "t0": first_t0(service.num_steps), "steps": FIRST_STEPS}
-    options |= {"jumps": COMPARED_JUMPS[-1], "fillers": list(FILLERS), "inverted": inverted_steps(service.num_steps)}
+    first, second = (FIRST_PICTURE, SECOND_PICTURE) if stored_pictures(facts) is not None else (0, 1)
+    options = {"first": first, "second": second, "t0": first_t0(facts.num_steps), "steps": FIRST_STEPS}
+    options |= {"jumps": COMPARED_JUMPS[-1], "fillers": list(FILLERS), "inverted": inverted_steps(facts.num_steps)}
 
     def denoise(service: Service, sent: object) -> Iterator[dict]:
         return service.samplings.denoise(sent)
 
+    def finished(service: Service, key: object) -> dict | None:
+        return service.finished(key)
+
     def example(service: Service, kind: object) -> list[str] | None:
         return service.example_rows(kind)
 
-    return sampling_panel(html, "mine", "denoise", models, denoise, [Service.finished, example], **options)
+    return sampling_panel(html, "mine", "denoise", models, denoise, [finished, example], **options)

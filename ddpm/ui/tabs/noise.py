@@ -5,8 +5,8 @@ from __future__ import annotations
 import gradio as gr
 
 from ddpm.ui.panels import reading_panel
-from ddpm.ui.server.models import Models
-from ddpm.ui.server.service import Service
+from ddpm.ui.server.catalogue import Catalogue
+from ddpm.ui.server.facts import Facts
 from ddpm.ui.tabs.parts import (
     LEGEND,
     chart,
@@ -39,9 +39,9 @@ def _row(role: str, size: int) -> str:
 </figure>"""
 
 
-def build(service: Service, models: Models) -> gr.HTML:
+def build(facts: Facts, models: Catalogue) -> gr.HTML:
     """The tab's contents and its event, "predict" with a picture. The browser then fetches eps_hat by its key."""
-    size = service.checkpoint.resolution
+    size = facts.resolution
     html = f"""
 <section class="tab noise">
   {headline("noise")}
@@ -62,14 +62,14 @@ def build(service: Service, models: Models) -> gr.HTML:
       </div>
     </div>
     <p class="status answer"></p>
-    {t_bar(1, service.num_steps)}
+    {t_bar(1, facts.num_steps)}
   </div>
   {words("noise", "simple", CODE)}
   {why("noise")}
-  {quiz("noise", high=service.num_steps)}
+  {quiz("noise", high=facts.num_steps)}
 </section>"""
 
-    timesteps = [t + 1 for t in service.readings.timesteps]
+    timesteps = [t + 1 for t in facts.timesteps]
     return reading_panel(
-        html, "noise", "predict", models, concurrency_limit=4, timesteps=timesteps, factor=service.readings.factor
+        html, "noise", "predict", models, concurrency_limit=4, timesteps=timesteps, factor=facts.factor
     )

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from ddpm.classes import Classes
-from ddpm.guidance import MAX_SCALE
-from ddpm.sampling import SAMPLERS
+from ddpm.class_names import Named
+from ddpm.names import MAX_SCALE, SAMPLERS
 from ddpm.ui.server.requests import MAX_SEED
 
 READABLE = ",".join(
@@ -217,7 +216,7 @@ def step_options(choices: Iterable[int], num_steps: int, selected: int | None = 
     return "".join(f"<option{' selected' if n == selected else ''}>{n}</option>" for n in steps)
 
 
-def label_fields(classes: Classes | None, scale: str = text("reverse.scale")) -> str:
+def label_fields(classes: Named | None, scale: str = text("reverse.scale")) -> str:
     """The label to ask for and its guidance scale, which is hidden while there is no label; nothing for a model without
     labels. `ddpm.labelling` brings them to life.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from ddpm.ui.panels import sampling_panel
+from ddpm.ui.panels import sampling_panel, trajectory
+from ddpm.ui.server.catalogue import Catalogue
 from ddpm.ui.server.examples import FIRST_SEED, FIRST_STEPS
-from ddpm.ui.server.models import Models
-from ddpm.ui.server.service import Service
+from ddpm.ui.server.facts import Facts
 from ddpm.ui.tabs.parts import (
     along,
     caption,
@@ -25,6 +26,9 @@ from ddpm.ui.tabs.parts import (
     why,
     words,
 )
+
+if TYPE_CHECKING:
+    from ddpm.ui.server.service import Service
 
 STEP_CHOICES = (10, 20, 50, 100, 250, 1000)
 
@@ -43,9 +47,9 @@ def _plane(of: str) -> str:
 </figure>"""
 
 
-def build(service: Service, models: Models) -> gr.HTML:
+def build(facts: Facts, models: Catalogue) -> gr.HTML:
     """The tab's contents and its event, "sample". The browser fetches a finished trajectory by its key."""
-    choices = step_options(STEP_CHOICES, service.num_steps, selected=min(FIRST_STEPS, service.num_steps))
+    choices = step_options(STEP_CHOICES, facts.num_steps, selected=min(FIRST_STEPS, facts.num_steps))
     html = f"""
 <section class="tab sampling reverse">
   {headline("reverse")}
@@ -54,26 +58,26 @@ def build(service: Service, models: Models) -> gr.HTML:
       <label class="wide">{text("reverse.sampler")}<select name="sampler">{sampler_options()}</select></label>
       <label class="eta">{text("reverse.eta")}
         <input name="eta" type="number" min="0" max="1" step="0.1" value="0"></label>
-      {label_fields(service.checkpoint.classes)}
+      {label_fields(facts.classes)}
       <label>{text("reverse.steps")}<select name="num_inference_steps">{choices}</select></label>
-      {sampling_controls(service.max_images, service.example_size[0], FIRST_SEED, "reverse.sample")}
+      {sampling_controls(facts.max_images, facts.example_size[0], FIRST_SEED, "reverse.sample")}
     </form>
     <div class="progress" aria-hidden="true"><i></i></div>
     <p class="status"></p>
     <div class="planes">{_plane("xt")}{_plane("x0_hat")}{_plane("eps_hat")}</div>
-    {player(service.num_steps)}
+    {player(facts.num_steps)}
     <div class="strip"><p class="strip-title"></p><div class="strip-rows"></div></div>
     <div class="buttons saves">
       <button type="button" class="save-gif"><span></span></button>
       <button type="button" class="save-png">{text("reverse.save_png")}</button>
     </div>
   </div>
-  {words("reverse", "reverse", CODE, along(service.checkpoint.resolution))}
+  {words("reverse", "reverse", CODE, along(facts.resolution))}
   {why("reverse")}
-  {quiz("reverse", high=service.num_steps)}
+  {quiz("reverse", high=facts.num_steps)}
 </section>"""
 
     def sample(service: Service, sent: object) -> Iterator[dict]:
         return service.samplings.sample(sent)
 
-    return sampling_panel(html, "reverse", "sample", models, sample, [Service.trajectory])
+    return sampling_panel(html, "reverse", "sample", models, sample, [trajectory])

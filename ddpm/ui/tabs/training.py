@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import gradio as gr
 
 from ddpm.config import preset
 from ddpm.hub.card import command
 from ddpm.presets import REFERENCE_VAL_LOSS
 from ddpm.ui.panels import panel
-from ddpm.ui.server.models import Models
-from ddpm.ui.server.service import Service
+from ddpm.ui.server.catalogue import Catalogue
+from ddpm.ui.server.facts import Facts
 from ddpm.ui.tabs.parts import along, code_name, headline, quiz, switch, text, why, words
+
+if TYPE_CHECKING:
+    from ddpm.ui.server.service import Service
 
 CODE = f"for {code_name('progress', 'loss')} in train(config): show({code_name('progress.rows', 'loss')})"
 
@@ -42,13 +47,12 @@ def _story(name: str, title: str, controls: str = "") -> str:
 </section>"""
 
 
-def build(service: Service, models: Models) -> gr.HTML:
+def build(facts: Facts, models: Catalogue) -> gr.HTML:
     """The tab's contents. It has no events: the browser fetches the record, and during a training whatever is new."""
-    live = service.live
     buttons = f"""
 <button type="button" class="primary go">{text("training.start")}</button>
 <button type="button" class="primary stop" hidden>{text("training.stop")}</button>"""
-    example = along(service.checkpoint.resolution, "training.along", noise=True)
+    example = along(facts.resolution, "training.along", noise=True)
     html = f"""
 <section class="tab training">
   {headline("training")}
@@ -67,26 +71,27 @@ def build(service: Service, models: Models) -> gr.HTML:
     def grid(service: Service, step: object) -> str | None:
         return service.recorded.grid(step)
 
-    def noise(_: Service, __: object) -> str | None:
-        return live.noise if live else None
+    def noise(service: Service, _: object) -> str | None:
+        return service.live.noise if service.live else None
 
-    def start(_: Service, visitor: object) -> dict:
-        return live.start(visitor) if live else {"started": False}
+    def start(service: Service, visitor: object) -> dict:
+        return service.live.start(visitor) if service.live else {"started": False}
 
-    def stop(_: Service, visitor: object) -> None:
-        if live:
-            live.stop(visitor)
+    def stop(service: Service, visitor: object) -> None:
+        if service.live:
+            service.live.stop(visitor)
 
-    def look(_: Service, asked: object) -> dict:
+    def look(service: Service, asked: object) -> dict:
         asked = asked if isinstance(asked, dict) else {}
-        return live.look(asked.get("visitor"), asked.get("run"), asked.get("since")) if live else {}
+        names = ("visitor", "run", "since")
+        return service.live.look(*map(asked.get, names)) if service.live else {}
 
-    full, shown = preset("digits"), None
+    full, live, shown = preset("digits"), models.live, None
     if live:
         shown = {
-            "steps": live.config.max_train_steps,
-            "rows": live.config.logging_steps,
-            "seconds": 60 * live.config.max_train_minutes,
+            "steps": live.max_train_steps,
+            "rows": live.logging_steps,
+            "seconds": 60 * live.max_train_minutes,
             "full_steps": full.max_train_steps,
             "full_loss": REFERENCE_VAL_LOSS["digits"],
             "command": command({}, "digits", {"processes": 1, "device": "cpu"}),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gradio as gr
 
 from ddpm.ui.panels import rows_panel
-from ddpm.ui.server.models import Models
+from ddpm.ui.server.catalogue import Catalogue
+from ddpm.ui.server.facts import Facts
 from ddpm.ui.server.rows import FAULTS, FIRST_FAULT, ROW_IMAGES
-from ddpm.ui.server.service import Service
 from ddpm.ui.tabs.parts import along, code_name, headline, quiz, rows_board, switch, text, why, words
 
 # The lines of `reverse_process` in which the mistakes lie: in z, in `limit` and in the factors of the update.
@@ -17,9 +17,9 @@ CODE = (
 )
 
 
-def build(service: Service, models: Models) -> gr.HTML:
+def build(facts: Facts, models: Catalogue) -> gr.HTML:
     """The tab's contents and its event, which has the name of the tab."""
-    T = service.num_steps
+    T = facts.num_steps
     html = f"""
 <section class="tab sampling wrong">
   {headline("wrong")}
@@ -40,7 +40,7 @@ def build(service: Service, models: Models) -> gr.HTML:
     </div>
     {rows_board('<p class="row-name"></p><p class="row-settings"></p>', T)}
   </div>
-  {words("wrong", "ancestral", CODE, along(service.checkpoint.resolution))}
+  {words("wrong", "ancestral", CODE, along(facts.resolution))}
   {why("wrong")}
   {quiz("wrong", ("little", "some", "much"))}
 </section>"""
@@ -53,5 +53,5 @@ def build(service: Service, models: Models) -> gr.HTML:
         }
         for name, fault in FAULTS.items()
     }
-    images = min(ROW_IMAGES, service.max_images)
+    images = min(ROW_IMAGES, facts.max_images)
     return rows_panel(html, "wrong", models, faults=faults, first=FIRST_FAULT, images=images)

@@ -73,6 +73,10 @@ PAIRS: dict[str, tuple[str, str]] = {
         "The model serves one visitor at a time, and many are waiting. Trying again in a moment …",
         "访客较多，模型一次只能服务一位。稍后会自动重试……",
     ),
+    "answer.waking": (
+        "The server has just started. The network will answer in a few seconds …",
+        "服务器刚刚启动，网络几秒后即可回答……",
+    ),
     "answer.lost": (
         "The connection to the server is lost. The page will reload by itself once the server is back.",
         "与服务器的连接已断开。服务器恢复后，页面会自动重新加载。",
