@@ -6,6 +6,7 @@ Nobody has to wait for the compiler: PyTorch computes until the compiled network
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,9 @@ from ddpm.openvino_backend import Key, Networks, OpenVINO, Plan, compute
 log = logging.getLogger(__name__)
 
 WORTH_S = 3.0  # about what conversion takes: once PyTorch has computed for so long, compiling is certain to save time
-SLICES = (4, 2, 1)  # images in one request; larger ones are no faster, and each takes 60 MB of memory
+SIZES = (4, 3, 2, 1)  # images in one request; larger ones are no faster
+REQUEST_COST = 0.25  # of a request beside its images, in the time of one image
+CLOSE = 1.1  # a size that is compiled for many batches may take so much longer than the best one
 TORCH_IMAGES = 16  # that PyTorch computes at once; more are no faster either, and take memory in proportion
 
 
@@ -118,20 +121,21 @@ class Compiled:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _plan(self, count: int) -> Plan:
-        """A batch of `count` images, cut into requests.
+        """A batch of `count` images, cut into requests of one size, of which the last may have fewer images.
 
         A single image takes all threads. Several images are shared among streams, each with its own threads, which need
-        not wait for each other after every layer. A compiled network has a fixed size; a few sizes of requests serve
-        batches of any size.
+        not wait for each other after every layer. A compiled network has a fixed size and takes 60 MB of memory, so
+        few sizes serve batches of any size: the largest one that is about as fast as the fastest.
         """
         streams = 1 << (min(count, self._threads).bit_length() - 1)
-        parts, first = [], 0
-        for size in SLICES:
-            # A size is used as often as every stream can get one; the smallest takes what is left.
-            until = count if size == 1 else first + (count - first) // (size * streams) * size * streams
-            parts += [(slice(i, i + size), (size, streams)) for i in range(first, until, size)]
-            first = until
-        return parts
+
+        def cost(size: int) -> float:
+            requests = math.ceil(count / size)
+            return math.ceil(requests / streams) * (size + REQUEST_COST)
+
+        best = min(map(cost, SIZES))
+        size = next(size for size in SIZES if cost(size) <= CLOSE * best)
+        return [(slice(i, min(i + size, count)), (size, streams)) for i in range(0, count, size)]
 
     def _wait(self, plan: Plan) -> None:
         """Return when what a plan needs is compiled, or when compiling has failed, which is logged."""

@@ -52,7 +52,8 @@ Key = tuple[int, int]
 requests it computes at a time."""
 
 Plan = list[tuple[slice, Key]]
-"""A batch cut into requests: which images of the batch each one takes, and which compiled network computes it."""
+"""A batch cut into requests: which images of the batch each one takes, at most as many as the compiled network that
+computes it is for."""
 
 
 def import_openvino():
@@ -125,7 +126,7 @@ def compute(plan: Plan, networks: Networks, *inputs: Tensor) -> Tensor:
     def finish() -> None:
         request, part, key = busy.popleft()
         request.wait()
-        output[part] = request.out
+        output[part] = request.out[: part.stop - part.start]
         idle[key].append(request)
 
     for part, key in plan:
@@ -133,7 +134,7 @@ def compute(plan: Plan, networks: Networks, *inputs: Tensor) -> Tensor:
             finish()
         request = idle[key].pop()
         for to_fill, array in zip(request.inputs, arrays, strict=True):
-            to_fill[:] = array[part]
+            to_fill[: part.stop - part.start] = array[part]
         request.start()
         busy.append((request, part, key))
     while busy:

@@ -157,6 +157,31 @@ def test_once_it_is_settled_no_result_depends_on_how_fast_the_compiler_is(unet):
         assert torch.equal(first, engine(*ask(unet, count))), "the first answer came from the same network"
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_every_batch_is_cut_into_requests_of_one_size_and_few_sizes_serve_all(unet, threads):
+    fast = Compiled(unet, OpenVINO(unet, threads))
+    for count in range(1, 130):
+        plan = fast._plan(count)
+        covered = [i for part, _ in plan for i in range(part.start, part.stop)]
+        assert covered == list(range(count))
+        ((size, streams),) = {key for _, key in plan}
+        assert streams <= min(count, threads)
+        assert all(0 < part.stop - part.start <= size for part, _ in plan)
+        rounds = -(-len(plan) // streams)
+        assert rounds * size <= 1.25 * -(-count // streams) + 1.5, "the streams have about as much to do"
+        assert size == 4 or count % (4 * streams), "full requests of the largest size where they come out even"
+
+
+def test_a_request_that_is_not_full_is_computed_like_any_other(unet):
+    fast = Compiled(unet, OpenVINO(unet, 2))
+    for count in (7, 5, 3, 11):
+        assert any(part.stop - part.start < key[0] for part, key in fast._plan(count)), "else this tests nothing"
+        fast.prepare(count, wait=True)
+        assert is_compiled(fast, unet, count)
+        xt, t = ask(unet, count)
+        torch.testing.assert_close(fast(xt, t), expected(unet, xt, t), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("conv", [{}, {"bias": False}])
 def test_doubling_and_its_convolution_are_one_transposed_convolution(conv):
     torch.manual_seed(0)

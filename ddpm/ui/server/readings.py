@@ -98,7 +98,9 @@ class Readings:
         self._visitors, self._limits = visitors, limits
         height, width, channels = shape
         pixels = height * width
-        self._max_batch, self._whole_batches = max(1, 2**16 // pixels), whole_batches
+        batch = max(1, 2**16 // pixels)
+        self._max_batch = batch - batch % 8 if batch > 8 else batch  # `Compiled` cuts these into full requests
+        self._whole_batches = whole_batches
         self._seconds: float | None = None  # that the network takes for one picture, as measured
         factor = math.ceil(math.sqrt(2 * pixels * channels * WANTED_TIMESTEPS / READING_BYTES))
         self.factor = max(1, min(factor, min(height, width) // MIN_SIDE))
