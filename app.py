@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 1
-    except OSError:
+    except page.CannotListenError:
         print(f"app.py: cannot listen on {args.host}:{args.port}; choose another --port or --host", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

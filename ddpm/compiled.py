@@ -89,7 +89,8 @@ class Compiled:
             raise ValueError(f"OpenVINO cannot compute this network in {self._precision}: {self._why}")
         started = time.perf_counter()
         with torch.no_grad():
-            parts = zip(*(each.split(TORCH_IMAGES) for each in inputs), strict=True)
+            whole = any(each.shape[:1] != xt.shape[:1] for each in inputs)  # not one value for each image
+            parts = [inputs] if whole else zip(*(each.split(TORCH_IMAGES) for each in inputs), strict=True)
             output = torch.cat([self._unet(*part).sample for part in parts])
         self._torch_s += time.perf_counter() - started
         if self._torch_s > self._worth_s or (self._backend and self._backend.converted):
@@ -124,8 +125,8 @@ class Compiled:
         """A batch of `count` images, cut into requests of one size, of which the last may have fewer images.
 
         A single image takes all threads. Several images are shared among streams, each with its own threads, which need
-        not wait for each other after every layer. A compiled network has a fixed size and takes 60 MB of memory, so
-        few sizes serve batches of any size: the largest one that is about as fast as the fastest.
+        not wait for each other after every layer. A compiled network has a fixed size and takes 60 MB of memory, so the
+        largest size is taken that is about as fast as the fastest. With two threads, five networks serve all batches.
         """
         streams = 1 << (min(count, self._threads).bit_length() - 1)
 

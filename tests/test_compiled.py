@@ -158,7 +158,7 @@ def test_once_it_is_settled_no_result_depends_on_how_fast_the_compiler_is(unet):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
-def test_every_batch_is_cut_into_requests_of_one_size_and_few_sizes_serve_all(unet, threads):
+def test_every_batch_is_cut_into_requests_of_one_size(unet, threads):
     fast = Compiled(unet, OpenVINO(unet, threads))
     for count in range(1, 130):
         plan = fast._plan(count)
@@ -170,6 +170,10 @@ def test_every_batch_is_cut_into_requests_of_one_size_and_few_sizes_serve_all(un
         rounds = -(-len(plan) // streams)
         assert rounds * size <= 1.25 * -(-count // streams) + 1.5, "the streams have about as much to do"
         assert size == 4 or count % (4 * streams), "full requests of the largest size where they come out even"
+    if threads == 2:
+        of_the_page = {key for count in (1, 6, 8, 16, 40, 59, 80) for _, key in fast._plan(count)}
+        assert of_the_page == {(1, 1), (3, 2), (4, 2)}, "each takes 60 MB"
+        assert len({key for count in range(1, 130) for _, key in fast._plan(count)}) <= 5
 
 
 def test_a_request_that_is_not_full_is_computed_like_any_other(unet):

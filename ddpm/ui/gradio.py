@@ -7,6 +7,7 @@ absolute here as everywhere, so it means Gradio and not this module.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import logging
@@ -23,6 +24,7 @@ import gradio as gr
 from fastapi import HTTPException
 from gradio.context import Context, LocalContext
 from gradio.route_utils import FnIndexInferError
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -150,7 +152,13 @@ def katex_files() -> dict[str, str] | None:
 # ------------------------------------------------------------------------------------------------------ panels of HTML
 
 
-def live_html(html: str, script: str, server_functions: Sequence[Callable[[Any], Any]] = (), **options: Any) -> gr.HTML:
+def live_html(
+    html: str,
+    script: str,
+    server_functions: Sequence[Callable[[Any], Any]] = (),
+    there: Callable[[], bool] = lambda: True,
+    **options: Any,
+) -> gr.HTML:
     """A gr.HTML that its script brings to life, and whose contents stay as they are while its value changes.
 
     They stay because the template does not mention the value.
@@ -160,6 +168,7 @@ def live_html(html: str, script: str, server_functions: Sequence[Callable[[Any],
         script: JavaScript. Event names that stand in quotes there can be listened to.
         server_functions: that the script can call, each with one argument. Gradio calls them outside its queue, in any
             of its threads, and anybody can: they may only look things up.
+        there: whether they can be answered already; each call waits until then, and takes no thread meanwhile.
         options: for gr.HTML; those it does not know reach the script as `props`.
     """
     return gr.HTML(
@@ -168,21 +177,26 @@ def live_html(html: str, script: str, server_functions: Sequence[Callable[[Any],
         js_on_load=script,
         apply_default_css=False,
         padding=False,
-        server_functions=[logged(function) for function in server_functions] or None,
+        server_functions=[logged(function, there) for function in server_functions] or None,
         **options,
     )
 
 
-def logged(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def logged(function: Callable[[Any], Any], there: Callable[[], bool] = lambda: True) -> Callable[[Any], Any]:
     """A server function whose faults are logged, and answered with status 500 and no details.
+
+    Args:
+        there: see `live_html`.
 
     Without it `RefuseMalformed` would take a LookupError, TypeError or ValueError of ours for a malformed request.
     """
 
     @wraps(function)
-    def answer(asked: Any) -> Any:
+    async def answer(asked: Any) -> Any:
+        while not there():
+            await asyncio.sleep(0.05)
         try:
-            return function(asked)
+            return await run_in_threadpool(function, asked)
         except Exception:
             log.exception("the look-up %s failed", function.__name__)
             raise HTTPException(500, "the server could not answer") from None

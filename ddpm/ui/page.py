@@ -245,30 +245,39 @@ def build(models: Catalogue) -> gr.Blocks:
     return blocks
 
 
+class CannotListenError(Exception):
+    """The address or the port is taken, or is none of this machine."""
+
+
 def serve(models: Catalogue, blocks: gr.Blocks, host: str, port: int) -> None:
     """Serve a page until interrupted. It is served before the models are found, which then follows.
 
     Args:
         blocks: what `build` returned for these models.
     Raises:
-        OSError: the port is taken.
+        CannotListenError: there was no server.
         ValueError: the weights of every model are damaged; the message is one line.
     """
     accent = gr.themes.colors.indigo
     limit = MAX_BODY_BYTES + NUMBER_BYTES * max(math.prod(facts.shape) for facts in models.usable)
     theme = gr.themes.Default(font=FONTS, primary_hue=accent, secondary_hue=accent, neutral_hue=gr.themes.colors.slate)
-    queued(blocks, max_size=24).launch(
-        server_name=host,
-        server_port=port,
-        theme=theme,
-        quiet=True,
-        prevent_thread_lock=True,
-        **launch_options(blocks, limit),
-    )
     try:
-        traffic.wait_for_lull()  # the imports would slow down the page of a visitor who is there already
+        queued(blocks, max_size=24).launch(
+            server_name=host,
+            server_port=port,
+            theme=theme,
+            quiet=True,
+            prevent_thread_lock=True,
+            **launch_options(blocks, limit),
+        )
+    except OSError as error:
+        models.close()
+        raise CannotListenError(str(error)) from error
+    try:
+        if not models.is_open:
+            traffic.wait_for_lull()  # the imports would slow down the page of a visitor who is there already
         found = models.open()
-        gc.freeze()  # what has been imported and built is never garbage
+        gc.freeze()  # what has been imported and built is never garbage, but for a little that the first visitors left
         gc.enable()
         service = found.wait()
         names = [service.checkpoint.name] if len(found.names) == 1 else [each.name for each in found.services]

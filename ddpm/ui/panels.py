@@ -28,7 +28,12 @@ def trajectory(service: Service, asked: object) -> dict[str, Any] | None:
 
 
 def panel(
-    html: str, script: str, models: Catalogue | None = None, server_functions: Sequence[LookUp] = (), **options: Any
+    html: str,
+    script: str,
+    models: Catalogue | None = None,
+    server_functions: Sequence[LookUp] = (),
+    waits: bool = False,
+    **options: Any,
 ) -> gr.HTML:
     """A panel of HTML and the script that brings it to life.
 
@@ -36,6 +41,8 @@ def panel(
         html: its contents; see `gradio.live_html` for what may not be in it.
         script: a file of tabs/ or static/.
         server_functions: that the script can call, each with one argument; `request.js` adds the model.
+        waits: before the models are there, the functions wait for them. Otherwise they answer None, which suits a
+            script that asks again.
         options: for gr.HTML; those it does not know reach the script as `props`.
     """
     folder = "tabs" if (UI / "tabs" / script).is_file() else "static"
@@ -43,6 +50,8 @@ def panel(
     if models and server_functions:
         source = f"server = ddpm.addressed(server);\n{source}"
         found = [models.look_up(function) for function in server_functions]
+        if waits:
+            return live_html(html, source, found, there=models.is_settled, **options)
     return live_html(html, source, found, **options)
 
 

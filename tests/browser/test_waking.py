@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import serving, visiting
+from harness import PATIENCE_S, ROOT, Session, free_port, serving, visiting
+from launch import launch
 from playwright.sync_api import expect
 
 from ddpm.ui.text import TEXT
@@ -22,36 +30,98 @@ def find_later(*asked):
 app.find = find_later
 sys.exit(app.main(sys.argv[1:]))
 """
+FAILING = """
+import sys
+import app
+def find(*asked):
+    raise {raised}
+app.find = find
+sys.exit(app.main(sys.argv[1:]))
+"""
 
 
-@pytest.fixture
-def gate(tmp_path) -> Path:
-    return tmp_path / "gate"
-
-
-def test_a_visitor_who_comes_before_the_network_plays_and_is_answered_later(still, tmp_path, gate):
-    script = tmp_path / "gated.py"
+@contextmanager
+def waking(folder: Path):
+    """The page's address, and what opens the models behind it."""
+    script, gate = folder / "gated.py", folder / "gate"
     script.write_text(GATED)
-    with serving(None, tmp_path / "log", script, GATE=str(gate)) as url, visiting(still, url) as first:
+    with serving(None, folder / "log", script, GATE=str(gate)) as url:
+        yield url, gate.touch
+        gate.touch()
+
+
+def test_a_visitor_who_comes_before_the_network_plays_and_is_answered_later(still, tmp_path):
+    with waking(tmp_path) as (url, wake), visiting(still, url) as first, visiting(still, url) as second:
         page = first.open()
         before = first.pixels('#forward [data-object="xt"] canvas')
         first.move("forward", 900)
         assert first.pixels('#forward [data-object="xt"] canvas') != before, "the first tab needs no network"
-        with visiting(still, url) as second:
-            other = second.open("lang=zh&model=mnist_labels")
-            expect(other.locator(".page-header .chip")).to_contain_text("mnist_labels")
-            other.locator("#tab-noise-button").click()
-            expect(other.locator("#noise .answer")).to_have_text(TEXT["zh"]["answer.waking"])
-            page.locator("#tab-reverse-button").click()
-            page.locator("#reverse .go").click()
-            expect(page.locator("#reverse .status")).to_have_text(TEXT["en"]["answer.waking"])
-            page.locator("#tab-training-button").click()
-            expect(page.locator("#training .live .go")).to_be_visible()
-            gate.touch()
-            expect(page.locator("#training .recorded .facts")).to_contain_text("14,000")
-            page.locator("#tab-reverse-button").click()
-            expect(page.locator("#reverse .go")).to_be_visible()
-            expect(page.locator("#reverse .status")).not_to_have_text(TEXT["en"]["answer.waking"])
-            assert len(set(first.pixels("#reverse .planes canvas"))) > 1
-            expect(other.locator("#noise .answer[data-state=done]")).to_be_attached()
-            expect(other.locator("#noise .answer")).not_to_have_text(TEXT["zh"]["answer.waking"])
+        other = second.open("lang=zh&model=mnist_labels")
+        expect(other.locator(".page-header .chip")).to_contain_text("mnist_labels")
+        other.locator("#tab-noise-button").click()
+        expect(other.locator("#noise .answer")).to_have_text(TEXT["zh"]["answer.waking"])
+        page.locator("#tab-reverse-button").click()
+        page.locator("#reverse .go").click()
+        expect(page.locator("#reverse .status")).to_have_text(TEXT["en"]["answer.waking"])
+        page.locator("#tab-training-button").click()
+        expect(page.locator("#training .live .go")).to_be_visible()
+        wake()
+        expect(page.locator("#training .recorded .facts")).to_contain_text("14,000")
+        page.locator("#tab-reverse-button").click()
+        expect(page.locator("#reverse .go")).to_be_visible()
+        expect(page.locator("#reverse .status")).not_to_have_text(TEXT["en"]["answer.waking"])
+        assert len(set(first.pixels("#reverse .planes canvas"))) > 1
+        expect(other.locator("#noise .answer[data-state=done]")).to_be_attached()
+        expect(other.locator("#noise .answer")).not_to_have_text(TEXT["zh"]["answer.waking"])
+
+
+def test_a_crowd_before_the_network_keeps_nobody_from_the_page(tmp_path):
+    with waking(tmp_path) as (url, wake):
+        session = Session(url)
+        asked = [place for place in session.functions if place[1] in ("trajectory", "story")]
+        with ThreadPoolExecutor(64) as crowd:
+            answers = [crowd.submit(session.call, *asked[i % len(asked)], "example") for i in range(64)]
+            for _ in range(5):
+                assert urllib.request.urlopen(url, timeout=20).status == 200
+            wake()
+            found = [answer.result() for answer in answers]
+        assert {status for status, _ in found} == {200}
+        assert any(story and "train" in story for _, story in found), "the story of the training was waited for"
+
+
+@pytest.mark.parametrize(("raised", "said"), [('OSError("no libtorch")', "no libtorch"), ("app.NoModelsError", "")])
+def test_models_that_do_not_come_end_the_server_with_their_own_reason(tmp_path, raised, said):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING.format(raised=raised))
+    ended = launch(script, "--port", free_port())
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert "listen" not in ended.stderr, "the port is not to blame"
+
+
+@pytest.mark.slow
+def test_a_real_start_answers_while_the_libraries_are_imported(tmp_path):
+    port = free_port()
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "DDPM_LIVE_TRAINING": "0"}
+    with open(tmp_path / "log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "app.py", "--port", str(port)], cwd=ROOT, stdout=log, stderr=log, env=environment
+        )
+    url, end = f"http://127.0.0.1:{port}/", time.monotonic() + 2 * PATIENCE_S
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(url, timeout=PATIENCE_S).read()
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < end, "the page does not come"
+                time.sleep(0.05)
+        assert " on http" not in (tmp_path / "log").read_text(), "the page was there before its models"
+        asked = {"run": 1, "sampler": "ddim", "num_inference_steps": 2, "num_images": 1, "seed": 0, "eta": 0}
+        status, answer = Session(url).ask("sample", asked)
+        assert (status, answer["kind"]) == (200, "done"), answer
+        assert "Traceback" not in (tmp_path / "log").read_text()
+    finally:
+        server.terminate()
+        server.wait(PATIENCE_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from launch import ROOT
+from starlette.concurrency import run_in_threadpool
 from untrained import WatchedEngine, make_model
 
+from ddpm.ui.gradio import Traffic, logged
 from ddpm.ui.server import facts
 from ddpm.ui.server.catalogue import Catalogue, ClosedError
 from ddpm.ui.server.facts import Facts
@@ -71,6 +74,8 @@ def test_nothing_is_known_of_a_folder_once_a_file_has_changed(tmp_path, models):
         (weights, weights.read_bytes()[:-4]),
         (path, b'{"a": {}}'),
         (path, b"\xff"),
+        (path, b"[]"),
+        (path, b'{"a": [], "b": []}'),
     ):
         before = changed.read_bytes() if changed.exists() else None
         changed.write_bytes(content)
@@ -94,17 +99,20 @@ def test_what_needs_a_network_waits_until_the_models_are_there(models):
     catalogue, name = waiting(models), "b"
     messages = catalogue.answer({"model": name, "run": 5}, lambda service, sent: iter([{"kind": service.name}]))
     assert next(messages) == {"kind": "waking", "run": 5}
-    got: list[object] = []
     look_up = catalogue.look_up(lambda service, asked: (service.name, asked))
-    asking = threading.Thread(target=lambda: got.append(look_up({"model": name, "asked": 3})), daemon=True)
+    assert look_up({"model": name, "asked": 3}) is None, "it does not wait"
+    got: list[object] = []
+    asking = threading.Thread(target=lambda: got.extend(messages), daemon=True)
     asking.start()
     asking.join(0.2)
     assert not catalogue.is_open
+    assert not catalogue.is_settled()
     assert got == []
     assert catalogue.open() is models
+    assert catalogue.is_settled()
     asking.join(20)
-    assert got == [("b", 3)]
-    assert list(messages) == [{"kind": "b"}]
+    assert got == [{"kind": "b"}]
+    assert look_up({"model": name, "asked": 3}) == ("b", 3)
     again = catalogue.answer({"model": "a", "run": 6}, lambda service, sent: iter([{"kind": service.name}]))
     assert list(again) == [{"kind": "a"}], "nothing is said to wait once they are there"
 
@@ -149,6 +157,62 @@ def test_a_model_that_turns_out_unusable_is_named_with_its_reason(models):
     assert catalogue.show("broken") == "a"
     assert [each.name for each in catalogue.usable] == ["a", "b"]
     found.close()
+
+
+def test_a_model_that_is_another_than_is_kept_is_said(models, caplog):
+    known = {name: models.facts(name) for name in models.names}
+    stale = {**known, "b": dataclasses.replace(known["b"], max_images=3)}
+    Catalogue(stale, lambda: models).open()
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["b"]
+
+
+def test_server_functions_wait_without_a_thread():
+    """Far more than the forty threads in which the page itself is answered."""
+    there = threading.Event()
+
+    async def ask_early() -> list[int]:
+        function = logged(lambda asked: asked + 1, there.is_set)
+        asked = [asyncio.create_task(function(i)) for i in range(200)]
+        await asyncio.sleep(0.2)
+        assert not any(task.done() for task in asked)
+        assert await run_in_threadpool(lambda: "the page") == "the page"
+        there.set()
+        return await asyncio.gather(*asked)
+
+    assert asyncio.run(asyncio.wait_for(ask_early(), 60)) == list(range(1, 201))
+
+
+class Clock:
+    """Takes the place of the module `time`: it moves only while somebody sleeps, and visitors come at given moments."""
+
+    def __init__(self, traffic: Traffic, *visits: float) -> None:
+        self.now, self.traffic, self.visits = 0.0, traffic, list(visits)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        while self.visits and self.visits[0] <= self.now:
+            self.visits.pop(0)
+            self.traffic.note()
+
+
+@pytest.mark.parametrize(
+    ("visits", "end"),
+    [
+        ([], 0.5),  # nobody comes
+        ([0.3, 0.6, 0.9], 0.9 + 0.4),  # somebody comes, and is served
+        ([0.2, 0.7, 1.0], 0.2 + 0.4),  # the next one is too late
+        ([0.1 * i for i in range(60)], 3.0),  # they come all the time
+    ],
+)
+def test_the_imports_wait_for_a_lull_but_not_for_long(monkeypatch, visits, end):
+    traffic = Traffic()
+    clock = Clock(traffic, *visits)
+    monkeypatch.setattr("ddpm.ui.gradio.time", clock)
+    traffic.wait_for_lull(first_s=0.5, lull_s=0.4, most_s=3.0)
+    assert clock.now == pytest.approx(end, abs=0.05)
 
 
 def test_the_kept_file_is_as_git_keeps_it():

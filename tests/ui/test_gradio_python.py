@@ -1,5 +1,6 @@
 """What the page takes from Gradio's insides is where it was. If a test fails, a newer Gradio has moved something."""
 
+import asyncio
 import inspect
 import json
 import urllib.error
@@ -104,7 +105,7 @@ def test_server_functions_are_called_by_name_with_one_argument(blocks, url):
 def test_a_fault_of_ours_in_a_look_up_is_logged_and_not_told(caplog):
     broken = ours.logged(lambda asked: {}[asked])
     with pytest.raises(HTTPException) as answer:
-        broken("/etc/passwd")
+        asyncio.run(broken("/etc/passwd"))
     assert (answer.value.status_code, answer.value.detail) == (500, "the server could not answer")
     assert "KeyError: '/etc/passwd'" in caplog.text
 

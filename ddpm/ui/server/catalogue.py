@@ -5,6 +5,7 @@ The page can be built and served from this. What needs a network waits until `op
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from ddpm.ui.server.visitors import run_number
 if TYPE_CHECKING:
     from ddpm.ui.server.models import Models
     from ddpm.ui.server.service import Service
+
+log = logging.getLogger(__name__)
 
 LookUp = Callable[["Service", Any], Any]
 """What a server function finds for a model; it gets one argument beside the model, and may only look things up."""
@@ -44,6 +47,7 @@ class Catalogue:
         self._known, self._find, self.live = dict(known), find, live
         self._models: Models | None = None
         self._asked: list[str] = []  # models whose pages were shown before `open`
+        self._lock = threading.Lock()  # of both
         self._opened = threading.Event()
 
     @classmethod
@@ -51,16 +55,22 @@ class Catalogue:
         """Of models that are there already."""
         live = models.shared.live and models.shared.live.config
         made = cls({name: models.facts(name) for name in models.names}, lambda: models, live)
-        made.open()
+        made._models = models
+        made._opened.set()
         return made
 
     def open(self) -> Models:
         """Find the models, once. What waits for them goes on."""
         if self._models is None:
             try:
-                self._models = self._find()
+                models = self._find()
+                with self._lock:
+                    self._models = models
             finally:
                 self._opened.set()
+            for name in self._known.keys() & models.names:
+                if models.reason(name) is None and models.facts(name) != self._known[name]:
+                    log.warning("%s is another than the page says; ddpm.ui.server.opening.keep_facts mends that", name)
         return self._models
 
     @property
@@ -80,6 +90,10 @@ class Catalogue:
         """Whether the models themselves have been found."""
         return self._models is not None
 
+    def is_settled(self) -> bool:
+        """Whether the models have been found, or never will be."""
+        return self._opened.is_set()
+
     @property
     def names(self) -> list[str]:
         """Of all models, also of those that cannot be used."""
@@ -89,7 +103,7 @@ class Catalogue:
     def usable(self) -> list[Facts]:
         """Of the models that can be used, as far as is known."""
         names = [service.name for service in self._models.services] if self._models else self._known
-        return [facts for name in names if isinstance(facts := self._known[name], Facts)]
+        return [facts for name in names if isinstance(facts := self._known.get(name), Facts)]
 
     def facts(self, name: str) -> Facts | str:
         """What is known of a model, or, for visitors, why it cannot be used."""
@@ -104,25 +118,27 @@ class Catalogue:
 
     def show(self, name: object) -> str:
         """The name of the model of the page that a visitor is to see; see `Models.show`."""
-        if self._models:
-            return self._models.show(name).name
-        first = self.usable[0].name
-        if not isinstance(name, str) or not isinstance(self._known.get(name), Facts):
-            return first
-        if name != first and name not in self._asked:
-            self._asked.append(name)
-        return name
+        with self._lock:
+            if not self._models:
+                first = self.usable[0].name
+                if not isinstance(name, str) or not isinstance(self._known.get(name), Facts):
+                    return first
+                if name != first and name not in self._asked:
+                    self._asked.append(name)
+                return name
+        return self._models.show(name).name
 
     def take_asked(self) -> list[str]:
         """The models whose pages were shown before the models were there; each is named once."""
-        asked, self._asked = self._asked, []
+        with self._lock:
+            asked, self._asked = self._asked, []
         return asked
 
     def look_up(self, function: LookUp) -> Callable[[Any], Any]:
-        """A server function of the page; see `Models.look_up`."""
+        """A server function of the page; see `Models.look_up`. None while the models are not there."""
 
         def found(sent: Any) -> Any:
-            return self.models.look_up(function, sent)
+            return self._models.look_up(function, sent) if self._models else None
 
         found.__name__ = function.__name__  # and not what functools.wraps does: Gradio counts the arguments of `found`
         return found

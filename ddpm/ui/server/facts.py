@@ -10,14 +10,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddpm.class_names import FILES, ClassNames
+from ddpm.errors import first_line
 from ddpm.names import Size
 from ddpm.ui.server.examples import ASSETS
+
+log = logging.getLogger(__name__)
 
 KEPT = ASSETS / "facts.json"
 SOURCES = ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json", *FILES, "variance.json")
@@ -124,13 +128,15 @@ def kept(folder: Path = ASSETS, path: Path = KEPT) -> dict[str, Facts] | None:
     """The facts of all models in a folder, by name; None unless they are known of every one as its files are now."""
     try:
         written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(written, dict):
+            raise ValueError(f"{path} holds no models by name")
         there = {index.parent.name for index in folder.glob("*/model_index.json")}
         if there != written.keys():
-            return None
+            raise ValueError(f"{path} is about {sorted(written)}, and there are {sorted(there)}")
         found = {}
         for name, entry in written.items():
             if digest_of(folder / name) != entry["digest"]:
-                return None
+                raise ValueError(f"the files of {name} have changed")
             values = entry["facts"]
             if values["classes"]:
                 names = values["classes"]
@@ -138,5 +144,6 @@ def kept(folder: Path = ASSETS, path: Path = KEPT) -> dict[str, Facts] | None:
             values["example_size"] = tuple(values["example_size"])
             found[name] = Facts(directory=folder / name, **values)
         return found
-    except (OSError, ValueError, KeyError, TypeError):  # the models say all of it themselves, only later
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.info("The page waits for its models, since nothing is known of them: %s", first_line(error))
         return None

@@ -102,5 +102,6 @@ def build(facts: Facts, models: Catalogue) -> gr.HTML:
         models,
         elem_id="training",
         server_functions=[story, grid, noise, start, stop, look],
+        waits=True,
         live=shown,
     )
