@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ddpm.config import TrainConfig
     from ddpm.ui.server.catalogue import Catalogue
     from ddpm.ui.server.models import Models
+    from ddpm.ui.server.visitors import Visitors
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -118,7 +119,7 @@ class NoModelsError(Exception):
     """None of the models can be used, and the reasons are on stderr."""
 
 
-def find(args: argparse.Namespace, live: TrainConfig | None) -> Models:
+def find(args: argparse.Namespace, live: TrainConfig | None, visitors: Visitors | None = None) -> Models:
     """Open the models and what computes with them, which imports torch and diffusers.
 
     Raises:
@@ -133,7 +134,7 @@ def find(args: argparse.Namespace, live: TrainConfig | None) -> Models:
         raise NoModelsError
     # Only this file may name train.py, since no module of `ddpm` may import it.
     command = [sys.executable, "-m", "ddpm.training.watched", "train"]
-    models = Models(found, Shared(LiveTraining(command, live) if live else None))
+    models = Models(found, Shared(LiveTraining(command, live) if live else None, visitors=visitors))
     models.first.load()
     return models
 
@@ -143,10 +144,14 @@ def catalogue(args: argparse.Namespace, live: TrainConfig | None) -> Catalogue:
     served; but not where a GPU is lent, since what uses it must be there when the page is launched."""
     from ddpm.ui.server.catalogue import Catalogue
     from ddpm.ui.server.facts import kept
+    from ddpm.ui.server.visitors import Visitors
     from ddpm.ui.server.zerogpu import lends
 
     known = None if args.model or lends() else kept()
-    return Catalogue(known, lambda: find(args, live), live) if known else Catalogue.of(find(args, live))
+    if not known:
+        return Catalogue.of(find(args, live))
+    visitors = Visitors()
+    return Catalogue(known, lambda: find(args, live, visitors), live, visitors)
 
 
 def share_memory_between_threads() -> None:
@@ -183,4 +188,7 @@ if __name__ == "__main__":
     logging.getLogger("ddpm").setLevel(logging.WARNING)  # OpenVINO raises the level of the root when it converts
     share_memory_between_threads()
     gc.disable()  # garbage collections during the imports take a tenth of the start-up time
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # while Gradio is imported
+        sys.exit(130)

@@ -32,6 +32,7 @@ def panel(
     script: str,
     models: Catalogue | None = None,
     server_functions: Sequence[LookUp] = (),
+    of_no_model: Sequence[Callable[[Any], Any]] = (),
     waits: bool = False,
     **options: Any,
 ) -> gr.HTML:
@@ -41,6 +42,7 @@ def panel(
         html: its contents; see `gradio.live_html` for what may not be in it.
         script: a file of tabs/ or static/.
         server_functions: that the script can call, each with one argument; `request.js` adds the model.
+        of_no_model: more of them, which need no model and get what the browser sends.
         waits: before the models are there, the functions wait for them. Otherwise they answer None, which suits a
             script that asks again.
         options: for gr.HTML; those it does not know reach the script as `props`.
@@ -49,7 +51,7 @@ def panel(
     source, found = read_static(f"{folder}/{script}"), []
     if models and server_functions:
         source = f"server = ddpm.addressed(server);\n{source}"
-        found = [models.look_up(function) for function in server_functions]
+        found = [*map(models.look_up, server_functions), *of_no_model]
         if waits:
             return live_html(html, source, found, there=models.is_settled, **options)
     return live_html(html, source, found, **options)
@@ -60,10 +62,10 @@ def _tab_panel(
 ) -> gr.HTML:
     """The panel of a tab that sends an event, and `expect`, by which it says which request it waits for."""
 
-    def expect(service: Service, sent: object) -> None:
-        service.visitors.expect(event, sent)
+    def expect(sent: object) -> None:
+        models.visitors.expect(event, sent["asked"] if isinstance(sent, dict) and "asked" in sent else sent)
 
-    return panel(html, script or f"{tab}.js", models, [*server_functions, expect], elem_id=tab, **options)
+    return panel(html, script or f"{tab}.js", models, server_functions, [expect], elem_id=tab, **options)
 
 
 def reading_panel(html: str, tab: str, kind: str, models: Catalogue, concurrency_limit: int, **options: Any) -> gr.HTML:
@@ -83,7 +85,7 @@ def reading_panel(html: str, tab: str, kind: str, models: Catalogue, concurrency
         return service.readings.read(kind, sent)
 
     shown = _tab_panel(html, tab, kind, models, [reading], **options)
-    stream(shown, kind, lambda sent: models.answer(sent, read), concurrency_limit, concurrency_id=kind)
+    stream(shown, kind, lambda sent: models.answer(kind, sent, read), concurrency_limit, concurrency_id=kind)
     return shown
 
 
@@ -104,7 +106,7 @@ def sampling_panel(
         options: for gr.HTML, and `script`, by default the one with the name of the tab.
     """
     shown = _tab_panel(html, tab, event, models, server_functions, **options)
-    stream(shown, event, lambda sent: models.answer(sent, answer), concurrency_limit=1, concurrency_id="model")
+    stream(shown, event, lambda sent: models.answer(event, sent, answer), concurrency_limit=1, concurrency_id="model")
     return shown
 
 

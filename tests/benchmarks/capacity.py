@@ -114,7 +114,7 @@ def cost_of(options: dict, images: data.Images, build: Callable[..., UNet2DModel
 def run(args: argparse.Namespace, name: str, folder: Path) -> dict:
     """Train one row, and read its last validation."""
     # What all rows share. Short trainings need a smaller batch than the preset's.
-    common = {"mixed_precision": "no", "train_batch_size": 64, "learning_rate": 2e-3, "resolution": args.resolution}
+    common = {"train_batch_size": 64, "learning_rate": 2e-3, "resolution": args.resolution}
     common |= {"dataset_name": args.dataset_name} if args.dataset_name else {}
     options = {**common, **VARIANTS[args.preset][name]}
     images = data.prepare(data_options(preset(args.preset, **common)))

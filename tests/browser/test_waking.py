@@ -89,6 +89,25 @@ def test_a_crowd_before_the_network_keeps_nobody_from_the_page(tmp_path):
         assert any(story and "train" in story for _, story in found), "the story of the training was waited for"
 
 
+def test_stop_reaches_a_server_without_its_models_and_frees_the_queue(still, tmp_path):
+    with waking(tmp_path) as (url, wake), visiting(still, url) as visit:
+        page = visit.open(tab="reverse")
+        page.locator('#reverse [name="sampler"]').select_option("ddpm")
+        page.locator('#reverse [name="num_inference_steps"]').select_option("1000")
+        page.locator("#reverse .go").click()
+        expect(page.locator("#reverse .status")).to_have_text(TEXT["en"]["answer.waking"])
+        page.locator("#reverse .stop").click()
+        page.locator('#reverse [name="sampler"]').select_option("ddim")
+        page.locator('#reverse [name="num_inference_steps"]').select_option("10")
+        page.locator("#reverse .go").click()
+        expect(page.locator("#reverse .status")).to_have_text(TEXT["en"]["answer.waking"])
+        session = Session(url)
+        assert session.join("sample", {"run": 1, "visitor": "another"})[0] == 200, "the queue has room"
+        wake()
+        expect(page.locator("#reverse .go")).to_be_visible()
+        expect(page.locator("#reverse .status")).to_contain_text("10 steps")
+
+
 @pytest.mark.parametrize(("raised", "said"), [('OSError("no libtorch")', "no libtorch"), ("app.NoModelsError", "")])
 def test_models_that_do_not_come_end_the_server_with_their_own_reason(tmp_path, raised, said):
     script = tmp_path / "failing.py"

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from ddpm.config import TrainConfig
 from ddpm.hub.privacy import with_short_paths
 from ddpm.ui.server.facts import Facts
-from ddpm.ui.server.visitors import run_number
+from ddpm.ui.server.visitors import Visitors, run_number
 
 if TYPE_CHECKING:
     from ddpm.ui.server.models import Models
     from ddpm.ui.server.service import Service
 
 log = logging.getLogger(__name__)
+
+WORD_S = 0.25  # between two words that the models are not there; whoever passes them on notices who has left
 
 LookUp = Callable[["Service", Any], Any]
 """What a server function finds for a model; it gets one argument beside the model, and may only look things up."""
@@ -39,12 +41,18 @@ class Catalogue:
         known: the facts of each model by its name, or the reason, in one line, why it cannot be used.
         find: finds the models themselves, and imports what computes with them.
         live: what the live training trains; None if this server does not train.
+        visitors: which request each of them waits for; the models share it.
     """
 
     def __init__(
-        self, known: Mapping[str, Facts | str], find: Callable[[], Models], live: TrainConfig | None = None
+        self,
+        known: Mapping[str, Facts | str],
+        find: Callable[[], Models],
+        live: TrainConfig | None = None,
+        visitors: Visitors | None = None,
     ) -> None:
         self._known, self._find, self.live = dict(known), find, live
+        self.visitors = Visitors() if visitors is None else visitors  # an empty one is false
         self._models: Models | None = None
         self._asked: list[str] = []  # models whose pages were shown before `open`
         self._lock = threading.Lock()  # of both
@@ -54,7 +62,8 @@ class Catalogue:
     def of(cls, models: Models) -> Catalogue:
         """Of models that are there already."""
         live = models.shared.live and models.shared.live.config
-        made = cls({name: models.facts(name) for name in models.names}, lambda: models, live)
+        known = {name: models.facts(name) for name in models.names}
+        made = cls(known, lambda: models, live, models.shared.visitors)
         made._models = models
         made._opened.set()
         return made
@@ -143,10 +152,16 @@ class Catalogue:
         found.__name__ = function.__name__  # and not what functools.wraps does: Gradio counts the arguments of `found`
         return found
 
-    def answer(self, sent: object, work: Work) -> Iterator[dict[str, Any]]:
-        """The messages of an event; see `Models.answer`. Before the models are there, the first one says so."""
+    def answer(self, event: str, sent: object, work: Work) -> Iterator[dict[str, Any]]:
+        """The messages of an event; see `Models.answer`. Before the models are there, they say so now and then, and end
+        once the visitor has stopped the request or sent another, so that it keeps nobody from the queue."""
         if not self.is_open:
+            asked = self.visitors.expect(event, sent)
             yield {"kind": "waking", "run": run_number(sent)}
+            while not self._opened.wait(WORD_S):
+                if self.visitors.is_stale(asked):
+                    return
+                yield {"kind": "waking", "run": run_number(sent)}
         yield from self.models.answer(sent, work)
 
     def call(self, endpoint: str, model: object, arguments: Mapping[str, Any]) -> dict[str, Any]:

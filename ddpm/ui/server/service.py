@@ -65,6 +65,7 @@ class Shared:
         limits: how long requests may take.
         terms: which networks use the GPU that a ZeroGPU Space lends.
         most: how many networks are kept in memory, see `Networks`.
+        visitors: which request each visitor waits for.
     """
 
     def __init__(
@@ -74,10 +75,12 @@ class Shared:
         limits: Limits | None = None,
         terms: zerogpu.Terms | None = None,
         most: int = MAX_KEPT,
+        visitors: Visitors | None = None,
     ) -> None:
         self.live, self.limits, self.terms = live, limits or Limits(), terms or zerogpu.Terms()
         self.make_engine = make_engine or (lambda made: zerogpu.engine(made, self.terms))
-        self.networks, self.visitors, self.store = Networks(most), Visitors(), Store()
+        self.visitors = Visitors() if visitors is None else visitors  # an empty one is false
+        self.networks, self.store = Networks(most), Store()
         self.drawing = threading.Lock()  # the examples of one model are drawn at a time
 
     def close(self) -> None:

@@ -10,7 +10,10 @@
   const QUEUE_MS = 30 * 60_000; // the queue may be long, and sends nothing while a request waits
   const SILENCE_MS = 200_000; // once its turn has come: a server that is silent for so long is lost
   const WAITING_MS = 1500; // after so long without an answer, the tab says that it waits
+  const WAKING_MS = 2000; // after a word that the network is not there yet, whoever waits in the queue waits for it
   const LATE_MS = 5000; // a request under way may be lost, so the next one waits no longer for its answer
+
+  let woke = -Infinity; // when the server last said so
 
   // The server knows this page by this name. Nobody can guess it, so no other page can end its requests.
   const visitor = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
@@ -98,6 +101,7 @@
 
     // Takes note of a message, and returns whether it belongs to the latest request.
     function hear(message) {
+      if (message?.kind === "waking") woke = performance.now();
       if (message) queue.answered(message.run);
       if (!active || message?.run !== number) return false;
       clearTimeout(timers.waiting);
@@ -235,7 +239,8 @@
     const $ = (selector) => element.querySelector(selector);
     const [go, stop, form] = [".go", ".stop", ".controls"].map($);
     const line = ddpm.line($(".status:not(.picker-status)"));
-    const life = requests({ send, expect, waiting: () => line.tell("reverse.waiting"), lost, single: true });
+    const waiting = () => line.tell(performance.now() - woke < WAKING_MS ? "answer.waking" : "reverse.waiting");
+    const life = requests({ send, expect, waiting, lost, single: true });
     let shows = false; // some pictures of the request have come
 
     const progress = (share) => {
