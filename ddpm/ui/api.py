@@ -34,12 +34,7 @@ Answer = dict[str, Any]
 def add(blocks: gr.Blocks, models: Catalogue) -> None:
     """Add the endpoints to Blocks that are being built."""
     for name, described in descriptions(*models.usable).items():
-        add_endpoint(blocks, name, partial(_refusing, partial(_of_model, models, name)), described)
-
-
-def _of_model(models: Catalogue, name: str, model: object = None, **arguments: Any) -> Answer:
-    """What an endpoint answers for the model of this name."""
-    return models.call(name, model, arguments)
+        add_endpoint(blocks, name, partial(_refusing, partial(models.call, name)), described)
 
 
 def _refusing(do: Callable[..., Answer], **arguments: object) -> Answer:

@@ -10,6 +10,7 @@ import gradio as gr
 
 from ddpm.ui.gradio import live_html, stream
 from ddpm.ui.server.catalogue import Catalogue, LookUp
+from ddpm.ui.server.requests import addressed
 
 if TYPE_CHECKING:
     from ddpm.ui.server.service import Service
@@ -63,7 +64,7 @@ def _tab_panel(
     """The panel of a tab that sends an event, and `expect`, by which it says which request it waits for."""
 
     def expect(sent: object) -> None:
-        models.visitors.expect(event, sent["asked"] if isinstance(sent, dict) and "asked" in sent else sent)
+        models.visitors.expect(event, addressed(sent)[1])
 
     return panel(html, script or f"{tab}.js", models, server_functions, [expect], elem_id=tab, **options)
 

@@ -153,7 +153,7 @@ def test_whoever_waits_is_told_when_no_models_come(models):
 
     def ask():
         try:
-            catalogue.call("sample", "", {})
+            catalogue.call("sample", "")
         except ClosedError as error:
             errors.append(error)
 

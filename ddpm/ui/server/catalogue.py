@@ -79,7 +79,7 @@ class Catalogue:
                 self._opened.set()
             for name in self._known.keys() & models.names:
                 if models.reason(name) is None and models.facts(name) != self._known[name]:
-                    log.warning("%s is another than the page says; ddpm.ui.server.opening.keep_facts mends that", name)
+                    log.warning("%s differs from what the page shows; see ddpm.ui.server.opening.keep_facts", name)
         return self._models
 
     @property
@@ -164,7 +164,7 @@ class Catalogue:
                 yield {"kind": "waking", "run": run_number(sent)}
         yield from self.models.answer(sent, work)
 
-    def call(self, endpoint: str, model: object, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def call(self, endpoint: str, model: object = None, **arguments: Any) -> dict[str, Any]:
         """What a public endpoint answers for the model of this name; see `Models.call`."""
         return self.models.call(endpoint, model, arguments)
 

@@ -10,7 +10,7 @@ from ddpm.checkpoint import Checkpoint
 from ddpm.hub.privacy import with_short_paths
 from ddpm.ui.server.answers import Endpoints
 from ddpm.ui.server.facts import Facts
-from ddpm.ui.server.requests import InputError, check_choice
+from ddpm.ui.server.requests import InputError, addressed, check_choice
 from ddpm.ui.server.samplings import Samplings
 from ddpm.ui.server.service import Service, Shared
 from ddpm.ui.server.visitors import run_number
@@ -86,14 +86,14 @@ class Models:
     # ------------------------------------------------------------------------------------------ what the page asks for
 
     def look_up(self, function: Callable[[Service, Any], Any], sent: Any) -> Any:
-        """What a server function of the page finds. A browser sends it {"model": a name, "asked": what `function`
-        takes}, or only the latter. None for a model that is not there."""
-        named = isinstance(sent, dict) and "asked" in sent
+        """What a server function of the page finds for what a browser `sent`, see `addressed`. None for a model that is
+        not there."""
+        name, asked = addressed(sent)
         try:
-            service = self.named(sent.get("model") if named else None)
+            service = self.named(name)
         except InputError:
             return None
-        return function(service, sent["asked"] if named else sent)
+        return function(service, asked)
 
     def answer(
         self, sent: object, work: Callable[[Service, object], Iterator[dict[str, Any]]]

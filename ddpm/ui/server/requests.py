@@ -28,6 +28,14 @@ FILLERS = tuple(name for name in FILLING_SAMPLERS if name in SAMPLERS)
 NOISE_LIMIT = 20  # of |x_t| that a program sends: nothing that q draws is further from 0
 
 
+def addressed(sent: Any) -> tuple[object, Any]:
+    """What a browser sends a server function, {"model": a name, "asked": anything} or only the latter: the name, None
+    if there is none, and what is asked."""
+    if isinstance(sent, dict) and "asked" in sent:
+        return sent.get("model"), sent["asked"]
+    return None, sent
+
+
 class InputError(ValueError):
     """An input that is out of range. Its message names the value and what is accepted.
 
