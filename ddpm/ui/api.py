@@ -44,7 +44,7 @@ def _refusing(do: Callable[..., Answer], **arguments: object) -> Answer:
     except InputError as refused:
         raise gr.Error(str(refused), print_exception=False) from None
     except StoppedError:
-        raise gr.Error("nobody waits for the answer", print_exception=False) from None
+        raise gr.Error("stopped, since nobody waits for the answer or the server ends", print_exception=False) from None
 
 
 # ------------------------------------------------------------------------------------------------------- descriptions

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from html import escape
@@ -250,7 +251,7 @@ class CannotListenError(Exception):
 
 
 def serve(models: Catalogue, blocks: gr.Blocks, host: str, port: int) -> None:
-    """Serve a page until interrupted. It is served before the models are found, which then follows.
+    """Serve a page until a KeyboardInterrupt, which is passed on. It is served first, and then the models are found.
 
     Args:
         blocks: what `build` returned for these models.
@@ -287,6 +288,8 @@ def serve(models: Catalogue, blocks: gr.Blocks, host: str, port: int) -> None:
         service.start_example()
         for name in models.take_asked():
             found.show(name)
-        blocks.block_thread()
+        while blocks.is_running:
+            time.sleep(0.1)
     finally:
-        models.close()
+        models.close()  # first, so that visitors' answers end, which the server would wait for
+        blocks.close(verbose=False)

@@ -44,8 +44,8 @@ def panel(
         script: a file of tabs/ or static/.
         server_functions: that the script can call, each with one argument; `request.js` adds the model.
         of_no_model: more of them, which need no model and get what the browser sends.
-        waits: before the models are there, the functions wait for them. Otherwise they answer None, which suits a
-            script that asks again.
+        waits: before the models are there, the functions wait for them. Otherwise they answer that the
+            server has just started, which suits a script that asks again.
         options: for gr.HTML; those it does not know reach the script as `props`.
     """
     folder = "tabs" if (UI / "tabs" / script).is_file() else "static"

@@ -64,6 +64,17 @@ def test_examples_are_there_before_the_first_click_and_t_asks_nothing(visit):
     assert visit.pixels('#forward [data-object="xt"] canvas') == shown, "the same noise, t and picture"
 
 
+def test_a_link_without_settings_shows_the_stored_examples(visit):
+    page = visit.page
+    page.goto(f"{visit.url}?lang=en&tab=mine")
+    answer = page.locator("#mine .answer")
+    expect(answer).to_contain_text("Stored example: 8 pictures from t₀ = 400")
+    for kind in ("between", "fill", "invert"):
+        page.locator(f'#mine [data-value="{kind}"]').click()
+        expect(answer).to_contain_text("Stored example", timeout=120_000)
+    assert not [asked for asked in visit.requests if "queue/join" in asked], "nothing is drawn again"
+
+
 @pytest.mark.slow
 def test_a_drawn_picture_comes_back_from_a_small_t_and_not_from_a_large_one(same):
     page = same.back("mine")

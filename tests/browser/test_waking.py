@@ -1,8 +1,10 @@
-"""The page of a server that has just started: what needs no network works, and what needs one says that it waits."""
+"""The page of a server that has just started: what needs no network works, and what needs one says that it waits. And
+how a server ends."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE_S, ROOT, Session, free_port, serving, visiting
+from harness import LONG, PATIENCE_S, ROOT, Session, free_port, serving, visiting
 from launch import launch
 from playwright.sync_api import expect
+from untrained import make_model
 
 from ddpm.ui.text import TEXT
 
@@ -63,10 +66,21 @@ def test_a_visitor_who_comes_before_the_network_plays_and_is_answered_later(stil
         page.locator("#tab-reverse-button").click()
         page.locator("#reverse .go").click()
         expect(page.locator("#reverse .status")).to_have_text(TEXT["en"]["answer.waking"])
+        for tab in ("compare", "mine", "wrong"):
+            page.locator(f"#tab-{tab}-button").click()
+            expect(page.locator(f"#{tab} .status:not(.picker-status)")).to_have_text(TEXT["en"]["answer.waking"])
+        assert set(first.pixels("#mine .row[data-object=denoised] canvas")) == {128}, "nothing looks like a picture"
         page.locator("#tab-training-button").click()
         expect(page.locator("#training .live .go")).to_be_visible()
+        expect(page.locator("#training .recorded .copy")).to_be_hidden()
+        other.locator("#tab-labels-button").click()
+        expect(other.locator("#labels .status").first).to_have_text(TEXT["zh"]["answer.waking"])
+        other.locator("#tab-noise-button").click()
         wake()
         expect(page.locator("#training .recorded .facts")).to_contain_text("14,000")
+        expect(page.locator("#training .recorded .copy")).to_be_visible()
+        page.locator("#tab-compare-button").click()
+        expect(page.locator("#compare .status")).to_contain_text("Stored example")
         page.locator("#tab-reverse-button").click()
         expect(page.locator("#reverse .go")).to_be_visible()
         expect(page.locator("#reverse .status")).not_to_have_text(TEXT["en"]["answer.waking"])
@@ -116,6 +130,28 @@ def test_models_that_do_not_come_end_the_server_with_their_own_reason(tmp_path, 
     assert ended.returncode == 1
     assert said in ended.stderr
     assert "listen" not in ended.stderr, "the port is not to blame"
+
+
+def test_ctrl_c_ends_the_server_in_the_middle_of_a_sampling(tmp_path):
+    log, port = tmp_path / "log", free_port()
+    words = [sys.executable, "app.py", "--model", make_model(tmp_path / "model", 8, 1, 1000), "--port", str(port)]
+    with open(log, "w") as file:
+        server = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file)
+    try:
+        end = time.monotonic() + 2 * PATIENCE_S
+        while " on http" not in log.read_text():
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < end, "the server does not start"
+            time.sleep(0.05)
+        session = Session(f"http://127.0.0.1:{port}/")
+        session.join("sample", {"run": 1, "seed": 0, **LONG})
+        next(message for message in session.answers() if "frame" in str(message))
+        server.send_signal(signal.SIGINT)
+        assert server.wait(PATIENCE_S) == 130
+    finally:
+        server.kill()
+        server.wait()
+    assert "Traceback" not in log.read_text(), log.read_text()
 
 
 @pytest.mark.slow

@@ -144,10 +144,10 @@ class Catalogue:
         return asked
 
     def look_up(self, function: LookUp) -> Callable[[Any], Any]:
-        """A server function of the page; see `Models.look_up`. None while the models are not there."""
+        """A server function of the page; see `Models.look_up`. It says so while the models are not there."""
 
         def found(sent: Any) -> Any:
-            return self._models.look_up(function, sent) if self._models else None
+            return self._models.look_up(function, sent) if self._models else {"kind": "waking"}
 
         found.__name__ = function.__name__  # and not what functools.wraps does: Gradio counts the arguments of `found`
         return found

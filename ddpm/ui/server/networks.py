@@ -6,11 +6,13 @@ import contextvars
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from ddpm.engine import Engine
+from ddpm.ui.server.visitors import StoppedError
 
 MAX_KEPT = 3  # networks in memory, each with its weights and what is compiled from them
 
@@ -43,8 +45,15 @@ class Networks:
         """Compute with a network once it is its turn, and read it before that if it is not in memory.
 
         The work runs in the caller's context, so that a leased GPU is leased to the visitor whose request this is.
+
+        Raises:
+            StoppedError: the server ends.
         """
-        return self._thread.submit(contextvars.copy_context().run, lambda: compute(self._open(network)))
+        work = partial(contextvars.copy_context().run, lambda: compute(self._open(network)))
+        try:
+            return self._thread.submit(work)
+        except RuntimeError as error:
+            raise StoppedError("the server ends") from error
 
     def _open(self, network: Network) -> Engine:
         if network not in self._engines:
@@ -101,8 +110,15 @@ class Network:
         return self._networks.submit(self, lambda engine: None)
 
     def run(self, compute: Callable[[Engine], Answer]) -> Answer:
-        """What `compute` returns for the network, and raises; so do errors of `make`."""
-        return self._networks.submit(self, compute).result()
+        """What `compute` returns for the network, and raises; so do errors of `make`.
+
+        Raises:
+            StoppedError: the server ends.
+        """
+        try:
+            return self._networks.submit(self, compute).result()
+        except CancelledError as error:
+            raise StoppedError("the server ends") from error
 
     def soon(self, compute: Callable[[Engine], object]) -> None:
         """As `run`, without waiting."""

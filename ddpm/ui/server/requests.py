@@ -18,6 +18,7 @@ import numpy as np
 from ddpm.class_names import NO_LABEL, Named
 from ddpm.names import FILLING_SAMPLERS, FRESH_NOISE, MAX_SCALE, SAMPLERS
 from ddpm.ui.server.encoding import to_base64
+from ddpm.ui.server.visitors import StoppedError
 from ddpm.ui.text import say
 
 MAX_SEED = 2**31 - 1
@@ -56,7 +57,7 @@ def answered(work: Generator[dict[str, Any], None, None], number: int) -> Iterat
     """The messages of an event, each with the number of the request that it answers, as `run`.
 
     If the work fails, the last message says so: {"kind": "refused", "key", "fields"} for an `InputError`, and
-    {"kind": "failed"} for a fault of ours, which is logged.
+    {"kind": "failed"} for a fault of ours, which is logged. Work that is stopped ends without a message.
     """
     try:
         with closing(work):  # so that the work stops, too, when this generator is closed
@@ -64,6 +65,8 @@ def answered(work: Generator[dict[str, Any], None, None], number: int) -> Iterat
                 yield {**message, "run": number}
     except InputError as refused:
         yield {"kind": "refused", "key": refused.key, "fields": refused.fields, "run": number}
+    except StoppedError:
+        return
     except Exception:
         traceback.print_exc()
         yield {"kind": "failed", "run": number}

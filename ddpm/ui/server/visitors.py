@@ -12,7 +12,7 @@ MAX_NUMBER = 2**31  # a larger number, sent back to the browser, would break Gra
 
 
 class StoppedError(Exception):
-    """Nobody waits for this work any more."""
+    """Nobody waits for this work any more, or the server ends."""
 
 
 class Asked(NamedTuple):

@@ -1,9 +1,10 @@
 // The life of a request to the server: sent, queued, answered in parts, done; or refused, lost, stopped, too late. Each
 // tab only defines what it sends and how it shows the answer.
 // Needs gradio.js, shared.js, pictures.js, controls.js, status.js.
-// Gives addressed (the server functions of a panel), reading (a tab that asks about the picture), sampling (a tab with a form that draws pictures), polling (a tab
-// that polls the server), untilDrawn (waits for what the server draws by itself), isAwaiting (whether anybody does),
-// visitor (the name of this page).
+// Gives addressed (the server functions of a panel), reading (a tab that asks about the picture), sampling (a tab with a
+// form that draws pictures), polling (a tab that polls the server), untilDrawn (waits for what the server draws by
+// itself), isAwaiting (whether anybody does), isWaking (whether the server has just started), visitor (the name of this
+// page).
 (() => {
   const { page, shared } = ddpm;
   const LANES = 2; // of numbers of requests, so that each lane knows its own
@@ -14,18 +15,28 @@
   const LATE_MS = 5000; // a request under way may be lost, so the next one waits no longer for its answer
 
   let woke = -Infinity; // when the server last said so
+  const isWaking = () => performance.now() - woke < WAKING_MS;
+
+  // Takes note of what came from the server, and returns whether it only says that the network is not there yet.
+  function wakes(answer) {
+    if (answer?.kind !== "waking") return false;
+    woke = performance.now();
+    return true;
+  }
 
   // The server knows this page by this name. Nobody can guess it, so no other page can end its requests.
   const visitor = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
 
   // The server functions of a panel, of which each request names its model. Each takes one argument, and then the name
-  // of another model if it is not about the one on the page.
+  // of another model if it is not about the one on the page. A server that has just started answers null.
   const addressed = (server) =>
     new Proxy(server, {
       get:
         (of, name) =>
-        (asked, model = page.model) =>
-          of[name]({ model, asked: asked ?? null }),
+        async (asked, model = page.model) => {
+          const answer = await of[name]({ model, asked: asked ?? null });
+          return wakes(answer) ? null : answer;
+        },
     });
 
   // ---------------------------------------------------------------- one request at a time counts
@@ -101,7 +112,7 @@
 
     // Takes note of a message, and returns whether it belongs to the latest request.
     function hear(message) {
-      if (message?.kind === "waking") woke = performance.now();
+      wakes(message);
       if (message) queue.answered(message.run);
       if (!active || message?.run !== number) return false;
       clearTimeout(timers.waiting);
@@ -239,7 +250,7 @@
     const $ = (selector) => element.querySelector(selector);
     const [go, stop, form] = [".go", ".stop", ".controls"].map($);
     const line = ddpm.line($(".status:not(.picker-status)"));
-    const waiting = () => line.tell(performance.now() - woke < WAKING_MS ? "answer.waking" : "reverse.waiting");
+    const waiting = () => line.tell(isWaking() ? "answer.waking" : "reverse.waiting");
     const life = requests({ send, expect, waiting, lost, single: true });
     let shows = false; // some pictures of the request have come
 
@@ -308,7 +319,22 @@
       if (!life.active()) form.requestSubmit();
     });
 
-    return { tell: line.tell, note: line.note, start, end, hear, progress, active: life.active, number: life.number };
+    // The tab waits for an example that the server draws by itself.
+    function noteAwaited() {
+      line.note(isWaking() ? "answer.waking" : "reverse.drawing");
+    }
+
+    return {
+      tell: line.tell,
+      note: line.note,
+      noteAwaited,
+      start,
+      end,
+      hear,
+      progress,
+      active: life.active,
+      number: life.number,
+    };
   }
 
   // ---------------------------------------------------------------- a tab that polls the server
@@ -351,9 +377,9 @@
 
   let awaited = 0; // drawings that tabs wait for
 
-  // Calls ask() until it finds something, and returns that; null once wanted() is false. A slow model draws for
-  // minutes, so the pauses grow.
-  async function untilDrawn(ask, wanted = () => true) {
+  // Calls ask() until it finds something, and returns that; null once wanted() is false, and missed() whenever it finds
+  // nothing. A slow model draws for minutes, so the pauses grow.
+  async function untilDrawn(ask, wanted = () => true, missed = () => {}) {
     awaited++;
     for (let pause = 700; ; pause = Math.min(1.02 * pause, 10_000)) {
       const found = await ask().catch(() => null);
@@ -361,9 +387,19 @@
         awaited--;
         return wanted() ? found : null;
       }
+      missed();
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
 
-  Object.assign(ddpm, { visitor, addressed, reading, sampling, polling, untilDrawn, isAwaiting: () => awaited > 0 });
+  Object.assign(ddpm, {
+    visitor,
+    addressed,
+    reading,
+    sampling,
+    polling,
+    untilDrawn,
+    isWaking,
+    isAwaiting: () => awaited > 0,
+  });
 })();

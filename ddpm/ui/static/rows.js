@@ -337,7 +337,8 @@
         const drawn = await Promise.all(((await keys()) ?? []).map((key) => ddpm.trajectory.fetch(fetch, key)));
         return drawn.length && drawn.every(Boolean) && drawn;
       };
-      const found = await ddpm.untilDrawn(ask, () => drawing.number() === 0 && wanted());
+      const isWanted = () => drawing.number() === 0 && wanted();
+      const found = await ddpm.untilDrawn(ask, isWanted, drawing.noteAwaited);
       if (found?.length !== shown.length) return false; // a visitor's own rows are on screen
       found.forEach((trajectory, i) => {
         took(i, trajectory.found);

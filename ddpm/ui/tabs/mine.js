@@ -18,6 +18,8 @@ const front = ddpm.front(element, (on) => {
 });
 const eraser = ddpm.eraser($(".torn"), { undo: $(".undo"), restore: $(".restore"), changed: () => markChanged() });
 
+const GRAY = new Uint8Array(count).fill(128); // in place of a picture that is not there yet
+
 // What each kind draws: the `kind` of its request, its rows (a row shows one drawn row, or with `each` one picture of
 // all of them), and how many pictures it begins with.
 const images = Number(form.elements.num_images.value);
@@ -102,7 +104,7 @@ function distanceOf(found, i) {
 // Paints picture i of a row that may not be there yet, and writes `line` below it.
 function drawCell(cell, found, i, line, key, fields) {
   const each = (found?.pictures?.length ?? 0) / (found?.n ?? 1); // less than `count` while smaller frames stream in
-  ddpm.paintBytes(cell.firstChild, each ? found.pictures.subarray(i * each, (i + 1) * each) : new Uint8Array(count));
+  ddpm.paintBytes(cell.firstChild, each ? found.pictures.subarray(i * each, (i + 1) * each) : GRAY);
   cell.lastChild.textContent = line;
   cell.firstChild.setAttribute("aria-label", ddpm.say(key, { i: i + 1, ...fields }));
 }
@@ -128,7 +130,7 @@ function drawWays(rows) {
   const [noises, back] = [cells(row("code"), ways.length), cells(row("decoded"), ways.length)];
   ways.forEach(({ n, found }, k) => {
     if (found?.noise) ddpm.paintNoiseBytes(noises[k].firstChild, found.noise);
-    else ddpm.paintNoiseBytes(noises[k].firstChild, new Uint8Array(count).fill(128));
+    else ddpm.paintNoiseBytes(noises[k].firstChild, GRAY);
     noises[k].lastChild.textContent = ddpm.say("mine.steps", { n });
     noises[k].firstChild.setAttribute("aria-label", ddpm.say("mine.code.one", { n }));
     const away = errors[k] === null ? "\u2026" : ddpm.format.fixed(errors[k], 1);
@@ -183,10 +185,16 @@ function summary({ request, rows }) {
   return ddpm.say(KINDS[kind].noised ? "mine.summary" : `mine.summary.${kind}`, fields);
 }
 
+// The server still draws the example, or has just started.
+function awaitedKey() {
+  if (ddpm.isWaking()) return "answer.waking";
+  return KINDS[kind].noised ? "mine.drawing" : `mine.drawing.${kind}`;
+}
+
 function tellResult() {
   const result = results[kind];
   status.dataset.state = isDone(result) ? "done" : "";
-  if (!result) return drawing.tell(KINDS[kind].noised ? "mine.drawing" : `mine.drawing.${kind}`);
+  if (!result) return drawing.tell(awaitedKey());
   if (row(KINDS[kind].rows[0]).classList.contains("changed")) {
     return drawing.tell(KINDS[kind].noised ? "mine.changed" : `mine.changed.${kind}`);
   }
@@ -344,7 +352,8 @@ async function showExample(of) {
     if (!rows.length || !rows.every(Boolean)) return null;
     return drawing.active() && kind === of ? null : rows; // null: the visitor's own result is on its way
   };
-  const found = await ddpm.untilDrawn(ask, () => !results[of]);
+  const missed = () => of === kind && !drawing.active() && drawing.note(awaitedKey());
+  const found = await ddpm.untilDrawn(ask, () => !results[of], missed);
   if (!found) return;
   const rows = found.map(unpack);
   results[of] = { request: rows[0].request, rows, done: true, example: true };
@@ -428,7 +437,7 @@ const { sampler, num_images: numberOfImages, seed } = form.elements;
 const firsts = {}; // the settings of the stored results, by kind
 for (const of of Object.keys(KINDS)) {
   kind = of;
-  firsts[of] = JSON.stringify({ ...chosenInForm(), ...(of !== "invert" && { num_images: KINDS[of].images }) });
+  firsts[of] = JSON.stringify({ ...chosenInForm(), ...(of !== "invert" && { num_images: Number(KINDS[of].images) }) });
 }
 kind = "several";
 

@@ -42,7 +42,7 @@ def _story(name: str, title: str, controls: str = "") -> str:
   <div class="choice">
     {switch("training.view", {view: text(f"training.view.{view}") for view in ("all", "by_t")})}
   </div>
-  <div class="again">{text(f"training.again.{name}")}<code tabindex="0"></code>
+  <div class="again" hidden>{text(f"training.again.{name}")}<code tabindex="0"></code>
     <button type="button" class="copy">{text("training.copy")}</button></div>
 </section>"""
 
