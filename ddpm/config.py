@@ -56,7 +56,7 @@ class RunOptions:
     # Seed of weights, batches, timesteps, noise, flips, dropout and hidden labels.
     seed: int = 0
     # Number of optimizer steps.
-    max_train_steps: int = changeable(4000)
+    max_train_steps: int = changeable(2400)
     # Time limit in minutes. 0: no limit.
     max_train_minutes: float = changeable(0.0)
     # latest, none (start afresh), or a folder below checkpoints/.
