@@ -119,12 +119,28 @@ class NoModelsError(Exception):
     """None of the models can be used, and the reasons are on stderr."""
 
 
+@contextlib.contextmanager
+def hidden(package: str):
+    """While this lasts, a package that is not imported yet is taken for one that is not installed."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # pyright: ignore[reportArgumentType] - documented in `import`
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
 def find(args: argparse.Namespace, live: TrainConfig | None, visitors: Visitors | None = None) -> Models:
     """Open the models and what computes with them, which imports torch and diffusers.
 
     Raises:
         NoModelsError: none of the models can be used.
     """
+    with hidden("scipy"):  # only schedulers that no page uses need it, and it takes 60 MB and a second
+        import diffusers  # noqa: F401
+
     from ddpm.ui.server.live import LiveTraining
     from ddpm.ui.server.models import Models
     from ddpm.ui.server.service import Shared

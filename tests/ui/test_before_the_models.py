@@ -34,6 +34,14 @@ for name in models.names:
     assert models.show(name) == name
 print(sorted({"torch", "diffusers", "openvino", "accelerate"} & sys.modules.keys()), len(blocks.blocks) > 20)
 """
+FIND = """
+import importlib.util
+import sys
+import app
+models = app.find(app.parse([]), None)
+print("scipy" in sys.modules, importlib.util.find_spec("scipy") is not None)
+models.close()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +98,11 @@ def test_nothing_is_known_of_a_folder_once_a_file_has_changed(tmp_path, models):
 def test_the_page_is_built_before_torch_is_imported():
     built = subprocess.run([sys.executable, "-c", BUILD], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert built.stdout.split("\n")[-2] == "[] True", built.stdout + built.stderr
+
+
+def test_scipy_stays_out_of_the_server_but_can_be_imported():
+    found = subprocess.run([sys.executable, "-c", FIND], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert found.stdout.split() == ["False", "True"], found.stderr
 
 
 def waiting(models: Models, find=None) -> Catalogue:
