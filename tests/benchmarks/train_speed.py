@@ -1,16 +1,19 @@
 """Images per second of train.py's loop, beside the bare step, which bounds it, and the loop of diffusers' example.
 
-    python tests/benchmarks/train_speed.py [--preset digits] [--steps 150] [--rounds 3] [--dataset_name FOLDER]
-    python tests/benchmarks/train_speed.py --settings     threads, memory format, compile and bf16 of the bare step
+    python tests/benchmarks/train_speed.py [--preset digits] [--steps 150] [--dataset_name FOLDER]
+    python tests/benchmarks/train_speed.py --class_conditional    with labels, which the example does not learn
+    python tests/benchmarks/train_speed.py --settings [--rounds 3]    threads, memory format, compile and bf16 of the
+                                                                      bare step
 
 - bare: what no training can leave out: network, loss, backward pass, clipping and optimizer, always on the same batch.
+  Under bf16 its first convolution is in float32, as in training (`keep_input_precision`).
 - ours: `train.train` with the preset's options.
 - example: the loop of diffusers' train_unconditional.py with --use_ema: a DataLoader without workers over the same
   images (in memory, so without the example's decoding), its EMAModel, its learning rate schedule and `.item()` at every
   step; the same UNet, batch and precision.
 
-The rounds alternate, so that a disturbance hits all of them; medians and ratios are printed. It uses a GPU if there is
-one.
+The loops take turns, step by step, so that a disturbance hits all of them; medians and ratios are printed. The settings
+take turns in rounds. It uses a GPU if there is one.
 """
 
 from __future__ import annotations
@@ -38,8 +41,9 @@ import train as trainer
 from ddpm import data
 from ddpm.config import TrainConfig, preset
 from ddpm.threads import physical_cores
-from ddpm.unet import build_unet
+from ddpm.unet import build_unet, keep_input_precision
 
+CLASSES = 10  # of the digits and of MNIST
 WARM_UP = 5  # steps that are not timed; a network is compiled in the first
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -47,7 +51,8 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 def network_of(config: TrainConfig, resolution: int, channels: int) -> torch.nn.Module:
     names = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "dropout")
     torch.manual_seed(0)
-    return build_unet(resolution, channels, **{name: getattr(config, name) for name in names})
+    options = {name: getattr(config, name) for name in names}
+    return build_unet(resolution, channels, **options, num_classes=CLASSES if config.class_conditional else 0)
 
 
 def rate(steps: Iterator, count: int, images_per_step: int) -> float:
@@ -71,15 +76,18 @@ def bare(
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[None]:
     """Without data, draws, averages, records."""
-    unet = network_of(config, resolution, channels).to(DEVICE, memory_format=memory_format)
+    unet = network_of(config, resolution, channels)
+    keep_input_precision(unet)
+    unet = unet.to(DEVICE, memory_format=memory_format)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-4, fused=True)
     called = torch.compile(unet) if config.compile else unet
     x = torch.randn(config.train_batch_size, channels, resolution, resolution, device=DEVICE)
     t, eps = torch.randint(0, 1000, (config.train_batch_size,), device=DEVICE), torch.randn_like(x)
     bf16 = config.mixed_precision == "bf16"
+    labels = (torch.randint(0, CLASSES + 1, t.shape, device=DEVICE),) if config.class_conditional else ()
     while True:
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
-            prediction = called(x, t).sample
+            prediction = called(x, t, *labels).sample
         F.mse_loss(prediction.float(), eps).backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
@@ -173,6 +181,24 @@ def side_by_side(loops: dict[str, Callable[[], Iterator]], steps: int, batch: in
     return medians
 
 
+def step_by_step(loops: dict[str, Callable[[], Iterator]], steps: int, batch: int) -> None:
+    """Prints the rate of each at its median step, and its ratio to the first."""
+    running = {name: loop() for name, loop in loops.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
+    for step in range(WARM_UP + steps):
+        for name, loop in running.items():
+            started = time.perf_counter()
+            next(loop)
+            if DEVICE.type == "cuda":
+                torch.cuda.synchronize()
+            if step >= WARM_UP:
+                seconds[name].append(time.perf_counter() - started)
+    medians = {name: batch / statistics.median(values) for name, values in seconds.items()}
+    first = next(iter(medians))
+    for name, median in medians.items():
+        print(f"{name:8s} {median:8.0f} images/s, {median / medians[first]:.3f} of {first}", flush=True)
+
+
 def settings(config: TrainConfig, resolution: int, channels: int, steps: int, rounds: int) -> None:
     """The bare loop by threads, memory format, compile and precision, against what train.py does by itself."""
     print(f"{config.preset}: batch {config.train_batch_size}, {resolution}x{resolution}x{channels}")
@@ -203,12 +229,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="default: the preset's")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--class_conditional", action="store_true")
     parser.add_argument("--settings", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(physical_cores())
     overrides = {"dataset_name": args.dataset_name} if args.dataset_name else {}
     overrides |= {"train_batch_size": args.batch} if args.batch else {}
-    config = preset(args.preset, **overrides)
+    config = preset(args.preset, **overrides, **({"class_conditional": True} if args.class_conditional else {}))
     resolution, channels = {"digits": (8, 1), "cifar10": (32, 3)}.get(args.preset, (28, 1))
     if args.settings:
         return settings(config, resolution, channels, args.steps, args.rounds)
@@ -216,9 +243,10 @@ def main() -> None:
     loops = {
         "bare": lambda: bare(config, images.size[0], images.channels),
         "ours": lambda: ours(config),
-        "example": lambda: example(config, images),
     }
-    side_by_side(loops, args.steps, config.train_batch_size, args.rounds)
+    if not config.class_conditional:
+        loops["example"] = lambda: example(config, images)
+    step_by_step(loops, args.steps, config.train_batch_size)
 
 
 if __name__ == "__main__":
