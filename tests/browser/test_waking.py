@@ -11,6 +11,7 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,9 @@ def test_ctrl_c_ends_the_server_in_the_middle_of_a_sampling(tmp_path):
     log, port = tmp_path / "log", free_port()
     words = [sys.executable, "app.py", "--model", make_model(tmp_path / "model", 8, 1, 1000), "--port", str(port)]
     with open(log, "w") as file:
-        server = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file)
+        # What a shell starts in the background ignores Ctrl-C, and so would the server.
+        heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        server = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file, preexec_fn=heeds)
     try:
         end = time.monotonic() + 2 * PATIENCE_S
         while " on http" not in log.read_text():
