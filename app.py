@@ -129,7 +129,7 @@ def hidden(package: str):
     try:
         yield
     finally:
-        del sys.modules[package]
+        sys.modules.pop(package, None)
 
 
 def find(args: argparse.Namespace, live: TrainConfig | None, visitors: Visitors | None = None) -> Models:
@@ -138,7 +138,9 @@ def find(args: argparse.Namespace, live: TrainConfig | None, visitors: Visitors 
     Raises:
         NoModelsError: none of the models can be used.
     """
-    with hidden("scipy"):  # only schedulers that no page uses need it, and it takes 60 MB and a second
+    # It takes 60 MB and a second, and only schedulers that no page uses need it. From then on, diffusers takes it for
+    # missing.
+    with hidden("scipy"):
         import diffusers  # noqa: F401
 
     from ddpm.ui.server.live import LiveTraining

@@ -387,6 +387,19 @@ def queued(blocks: gr.Blocks, max_size: int) -> gr.Blocks:
     return blocks
 
 
+def wait_for_answers(blocks: gr.Blocks, most_s: float = 1.0) -> None:
+    """Wait until no event is under way, so that every stream has ended. Closing the page waits for them for 5 s, and
+    they end no more once its queue is closed.
+
+    Args:
+        most_s: the wait ends at the latest after this time.
+    """
+    end = time.monotonic() + most_s
+    while blocks._queue.event_ids_to_events and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(0.1)  # the last messages are on their way
+
+
 def launch_options(blocks: gr.Blocks, max_body_bytes: int) -> dict[str, Any]:
     """Options of `Blocks.launch` that bound what visitors can take up, and work around what Gradio does by default.
 

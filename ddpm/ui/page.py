@@ -19,7 +19,16 @@ import gradio as gr
 
 from ddpm.names import MAX_SCALE
 from ddpm.ui import api
-from ddpm.ui.gradio import FONT, Versions, katex_files, launch_options, queued, same_components, traffic
+from ddpm.ui.gradio import (
+    FONT,
+    Versions,
+    katex_files,
+    launch_options,
+    queued,
+    same_components,
+    traffic,
+    wait_for_answers,
+)
 from ddpm.ui.panels import panel, read_static
 from ddpm.ui.server.catalogue import Catalogue
 from ddpm.ui.server.examples import FIRST_NOISE, T0_SHARE
@@ -291,5 +300,6 @@ def serve(models: Catalogue, blocks: gr.Blocks, host: str, port: int) -> None:
         while blocks.is_running:
             time.sleep(0.1)
     finally:
-        models.close()  # first, so that visitors' answers end, which the server would wait for
+        models.close()  # first, so that visitors' answers end
+        wait_for_answers(blocks)
         blocks.close(verbose=False)

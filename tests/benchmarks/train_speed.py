@@ -12,7 +12,7 @@
   images (in memory, so without the example's decoding), its EMAModel, its learning rate schedule and `.item()` at every
   step; the same UNet, batch and precision.
 
-The loops take turns, step by step, so that a disturbance hits all of them; medians and ratios are printed. The settings
+The loops take turns of 25 steps, so that a disturbance hits all of them; medians and ratios are printed. The settings
 take turns in rounds. It uses a GPU if there is one.
 """
 
@@ -55,9 +55,9 @@ def network_of(config: TrainConfig, resolution: int, channels: int) -> torch.nn.
     return build_unet(resolution, channels, **options, num_classes=CLASSES if config.class_conditional else 0)
 
 
-def rate(steps: Iterator, count: int, images_per_step: int) -> float:
-    """Images per second over `count` steps of an endless loop, the first WARM_UP left out; waits for the device."""
-    for _ in range(WARM_UP):
+def rate(steps: Iterator, count: int, images_per_step: int, warm_up: int = WARM_UP) -> float:
+    """Images per second over `count` steps of an endless loop, the first `warm_up` left out; waits for the device."""
+    for _ in range(warm_up):
         next(steps)
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
@@ -181,19 +181,18 @@ def side_by_side(loops: dict[str, Callable[[], Iterator]], steps: int, batch: in
     return medians
 
 
-def step_by_step(loops: dict[str, Callable[[], Iterator]], steps: int, batch: int) -> None:
-    """Prints the rate of each at its median step, and its ratio to the first."""
+def in_turns(loops: dict[str, Callable[[], Iterator]], steps: int, batch: int, turn: int) -> None:
+    """Prints the rate of each in its median turn, and its ratio to the first.
+
+    Args:
+        turn: steps; with a multiple of `logging_steps`, each turn of train.py includes the rows that it writes.
+    """
     running = {name: loop() for name, loop in loops.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for step in range(WARM_UP + steps):
+    rates: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(max(1, steps // turn)):
         for name, loop in running.items():
-            started = time.perf_counter()
-            next(loop)
-            if DEVICE.type == "cuda":
-                torch.cuda.synchronize()
-            if step >= WARM_UP:
-                seconds[name].append(time.perf_counter() - started)
-    medians = {name: batch / statistics.median(values) for name, values in seconds.items()}
+            rates[name].append(rate(loop, turn, batch, warm_up=0 if rates[name] else WARM_UP))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     first = next(iter(medians))
     for name, median in medians.items():
         print(f"{name:8s} {median:8.0f} images/s, {median / medians[first]:.3f} of {first}", flush=True)
@@ -228,7 +227,7 @@ def main() -> None:
     parser.add_argument("--dataset_name")
     parser.add_argument("--batch", type=int, help="default: the preset's")
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of --settings")
     parser.add_argument("--class_conditional", action="store_true")
     parser.add_argument("--settings", action="store_true")
     args = parser.parse_args()
@@ -246,7 +245,7 @@ def main() -> None:
     }
     if not config.class_conditional:
         loops["example"] = lambda: example(config, images)
-    step_by_step(loops, args.steps, config.train_batch_size)
+    in_turns(loops, args.steps, config.train_batch_size, config.logging_steps)
 
 
 if __name__ == "__main__":

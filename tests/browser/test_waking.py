@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -71,6 +71,12 @@ def test_a_visitor_who_comes_before_the_network_plays_and_is_answered_later(stil
             page.locator(f"#tab-{tab}-button").click()
             expect(page.locator(f"#{tab} .status:not(.picker-status)")).to_have_text(TEXT["en"]["answer.waking"])
         assert set(first.pixels("#mine .row[data-object=denoised] canvas")) == {128}, "nothing looks like a picture"
+        page.locator("#tab-mine-button").click()
+        page.locator('#mine [data-value="fill"]').click()
+        page.locator("#mine .restore").click()
+        page.locator("#mine .go").click()
+        page.wait_for_timeout(1500)
+        expect(page.locator("#mine .answer")).to_have_text(TEXT["en"]["mine.whole"])
         page.locator("#tab-training-button").click()
         expect(page.locator("#training .live .go")).to_be_visible()
         expect(page.locator("#training .recorded .copy")).to_be_hidden()
@@ -133,28 +139,57 @@ def test_models_that_do_not_come_end_the_server_with_their_own_reason(tmp_path, 
     assert "listen" not in ended.stderr, "the port is not to blame"
 
 
-def test_ctrl_c_ends_the_server_in_the_middle_of_a_sampling(tmp_path):
-    log, port = tmp_path / "log", free_port()
-    words = [sys.executable, "app.py", "--model", make_model(tmp_path / "model", 8, 1, 1000), "--port", str(port)]
+@contextmanager
+def interrupted(log: Path, *words: str | Path, **environment: str):
+    """A server's address, once it answers, and what sends it Ctrl-C and waits for its end."""
+    port = free_port()
+    # What a shell starts in the background ignores Ctrl-C, and so would the server.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    words = (sys.executable, *words, "--port", str(port))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     with open(log, "w") as file:
-        # What a shell starts in the background ignores Ctrl-C, and so would the server.
-        heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        server = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file, preexec_fn=heeds)
-    try:
-        end = time.monotonic() + 2 * PATIENCE_S
-        while " on http" not in log.read_text():
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < end, "the server does not start"
-            time.sleep(0.05)
-        session = Session(f"http://127.0.0.1:{port}/")
-        session.join("sample", {"run": 1, "seed": 0, **LONG})
-        next(message for message in session.answers() if "frame" in str(message))
+        server = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file, env=environment, preexec_fn=heeds)
+
+    def end() -> int:
         server.send_signal(signal.SIGINT)
-        assert server.wait(PATIENCE_S) == 130
+        return server.wait(PATIENCE_S)
+
+    url, deadline = f"http://127.0.0.1:{port}/", time.monotonic() + 2 * PATIENCE_S
+    try:
+        while True:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, "the server does not start"
+            with suppress(OSError):
+                urllib.request.urlopen(url, timeout=PATIENCE_S).read()
+                break
+            time.sleep(0.05)
+        yield url, end
     finally:
         server.kill()
         server.wait()
     assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@pytest.mark.parametrize("waking", [False, True])
+def test_ctrl_c_ends_the_server_and_the_streams_of_its_visitors(tmp_path, waking):
+    """In the middle of a sampling, while another visitor waits; and before the models are there."""
+    if waking:
+        script = tmp_path / "gated.py"
+        script.write_text(GATED)
+        words, environment = [script], {"GATE": str(tmp_path / "gate")}
+    else:
+        words, environment = ["app.py", "--model", make_model(tmp_path / "model", 8, 1, 1000)], {}
+    with interrupted(tmp_path / "log", *words, **environment) as (url, end):
+        sessions = [Session(url), Session(url)]
+        for session in sessions:
+            assert session.join("sample", {"run": 1, "seed": 0, **LONG})[0] == 200
+        first, second = (session.answers() for session in sessions)
+        next(message for message in first if ("waking" if waking else "frame") in str(message))
+        with ThreadPoolExecutor() as waiting:
+            streams = [waiting.submit(list, messages) for messages in (first, second)]
+            assert end() == 130
+            last = [stream.result()[-1]["msg"] for stream in streams]
+        assert last == ["process_completed", "process_completed"], "Gradio says otherwise that the server has failed"
 
 
 @pytest.mark.slow

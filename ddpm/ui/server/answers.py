@@ -37,7 +37,7 @@ class Endpoints:
         in_vain: says whether nobody waits for the answer any more; long work then ends.
     Raises, in each method:
         InputError: an argument is out of range; the error states the range.
-        StoppedError: nobody waits for the answer any more.
+        StoppedError: nobody waits for the answer any more, or the server ends.
     """
 
     def __init__(self, service: Service) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm.config import TrainConfig
 from ddpm.hub.privacy import with_short_paths
 from ddpm.ui.server.facts import Facts
-from ddpm.ui.server.visitors import Visitors, run_number
+from ddpm.ui.server.visitors import StoppedError, Visitors, run_number
 
 if TYPE_CHECKING:
     from ddpm.ui.server.models import Models
@@ -30,8 +30,8 @@ Work = Callable[["Service", object], Iterator[dict[str, Any]]]
 """Answers an event, from what the browser sent with it."""
 
 
-class ClosedError(RuntimeError):
-    """The page ends before its models are there."""
+class ClosedError(StoppedError):
+    """The server ends before its models are there."""
 
 
 class Catalogue:
@@ -144,7 +144,8 @@ class Catalogue:
         return asked
 
     def look_up(self, function: LookUp) -> Callable[[Any], Any]:
-        """A server function of the page; see `Models.look_up`. It says so while the models are not there."""
+        """A server function of the page; see `Models.look_up`. While the models are not there, it returns
+        {"kind": "waking"}."""
 
         def found(sent: Any) -> Any:
             return self._models.look_up(function, sent) if self._models else {"kind": "waking"}
@@ -162,7 +163,11 @@ class Catalogue:
                 if self.visitors.is_stale(asked):
                     return
                 yield {"kind": "waking", "run": run_number(sent)}
-        yield from self.models.answer(sent, work)
+        try:
+            models = self.models
+        except ClosedError:
+            return
+        yield from models.answer(sent, work)
 
     def call(self, endpoint: str, model: object = None, **arguments: Any) -> dict[str, Any]:
         """What a public endpoint answers for the model of this name; see `Models.call`."""

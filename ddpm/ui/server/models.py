@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ddpm.checkpoint import Checkpoint
@@ -13,7 +14,7 @@ from ddpm.ui.server.facts import Facts
 from ddpm.ui.server.requests import InputError, addressed, check_choice
 from ddpm.ui.server.samplings import Samplings
 from ddpm.ui.server.service import Service, Shared
-from ddpm.ui.server.visitors import run_number
+from ddpm.ui.server.visitors import StoppedError, run_number
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,8 @@ class Models:
         service = self._services.get(name) if isinstance(name, str) else None
         if service is None or not self._works(service):
             return self.first  # which is shown while its weights are still being read
-        service.start_example()
+        with suppress(StoppedError):
+            service.start_example()
         return service
 
     def _works(self, service: Service) -> bool:
@@ -146,6 +148,8 @@ class Models:
         if service.fault is None and service is not self.first and service.name not in self._checked:
             try:
                 service.wait_for_model()
+            except StoppedError:
+                return False
             except ValueError as error:
                 log.warning("%s cannot be used: %s", service.name, error)
             else:

@@ -35,6 +35,7 @@ class Networks:
         self._engines: OrderedDict[Network, Engine] = OrderedDict()  # only the thread changes it
         self._users: Counter[Network] = Counter()
         self._lock = threading.Lock()
+        self._closed = False
 
     @property
     def names(self) -> list[str]:
@@ -53,7 +54,9 @@ class Networks:
         try:
             return self._thread.submit(work)
         except RuntimeError as error:
-            raise StoppedError("the server ends") from error
+            if self._closed:
+                raise StoppedError("the server ends") from error
+            raise
 
     def _open(self, network: Network) -> Engine:
         if network not in self._engines:
@@ -88,6 +91,7 @@ class Networks:
 
     def close(self) -> None:
         """Let the call that runs end, and none begin."""
+        self._closed = True
         self._thread.shutdown(cancel_futures=True)
         while self._engines:
             self._engines.popitem()[1].close()
@@ -106,7 +110,11 @@ class Network:
         self._networks, self.name, self.make, self.stays = networks, name, make, stays
 
     def load(self) -> Future[None]:
-        """Read the network in the background, if it is not in memory."""
+        """Read the network in the background, if it is not in memory.
+
+        Raises:
+            StoppedError: the server ends.
+        """
         return self._networks.submit(self, lambda engine: None)
 
     def run(self, compute: Callable[[Engine], Answer]) -> Answer:
@@ -121,7 +129,7 @@ class Network:
             raise StoppedError("the server ends") from error
 
     def soon(self, compute: Callable[[Engine], object]) -> None:
-        """As `run`, without waiting."""
+        """As `run`, without waiting. It raises StoppedError, too."""
         self._networks.submit(self, compute)
 
     def in_use(self):

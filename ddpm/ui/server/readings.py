@@ -9,7 +9,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -313,9 +312,8 @@ class Readings:
     def _classify_for(self, request: PictureRequest, asked: Asked) -> Iterator[Message]:
         """The messages of `classify`, each with the number of all timesteps as `total`, while the visitor waits."""
         total = min(CLASSIFY_TIMESTEPS, self._schedule.num_steps)
-        with suppress(StoppedError):
-            for message in self.classify(request, lambda: self._visitors.is_stale(asked)):
-                yield {**message, "total": total}
+        for message in self.classify(request, lambda: self._visitors.is_stale(asked)):
+            yield {**message, "total": total}
 
     def get(self, key: object) -> dict[str, Any] | None:
         """What the store holds under the key of a "done" message. Called outside Gradio's queue: it only looks up."""

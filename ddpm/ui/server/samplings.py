@@ -320,12 +320,9 @@ class Samplings:
                 yield from complete(of)
         if missing:
             yield {"kind": "started"}
-        try:
-            with closing(self._draw_side_by_side(missing, stopped, by)) as drawing:
-                for message in drawing:
-                    yield from complete(keys[message["row"]]) if message["kind"] == "row" else [message]
-        except StoppedError:
-            return
+        with closing(self._draw_side_by_side(missing, stopped, by)) as drawing:
+            for message in drawing:
+                yield from complete(keys[message["row"]]) if message["kind"] == "row" else [message]
         yield {"kind": "done", "key": keys[0][1], "keys": [key for _, key in keys]}
 
     def _draw_side_by_side(

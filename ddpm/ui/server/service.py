@@ -46,7 +46,7 @@ from ddpm.ui.server.requests import DenoiseRequest, InputError, PictureRequest, 
 from ddpm.ui.server.rows import COMPARED, FAULTS, FIRST_FAULT, ROW_IMAGES, ROW_SEED, Row, scaled
 from ddpm.ui.server.schedules import compared
 from ddpm.ui.server.store import Store
-from ddpm.ui.server.visitors import Visitors
+from ddpm.ui.server.visitors import StoppedError, Visitors
 
 log = logging.getLogger(__name__)
 
@@ -230,7 +230,7 @@ class Service:
             ValueError: they are damaged; the message is one line.
         """
         try:
-            self._network.load().result()
+            self._network.run(lambda engine: None)
         except InputError:
             raise ValueError(self.fault) from None
 
@@ -332,6 +332,8 @@ class Service:
             try:
                 with self._shared.drawing, self.in_use():
                     return None if self._closing.is_set() else draw()
+            except StoppedError:
+                return None
             except Exception as error:
                 log.warning("The examples of %s cannot be drawn yet: %s", self.name, first_line(error))
                 self._closing.wait(self.limits.retry_s)

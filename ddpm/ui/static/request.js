@@ -28,7 +28,7 @@
   const visitor = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
 
   // The server functions of a panel, of which each request names its model. Each takes one argument, and then the name
-  // of another model if it is not about the one on the page. A server that has just started answers null.
+  // of another model if it is not about the one on the page. A server that has just started has no answer: null.
   const addressed = (server) =>
     new Proxy(server, {
       get:
@@ -327,6 +327,7 @@
     return {
       tell: line.tell,
       note: line.note,
+      shown: line.shown,
       noteAwaited,
       start,
       end,
@@ -377,8 +378,8 @@
 
   let awaited = 0; // drawings that tabs wait for
 
-  // Calls ask() until it finds something, and returns that; null once wanted() is false, and missed() whenever it finds
-  // nothing. A slow model draws for minutes, so the pauses grow.
+  // Calls ask() until it finds something, which is returned, or until wanted() is false; then null is returned. Calls
+  // missed() after every ask that finds nothing. A slow model draws for minutes, so the pauses grow.
   async function untilDrawn(ask, wanted = () => true, missed = () => {}) {
     awaited++;
     for (let pause = 700; ; pause = Math.min(1.02 * pause, 10_000)) {

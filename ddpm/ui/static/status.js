@@ -31,13 +31,15 @@
   // Brings the line in the element `status` to life. Returns
   //   tell(key, fields, refused), for a start or an end; fields(): of the text, called again in another language;
   //   note(key, fields), for progress; refuse(message), for the server's reason to refuse a request, which also marks the
-  //   field that it names; refused(): whether it shows a refusal.
+  //   field that it names; refused(): whether it shows a refusal; shown(): the key of the text that it shows, if any.
   function line(status) {
     let write = () => {};
     let unmark = () => {};
     let announced = 0;
+    let shown = null;
 
-    function put(next, refused) {
+    function put(key, next, refused) {
+      shown = key;
       status.classList.toggle("refused", refused);
       unmark();
       unmark = () => {};
@@ -58,11 +60,11 @@
     ddpm.onLanguage(() => write());
     return {
       tell(key, fields, refused = false) {
-        put(writing(key, fields), refused);
+        put(key, writing(key, fields), refused);
         announce();
       },
       note(key, fields) {
-        put(writing(key, fields), false);
+        put(key, writing(key, fields), false);
         if (performance.now() - announced > REPEAT_MS) announce();
       },
       refuse({ key, fields }) {
@@ -71,14 +73,16 @@
           name: fields.name && ddpm.say(`field.${fields.name}`),
           value: fields.value ?? ddpm.say("refused.nothing"),
         }));
-        put(() => {
+        const write = () => {
           writeReason();
           if (fields.row) status.prepend(ddpm.say("rows.refused", fields));
-        }, true);
+        };
+        put(key, write, true);
         unmark = mark(status, fields);
         announce();
       },
       refused: () => status.classList.contains("refused"),
+      shown: () => shown,
     };
   }
 

@@ -185,6 +185,8 @@ function summary({ request, rows }) {
   return ddpm.say(KINDS[kind].noised ? "mine.summary" : `mine.summary.${kind}`, fields);
 }
 
+const isAwaitingText = (key) => key === "answer.waking" || /^mine\.drawing/.test(key);
+
 // The server still draws the example, or has just started.
 function awaitedKey() {
   if (ddpm.isWaking()) return "answer.waking";
@@ -352,7 +354,7 @@ async function showExample(of) {
     if (!rows.length || !rows.every(Boolean)) return null;
     return drawing.active() && kind === of ? null : rows; // null: the visitor's own result is on its way
   };
-  const missed = () => of === kind && !drawing.active() && drawing.note(awaitedKey());
+  const missed = () => of === kind && isAwaitingText(drawing.shown()) && drawing.note(awaitedKey());
   const found = await ddpm.untilDrawn(ask, () => !results[of], missed);
   if (!found) return;
   const rows = found.map(unpack);
