@@ -51,7 +51,8 @@
     const row = shown[i];
     const frame = nearestFrame(row.t, t);
     const grid = head.querySelector(".grid");
-    fitGrid(grid, row.n || shown[0].n || 6);
+    const asked = Number(head.closest(".tab").querySelector('[name="num_images"]')?.value);
+    fitGrid(grid, row.n || shown[0].n || asked || 6);
     if (row.frames.length) {
       [...grid.children].forEach((canvas, k) => paint(canvas, plane, picture(row, frame, plane, k)));
     }

@@ -189,7 +189,7 @@ function followServer(live) {
 
   function fail() {
     setRunning(false);
-    status.tell("training.failed", undefined, true);
+    status.tell(ddpm.isLost() ? "answer.lost" : "training.failed", undefined, true);
   }
 
   async function take(found, current) {
