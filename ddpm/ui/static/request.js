@@ -3,8 +3,8 @@
 // Needs gradio.js, shared.js, pictures.js, controls.js, status.js.
 // Gives addressed (the server functions of a panel), reading (a tab that asks about the picture), sampling (a tab with a
 // form that draws pictures), polling (a tab that polls the server), untilDrawn (waits for what the server draws by
-// itself), isAwaiting (whether anybody does), isWaking (whether the server has just started), visitor (the name of this
-// page).
+// itself), isAwaiting (whether anybody does), orWaking (the key of a text, or of the one that says that the server has just
+// started), visitor (the name of this page).
 (() => {
   const { page, shared } = ddpm;
   const LANES = 2; // of numbers of requests, so that each lane knows its own
@@ -15,7 +15,7 @@
   const LATE_MS = 5000; // a request under way may be lost, so the next one waits no longer for its answer
 
   let woke = -Infinity; // when the server last said so
-  const isWaking = () => performance.now() - woke < WAKING_MS;
+  const orWaking = (key) => (performance.now() - woke < WAKING_MS ? "answer.waking" : key);
 
   // Takes note of what came from the server, and returns whether it only says that the network is not there yet.
   function wakes(answer) {
@@ -250,7 +250,7 @@
     const $ = (selector) => element.querySelector(selector);
     const [go, stop, form] = [".go", ".stop", ".controls"].map($);
     const line = ddpm.line($(".status:not(.picker-status)"));
-    const waiting = () => line.tell(isWaking() ? "answer.waking" : "reverse.waiting");
+    const waiting = () => line.tell(orWaking("reverse.waiting"));
     const life = requests({ send, expect, waiting, lost, single: true });
     let shows = false; // some pictures of the request have come
 
@@ -321,7 +321,7 @@
 
     // The tab waits for an example that the server draws by itself.
     function noteAwaited() {
-      line.note(isWaking() ? "answer.waking" : "reverse.drawing");
+      line.note(orWaking("reverse.drawing"));
     }
 
     return {
@@ -400,7 +400,7 @@
     sampling,
     polling,
     untilDrawn,
-    isWaking,
+    orWaking,
     isAwaiting: () => awaited > 0,
   });
 })();

@@ -73,11 +73,11 @@
           name: fields.name && ddpm.say(`field.${fields.name}`),
           value: fields.value ?? ddpm.say("refused.nothing"),
         }));
-        const write = () => {
+        const writeRefusal = () => {
           writeReason();
           if (fields.row) status.prepend(ddpm.say("rows.refused", fields));
         };
-        put(key, write, true);
+        put(key, writeRefusal, true);
         unmark = mark(status, fields);
         announce();
       },

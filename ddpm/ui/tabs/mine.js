@@ -188,10 +188,7 @@ function summary({ request, rows }) {
 const isAwaitingText = (key) => key === "answer.waking" || /^mine\.drawing/.test(key);
 
 // The server still draws the example, or has just started.
-function awaitedKey() {
-  if (ddpm.isWaking()) return "answer.waking";
-  return KINDS[kind].noised ? "mine.drawing" : `mine.drawing.${kind}`;
-}
+const awaitedKey = () => ddpm.orWaking(KINDS[kind].noised ? "mine.drawing" : `mine.drawing.${kind}`);
 
 function tellResult() {
   const result = results[kind];
