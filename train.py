@@ -24,12 +24,13 @@ from functools import partial
 
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from ddpm.processes import make_accelerator, on_main
 from ddpm.training import state, terminal, trackers
 from ddpm.training.batches import Batches, prepared
 from ddpm.training.folder import RunFolder
+from ddpm.training.graphed import graphed
 from ddpm.training.initial import start_from
 from ddpm.training.learner import Learner
 from ddpm.training.recipe import Noising, make_objective, network_options, target_of
@@ -78,6 +79,17 @@ def train(
     q_sample = Noising.of(scheduler, accelerator.device)
     target, objective = target_of(config, q_sample), make_objective(config, scheduler, accelerator.device)
 
+    def learn_from(x0: Tensor, t: Tensor, eps: Tensor, weight: Tensor, *label: Tensor) -> tuple[Tensor, ...]:
+        xt = q_sample(x0, eps, t)  # Eq. 4, float32
+        with accelerator.autocast():
+            output = learner.model(xt, t, *label).sample
+        eps_hat, v = objective.split(output.float())  # v is None unless the variance is learned
+        error = F.mse_loss(eps_hat, target(x0, eps, t), reduction="none").mean(dim=(1, 2, 3))  # one per image
+        loss = objective(error, eps_hat, v, x0, eps, t)  # Eq. 14: L_simple is the error itself
+        accelerator.backward((weight * loss).mean())  # the weight is 1 where every t is drawn equally often
+        return error.detach(), loss.detach()
+
+    learn = graphed(learn_from, config, accelerator, learner.unet.parameters())  # on a GPU, all kernels at once
     model.train()
     for step in range(learner.step, config.max_train_steps):
         recorder.start_clock()
@@ -85,18 +97,12 @@ def train(
         errors, losses = [], []
         for x0, t, eps, weight, label in batches.of(step):  # Algorithm 1, lines 2 to 4; label is empty unless learned
             with accelerator.accumulate(model):
-                xt = q_sample(x0, eps, t)  # Eq. 4, float32
-                with accelerator.autocast():
-                    output = model(xt, t, *label).sample
-                eps_hat, v = objective.split(output.float())  # v is None unless the variance is learned
-                error = F.mse_loss(eps_hat, target(x0, eps, t), reduction="none").mean(dim=(1, 2, 3))  # one per image
-                loss = objective(error, eps_hat, v, x0, eps, t)  # Eq. 14: L_simple is the error itself
-                accelerator.backward((weight * loss).mean())  # the weight is 1 where every t is drawn equally often
+                error, loss = learn(x0, t, eps, weight, *label)
                 learner.clip_gradients()
                 optimizer.step()
                 optimizer.zero_grad()
-            errors.append(error.detach())
-            losses.append(loss.detach())
+            errors.append(error)
+            losses.append(loss)
         learner.average()
         batches.sampler.learn_from(batches.timesteps, losses)
         progress = recorder.record(errors)  # rows, pictures, the model, and last of all the state

@@ -198,6 +198,8 @@ class MachineOptions:
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     # Compile the network with torch.compile.
     compile: bool = False
+    # On a single GPU, record forward and backward pass once as a CUDA graph, and launch all their kernels by one call.
+    cuda_graphs: bool = changeable(True)
     # CPU threads per process. 0: the physical cores, or fewer where a container's limit is lower, divided by local
     # processes.
     num_cpu_threads: int = changeable(0)

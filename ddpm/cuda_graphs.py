@@ -1,4 +1,4 @@
-"""A network whose weights no longer change, as CUDA graphs.
+"""Calls that are recorded as CUDA graphs: above all, a network whose weights no longer change.
 
 On a GPU, launching the kernels of a small network one by one takes longer than computing them. A graph launches all of
 them by a single call. It is recorded for inputs of one shape, which it reads from its own memory.
@@ -11,6 +11,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,22 +27,23 @@ WARM_UP = 3  # calls before a recording, in which libraries choose their algorit
 RECORDING = threading.Lock()  # a process can record one graph at a time
 
 Network = Callable[..., Tensor]
+Answer = TypeVar("Answer", Tensor, tuple[Tensor, ...])
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Recorded(Generic[Answer]):
     """A graph: it reads `inputs` and writes `answer` when `replay` is called."""
 
     inputs: tuple[Tensor, ...]
-    answer: Tensor
+    answer: Answer
     replay: Callable[[], None]
 
 
-def record(network: Network, inputs: tuple[Tensor, ...]) -> Recorded:
-    """Record a network for inputs of these shapes, on the GPU where they lie.
+def record(network: Callable[..., Answer], inputs: tuple[Tensor, ...]) -> Recorded[Answer]:
+    """Record a call for inputs of these shapes, on the GPU where they lie.
 
     Raises:
-        RuntimeError: the network does something that cannot be recorded, such as to wait for the GPU.
+        RuntimeError: the call does something that cannot be recorded, such as to wait for the GPU.
     """
     device = inputs[0].device
     with RECORDING, torch.cuda.device(device):
@@ -74,9 +76,11 @@ class Graphs:
         recorder: `record`, or what stands in for it.
     """
 
-    def __init__(self, network: Network, recorder: Callable[[Network, tuple[Tensor, ...]], Recorded] = record) -> None:
+    def __init__(
+        self, network: Network, recorder: Callable[[Network, tuple[Tensor, ...]], Recorded[Tensor]] = record
+    ) -> None:
         self._network, self._record = network, recorder
-        self._graphs: OrderedDict[tuple, Recorded] = OrderedDict()
+        self._graphs: OrderedDict[tuple, Recorded[Tensor]] = OrderedDict()
         self._met: Counter[tuple] = Counter()
         self._busy = threading.Lock()  # a graph has one place for its inputs
         self._works = True
@@ -97,7 +101,7 @@ class Graphs:
                 return graph.answer.clone()  # the next replay writes over the answer
         return self._network(*inputs)
 
-    def _graph(self, key: tuple, inputs: tuple[Tensor, ...]) -> Recorded | None:
+    def _graph(self, key: tuple, inputs: tuple[Tensor, ...]) -> Recorded[Tensor] | None:
         """The graph for inputs of these shapes; None if there is none yet."""
         if key in self._graphs:
             self._graphs.move_to_end(key)

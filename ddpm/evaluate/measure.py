@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import logging
 import math
@@ -112,6 +113,8 @@ def _val_losses(subject: Subject, accelerator: Accelerator, bar) -> dict[str, fl
     class-conditional model, with them."""
     rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
     labels, losses = subject.held_out_classes, {}
+    unet: Any = subject.model.unet
+    unet = unet if device.type == "cpu" else copy.deepcopy(unet).to(device)  # the model itself stays on the CPU
     asked: dict[str, Classes | None] = {"val_loss": None}
     validation = Validation(
         subject.images.eval, subject.model.scheduler, NUM_VALIDATION, classes=labels, rank=rank, world=world
@@ -119,7 +122,7 @@ def _val_losses(subject: Subject, accelerator: Accelerator, bar) -> dict[str, fl
     if (labels >= 0).any():
         asked["val_loss_with_labels"] = subject.model.classes
     for name, known in asked.items():
-        error = validation.squared_error(subject.model.unet, device, known).float().to(device)
+        error = validation.squared_error(unet, device, known).float().to(device)
         bar.update(NUM_VALIDATION // world)
         losses[name] = float(cast(torch.Tensor, accelerator.reduce(error, "sum"))) / NUM_VALIDATION
         if not math.isfinite(losses[name]):  # the bound is computed in float64, and clips x_0

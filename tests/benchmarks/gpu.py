@@ -5,11 +5,12 @@
 
 1. The chip: the bf16 rate of a matrix product. Shares below are shares of this rate.
 2. Training, `--preset cifar10` (35.7 M parameters, batch 128): the loop of diffusers' example against train.py's, in
-   float32 with TF32, in bf16, and in bf16 compiled. Images per second, their ratio to the example's loop in float32
-   (which is its default) and in bf16, the share of the bf16 rate by counted FLOPs, and peak memory. Also the losses of
-   both loops over the same number of steps with the same learning rates; if they do not agree, the exit status is 1.
+   float32 with TF32, in bf16, in bf16 without CUDA graphs, and in bf16 compiled. Images per second, their ratio to the
+   example's loop in float32 (which is its default), the share of the bf16 rate by counted FLOPs, and peak memory. Also
+   the losses of both loops over the same number of steps with the same learning rates; if they do not agree, the exit
+   status is 1.
 3. Training of the small presets, with labels, with a learned variance and in colour: images per second of train.py in
-   TF32 at the preset's batch and at a batch of 512.
+   the preset's precision, at the preset's batch and at a batch of 512, without and with CUDA graphs.
 4. Sampling with the network of cifar10 and with the embedded one, batch 1, 16 and 256: milliseconds per step of
    ancestral sampling, DDPMPipeline against `reverse_process`: kernel by kernel, as CUDA graphs in the channels-last
    layout, as a model computes on a GPU, and as those in bf16; and how far the results are from those of the first.
@@ -146,8 +147,11 @@ def training(config: TrainConfig, images: data.Images, ceiling: float, steps: in
         plain = dataclasses.replace(config, mixed_precision=precision, compile=False)
         loops[f"example, {precision}"] = lambda c=plain: example(c, images)
         loops[f"train.py, {precision}"] = lambda c=plain: ours(c)
-    compiled = dataclasses.replace(config, mixed_precision=precisions[-1], compile=True)
-    loops[f"train.py, {precisions[-1]}, compile"] = lambda: ours(compiled)
+    last = dataclasses.replace(config, mixed_precision=precisions[-1])
+    others = {"no graphs": {"compile": False, "cuda_graphs": False}, "compile": {"compile": True}}
+    for name, options in others.items():
+        changed = dataclasses.replace(last, **options)
+        loops[f"train.py, {precisions[-1]}, {name}"] = lambda c=changed: ours(c)
     loops = {name: watched(name, loop) for name, loop in loops.items()}
     rates = side_by_side(loops, steps, config.train_batch_size, rounds)
     flops = flops_per_image(config, images)
@@ -177,13 +181,18 @@ def small_presets(folder: Path, count: int, steps: int, batches: tuple[int, ...]
         shape = (count, size, size) if channels == 1 else (count, size, size, channels)
         np.savez(file, images=draw.integers(0, 256, shape, dtype=np.uint8), labels=np.arange(count) % 10)
         for batch in batches or (PRESETS[name]["train_batch_size"], 512):
-            config = preset(
-                name, dataset_name=str(file), mixed_precision="no", **{**options, "train_batch_size": batch}
-            )
-            with closing(ours(config)) as running:
-                row = {"preset": name, "batch": batch, "images_per_second": rate(running, steps, batch)}
-            print(f"train.py --preset {name}, batch {batch}: {row['images_per_second']:.0f} images/s", flush=True)
+            row: dict = {"preset": name, "batch": batch}
+            for graphs in (False, True):
+                changed = {**options, "train_batch_size": batch, "cuda_graphs": graphs}
+                with closing(ours(preset(name, dataset_name=str(file), **changed))) as running:
+                    row["graphs" if graphs else "no graphs"] = rate(running, steps, batch)
             rows.append(row)
+            ratio = row["graphs"] / row["no graphs"]
+            print(
+                f"train.py --preset {name}, batch {batch}: {row['no graphs']:.0f} images/s without graphs, "
+                f"{row['graphs']:.0f} with ({ratio:.2f} x)",
+                flush=True,
+            )
     return rows
 
 
