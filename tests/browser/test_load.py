@@ -83,3 +83,19 @@ def test_a_lost_connection_is_told_by_the_tab_that_waits_and_by_the_next(browser
     page.locator("#noise .renoise").click()
     expect(page.locator("#noise .answer")).to_have_text(lost)
     page.close()
+
+
+@pytest.mark.slow
+def test_the_training_tab_notices_that_the_server_is_gone_and_comes_back_with_it(browser, tmp_path):
+    model = make_model(tmp_path / "model", 28, 1, 1000)
+    with serving(model, tmp_path / "log") as url:
+        page = browser.new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        page.goto(f"{url}?tab=training")
+        expect(page.locator("#training .live .go")).to_be_visible()
+        page.wait_for_timeout(1000)
+    page.locator("#training .live .go").click()
+    expect(page.locator("#training .live .status")).to_have_text(TEXT["en"]["answer.lost"])
+    page.route(f"{url}**", lambda route: route.fulfill(body="<p id=back>here again</p>", content_type="text/html"))
+    expect(page.locator("#back")).to_be_visible()
+    page.close()

@@ -169,10 +169,10 @@ def test_a_model_of_few_timesteps_has_two_numbers_of_steps_to_compare():
 @pytest.mark.slow
 def test_a_slow_model_prepares_smaller_examples(checkpoint):
     service = Service(checkpoint)
-    service.draw_example()
-    service.denoise_example()
+    service.examples.draw_example()
+    service.examples.denoise_example()
     for kind in ("between", "fill", "invert"):
-        service.draw_from_picture(kind, budget_s=0)
+        service.examples.draw_from_picture(kind, budget_s=0)
     plain, jumping = (service.finished(key) for key in service.example_rows("fill"))
     assert (plain["n"], plain["calls"], jumping["calls"]) == (1, 4, 4 + 10 * 3)
     (inverted,) = (service.finished(key) for key in service.example_rows("invert"))
@@ -188,10 +188,10 @@ def test_what_takes_longest_is_drawn_once_somebody_asks(checkpoint):
     while service.example_rows("labels" if checkpoint.classes else "wrong") is None and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(0.2)
-    assert "fill" not in service._row_keys
+    assert "fill" not in service.examples.row_keys
     while service.example_rows("fill") is None and time.monotonic() < until:
         time.sleep(0.05)
     assert service.example_rows("fill") is not None
-    assert "invert" not in service._row_keys
+    assert "invert" not in service.examples.row_keys
     service.close()
-    assert not service._example_thread.is_alive()
+    assert not service.examples.drawing

@@ -147,8 +147,8 @@ def test_a_model_without_labels_refuses(tmp_path):
     x0 = base64.b64encode(bytes(64)).decode()
     (refused,) = service.readings.read("classify", {"x0": x0, "noise_seed": 1})
     assert (refused["kind"], refused["key"]) == ("refused", "refused.no_classes")
-    service.draw_example()
-    service.draw_labels()
+    service.examples.draw_example()
+    service.examples.draw_labels()
     assert service.example_rows("labels") is None
 
 
@@ -196,8 +196,8 @@ def test_large_pictures_keep_fewer_pixels_of_their_halves(tmp_path):
 
 @pytest.mark.slow
 def test_the_example_asks_for_the_fourth_class(service, checkpoint):
-    service.draw_example()
-    service.draw_labels()
+    service.examples.draw_example()
+    service.examples.draw_labels()
     rows = [service.trajectory(key) for key in service.example_rows("labels")]
     assert [row["request"]["guidance_scale"] for row in rows] == list(SCALES)
     assert {row["request"]["label"] for row in rows} == {3}

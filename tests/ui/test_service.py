@@ -287,22 +287,22 @@ def test_closed_rows_call_the_model_no_more_and_keep_what_is_complete(checkpoint
 
 @pytest.mark.long
 def test_the_examples_of_the_rows_are_those_that_a_first_click_asks_for(service):
-    service.draw_example()
+    service.examples.draw_example()
     for name, rows in (("compare", COMPARED), ("wrong", FAULTS[FIRST_FAULT].rows(200))):
         rows = [scaled(row, 200) for row in rows]
         assert service.example_rows(name) is None
-        service.draw_rows(name, rows)
+        service.examples.draw_rows(name, rows)
         messages = list(service.samplings.sample_rows({"rows": rows, "num_images": ROW_IMAGES, "seed": 1}))
         assert [m["kind"] for m in messages] == ["row"] * len(rows) + ["done"]
         assert [m["key"] for m in messages[:-1]] == service.example_rows(name)
-    service.draw_rows("compare", [{"sampler": "ddpm", "num_inference_steps": 100}], budget_s=0)
+    service.examples.draw_rows("compare", [{"sampler": "ddpm", "num_inference_steps": 100}], budget_s=0)
     (key,) = service.example_rows("compare")
     assert (service.trajectory(key)["n"], service.trajectory(key)["calls"]) == (1, 5), "smaller for a slow model"
 
 
 def test_a_slow_model_denoises_a_smaller_example_of_both_kinds(service):
-    service.draw_example(budget_s=0)
-    service.denoise_example()
+    service.examples.draw_example(budget_s=0)
+    service.examples.denoise_example()
     several, between = (service.finished(kind) for kind in ("several", "between"))
     assert (several["n"], several["calls"]) == (1, 10)
     assert (between["n"], between["calls"]) == (2, 5), "a line has two ends; as much work as the other"

@@ -120,7 +120,7 @@ def test_a_visitors_leases_are_the_visitors_and_few(spaces):
     """A lease takes about a second and is counted against somebody: one for each step, however many pictures."""
     spaces.grant = lambda: time.sleep(0.3)
     with serving() as service:
-        service.draw_example(budget_s=1e9)
+        service.examples.draw_example(budget_s=1e9)
         spaces.leases.clear()
         REQUEST.set("a visitor")
         request = {"sampler": "ddim", "num_inference_steps": 4, "num_images": 8, "seed": 1, "visitor": "v", "run": 1}

@@ -2,7 +2,7 @@
 // theme, its tabs, its parameters in the address, its side of a frame. A newer Gradio may change any of them;
 // tests/browser/test_gradio.py finds out.
 // Needs `ddpm.page` (page.py).
-// Gives onLoss, isLost; katex; dark, onTheme, toggleTheme; tabs, inFront, bringToFront, untilTabs; container,
+// Gives onLoss, isLost, isThere; katex; dark, onTheme, toggleTheme; tabs, inFront, bringToFront, untilTabs; container,
 // isGradioParameter, keepTheme; frame.
 (() => {
   // ---------------------------------------------------------------- the requests of Gradio's client
@@ -11,6 +11,7 @@
   // tell the tab that waits for an answer. Therefore this code watches the client's requests.
   const JOIN = "/queue/join"; // sends an event
   const LISTEN = "/queue/data"; // the stream of all answers
+  const RETRY_MS = 3000;
   const lossListeners = [];
   let lost = false; // for good: the client sends nothing more, and reloads the page once the server is back
 
@@ -24,6 +25,28 @@
     lost = true;
     for (const listener of lossListeners) listener("lost");
   }
+
+  // For tabs that call the server without the client, which would notice. A promise of whether the server is still
+  // there. If not, the connection is lost, and the page is loaded anew once the server is back.
+  async function isThere() {
+    if (await answers()) return true;
+    if (!lost) comeBack();
+    loseAll(new TypeError("the server does not answer"));
+    return false;
+  }
+
+  async function comeBack() {
+    do await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    while (!(await answers()));
+    location.reload();
+  }
+
+  // A proxy whose server is gone answers for it, with 502 and the like.
+  const answers = () =>
+    fetchAsItIs(location.href, { method: "HEAD", cache: "no-store" }).then(
+      (response) => response.status < 500,
+      () => false,
+    );
 
   // The same response, whose stream of answers is watched. It may end only after it has announced its end.
   function watched(response) {
@@ -158,6 +181,7 @@
   Object.assign(ddpm, {
     onLoss,
     isLost: () => lost,
+    isThere,
     katex,
     dark,
     onTheme: (listener) => themeListeners.add(listener),

@@ -187,9 +187,10 @@ function followServer(live) {
     news.start();
   }
 
-  function fail() {
+  async function fail() {
     setRunning(false);
-    status.tell(ddpm.isLost() ? "answer.lost" : "training.failed", undefined, true);
+    const there = await ddpm.isThere();
+    status.tell(there ? "training.failed" : "answer.lost", undefined, true);
   }
 
   async function take(found, current) {
