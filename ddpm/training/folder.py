@@ -71,6 +71,7 @@ class RunFolder:
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.path, self.states = config, config.directory, config.directory / "checkpoints"
         self.saved = Saved()
+        self._lock: Any = None
 
     def check(self) -> None:
         """Refuse a folder that this run must not write to, without changing anything.
@@ -122,7 +123,7 @@ class RunFolder:
             "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
         }
         with self._may_not_be_written():
-            self._lock = claim(self.path)
+            self._claim()
             if state.folders(self.states) != self._found:
                 raise ValueError(
                     f"another process has trained in {self.path} until now; the same command continues from there"
@@ -131,9 +132,13 @@ class RunFolder:
                 (self.states / BEGUN).touch()
             self._clean(resumed.meta["step"] if resumed else 0)
             write_text(self.path / "train_config.json", json.dumps(settings, indent=1) + "\n")
-            self.metrics = MetricsLog(self.path / "metrics.jsonl", *_kept_rows(resumed))
+            self.metrics = MetricsLog(self.path / "metrics.jsonl", *_kept_rows(resumed, self.config.max_train_steps))
         if resumed:
-            self.saved = Saved(state_step=resumed.meta["step"])
+            self.saved = replace(self.saved, state_step=resumed.meta["step"])
+
+    def _claim(self) -> None:
+        """Let no other process train there, as long as this one lives."""
+        self._lock = self._lock or claim(self.path)
 
     def _clean(self, step: int) -> None:
         """Remove what a killed process left half-written, and states and pictures later than `step`."""
@@ -203,12 +208,16 @@ class RunFolder:
             return False
         self.scheduler = scheduler
         with self._may_not_be_written():
-            self._lock = claim(self.path)
+            self._claim()
         return self.save_model(step, weights)
 
     def lacks_samples(self, step: int) -> bool:
         """Whether samples/step-....png is missing."""
         return not self._samples(step).exists()
+
+    def lacks_strip(self) -> bool:
+        """Whether strip.png is wanted and missing."""
+        return self.config.plots and not (self.path / "strip.png").exists()
 
     def _samples(self, step: int) -> Path:
         return self.path / f"samples/step-{step:06d}.png"
@@ -308,12 +317,13 @@ def _sentence(words: str) -> str:
     return words[0].upper() + words[1:] if words.startswith("the ") else words
 
 
-def _kept_rows(resumed: State | None) -> tuple[int, dict[str, int]]:
-    """The last step of metrics.jsonl that a resumed run keeps, and the cadence of its rows by kind."""
+def _kept_rows(resumed: State | None, last: int) -> tuple[int, dict[str, int]]:
+    """The last step of metrics.jsonl that a resumed run keeps, and the cadence of its rows by kind. A run that has
+    finished, with step `last`, keeps them all."""
     if resumed is None:
         return 0, {}
-    options = resumed.meta["options"]
-    return resumed.meta["step"], {"train": options["logging_steps"], "validation": options["validation_steps"]}
+    options, step = resumed.meta["options"], resumed.meta["step"]
+    return step, {} if step >= last else {"train": options["logging_steps"], "validation": options["validation_steps"]}
 
 
 def _about_data(images: Images, with_classes: bool) -> dict[str, Any]:

@@ -55,12 +55,24 @@ class Progress:
     epoch: float = 0.0
 
 
-def finished_before(accelerator: Accelerator, folder: RunFolder, learner: Learner, saved: State) -> Progress:
-    """What `train` yields if nothing is left to train. A model that could not be saved before is saved now."""
+def finished_before(
+    accelerator: Accelerator, folder: RunFolder, learner: Learner, saved: State, begin: Callable[[], Recorder]
+) -> Progress:
+    """What `train` yields if nothing is left to train. A model that could not be saved before is saved now, and the
+    last pictures are drawn if the run was asked to stop meanwhile, or could not save them.
+
+    Args:
+        begin: makes the recorder of the run, where there is something to draw.
+    """
     complete = partial(folder.complete, learner.step, saved.meta.get("exported", True))
     changed = on_main(accelerator, lambda: complete(learner.best_weights(), learner.scheduler))
-    what = "the model is saved now" if changed else "nothing changed"
-    return Progress(learner.step, stopped=f"finished before, {what}", saved=folder.saved)
+    done = ["the model is saved now"] if changed else []
+    if on_main(accelerator, lambda: folder.lacks_samples(learner.step) or folder.lacks_strip()):
+        begin().draw_last()
+        done.append("the pictures that were missing are drawn")
+    return Progress(
+        learner.step, stopped=f"finished before, {' and '.join(done) or 'nothing changed'}", saved=folder.saved
+    )
 
 
 class Recorder:
@@ -123,10 +135,19 @@ class Recorder:
         self.moments = grid_moments(config, batches.num_images, batches.global_size)
         if self.folder:
             warn_about(self.moments, learner.step, config.max_train_steps)
-        if learner.step and (learner.step % config.validation_steps == 0 or learner.step in self.moments):
+        at_a_grid = learner.step % config.validation_steps == 0 or learner.step in self.moments
+        if at_a_grid and 0 < learner.step < config.max_train_steps:  # after that, see `draw_last`
             lacks = partial(RunFolder.lacks_samples, folder, learner.step)
             if on_main(accelerator, lacks):  # the run was asked to stop while it drew them
                 self._draw_samples(learner.step, learner.best_weights())
+
+    def draw_last(self) -> None:
+        """Draw the pictures of the last step that are missing, of a run that has finished."""
+        done, folder = self.learner.step, self.folder
+        if on_main(self.accelerator, lambda: folder is not None and folder.lacks_samples(done)):
+            self._draw_samples(done, self.learner.best_weights())
+        if folder and folder.lacks_strip():
+            folder.save_strip(self.learner.best_weights(), done, self.should_stop)
 
     def start_clock(self) -> None:
         """Mark the beginning of an optimizer step: images_per_second counts the time from here to `record`."""

@@ -44,9 +44,19 @@ def test_a_stop_in_a_sample_grid_saves_at_once_and_the_resumed_run_draws_it(tmp_
 @pytest.mark.long
 @pytest.mark.parametrize(("number", "missing"), [(2, ["samples/step-000012.png", "strip.png"]), (3, ["strip.png"])])
 def test_a_stop_in_the_last_pictures_keeps_the_finished_model(tmp_path, monkeypatch, number, missing):
-    last = in_process(tmp_path, should_stop=Asked(monkeypatch, number), plots=True, **STOP)
+    with monkeypatch.context() as patch:
+        last = in_process(tmp_path / "cut", should_stop=Asked(patch, number), plots=True, **STOP)
     assert (last.stopped, last.saved.model_step, last.saved.state_step) == ("finished", 12, 12)
     assert list(last.saved.missing) == missing
+    before = (tmp_path / "cut/metrics.jsonl").read_bytes()
+    again = in_process(tmp_path / "cut", plots=True, **STOP)
+    assert again.stopped == "finished before, the pictures that were missing are drawn"
+    assert (again.saved.model_step, again.saved.state_step, dict(again.saved.missing)) == (12, 12, {})
+    assert (tmp_path / "cut/metrics.jsonl").read_bytes() == before
+    assert in_process(tmp_path / "cut", plots=True, **STOP).stopped == "finished before, nothing changed"
+    in_process(tmp_path / "whole", plots=True, **STOP)
+    for name in missing:
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_a_short_training_draws_its_grid_in_as_many_steps_and_the_card_says_so(tmp_path):
