@@ -71,13 +71,13 @@ def train(
     if saved:
         learner.restore(saved)
         batches.sampler.restore(saved.part("timesteps"))
-    begin = partial(
-        Recorder, config, accelerator, folder, learner, batches, images, network, saved, should_stop, deadline
-    )
     if saved and learner.step >= config.max_train_steps:
-        yield finished_before(accelerator, folder, learner, saved, begin)
+        yield finished_before(config, accelerator, folder, learner, saved, images, should_stop)
+        accelerator.wait_for_everyone()
+        learner.close()
+        accelerator.end_training()
         return
-    recorder = begin()
+    recorder = Recorder(config, accelerator, folder, learner, batches, images, network, saved, should_stop, deadline)
     model, optimizer, scheduler = learner.model, learner.optimizer, learner.scheduler
     q_sample = Noising.of(scheduler, accelerator.device)
     target, objective = target_of(config, q_sample), make_objective(config, scheduler, accelerator.device)

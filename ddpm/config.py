@@ -199,6 +199,7 @@ class MachineOptions:
     # Compile the network with torch.compile.
     compile: bool = False
     # On a single GPU, record forward and backward pass once as a CUDA graph, and launch all their kernels by one call.
+    # The graph keeps the memory of its intermediate results.
     cuda_graphs: bool = changeable(True)
     # CPU threads per process. 0: the physical cores, or fewer where a container's limit is lower, divided by local
     # processes.

@@ -66,11 +66,13 @@ def test_a_training_goes_on_where_it_was_cut_off(tmp_path, replays):
 
 
 @pytest.mark.parametrize("name", ["mnist", "mnist_bound", "mnist_labels", "emoji"])
-def test_samples_are_those_of_the_cpu(name):
+def test_samples_are_those_of_the_cpu(name, monkeypatch):
     model = checkpoint.load(checkpoint.EMBEDDED.parent / name)
     shape = (2, model.channels, *model.size)
     drawn = []
-    torch.backends.cudnn.allow_tf32 = False
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
     try:
         for device in ("cpu", "cuda"):
             eps_theta = model.engine(device)
@@ -79,7 +81,7 @@ def test_samples_are_those_of_the_cpu(name):
             options = {"num_inference_steps": WORTH + 5, "seed": 3, "device": device}
             drawn.append(sample(eps_theta, model.scheduler, shape, **options).cpu())
     finally:
-        torch.backends.cudnn.allow_tf32 = True
+        torch.set_float32_matmul_precision(before)
     assert float((drawn[0] - drawn[1]).abs().max()) < 1e-3
 
 

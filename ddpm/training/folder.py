@@ -30,7 +30,7 @@ from ddpm.errors import first_line
 from ddpm.files import claim, write_text
 from ddpm.hub import card
 from ddpm.hub.snapshot import remove_abandoned
-from ddpm.metrics import MetricsLog
+from ddpm.metrics import MetricsLog, read_metrics
 from ddpm.names import size_name
 from ddpm.presets import reference_val_loss
 from ddpm.sampling import reverse_process
@@ -72,6 +72,7 @@ class RunFolder:
         self.config, self.path, self.states = config, config.directory, config.directory / "checkpoints"
         self.saved = Saved()
         self._lock: Any = None
+        self._rows: list[dict[str, Any]] | None = None  # of a run that has finished
 
     def check(self) -> None:
         """Refuse a folder that this run must not write to, without changing anything.
@@ -132,9 +133,9 @@ class RunFolder:
                 (self.states / BEGUN).touch()
             self._clean(resumed.meta["step"] if resumed else 0)
             write_text(self.path / "train_config.json", json.dumps(settings, indent=1) + "\n")
-            self.metrics = MetricsLog(self.path / "metrics.jsonl", *_kept_rows(resumed, self.config.max_train_steps))
+            self.metrics = MetricsLog(self.path / "metrics.jsonl", *_kept_rows(resumed))
         if resumed:
-            self.saved = replace(self.saved, state_step=resumed.meta["step"])
+            self.saved = Saved(state_step=resumed.meta["step"])
 
     def _claim(self) -> None:
         """Let no other process train there, as long as this one lives."""
@@ -189,10 +190,14 @@ class RunFolder:
             write = functools.partial(checkpoint.save, self.path, unet, dict(self.scheduler.config), classes, lowest)
             state.write_or_make_room(self.states, write)
             self.saved = replace(self.saved, model_step=step)
+        self.write_card()
+        return self.saved.model_step == step
+
+    def write_card(self) -> None:
+        """Write README.md, the model card."""
         with self._saving("README.md"):
             if reason := card.write(self.path):
                 raise OSError(reason)
-        return self.saved.model_step == step
 
     def complete(self, step: int, exported: bool, weights: Weights, scheduler: Any) -> bool:
         """Save the model of a run that had finished, unless it is there; returns whether something was saved.
@@ -215,9 +220,24 @@ class RunFolder:
         """Whether samples/step-....png is missing."""
         return not self._samples(step).exists()
 
-    def lacks_strip(self) -> bool:
-        """Whether strip.png is wanted and missing."""
-        return self.config.plots and not (self.path / "strip.png").exists()
+    def lacking_pictures(self, step: int) -> list[str]:
+        """Which of its last pictures a run lacks that has finished with this step. None of a run that went further."""
+        states = state.folders(self.states)
+        if not states or state.step_of(states[-1]) != step or not has_model(self.path):
+            return []
+        wanted = [self._samples(step).relative_to(self.path).as_posix(), *(["strip.png"] if self.config.plots else [])]
+        return [name for name in wanted if not (self.path / name).exists()]
+
+    def reopen(self, accelerator: Accelerator, scheduler: Any, images: Images) -> None:
+        """Prepare the folder of a run that has finished for pictures, and change nothing else there.
+
+        Raises:
+            ValueError: another process trains there, or the folder cannot be written.
+        """
+        self.scheduler, self.images, self.device = scheduler, images, accelerator.device
+        with self._may_not_be_written():
+            self._claim()
+        self._rows = read_metrics(self.path / "metrics.jsonl")
 
     def _samples(self, step: int) -> Path:
         return self.path / f"samples/step-{step:06d}.png"
@@ -235,9 +255,9 @@ class RunFolder:
             plots.save_image(grid, path)
         if self.config.plots:
             with self._saving("training.png"):
-                plots.save_training_plot(
-                    self.metrics.rows, self.path / "training.png", self.path.name, self._reference_val_loss()
-                )
+                rows = self.metrics.rows if self._rows is None else self._rows
+                reference = self._reference_val_loss()
+                plots.save_training_plot(rows, self.path / "training.png", self.path.name, reference)
 
     @contextlib.contextmanager
     def _may_not_be_written(self) -> Iterator[None]:
@@ -317,13 +337,12 @@ def _sentence(words: str) -> str:
     return words[0].upper() + words[1:] if words.startswith("the ") else words
 
 
-def _kept_rows(resumed: State | None, last: int) -> tuple[int, dict[str, int]]:
-    """The last step of metrics.jsonl that a resumed run keeps, and the cadence of its rows by kind. A run that has
-    finished, with step `last`, keeps them all."""
+def _kept_rows(resumed: State | None) -> tuple[int, dict[str, int]]:
+    """The last step of metrics.jsonl that a resumed run keeps, and the cadence of its rows by kind."""
     if resumed is None:
         return 0, {}
-    options, step = resumed.meta["options"], resumed.meta["step"]
-    return step, {} if step >= last else {"train": options["logging_steps"], "validation": options["validation_steps"]}
+    options = resumed.meta["options"]
+    return resumed.meta["step"], {"train": options["logging_steps"], "validation": options["validation_steps"]}
 
 
 def _about_data(images: Images, with_classes: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from ddpm.config import TrainConfig
@@ -75,8 +76,9 @@ class Graphed:
         try:
             self._recorded = self._record(self._compute, inputs)
         except RuntimeError as error:  # torch.AcceleratorError and OutOfMemoryError are among them
-            self._works = False
+            self._works, self._gradients = False, []
             log.warning("CUDA graphs are not used, because recording a step failed: %s", first_line(error))
+            torch.cuda.empty_cache()  # the step itself may need what the recording took
         if drawn is not None:
             torch.cuda.set_rng_state(drawn, inputs[0].device)
         for parameter in self._parameters:
@@ -86,8 +88,9 @@ class Graphed:
 def graphed(compute: Pass, config: TrainConfig, accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> Pass:
     """The pass as a CUDA graph, where the options and the machine allow one; elsewhere the pass itself.
 
-    Several processes exchange gradients during the backward pass, and fp16 scales the loss by a factor that changes;
-    neither is recorded.
+    Under DistributedDataParallel, which torchrun brings even to a single process, the backward pass exchanges
+    gradients, and fp16 scales the loss by a factor that changes; neither is recorded.
     """
-    fits = accelerator.device.type == "cuda" and accelerator.num_processes == 1 and accelerator.scaler is None
+    alone = accelerator.distributed_type == DistributedType.NO
+    fits = accelerator.device.type == "cuda" and alone and accelerator.scaler is None
     return Graphed(compute, parameters) if fits and config.cuda_graphs else compute

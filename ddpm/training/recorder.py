@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
@@ -13,26 +12,21 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
-from tqdm import tqdm
 
-from ddpm import plots, tiles
 from ddpm.classes import Weights
 from ddpm.config import TrainConfig, preset
 from ddpm.data import Images
-from ddpm.engine import Counted, Engine
 from ddpm.metrics import FEW_IMAGES, memorises
 from ddpm.names import counted, grid_steps
-from ddpm.processes import agree, on_main, share
-from ddpm.sampling import sample
+from ddpm.processes import agree, on_main
 from ddpm.training import memorising, trackers
 from ddpm.training.batches import Batches
 from ddpm.training.folder import RunFolder, Saved
+from ddpm.training.grids import Grids, draw_last
 from ddpm.training.learner import Learner
 from ddpm.training.moments import grid_moments, warn_about
 from ddpm.training.recipe import learned_variance, learning_rate, make_schedule
-from ddpm.training.sheet import Sheet
 from ddpm.training.state import State, flatten
 from ddpm.training.window import LossWindow
 from ddpm.validation import BoundValidation, Validation
@@ -56,20 +50,22 @@ class Progress:
 
 
 def finished_before(
-    accelerator: Accelerator, folder: RunFolder, learner: Learner, saved: State, begin: Callable[[], Recorder]
+    config: TrainConfig,
+    accelerator: Accelerator,
+    folder: RunFolder,
+    learner: Learner,
+    saved: State,
+    images: Images,
+    should_stop: Callable[[], bool],
 ) -> Progress:
-    """What `train` yields if nothing is left to train. A model that could not be saved before is saved now, and the
-    last pictures are drawn if the run was asked to stop meanwhile, or could not save them.
-
-    Args:
-        begin: makes the recorder of the run, where there is something to draw.
-    """
+    """What `train` yields if nothing is left to train. A model that could not be saved before is saved now, and last
+    pictures that are missing are drawn."""
     complete = partial(folder.complete, learner.step, saved.meta.get("exported", True))
-    changed = on_main(accelerator, lambda: complete(learner.best_weights(), learner.scheduler))
-    done = ["the model is saved now"] if changed else []
-    if on_main(accelerator, lambda: folder.lacks_samples(learner.step) or folder.lacks_strip()):
-        begin().draw_last()
-        done.append("the pictures that were missing are drawn")
+    done = []
+    if on_main(accelerator, lambda: complete(learner.best_weights(), learner.scheduler)):
+        done.append("the model is saved now")
+    if draw_last(config, accelerator, folder, learner, images, should_stop):
+        done.append("its last pictures are drawn now")
     return Progress(
         learner.step, stopped=f"finished before, {' and '.join(done) or 'nothing changed'}", saved=folder.saved
     )
@@ -103,7 +99,6 @@ class Recorder:
     ) -> None:
         self.config, self.accelerator, self.learner, self.batches = config, accelerator, learner, batches
         self.should_stop, self.deadline = should_stop, deadline
-        self.image_shape = images.train.shape[1:]
         world = accelerator.num_processes
         self.validation = Validation(
             images.eval,
@@ -122,7 +117,7 @@ class Recorder:
         self.learnt = memorising.on_training_images(
             images, self.validation, learner.scheduler, rank=accelerator.process_index, world=world
         )
-        self.sheet = Sheet.of(config.num_samples, len(images.classes) if config.class_conditional else 0)
+        self.grids = Grids(config, accelerator, learner.scheduler, images, should_stop)
         self.window = LossWindow(accelerator.gather, world, config.num_train_timesteps, saved and saved.part("window"))
         self.folder = folder if accelerator.is_main_process else None
         begin = partial(folder.begin, accelerator, learner.scheduler, images, network, saved)
@@ -135,19 +130,10 @@ class Recorder:
         self.moments = grid_moments(config, batches.num_images, batches.global_size)
         if self.folder:
             warn_about(self.moments, learner.step, config.max_train_steps)
-        at_a_grid = learner.step % config.validation_steps == 0 or learner.step in self.moments
-        if at_a_grid and 0 < learner.step < config.max_train_steps:  # after that, see `draw_last`
+        if learner.step and (learner.step % config.validation_steps == 0 or learner.step in self.moments):
             lacks = partial(RunFolder.lacks_samples, folder, learner.step)
             if on_main(accelerator, lacks):  # the run was asked to stop while it drew them
                 self._draw_samples(learner.step, learner.best_weights())
-
-    def draw_last(self) -> None:
-        """Draw the pictures of the last step that are missing, of a run that has finished."""
-        done, folder = self.learner.step, self.folder
-        if on_main(self.accelerator, lambda: folder is not None and folder.lacks_samples(done)):
-            self._draw_samples(done, self.learner.best_weights())
-        if folder and folder.lacks_strip():
-            folder.save_strip(self.learner.best_weights(), done, self.should_stop)
 
     def start_clock(self) -> None:
         """Mark the beginning of an optimizer step: images_per_second counts the time from here to `record`."""
@@ -248,36 +234,14 @@ class Recorder:
 
     def _draw_samples(self, done: int, weights: Weights) -> None:
         """Draw the sample grid, unless somebody asks to stop; then a resumed run draws it."""
-        steps = grid_steps(self.config.sample_steps, done)
-        parts = gather_object([self._sample_tiles(weights, steps)])
+        grid = self.grids.draw(done, weights)
         if self.folder:
-            if steps < self.config.sample_steps:
+            if (steps := grid_steps(self.config.sample_steps, done)) < self.config.sample_steps:
                 few = counted(steps, "sampling step")
                 log.info("The sample grid is drawn in %s, because training has done no more steps", few)
-            whole = all(part is not None for part in parts)
-            grid = tiles.grid(plots.to_pixels(torch.cat(parts)), self.sheet.columns) if whole else None
             self.folder.save_samples(done, grid)
             if grid:
                 trackers.log_samples(self.accelerator, grid, done)
-
-    def _sample_tiles(self, weights: Weights, steps: int) -> Tensor | None:
-        """This process's images of the sample grid, (n, C, H, W), always from the same noise; None if somebody asked to
-        stop before they were finished."""
-        part = share(len(self.sheet.labels), self.accelerator.process_index, self.accelerator.num_processes)
-        if not part:
-            return torch.empty(0, *self.image_shape)
-        device, scheduler = self.accelerator.device, self.learner.scheduler
-        options: dict[str, Any] = {"num_inference_steps": steps, "first_image": part.start, "device": device}
-        if weights.classes:
-            options["labels"] = torch.tensor(self.sheet.labels[part.start : part.stop])
-        shape = (len(part), *self.image_shape)
-        calls = len(part) * steps
-        # Shown where people look, and only if they would have to wait.
-        with tqdm(desc="sample grid", total=calls, leave=False, delay=2, disable=None if self.folder else True) as bar:
-            eps_theta = Counted(Engine(weights.unet, scheduler, device, classes=weights.classes), bar)
-            with contextlib.suppress(InterruptedError):
-                return sample(eps_theta, scheduler, shape, cancelled=self.should_stop, **options).cpu()
-        return None
 
     def _add(self, row: dict[str, Any]) -> dict[str, Any]:
         if self.folder:

@@ -2,12 +2,15 @@
 to the gradients where they were when it was recorded."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from tiny import assert_same_run, in_process
 
 import train as trainer
+from ddpm.config import preset
 from ddpm.cuda_graphs import WARM_UP, Recorded
 from ddpm.training import graphed
 from ddpm.training.graphed import Graphed
@@ -15,7 +18,7 @@ from ddpm.training.graphed import Graphed
 
 class Recorder:
     def __init__(self, fails: bool = False) -> None:
-        self.recorded, self.replayed, self.fails = 0, 0, fails
+        self.recorded, self.replayed, self.fails, self.parameters = 0, 0, fails, []
 
     def __call__(self, compute, inputs):
         for _ in range(WARM_UP):
@@ -24,11 +27,19 @@ class Recorder:
             raise RuntimeError("operation not permitted when stream is capturing\nand more")
         self.recorded += 1
         own, answer = tuple(torch.zeros_like(x) for x in inputs), tuple(torch.empty_like(x) for x in compute(*inputs))
+        gradients = [(p, p.grad) for p in self.parameters]
 
         def replay():
             self.replayed += 1
+            attached = [p.grad for p in self.parameters]
+            for p in self.parameters:
+                p.grad = None
             for mine, computed in zip(answer, compute(*own), strict=True):
                 mine.copy_(computed)
+            for (p, place), seen in zip(gradients, attached, strict=True):
+                if p.grad is not None:
+                    place += p.grad  # there, whatever the weights have for a gradient now
+                p.grad = seen
 
         return Recorded(own, answer, replay)
 
@@ -36,7 +47,12 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(trainer, "graphed", lambda compute, config, accelerator, p: Graphed(compute, p, recorder))
+
+    def graphed(compute, config, accelerator, parameters):
+        recorder.parameters = list(parameters)
+        return Graphed(compute, recorder.parameters, recorder)
+
+    monkeypatch.setattr(trainer, "graphed", graphed)
     return recorder
 
 
@@ -65,3 +81,21 @@ def test_a_recording_that_fails_costs_nothing_but_a_line(tmp_path, monkeypatch, 
     monkeypatch.undo()
     in_process(tmp_path / "plain")
     assert_same_run(tmp_path / "failed", tmp_path / "plain")
+
+
+@pytest.mark.parametrize(
+    ("machine", "options", "is_graphed"),
+    [
+        ({}, {}, True),
+        ({}, {"cuda_graphs": False}, False),
+        ({"device": torch.device("cpu")}, {}, False),
+        ({"distributed_type": DistributedType.MULTI_GPU}, {}, False),  # torchrun with one process, too
+        ({"scaler": object()}, {}, False),
+    ],
+)
+def test_only_what_a_graph_can_hold_is_recorded(machine, options, is_graphed):
+    usual = {"device": torch.device("cuda"), "distributed_type": DistributedType.NO, "scaler": None}
+    compute, accelerator = (lambda x: (x,)), SimpleNamespace(**usual | machine)
+    made = graphed.graphed(compute, preset("digits", **options), accelerator, [])
+    assert isinstance(made, Graphed) == is_graphed
+    assert is_graphed or made is compute

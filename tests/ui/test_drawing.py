@@ -93,7 +93,7 @@ def test_the_model_that_somebody_waits_for_comes_next(drawn):
     assert ("b", "compare") in drawn.order[4:7]
 
 
-def test_a_part_that_fails_is_tried_again_and_the_others_are_not(drawn, monkeypatch):
+def test_a_part_that_fails_is_tried_again_after_the_others(drawn, monkeypatch):
     examples, failures = drawn.make("a"), [1, 1]
     parts = Examples._parts
 
@@ -105,6 +105,22 @@ def test_a_part_that_fails_is_tried_again_and_the_others_are_not(drawn, monkeypa
 
     monkeypatch.setattr(Examples, "_parts", failing)
     examples.start()
-    drawn.more(3)
-    assert [part for _, part in drawn.order] == list(PARTS[:3])
+    usual = [part for part in PARTS if part not in LATER]
+    drawn.more(len(usual))
+    assert [part for _, part in drawn.order] == [part for part in usual if part != "predict"] + ["predict"]
     assert not failures
+
+
+def test_the_end_of_the_page_does_not_wait_for_questions(drawn):
+    """Also where it comes while the thread is between two looks."""
+    examples = drawn.make("a")
+    clear = examples._new.clear
+
+    def clear_late():
+        examples.stop()
+        clear()
+
+    examples._new.clear = clear_late
+    examples.start()
+    examples._thread.join(5)
+    assert not examples.drawing

@@ -1,7 +1,7 @@
 """The examples: what a page shows of a model before anybody has clicked, drawn in the background.
 
-What somebody waits for is drawn first. A page asks again and again for the examples of the tab that is in front, so the
-last question tells what is in front.
+What somebody waits for is drawn first. A page asks again and again for the examples of the tab that is in front, and of
+no other, so the last question tells what is in front.
 """
 
 from __future__ import annotations
@@ -148,10 +148,13 @@ class Examples:
         waiting = self._parts()
         while waiting and not self._closing.is_set() and self._service.fault is None:
             self._new.clear()
+            if self._closing.is_set():  # since the loop has looked
+                return
             # The choice is made once it is this model's turn, since somebody may ask meanwhile.
             if all(part in LATER and part not in self._asked for part in waiting):
                 self._new.wait()
                 continue
+            part = None
             try:
                 with self._turns.of(self._service.name), self._service.in_use():
                     part = self._next(waiting)
@@ -161,6 +164,9 @@ class Examples:
                 return
             except Exception as error:  # a lease may be refused for the moment
                 log.warning("The examples of %s cannot be drawn yet: %s", self._service.name, first_line(error))
+                if part:
+                    waiting[part] = waiting.pop(part)  # the others come first
+                    self._asked.pop(part, None)
                 self._closing.wait(self._service.limits.retry_s)
             else:
                 del waiting[part]

@@ -12,6 +12,7 @@
   const JOIN = "/queue/join"; // sends an event
   const LISTEN = "/queue/data"; // the stream of all answers
   const RETRY_MS = 3000;
+  const ANSWER_MS = 5000; // a server that says nothing for so long is gone
   const lossListeners = [];
   let lost = false; // for good: the client sends nothing more, and reloads the page once the server is back
 
@@ -43,7 +44,7 @@
 
   // A proxy whose server is gone answers for it, with 502 and the like.
   const answers = () =>
-    fetchAsItIs(location.href, { method: "HEAD", cache: "no-store" }).then(
+    fetchAsItIs(location.href, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) }).then(
       (response) => response.status < 500,
       () => false,
     );

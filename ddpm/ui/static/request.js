@@ -378,18 +378,25 @@
 
   let awaited = 0; // drawings that tabs wait for
 
-  // Calls ask() until it finds something, which is returned, or until wanted() is false; then null is returned. Calls
-  // missed() after every ask that finds nothing. A slow model draws for minutes, so the pauses grow.
-  async function untilDrawn(ask, wanted = () => true, missed = () => {}) {
+  const BEHIND_MS = 200; // between two looks whether a tab has come to the front
+
+  // While the tab of `element` is in front (null: always), calls ask() until it finds something, which is returned, or until wanted()
+  // is false; then null is returned. Calls missed() after every ask that finds nothing. A slow model draws for minutes,
+  // so the pauses grow. The server draws next what was asked for last, so a tab that nobody sees does not ask.
+  async function untilDrawn(element, ask, wanted = () => true, missed = () => {}) {
+    const here = element ? ddpm.front(element) : { shown: true };
+    const pauseFor = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
     awaited++;
-    for (let pause = 700; ; pause = Math.min(1.02 * pause, 10_000)) {
-      const found = await ask().catch(() => null);
+    for (let pause = 700; ; ) {
+      const seen = here.shown && !document.hidden;
+      const found = seen ? await ask().catch(() => null) : null;
       if (found || !wanted()) {
         awaited--;
         return wanted() ? found : null;
       }
-      missed();
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      if (seen) missed();
+      await pauseFor(seen ? pause : BEHIND_MS);
+      if (seen) pause = Math.min(1.02 * pause, 10_000);
     }
   }
 

@@ -339,7 +339,7 @@
         return drawn.length && drawn.every(Boolean) && drawn;
       };
       const isWanted = () => drawing.number() === 0 && wanted();
-      const found = await ddpm.untilDrawn(ask, isWanted, drawing.noteAwaited);
+      const found = await ddpm.untilDrawn(element, ask, isWanted, drawing.noteAwaited);
       if (found?.length !== shown.length) return false; // a visitor's own rows are on screen
       found.forEach((trajectory, i) => {
         took(i, trajectory.found);

@@ -111,7 +111,8 @@ const tellWaiting = () => waiting && ddpm.setText($(".status"), "forward.waiting
 async function fetchExamples() {
   waiting = true;
   tellWaiting();
-  const found = await ddpm.untilDrawn(() => server.example_pictures());
+  // Every tab has them on its pad.
+  const found = await ddpm.untilDrawn(null, () => server.example_pictures());
   waiting = false;
   if (!$(".status").classList.contains("refused")) $(".status").textContent = "";
   ddpm.setExamples(ddpm.bytesOf(found.data), props.first);

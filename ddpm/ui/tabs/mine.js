@@ -352,7 +352,7 @@ async function showExample(of) {
     return drawing.active() && kind === of ? null : rows; // null: the visitor's own result is on its way
   };
   const missed = () => of === kind && isAwaitingText(drawing.shown()) && drawing.note(awaitedKey());
-  const found = await ddpm.untilDrawn(ask, () => !results[of], missed);
+  const found = await ddpm.untilDrawn(element, ask, () => !results[of], missed);
   if (!found) return;
   const rows = found.map(unpack);
   results[of] = { request: rows[0].request, rows, done: true, example: true };

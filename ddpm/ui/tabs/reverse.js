@@ -358,7 +358,7 @@ async function showExample() {
     drawing.note("reverse.fetching", () => ({ done, total }));
   };
   const ask = () => ddpm.trajectory.fetch(server.trajectory, "example", { part });
-  const fetched = await ddpm.untilDrawn(ask, wanted, drawing.noteAwaited);
+  const fetched = await ddpm.untilDrawn(element, ask, wanted, drawing.noteAwaited);
   if (!fetched) return; // a visitor's own pictures are on screen
   setShown(fetched);
   drawing.tell("reverse.example", () => ({ summary: summary(fetched.found) }));

@@ -55,7 +55,7 @@ function half() {
 ddpm.quiz(element, half);
 
 async function showRecorded() {
-  facts.tell("training.reading");
+  facts.tell(ddpm.orWaking("training.reading"));
   const found = await server.story(null).catch(() => null);
   if (!found) return facts.tell("training.failed_reading", undefined, true);
   const { options, train, validation, memorises, grids } = found;
@@ -189,8 +189,8 @@ function followServer(live) {
 
   async function fail() {
     setRunning(false);
-    const there = await ddpm.isThere();
-    status.tell(there ? "training.failed" : "answer.lost", undefined, true);
+    status.tell("training.failed", undefined, true);
+    if (!(await ddpm.isThere()) && !state.running) status.tell("answer.lost", undefined, true);
   }
 
   async function take(found, current) {
