@@ -25,8 +25,8 @@ def test_the_embedded_model_tells_all_of_its_training(embedded):
     record = Recorded(embedded)
     story = record.story()
     first, last = story["train"][0], story["train"][-1]
-    assert (first[0], last[0], len(story["validation"])) == (25, 14000, 14)
-    assert first[1] > 0.9 > 0.03 > last[1]
+    assert (first[0], last[0], len(story["validation"])) == (100, 14000, 14)
+    assert first[1] > 0.3 > 0.03 > last[1], "the first row is the mean of 100 steps"
     assert all(len(row[2]) == 10 for row in story["train"])
     assert story["options"]["command"].startswith("accelerate launch train.py --preset mnist")
     assert story["options"]["data"] == "ylecun/mnist"
@@ -101,7 +101,8 @@ def test_a_command_of_a_stranger_can_be_pasted(embedded):
     settings["data"] |= {"fingerprint": "", "source": "hub"}
     settings["options"]["image_column"] = "$(touch x); `y` 'z'"
     command = Recorded(dataclasses.replace(embedded, config=settings)).story()["options"]["command"]
-    assert shlex.split(command)[-2:] == ["--image_column", "$(touch x); `y` 'z'"]
+    words = shlex.split(command)
+    assert words[words.index("--image_column") + 1] == "$(touch x); `y` 'z'"
 
 
 def test_pictures_are_bounded_and_checked(embedded, tmp_path, monkeypatch):

@@ -3,8 +3,8 @@
 // Needs gradio.js, shared.js, pictures.js, controls.js, status.js.
 // Gives addressed (the server functions of a panel), reading (a tab that asks about the picture), sampling (a tab with a
 // form that draws pictures), polling (a tab that polls the server), untilDrawn (waits for what the server draws by
-// itself), isAwaiting (whether anybody does), orWaking (the key of a text, or of the one that says that the server has just
-// started), visitor (the name of this page).
+// itself), isAwaiting (whether the tab in front does), orWaking (the key of a text, or of the one that says that the
+// server has just started), visitor (the name of this page).
 (() => {
   const { page, shared } = ddpm;
   const LANES = 2; // of numbers of requests, so that each lane knows its own
@@ -376,7 +376,7 @@
 
   // ---------------------------------------------------------------- what the server draws by itself
 
-  let awaited = 0; // drawings that tabs wait for
+  const awaited = new Set(); // the tabs that wait for drawings, by what `front` returns
 
   const BEHIND_MS = 200; // between two looks whether a tab has come to the front
 
@@ -386,12 +386,13 @@
   async function untilDrawn(element, ask, wanted = () => true, missed = () => {}) {
     const here = element ? ddpm.front(element) : { shown: true };
     const pauseFor = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-    awaited++;
+    const waits = { here };
+    awaited.add(waits);
     for (let pause = 700; ; ) {
       const seen = here.shown && !document.hidden;
       const found = seen ? await ask().catch(() => null) : null;
       if (found || !wanted()) {
-        awaited--;
+        awaited.delete(waits);
         return wanted() ? found : null;
       }
       if (seen) missed();
@@ -408,6 +409,6 @@
     polling,
     untilDrawn,
     orWaking,
-    isAwaiting: () => awaited > 0,
+    isAwaiting: () => [...awaited].some(({ here }) => here.shown),
   });
 })();
