@@ -73,9 +73,7 @@ def train(
         batches.sampler.restore(saved.part("timesteps"))
     if saved and learner.step >= config.max_train_steps:
         yield finished_before(config, accelerator, folder, learner, saved, images, should_stop)
-        accelerator.wait_for_everyone()
-        learner.close()
-        accelerator.end_training()
+        end(accelerator, learner)
         return
     recorder = Recorder(config, accelerator, folder, learner, batches, images, network, saved, should_stop, deadline)
     model, optimizer, scheduler = learner.model, learner.optimizer, learner.scheduler
@@ -112,8 +110,13 @@ def train(
         yield progress
         if progress.stopped:
             break
-    accelerator.wait_for_everyone()
     del model, optimizer
+    end(accelerator, learner)
+
+
+def end(accelerator: Accelerator, learner: Learner) -> None:
+    """Let the processes end together."""
+    accelerator.wait_for_everyone()
     learner.close()
     trackers.finish(accelerator)
     accelerator.end_training()

@@ -38,6 +38,13 @@ class Recorded(Generic[Answer]):
     answer: Answer
     replay: Callable[[], None]
 
+    def run(self, *inputs: Tensor) -> Answer:
+        """The answer for inputs of the same shapes. The next run writes over it."""
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
+        self.replay()
+        return self.answer
+
 
 def record(network: Callable[..., Answer], inputs: tuple[Tensor, ...]) -> Recorded[Answer]:
     """Record a call for inputs of these shapes, on the GPU where they lie.
@@ -95,10 +102,7 @@ class Graphs:
         with self._busy, torch.inference_mode(False), torch.no_grad():
             graph = self._graph(key, inputs)
             if graph is not None:
-                for own, given in zip(graph.inputs, inputs, strict=True):
-                    own.copy_(given)
-                graph.replay()
-                return graph.answer.clone()  # the next replay writes over the answer
+                return graph.run(*inputs).clone()
         return self._network(*inputs)
 
     def _graph(self, key: tuple, inputs: tuple[Tensor, ...]) -> Recorded[Tensor] | None:

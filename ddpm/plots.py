@@ -94,6 +94,9 @@ def tiles(
                 axes.text(left + 0.5, top + tall + 0.02, below[r][c], ha="center", va="top", fontsize=7)
     for c, title in enumerate(titles):
         axes.text(c * (1 + GAP) + 0.5, -0.04, title, ha="center", va="bottom", fontsize=size)
+    if labels:
+        engine: Any = figure.get_layout_engine()
+        engine.set(rect=(0.02, 0, 0.98, 1))  # the layout takes the labels for a little shorter than they are
     for r, label in enumerate(labels):
         middle = r * (height + GAP) + _slope(rows[0][0]) / 2
         axes.text(-0.12, middle, label, ha="right", va="center", fontsize=size + 1)
@@ -282,12 +285,7 @@ def save_labelled(
     Args:
         rows: (H, W, C) uint8 images.
     """
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     figure = new_figure(0.95 * len(names) + 0.9, 0.95 * _slope(rows[0][0]) * len(rows) + 0.4)
-    engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine), "that of new_figure"
-    engine.set(rect=(0.015, 0, 0.985, 1))  # the layout takes the names of the rows for a little shorter than they are
     titles = [name if len(name) <= 12 else f"{name[:11]}…" for name in names]
     tiles(figure, rows, titles=titles, labels=[f"s = {scale:g}" for scale in scales])
     save_figure(figure, path)

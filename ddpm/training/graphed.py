@@ -57,10 +57,7 @@ class Graphed:
             return self._compute(*inputs)
         if self._parameters[0].grad is not self._gradients[0]:  # the optimizer has let go of them after its step
             self._attach()
-        for own, given in zip(self._recorded.inputs, inputs, strict=True):
-            own.copy_(given)
-        self._recorded.replay()
-        return tuple(x.clone() for x in self._recorded.answer)  # the next replay writes over the answer
+        return tuple(x.clone() for x in self._recorded.run(*inputs))
 
     def _attach(self) -> None:
         """Let the weights have the gradients of the graph, set to 0."""

@@ -93,7 +93,7 @@ def draw_last(
     if not (names := lacking()):
         return False
     on_main(accelerator, partial(folder.reopen, accelerator, learner.scheduler, images))
-    if "strip.png" not in names or len(names) > 1:
+    if names != ["strip.png"]:
         grid = Grids(config, accelerator, learner.scheduler, images, should_stop).draw(step, weights)
         on_main(accelerator, partial(folder.save_samples, step, grid))
     if "strip.png" in names:

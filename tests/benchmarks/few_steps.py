@@ -73,7 +73,6 @@ def save_picture(samples: dict[tuple[str, int], np.ndarray], columns: int, path:
     figure = plots.new_figure(0.62 * columns + 1.6, 0.66 * len(samples) + 0.1)
     labels = [f"{TITLES[sampler]}, {steps}" for sampler, steps in samples]
     rows = [list(pictures[:columns].transpose(0, 2, 3, 1)) for pictures in samples.values()]
-    figure.get_layout_engine().set(rect=(0.02, 0, 0.98, 1))  # it takes the names for a little shorter than they are
     plots.tiles(figure, rows, labels=labels, size=8)
     plots.save_figure(figure, path)
 
