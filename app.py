@@ -132,6 +132,14 @@ def hidden(package: str):
         sys.modules.pop(package, None)
 
 
+def page_module():
+    """`ddpm.ui.page`, which imports gradio, and this pandas. Pandas would also load pyarrow, if it is installed. That
+    takes 33 MB, and nothing that the page computes needs it."""
+    with hidden("pyarrow"):
+        from ddpm.ui import page
+    return page
+
+
 def find(args: argparse.Namespace, live: TrainConfig | None, visitors: Visitors | None = None) -> Models:
     """Open the models and what computes with them, which imports torch and diffusers.
 
@@ -183,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
     import ddpm.ui.server.zerogpu  # noqa: F401 - before torch
-    from ddpm.ui import page
+    page = page_module()
 
     try:
         models = catalogue(args, live_training())
