@@ -191,6 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
     import ddpm.ui.server.zerogpu  # noqa: F401 - before torch
+
     page = page_module()
 
     try:

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from ddpm.flags import need_option
-from ddpm.names import Size, colour_of, counted, size_name, size_of, times
+from ddpm.names import ETA_SAMPLERS, Size, colour_of, counted, size_name, size_of, times
 
 MAX_THREADS = 1024
 
@@ -21,6 +21,18 @@ def check_run(options: Any) -> None:
     need_option(options, options.seed < 2**63, "seed", "less than 2**63")
     # Far beyond the cores of a machine, the libraries that start the threads crash.
     need_option(options, 0 <= options.num_cpu_threads <= MAX_THREADS, "num_cpu_threads", f"0 to {MAX_THREADS}")
+
+
+def check_eta(sampler: str, eta: float) -> None:
+    """Check the share of fresh noise of a sampler.
+
+    Raises:
+        ValueError: it is out of range, or the sampler does not take one.
+    """
+    if not 0 <= eta <= 1:  # which NaN is not, either
+        raise ValueError(f"--eta {eta:g}: 0 to 1 is needed")
+    if eta and sampler not in ETA_SAMPLERS:
+        raise ValueError(f"--eta {eta:g}: --sampler {sampler} does not take it; {' and '.join(ETA_SAMPLERS)} do")
 
 
 def check_common(options: Any) -> None:

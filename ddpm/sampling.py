@@ -142,7 +142,7 @@ def updates(
         alpha_bar: (steps,) float, alpha-bar at each timestep, in the order of sampling. After the last step it is 1.
         variance_type: the variance that "ddpm" uses, see `NoiseSchedule`. For a learned one, `noise` is 1 where a step
             adds fresh noise, and `Update.sigma_t` gives its standard deviation.
-        eta: used by "ddim", see `reverse_process`.
+        eta: used by ETA_SAMPLERS, see `reverse_process`.
         fresh_noise: used by ancestral sampling ("ddpm..."), see `reverse_process`.
         x0_mse: (steps,) see `Errors`; used by "ddpm_optimal".
     Raises:
@@ -160,10 +160,13 @@ def updates(
         noise = eta * posterior_variance**0.5
         x0, eps = ab_prev**0.5, (1 - ab_prev - noise**2) ** 0.5
     elif sampler == "dpm_solver++":  # 2M of Lu et al. 2022; the first and the last step are of order 1
-        h = 0.5 * (ab_prev / (1 - ab_prev) * (1 - ab) / ab).log()
+        h = 0.5 * (ab_prev / (1 - ab_prev) * (1 - ab) / ab).log()  # infinite in the last step
         more = torch.cat([zero[:1], 0.5 * h[1:-1] / h[:-2], zero[1:][-1:]])
-        first = -(ab_prev**0.5) * torch.expm1(-h)
-        x0, xt, before = first * (1 + more), ((1 - ab_prev) / (1 - ab)) ** 0.5, -first * more
+        first, xt = -(ab_prev**0.5) * torch.expm1(-(1 + eta) * h), ((1 - ab_prev) / (1 - ab)) ** 0.5
+        if eta:  # with 1, SDE-DPM-Solver++(2M) of the same paper
+            xt *= torch.exp(-eta * h)
+            noise = ((1 - ab_prev) * -torch.expm1(-2 * eta * h)) ** 0.5
+        x0, before = first * (1 + more), -first * more
     else:  # Eq. 7
         kind = variance_type if sampler == "ddpm" else sampler.removeprefix("ddpm_")
         x0, xt = ab_prev**0.5 * (1 - alpha) / (1 - ab), alpha**0.5 * (1 - ab_prev) / (1 - ab)
@@ -294,7 +297,9 @@ def reverse_process(
         num_inference_steps: 1 to start_t + 1; None: every timestep.
         seed, first_image: determine x_T and the noise of each step, see `generators`.
         same_noise: give every image the noise that image `first_image` of this seed has.
-        eta: share of fresh noise in DDIM, from 0 (none) to 1 (as much as in ancestral sampling).
+        eta: share of fresh noise in DDIM and DPM-Solver++, from 0 (none) to 1. Then DDIM adds as much as ancestral
+            sampling, and DPM-Solver++ is the solver of the stochastic differential equation, SDE-DPM-Solver++. Other
+            samplers do not use it.
         clip: clip x0_hat to the range of `base`, which is [-1, 1] almost always; None: as `base` does.
         fresh_noise: one of FRESH_NOISE. "until_last" is Algorithm 2; the others show mistakes in ancestral sampling
             ("ddpm..."): "never" leaves sigma_t z out of every step, so that x_{t-1} is the mean of p(x_{t-1} | x_t);

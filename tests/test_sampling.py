@@ -94,13 +94,16 @@ def test_elsewhere_the_tables_are_those_of_diffusers_to_the_bit():
         assert torch.equal(alpha_bars(scheduler), scheduler.alphas_cumprod)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm_fixed_small", "ddpm_fixed_large", "ddim"])
-def test_intermediate_images_have_the_variance_of_the_forward_process(sampler):
-    """With x_0 known, ancestral sampling (and DDIM at eta = 1) must pass through q(x_t | x_0) exactly."""
+@pytest.mark.parametrize(
+    ("sampler", "eta"),
+    [("ddpm_fixed_small", 0), ("ddpm_fixed_large", 0), ("ddim", 1), ("dpm_solver++", 0.3), ("dpm_solver++", 1)],
+)
+def test_intermediate_images_have_the_variance_of_the_forward_process(sampler, eta):
+    """With x_0 known, sampling with fresh noise must pass through q(x_t | x_0) exactly."""
     scheduler = DDPMScheduler()
     x0 = torch.zeros(1, 1, 16, 16)
     steps = reverse_process(
-        Oracle(x0, scheduler), scheduler, (64, 1, 16, 16), sampler=sampler, num_inference_steps=300, eta=1.0
+        Oracle(x0, scheduler), scheduler, (64, 1, 16, 16), sampler=sampler, num_inference_steps=300, eta=eta
     )
     schedule = NoiseSchedule.from_scheduler(scheduler)
     for step in steps:
@@ -264,6 +267,7 @@ def test_engine_turns_every_prediction_into_noise(prediction_type):
         ({"num_inference_steps": 20, "start_t": 9}, "20 sampling steps: 1 to 10"),
         ({"start_t": 1000}, "start_t 1000: 0 to 999"),
         ({"eta": 1.5, "sampler": "ddim"}, "eta 1.5: 0 to 1"),
+        ({"eta": -0.1, "sampler": "dpm_solver++"}, "eta -0.1: 0 to 1"),
         ({"sampler": "euler"}, "'euler': one of ddpm"),
         ({"fresh_noise": "sometimes"}, "'sometimes': one of until_last"),
         ({"fresh_noise": "never", "sampler": "ddim"}, "'ddim' adds none"),
@@ -280,7 +284,7 @@ def test_zero_steps_are_refused():
         timesteps_for(0, 999)
 
 
-def of_diffusers(sampler, timesteps, clip):
+def of_diffusers(sampler, timesteps, clip, eta=0.0):
     """The scheduler of diffusers whose own steps len(timesteps) - 1 ... 0 are those timesteps of the full schedule."""
     alpha_bar = DDPMScheduler().alphas_cumprod[timesteps[::-1]]
     options = {
@@ -291,7 +295,8 @@ def of_diffusers(sampler, timesteps, clip):
     if sampler == "ddim":
         scheduler = DDIMScheduler(**options, clip_sample=clip)
     elif sampler == "dpm_solver++":  # thresholding with a maximum of 1 is clipping
-        scheduler = DPMSolverMultistepScheduler(**options, thresholding=clip, sample_max_value=1.0)
+        kind = {0.0: "dpmsolver++", 1.0: "sde-dpmsolver++"}[eta]
+        scheduler = DPMSolverMultistepScheduler(**options, algorithm_type=kind, thresholding=clip, sample_max_value=1.0)
     else:
         variance_type = "fixed_small" if sampler == "ddpm" else sampler.removeprefix("ddpm_")
         scheduler = DDPMScheduler(**options, clip_sample=clip, variance_type=variance_type)
@@ -301,7 +306,9 @@ def of_diffusers(sampler, timesteps, clip):
 
 
 @pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize(("sampler", "eta"), [*((name, 0.0) for name in SAMPLERS), ("ddim", 0.7)])
+@pytest.mark.parametrize(
+    ("sampler", "eta"), [*((name, 0.0) for name in SAMPLERS), ("ddim", 0.7), ("dpm_solver++", 1.0)]
+)
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
 def test_every_step_is_that_of_diffusers_scheduler(sampler, eta, clip, steps):
     """One step after the other from the same x_t, with a network that wants x_0 far outside [-1, 1] at times."""
@@ -309,7 +316,7 @@ def test_every_step_is_that_of_diffusers_scheduler(sampler, eta, clip, steps):
     def eps_theta(x, t):
         return torch.tanh(3 * x) + 0.1 * x.flip(-1)
 
-    scheduler = of_diffusers(sampler, timesteps_for(steps, 999), clip)
+    scheduler = of_diffusers(sampler, timesteps_for(steps, 999), clip, eta)
     noise, options = generators(7, SHAPE[0]), {"eta": eta} if sampler == "ddim" else {}
     assert torch.equal(randn_tensor(SHAPE, generator=noise), first := normal(SHAPE, generators(7, SHAPE[0])))
     trajectory = reverse_process(

@@ -13,7 +13,7 @@ from typing import Literal
 
 import tyro  # light: --help and wrong usage are answered before torch is loaded
 
-from ddpm.checks import check_common
+from ddpm.checks import check_common, check_eta
 from ddpm.flags import flattened, grouped, need_folder, need_option, parse_flags, usage_errors
 from ddpm.names import MAX_SCALE, OPTIMAL, AnyVariance, Precision, Sampler
 
@@ -86,6 +86,8 @@ class SampleOptions:
     num_samples: int = 0
     # ddpm: ancestral sampling with the model's own variance; ddpm_optimal: with the one of --variance_type optimal.
     sampler: Sampler = "ddpm"
+    # Share of fresh noise in ddim and dpm_solver++, 0 (none) to 1. The other samplers do not take it.
+    eta: float = 0.0
     # Steps of the sampler. Default: all timesteps.
     num_inference_steps: int | None = None
     # Features for the Fréchet distance: a classifier trained here on the labels, or Inception. none: no distance, only
@@ -151,6 +153,7 @@ class EvaluateConfig(RunOptions, ClassifierOptions, SampleOptions, BoundOptions,
             raise ValueError("--guidance_scale: pass --num_samples, too; otherwise no samples are drawn")
         need(self.batch_size >= 1, "batch_size", "1 or more")
         need(self.num_inference_steps is None or self.num_inference_steps >= 1, "num_inference_steps", "1 or more")
+        check_eta(self.sampler, self.eta)
         need(self.output.endswith(".json"), "output", "the name of a .json file")
         if self.record and self.precision != "float32":
             raise ValueError("--record: the figures of a model's card are computed with --precision float32")

@@ -167,11 +167,12 @@ def _samples(figures: dict[str, Any]) -> list[str]:
     accuracy = figures["feature_accuracy"]
     seen = f", which is right on {100 * accuracy:.1f} % of the held-out images" if accuracy is not None else ""
     scale = f", s = {figures['guidance_scale']:g}" if "guidance_scale" in figures else ""
+    eta = f", eta = {figures['eta']:g}" if figures.get("eta") else ""
     return [
         f"Fréchet distance {figures['frechet_distance']:9.3f}{scale}   floor, real against real: "
         f"{figures['frechet_distance_real']:.3f} ± {figures['frechet_distance_real_sd']:.3f}",
         f"  {figures['num_samples']} samples against {figures['num_reference']} training images; "
-        f"{figures['sampler']}, {counted(figures['num_inference_steps'], 'step')}; "
+        f"{figures['sampler']}{eta}, {counted(figures['num_inference_steps'], 'step')}; "
         f"features of {figures['feature_network']}{seen}.",
         "  Compare this distance only with others of this project.",
         *([_clear(figures)] if "clear_samples" in figures else []),

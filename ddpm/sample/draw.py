@@ -150,6 +150,7 @@ def _draw(
             model.scheduler,
             (len(part), model.channels, *model.size),
             sampler=config.sampler,
+            eta=config.eta,
             num_inference_steps=config.num_inference_steps,
             seed=config.seed,
             first_image=part[0],

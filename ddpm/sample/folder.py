@@ -39,6 +39,7 @@ class PictureFolder:
             "label": list(config.label),
             "guidance_scale": config.guidance_scale,
             "sampler": config.sampler,
+            "eta": config.eta,
             "num_inference_steps": config.num_inference_steps or model.schedule.num_steps,
             "seed": config.seed,
             "precision": config.precision,
@@ -80,7 +81,7 @@ class PictureFolder:
         if ("filled" in found) != self._filling:
             what = "without --inpaint" if self._filling else f"with --inpaint {found.get('inpaint')}"
             raise ValueError(f"{self.path} holds pictures that were drawn {what}: pass another --output")
-        found.setdefault("precision", "float32")  # which older folders do not say
+        found = {"precision": "float32", "eta": 0.0} | found  # which older folders do not say
         for name, value in self._settings.items():
             if name not in NAMED and found.get(name) != value:
                 what = DIGESTS.get(name) or f"with {_flag(name, found.get(name))}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tyro  # light: --help and wrong usage are answered before torch is loaded
 
-from ddpm.checks import check_run
+from ddpm.checks import check_eta, check_run
 from ddpm.flags import at_home, flattened, grouped, need_folder, need_option, parse_flags, usage_errors
 from ddpm.names import FILLING_SAMPLERS, JUMPS, MAX_SCALE, Precision, Sampler
 
@@ -44,6 +44,8 @@ class PictureOptions:
     # ddpm: ancestral sampling with the model's own variance; ddpm_optimal: with the one that suits the network best, if
     # variance.json has it (`python -m ddpm.evaluate MODEL --variance_type optimal --record`).
     sampler: Sampler = "ddpm"
+    # Share of fresh noise in ddim and dpm_solver++, 0 (none) to 1. The other samplers do not take it.
+    eta: float = 0.0
     # Steps of the sampler. Default: all timesteps.
     num_inference_steps: int | None = None
     # Picture i of a seed is the same, however many are drawn, in batches of whatever size and by however many
@@ -128,6 +130,7 @@ class SampleConfig(RunOptions, OutputOptions, InpaintOptions, PictureOptions, Mo
         if not 0 <= self.guidance_scale <= MAX_SCALE:  # which NaN is not, either
             need(False, "guidance_scale", f"0 (without label) to {MAX_SCALE:g}")
         need(self.guidance_scale == 1 or bool(self.label), "guidance_scale", "a --label")
+        check_eta(self.sampler, self.eta)
         self._validate_inpainting(need)
         for name, ending in (("grid", ".png"), ("gif", ".gif"), ("npz", ".npz")):
             path = getattr(self, name)

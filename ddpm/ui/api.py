@@ -203,7 +203,10 @@ def _sample_arguments(models: Sequence[Facts], seed: Argument) -> dict[str, Argu
         "num_images": Argument(int, images_mean, default=1, range=(1, most)),
         "seed": seed,
         "eta": Argument(
-            float, "DDIM's share of fresh noise, from 0 to 1; other samplers ignore it", default=0.0, range=(0, 1)
+            float,
+            "share of fresh noise in ddim and dpm_solver++, from 0 to 1; other samplers ignore it",
+            default=0.0,
+            range=(0, 1),
         ),
         "label": Argument(str, _by_model(models, _labels_of), default=""),
         "guidance_scale": Argument(

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from ddpm.names import MAX_SCALE
+from ddpm.names import ETA_SAMPLERS, MAX_SCALE
 from ddpm.ui import api
 from ddpm.ui.gradio import (
     FONT,
@@ -89,6 +89,7 @@ def _head(facts: Facts) -> tuple[str, str]:
         "noise": FIRST_NOISE,
         "max_seed": MAX_SEED,
         "max_scale": MAX_SCALE,
+        "eta_samplers": ETA_SAMPLERS,
         "t0_share": T0_SHARE,
         "model": facts.name,
         "labels": facts.classes.names if facts.classes else (),

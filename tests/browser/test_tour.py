@@ -21,7 +21,7 @@ LINKS = {
         """['loss', 'variance'].map((name) => ddpm.switchOf(document.querySelector(`[data-label="bound.${name}"]`)).value())""",
     ),
     "compare": (
-        {"rows": "ddim:20:0.5,ddpm:7,dpm_solver++:3", "images": "2", "seed": "99"},
+        {"rows": "ddim:20:0.5,ddpm:7,dpm_solver++:3:1", "images": "2", "seed": "99"},
         """[...document.querySelectorAll('#compare .row')].map((row) => ['sampler', 'num_inference_steps', 'eta']
             .map((name) => row.querySelector(`[name=${name}]`)).filter((field) => !field.closest('[hidden]'))
             .map((field) => field.value).join(':')).concat(['num_images', 'seed']

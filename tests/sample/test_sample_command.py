@@ -121,6 +121,22 @@ def test_the_same_command_goes_on_and_others_are_refused(model, tmp_path):
 
 
 @pytest.mark.slow
+def test_eta_reaches_the_sampler_and_belongs_to_the_folder(model, tmp_path):
+    words = (model, *STEPS, "--num_images", 2, "--sampler", "dpm_solver++", "--output", tmp_path)
+    drawn(*words, "--eta", 1)
+    wanted = expected(model, 2, sampler="dpm_solver++", eta=1.0)
+    assert_alike(pixels(tmp_path, 2), wanted)
+    assert np.abs(wanted.astype(int) - expected(model, 2, sampler="dpm_solver++")).max() > 10
+    assert "holds pictures that were drawn with --eta 1.0: pass another --output" in start(*words).stderr
+    record = tmp_path / "samples.json"
+    older = json.loads(record.read_text())
+    del older["eta"]  # of a time when it was always 0
+    record.write_text(json.dumps(older))
+    assert "2 of which were there already" in drawn(*words)
+    assert "holds pictures that were drawn with --eta 0.0: pass another --output" in start(*words, "--eta", 1).stderr
+
+
+@pytest.mark.slow
 def test_numbered_pictures_of_others_stay(model, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "00001.png")
     done = start(model, *STEPS, "--output", tmp_path)
@@ -183,6 +199,8 @@ def test_without_a_place_the_pictures_go_into_a_folder_of_the_models_name(model,
         (("--guidance_scale", "nan", "--label", "ant"), "--guidance_scale nan: 0 (without label) to 20 is needed"),
         (("--grid", "grid.jpg"), "--grid grid.jpg: the name of a .png file is needed"),
         (("--seed", -1), "--seed -1: 0 or more is needed"),
+        (("--eta", 0.5), "--eta 0.5: --sampler ddpm does not take it; ddim and dpm_solver++ do"),
+        (("--eta", "nan", "--sampler", "ddim"), "--eta nan: 0 to 1 is needed"),
         (("--output", "README.md"), "--output README.md: "),
     ],
 )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ddpm.class_names import NO_LABEL, Named
-from ddpm.names import FILLING_SAMPLERS, FRESH_NOISE, MAX_SCALE, SAMPLERS
+from ddpm.names import ETA_SAMPLERS, FILLING_SAMPLERS, FRESH_NOISE, MAX_SCALE, SAMPLERS
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.visitors import StoppedError
 from ddpm.ui.text import say
@@ -205,7 +205,7 @@ class SampleRequest:
             num_inference_steps=check_whole("num_inference_steps", raw.get("num_inference_steps"), 1, start_t),
             num_images=check_whole("num_images", raw.get("num_images"), 1, max_images),
             seed=check_whole("seed", raw.get("seed"), 0, MAX_SEED),
-            eta=check_real("eta", raw.get("eta", 0.0), 0, 1) if sampler == "ddim" else 0.0,
+            eta=check_real("eta", raw.get("eta", 0.0), 0, 1) if sampler in ETA_SAMPLERS else 0.0,
             clip=clip,
             fresh_noise=check_choice("fresh_noise", raw.get("fresh_noise", FRESH_NOISE[0]), choices),
             start_t=None if start_t == num_steps else start_t,

@@ -1,7 +1,7 @@
 // A trajectory: the pictures of a reverse process, {n: pictures per frame, t: of each frame (descending, 0 = finished),
 // frames: their bytes}. The frames of a large model are smaller than its pictures; then `whole` has the finished ones.
 // Needs language.js, pictures.js. Gives trajectory: KINDS, fetch, picture, plane, paint, thinned, nearestFrame, numberOf,
-// samplerName.
+// samplerName, takesEta.
 (() => {
   const { channels, width, height } = ddpm.page;
   const KINDS = ["xt", "x0_hat", "eps_hat"]; // planes of a frame, in this order
@@ -85,8 +85,11 @@
   // The value of a number field, null if it is empty.
   const numberOf = (field) => (field.value.trim() === "" ? null : Number(field.value));
 
+  // Whether the share of fresh noise is a choice with this sampler.
+  const takesEta = (sampler) => ddpm.page.eta_samplers.includes(sampler);
+
   // "DDIM, η = 0.5"
   const samplerName = ({ sampler, eta }) => ddpm.say(`sampler.${sampler}`) + (eta ? `, \u03b7 = ${eta}` : "");
 
-  ddpm.trajectory = { KINDS, fetch, picture, plane, paint, thinned, nearestFrame, numberOf, samplerName };
+  ddpm.trajectory = { KINDS, fetch, picture, plane, paint, thinned, nearestFrame, numberOf, samplerName, takesEta };
 })();

@@ -4,7 +4,7 @@
 // server, trigger, watch (see gr.HTML). Event: 'compare' with the rows.
 const $ = (selector) => element.querySelector(selector);
 const form = $(".controls");
-const { numberOf } = ddpm.trajectory;
+const { numberOf, takesEta } = ddpm.trajectory;
 const labels = new WeakMap(); // row -> its fields of the label
 
 const here = ddpm.page.model;
@@ -26,7 +26,7 @@ const shared = () => ({ num_images: numberOf(form.elements.num_images), seed: nu
 
 function name(i) {
   const { num_inference_steps: steps, ...request } = read(rows.heads()[i]);
-  if (request.sampler !== "ddim") request.eta = 0;
+  if (!takesEta(request.sampler)) request.eta = 0;
   const [sampler, label] = [ddpm.trajectory.samplerName(request), ddpm.labelling.said(request)];
   const said = ddpm.say("rows.name", { sampler, steps, label });
   return fieldOf(rows.heads()[i], "model") ? `${modelOf(rows.heads()[i])}: ${said}` : said;
@@ -56,7 +56,7 @@ function mark(i) {
   const found = rows.found(i);
   const row = rows.heads()[i];
   const request = { model: here, ...read(row), ...shared() };
-  if (request.sampler !== "ddim") request.eta = 0;
+  if (!takesEta(request.sampler)) request.eta = 0;
   const drawn = found && { model: here, ...found.request };
   const stale = found && Object.keys(request).some((key) => request[key] !== drawn[key]);
   row.classList.toggle("stale", Boolean(stale));
@@ -84,7 +84,7 @@ function fill(row, { model = here, sampler, num_inference_steps: steps, eta = 0,
 
 // Shows eta where it counts, and says "step" or "steps".
 function fitFields(row) {
-  row.querySelector(".eta").hidden = fieldOf(row, "sampler").value !== "ddim";
+  row.querySelector(".eta").hidden = !takesEta(fieldOf(row, "sampler").value);
   const unit = row.querySelector(".row-steps [data-text]");
   if (fieldOf(row, "model")) fitModel(row);
   unit.dataset.n = fieldOf(row, "num_inference_steps").value;
@@ -154,12 +154,12 @@ form.addEventListener("input", () => {
 
 watch("value", () => rows.drawing.hear(props.value));
 
-// In a link a row is sampler:steps, or ddim:steps:eta; with a label, :label=NAME:s=SCALE follows, and then :model=NAME,
+// In a link a row is sampler:steps or, with fresh noise that is a choice, sampler:steps:eta; with a label, :label=NAME:s=SCALE follows, and then :model=NAME,
 // if it is another one than the page's.
 function coded({ model, sampler, num_inference_steps: steps, eta, ...asked }) {
   const { label, guidance_scale: s } = asked;
   const parts = [sampler, steps];
-  if (sampler === "ddim" && eta) parts.push(eta);
+  if (takesEta(sampler) && eta) parts.push(eta);
   if (ddpm.labelling.isGiven(asked)) parts.push(`label=${encodeURIComponent(ddpm.page.labels[label])}`, `s=${s ?? 1}`);
   if (model && model !== here) parts.push(`model=${encodeURIComponent(model)}`);
   return parts.join(":");

@@ -3,7 +3,7 @@
 const $ = (selector) => element.querySelector(selector);
 const { resolution, width, height } = ddpm.page;
 const { count, newCanvas } = ddpm;
-const { KINDS, paint, thinned, samplerName } = ddpm.trajectory;
+const { KINDS, paint, thinned, samplerName, takesEta } = ddpm.trajectory;
 const large = resolution > ddpm.LARGE;
 
 const form = $(".controls");
@@ -238,7 +238,7 @@ const asked = () => ({
   num_inference_steps: number("num_inference_steps"),
   num_images: number("num_images"),
   seed: number("seed"),
-  eta: form.elements.sampler.value === "ddim" ? number("eta") : 0,
+  eta: takesEta(form.elements.sampler.value) ? number("eta") : 0,
   ...asking.read(),
 });
 
@@ -369,7 +369,7 @@ async function showExample() {
 // ---- the beginning
 
 function showEta() {
-  $(".eta").hidden = form.elements.sampler.value !== "ddim";
+  $(".eta").hidden = !takesEta(form.elements.sampler.value);
 }
 form.elements.sampler.addEventListener("change", showEta);
 
