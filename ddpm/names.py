@@ -35,8 +35,8 @@ LEARNED_VARIANCES: tuple[str, ...] = get_args(LearnedVariance)
 SAMPLERS: tuple[str, ...] = tuple(name for name in get_args(Sampler) if name != "ddpm_optimal")
 """The samplers that need nothing but a network and its schedule."""
 ETA_SAMPLERS: tuple[Sampler, ...] = ("ddim", "dpm_solver++")
-"""The samplers whose share of fresh noise is a choice, eta: 0 is a differential equation without noise, and 1 as much
-noise as the forward process took away."""
+"""The samplers whose share of fresh noise is a choice, eta: 0 is none, and 1 as much as ancestral sampling with the
+small variance adds."""
 FILLING_SAMPLERS: tuple[str, ...] = tuple(name for name in get_args(Sampler) if name != "dpm_solver++")
 """The samplers that can fill in a part of a picture (`ddpm.inpainting`): each of their steps needs x_t alone."""
 

@@ -160,12 +160,15 @@ def updates(
         noise = eta * posterior_variance**0.5
         x0, eps = ab_prev**0.5, (1 - ab_prev - noise**2) ** 0.5
     elif sampler == "dpm_solver++":  # 2M of Lu et al. 2022; the first and the last step are of order 1
-        h = 0.5 * (ab_prev / (1 - ab_prev) * (1 - ab) / ab).log()  # infinite in the last step
-        more = torch.cat([zero[:1], 0.5 * h[1:-1] / h[:-2], zero[1:][-1:]])
+        h = 0.5 * (ab_prev / (1 - ab_prev) * (1 - ab) / ab).log().clamp(min=0)  # infinite in the last step
+        more = torch.where(h[:-2] > 0, 0.5 * h[1:-1] / h[:-2], 0)  # neighbours in a float32 table can be equal
+        more = torch.cat([zero[:1], more, zero[1:][-1:]])
         first, xt = -(ab_prev**0.5) * torch.expm1(-(1 + eta) * h), ((1 - ab_prev) / (1 - ab)) ** 0.5
-        if eta:  # with 1, SDE-DPM-Solver++(2M) of the same paper
-            xt *= torch.exp(-eta * h)
-            noise = ((1 - ab_prev) * -torch.expm1(-2 * eta * h)) ** 0.5
+        if eta:  # with 1, SDE-DPM-Solver++(2M) of the same paper; between, as in k-diffusion
+            shorter = eta * h
+            shorter[-1] = torch.inf  # for an eta that is 0 in float32
+            xt *= torch.exp(-shorter)
+            noise = ((1 - ab_prev) * -torch.expm1(-2 * shorter)) ** 0.5
         x0, before = first * (1 + more), -first * more
     else:  # Eq. 7
         kind = variance_type if sampler == "ddpm" else sampler.removeprefix("ddpm_")
@@ -254,7 +257,7 @@ def _check_options(sampler: str, eta: float, fresh_noise: str, start_t: int, num
     if fresh_noise not in FRESH_NOISE:
         raise ValueError(f"fresh_noise {fresh_noise!r}: one of {', '.join(FRESH_NOISE)} is needed")
     if fresh_noise != "until_last" and not sampler.startswith("ddpm"):
-        raise ValueError(f"fresh_noise {fresh_noise!r}: sampler {sampler!r} adds none that could be changed")
+        raise ValueError(f"fresh_noise {fresh_noise!r}: sampler {sampler!r} has no such choice")
 
 
 @torch.no_grad()
@@ -297,9 +300,11 @@ def reverse_process(
         num_inference_steps: 1 to start_t + 1; None: every timestep.
         seed, first_image: determine x_T and the noise of each step, see `generators`.
         same_noise: give every image the noise that image `first_image` of this seed has.
-        eta: share of fresh noise in DDIM and DPM-Solver++, from 0 (none) to 1. Then DDIM adds as much as ancestral
-            sampling, and DPM-Solver++ is the solver of the stochastic differential equation, SDE-DPM-Solver++. Other
-            samplers do not use it.
+        eta: share of fresh noise in DDIM and DPM-Solver++, from 0 (none) to 1: with 1, both add as much as ancestral
+            sampling with the small variance, and DPM-Solver++ is SDE-DPM-Solver++. Between, DDIM adds eta times that,
+            and DPM-Solver++ has the variance (1 - alpha_bar_prev) (1 - exp(-2 eta h)), where 2 h is by how much the
+            log signal-to-noise ratio grows, as k-diffusion's `sample_dpmpp_2m_sde` has it. Other samplers do not use
+            it.
         clip: clip x0_hat to the range of `base`, which is [-1, 1] almost always; None: as `base` does.
         fresh_noise: one of FRESH_NOISE. "until_last" is Algorithm 2; the others show mistakes in ancestral sampling
             ("ddpm..."): "never" leaves sigma_t z out of every step, so that x_{t-1} is the mean of p(x_{t-1} | x_t);

@@ -1,6 +1,7 @@
 """The reverse process against diffusers' own pipelines, and against a network that knows the answer."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -101,7 +102,7 @@ def test_elsewhere_the_tables_are_those_of_diffusers_to_the_bit():
 def test_intermediate_images_have_the_variance_of_the_forward_process(sampler, eta):
     """With x_0 known, sampling with fresh noise must pass through q(x_t | x_0) exactly."""
     scheduler = DDPMScheduler()
-    x0 = torch.zeros(1, 1, 16, 16)
+    x0 = torch.full((1, 1, 16, 16), 0.5)
     steps = reverse_process(
         Oracle(x0, scheduler), scheduler, (64, 1, 16, 16), sampler=sampler, num_inference_steps=300, eta=eta
     )
@@ -112,6 +113,8 @@ def test_intermediate_images_have_the_variance_of_the_forward_process(sampler, e
             # fixed_large adds beta instead of beta-tilde: a little more than q has, the less so the smaller the step
             slack = 0.25 if sampler == "ddpm_fixed_large" else 0.05
             assert step.xt.var().item() == pytest.approx(expected, rel=slack)
+            mean = schedule.alpha_bar[step.t].sqrt().item() * 0.5
+            assert step.xt.mean().item() == pytest.approx(mean, abs=5 * (expected / step.xt.numel()) ** 0.5)
 
 
 def test_steps_hold_together(unet):
@@ -270,13 +273,61 @@ def test_engine_turns_every_prediction_into_noise(prediction_type):
         ({"eta": -0.1, "sampler": "dpm_solver++"}, "eta -0.1: 0 to 1"),
         ({"sampler": "euler"}, "'euler': one of ddpm"),
         ({"fresh_noise": "sometimes"}, "'sometimes': one of until_last"),
-        ({"fresh_noise": "never", "sampler": "ddim"}, "'ddim' adds none"),
+        ({"fresh_noise": "never", "sampler": "ddim"}, "'ddim' has no such choice"),
         ({"x_start": torch.zeros(1, 1, 4, 4)}, "x_start has shape"),
     ],
 )
 def test_bad_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         next(reverse_process(lambda x, t: x, DDPMScheduler(), SHAPE, **options))
+
+
+def sample_dpmpp_2m_sde(denoised_of, x, sigmas, eta, noise):
+    """k-diffusion's sampler of this name with the solver "midpoint", for x = x_t / sqrt(alpha_bar)."""
+    before = h_before = None
+    for i, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
+        denoised = denoised_of(x, i)
+        if sigma_next == 0:
+            return denoised
+        h = math.log(sigma / sigma_next)
+        x = sigma_next / sigma * math.exp(-eta * h) * x - math.expm1(-h - eta * h) * denoised
+        if before is not None:
+            x = x - 0.5 * math.expm1(-h - eta * h) * h / h_before * (denoised - before)
+        x = x + sigma_next * math.sqrt(-math.expm1(-2 * eta * h)) * noise[i]
+        before, h_before = denoised, h
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+def test_eta_in_dpm_solver_is_that_of_k_diffusion(eta):
+    def eps_theta(x, t):
+        return torch.tanh(3 * x) + 0.1 * x.flip(-1)
+
+    options = {"sampler": "dpm_solver++", "num_inference_steps": 12, "eta": eta, "clip": False, "seed": 7}
+    ours = list(reverse_process(eps_theta, DDPMScheduler(), SHAPE, **options))
+    alpha_bar = DDPMScheduler().alphas_cumprod[timesteps_for(12, 999)].double()
+    streams = generators(7, SHAPE[0])
+    first, *noise = (normal(SHAPE, streams).double() for _ in range(12))
+
+    def denoised_of(x, i):
+        xt = x * alpha_bar[i].sqrt()
+        return (xt - (1 - alpha_bar[i]).sqrt() * eps_theta(xt, None)) / alpha_bar[i].sqrt()
+
+    sigmas = [*((1 - alpha_bar) / alpha_bar).sqrt().tolist(), 0.0]
+    theirs = sample_dpmpp_2m_sde(denoised_of, first / alpha_bar[0].sqrt(), sigmas, eta, noise)
+    torch.testing.assert_close(ours[-1].x_prev.double(), theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1e-50, 0.5, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 1000])
+def test_dpm_solver_is_finite_where_alpha_bar_stands_still_and_for_any_eta(eta, steps):
+    betas = torch.linspace(1e-4, 0.02, 1000)
+    betas[300:600:3] = 2e-8  # float32 has the same alpha-bar before and after
+    scheduler = DDPMScheduler(trained_betas=betas.tolist())
+    assert (scheduler.alphas_cumprod.diff() == 0).any()
+    made = sample(
+        lambda x, t: x, scheduler, SHAPE, sampler="dpm_solver++", num_inference_steps=steps, eta=eta, clip=False
+    )
+    assert made.isfinite().all()
 
 
 def test_zero_steps_are_refused():

@@ -154,6 +154,8 @@ class EvaluateConfig(RunOptions, ClassifierOptions, SampleOptions, BoundOptions,
         need(self.batch_size >= 1, "batch_size", "1 or more")
         need(self.num_inference_steps is None or self.num_inference_steps >= 1, "num_inference_steps", "1 or more")
         check_eta(self.sampler, self.eta)
+        if self.eta and not self.num_samples:
+            raise ValueError(f"--eta {self.eta:g}: pass --num_samples, too; otherwise no samples are drawn")
         need(self.output.endswith(".json"), "output", "the name of a .json file")
         if self.record and self.precision != "float32":
             raise ValueError("--record: the figures of a model's card are computed with --precision float32")

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,18 @@ log = logging.getLogger("evaluate")
 NOT_IN_COMMAND = ("model", "output", "record", "num_cpu_threads", "batch_size")
 # Figures that the model's metrics do not need: curves, and what the model knows about itself.
 NOT_RECORDED = ("kl_bits", "eps_mse", "kl_weight_bits", "model", "revision", "device", "versions")
-# What an evaluation may have left out: a figure of it, what it is called, and where its command is noted.
-PARTS = (("num_samples", "samples", "samples_command"), ("classify_images", "--classify", "classify_command"))
+# What an evaluation may have left out: a figure of it, what it is called, where its command is noted, and how the names
+# of its figures begin.
+PARTS = (
+    (
+        "num_samples",
+        "samples",
+        "samples_command",
+        re.compile("num_samples|sampler|eta|num_inference_steps|seconds_per_sample|nearest_|frechet_|num_reference|"
+                   "feature_|clear_|sample_class_shares|class_shares_|guidance_scale|by_guidance_scale|label_accuracy"),
+    ),
+    ("classify_images", "--classify", "classify_command", re.compile("classify_|classifier_|other_classifier_")),
+)  # fmt: skip
 
 
 def check_writable(subject: Subject) -> None:
@@ -100,11 +111,10 @@ def record(directory: Path, figures: dict[str, Any]) -> None:
         last = max(rows, key=lambda row: row["step"])
         row = {"kind": "evaluation", "step": last["step"], "images": last["images"]}
         row |= {name: value for name, value in figures.items() if name not in NOT_RECORDED}
-        measured = set(row)
-        for key, what, command in PARTS if earlier.get("step") == row["step"] else ():
-            if key in earlier and key not in measured:
-                row |= {name: value for name, value in earlier.items() if name not in row}
-                row.setdefault(command, earlier["command"])
+        for key, what, command, names in PARTS if earlier.get("step") == row["step"] else ():
+            if key in earlier and key not in row:
+                row |= {name: value for name, value in earlier.items() if names.match(name)}
+                row[command] = earlier.get(command, earlier["command"])
                 log.info("The figures of %s in %s stay as they were measured before", what, directory / "README.md")
         rows.append(row)
         files.write_text(directory / "metrics.jsonl", to_lines(rows))

@@ -17,7 +17,6 @@ from ddpm.evaluate import quality
 from ddpm.evaluate.bound import shuffled
 from ddpm.evaluate.labels import Judge, asked_labels
 from ddpm.evaluate.subject import Subject
-from ddpm.names import ETA_SAMPLERS
 from ddpm.processes import on_main, share
 from ddpm.sampling import sample
 from ddpm.schedule import Errors
@@ -79,7 +78,7 @@ def measure_samples(
     figures: dict[str, Any] = {
         "num_samples": len(drawn),
         "sampler": config.sampler,
-        **({"eta": config.eta} if config.sampler in ETA_SAMPLERS else {}),
+        "eta": config.eta,
         "num_inference_steps": subject.num_inference_steps,
         "seconds_per_sample": seconds * accelerator.num_processes / len(drawn),
         "nearest_train_rms": float(np.median(neighbours.distance[:, 0])),

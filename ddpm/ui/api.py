@@ -17,7 +17,7 @@ from typing import Any, Literal
 import gradio as gr
 import numpy as np
 
-from ddpm.names import JUMPS, MAX_SCALE, SAMPLERS
+from ddpm.names import ETA_SAMPLERS, JUMPS, MAX_SCALE, SAMPLERS
 from ddpm.tiles import grid
 from ddpm.ui.endpoints import Argument, Endpoint, ToolForm
 from ddpm.ui.gradio import add_endpoint
@@ -189,22 +189,25 @@ def _without_terms(bound: Answer) -> Answer:
     }
 
 
-def _sample_arguments(models: Sequence[Facts], seed: Argument) -> dict[str, Argument]:
+def _sample_arguments(
+    models: Sequence[Facts], seed: Argument, samplers: tuple[str, ...] = SAMPLERS, default: str = "ddim"
+) -> dict[str, Argument]:
     T = max(facts.num_steps for facts in models)
     most = max(facts.max_images for facts in models)
     steps_mean = f"calls of the network, a whole number from 1 to {_steps(models)}"
     images_mean = f"how many, a whole number from 1 to {_by_model(models, lambda facts: str(facts.max_images))}"
     first_steps = min(FIRST_STEPS, *(facts.num_steps for facts in models))
+    noisy = " and ".join(sampler for sampler in samplers if sampler in ETA_SAMPLERS)
     return {
         "sampler": Argument(
-            Literal[SAMPLERS], f"one of {', '.join(SAMPLERS)}; ddpm takes the model's own variance", default="ddim"
+            Literal[samplers], f"one of {', '.join(samplers)}; ddpm takes the model's own variance", default=default
         ),
         "num_inference_steps": Argument(int, steps_mean, default=first_steps, range=(1, T)),
         "num_images": Argument(int, images_mean, default=1, range=(1, most)),
         "seed": seed,
         "eta": Argument(
             float,
-            "share of fresh noise in ddim and dpm_solver++, from 0 to 1; other samplers ignore it",
+            f"share of fresh noise in {noisy}, from 0 to 1; other samplers ignore it",
             default=0.0,
             range=(0, 1),
         ),
@@ -227,15 +230,11 @@ def _inpaint_arguments(models: Sequence[Facts], x0: Argument, seed: Argument) ->
         f"how often the sampler jumps back and takes the same steps again, so that the filling comes to fit what is "
         f"around it, a whole number from 0 to {MAX_JUMPS}; it takes about so many times longer"
     )
-    drawn = _sample_arguments(models, seed)
-    drawn["sampler"] = Argument(
-        Literal[FILLERS], f"one of {', '.join(FILLERS)}; ddpm takes the model's own variance", default="ddpm"
-    )
     return {
         "mask": Argument(list[list[int]], mask_means),
         "x0": x0,
         "jumps": Argument(int, jumps_mean, default=JUMPS, range=(0, MAX_JUMPS)),
-        **drawn,
+        **_sample_arguments(models, seed, FILLERS, default="ddpm"),
     }
 
 

@@ -1,4 +1,4 @@
-"""What few steps cost in quality: every sampler at 10, 20, 50 and 100 steps against 1000 ancestral ones.
+"""What few steps cost in quality: every kind of row at 10, 20, 50 and 100 steps against 1000 ancestral ones.
 
     python tests/benchmarks/few_steps.py --dataset_name FOLDER [--num_samples 1000] [--folder runs/few_steps]
     python tests/benchmarks/few_steps.py --dataset_name FOLDER --num_samples 0 --rounds 3 --picture few.png
@@ -99,6 +99,10 @@ def main() -> None:
         "--rows", nargs="*", metavar="KIND-STEPS", help=f"such as ddpm-100, of {', '.join(KINDS)}; default: all"
     )
     args = parser.parse_args()
+    for row in args.rows or ():
+        kind, _, steps = row.rpartition("-")
+        if kind not in KINDS or not steps.isdecimal():
+            parser.error(f"--rows {row}: one of {', '.join(KINDS)} is needed, a hyphen and a number of steps")
     torch.set_num_threads(args.threads)
     model = load(args.model)
     model.engine().settle(args.batch_size)  # the table is the same every time

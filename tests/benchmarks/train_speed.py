@@ -12,19 +12,21 @@
   images (in memory, so without the example's decoding), its EMAModel, its learning rate schedule and `.item()` at every
   step; the same UNet, batch and precision.
 
-The loops take turns of 25 steps, so that a disturbance hits all of them; medians and ratios are printed. The settings
-take turns in rounds. It uses a GPU if there is one.
+The loops take turns of 25 steps, so that a disturbance hits all of them, and in the other order in every other round.
+Printed are the median rates, and the median of the ratios in a round, from 6 rounds on with its 95 % interval. The
+settings take turns in rounds. It uses a GPU if there is one.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -181,21 +183,35 @@ def side_by_side(loops: dict[str, Callable[[], Iterator]], steps: int, batch: in
     return medians
 
 
+def interval_of_median(values: Sequence[float]) -> str:
+    """ " (LOW to HIGH)", the 95 % interval of a median, from the ranks of the values: it supposes that they are
+    independent, and nothing about how they scatter. Nothing for fewer than 6 values, which cannot tell it."""
+    if len(values) < 6:
+        return ""
+    rank = max(0, math.floor((len(values) - 1.96 * math.sqrt(len(values))) / 2))
+    ordered = sorted(values)
+    return f" ({ordered[rank]:.3f} to {ordered[-1 - rank]:.3f})"
+
+
 def in_turns(loops: dict[str, Callable[[], Iterator]], steps: int, batch: int, turn: int) -> None:
-    """Prints the rate of each in its median turn, and its ratio to the first.
+    """Prints the rate of each in its median turn, and the median of its ratios to the first in the same round.
 
     Args:
         turn: steps; with a multiple of `logging_steps`, each turn of train.py includes the rows that it writes.
     """
     running = {name: loop() for name, loop in loops.items()}
     rates: dict[str, list[float]] = {name: [] for name in loops}
+    order = list(running)
     for _ in range(max(1, steps // turn)):
-        for name, loop in running.items():
-            rates[name].append(rate(loop, turn, batch, warm_up=0 if rates[name] else WARM_UP))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    first = next(iter(medians))
-    for name, median in medians.items():
-        print(f"{name:8s} {median:8.0f} images/s, {median / medians[first]:.3f} of {first}", flush=True)
+        for name in order:
+            rates[name].append(rate(running[name], turn, batch, warm_up=0 if rates[name] else WARM_UP))
+        order.reverse()
+    first, *others = rates
+    print(f"{first:8s} {statistics.median(rates[first]):8.0f} images/s", flush=True)
+    for name in others:
+        ratios = [rate / beside for rate, beside in zip(rates[name], rates[first], strict=True)]
+        of_first = f"{statistics.median(ratios):.3f} of {first}{interval_of_median(ratios)}, {len(ratios)} rounds"
+        print(f"{name:8s} {statistics.median(rates[name]):8.0f} images/s, {of_first}", flush=True)
 
 
 def settings(config: TrainConfig, resolution: int, channels: int, steps: int, rounds: int) -> None:

@@ -1,18 +1,17 @@
 """The public endpoints through what people use: gradio_client, plain HTTP, MCP. Their description is a promise."""
 
-import asyncio
 import base64
 import io
 import json
 import os
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from coroutines import completed
 from gradio_client import Client
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
@@ -210,8 +209,7 @@ def tools(url: str, *calls: tuple[str, dict]) -> list:
             await session.initialize()
             return [(await session.list_tools()).tools, *[await session.call_tool(*each) for each in calls]]
 
-    with ThreadPoolExecutor(1) as thread:  # playwright's event loop runs in this one
-        return thread.submit(lambda: asyncio.run(talk())).result()
+    return completed(talk())
 
 
 def test_mcp_answers_in_json_what_plain_http_does(url):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
+from coroutines import completed
 from gradio_client import Client
 from harness import serving, visiting
 from hosting import Quiet, listening
@@ -88,8 +87,7 @@ def test_the_endpoints_work_below_a_path(below):
     kind, (answer,) = call(below, "sample", asked)
     assert kind == "complete"
     assert answer == sampled
-    with ThreadPoolExecutor(1) as thread:  # Playwright has an event loop in this one
-        offered = thread.submit(lambda: asyncio.run(tools(below))).result()
+    offered = completed(tools(below))
     assert offered == {name.removeprefix("/") for name in ENDPOINTS}
 
 

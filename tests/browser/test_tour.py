@@ -35,7 +35,7 @@ LINKS = {
         {"fault": "few_steps", "amount": "5", "seed": "7"},
         f"[{PRESSED % 'wrong'}, document.querySelector('#wrong .amount input').value, '7']",
     ),
-    "reverse": ({"sampler": "ddim", "eta": "0.3", "steps": "20", "images": "2", "seed": "99"}, FORM),
+    "reverse": ({"sampler": "dpm_solver++", "eta": "0.3", "steps": "20", "images": "2", "seed": "99"}, FORM),
 }
 SHARED = {"t": "312", "example": "5", "noise": "11"}
 SHARED_NOW = "['t', 'noise'].map((name) => String(ddpm.shared.get(name))).concat(String(ddpm.example.get()))"

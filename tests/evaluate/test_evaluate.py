@@ -170,7 +170,9 @@ def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     rows = checkpoint.read_metrics(folder / "metrics.jsonl")
     assert [row["kind"] for row in rows].count("evaluation") == 1
     assert rows[-1]["bits_per_dim"] == figures["bits_per_dim"]
-    assert rows[-1]["frechet_distance"] == with_samples["frechet_distance"]
+    kept = {name: value for name, value in with_samples.items() if name not in figures}
+    assert {"frechet_distance", "eta", "sampler", "clear_samples"} <= kept.keys()
+    assert kept.items() <= rows[-1].items()
     assert rows[:-1] == checkpoint.read_metrics(run / "metrics.jsonl")
     card = (folder / "README.md").read_text()
     assert f"**{figures['bits_per_dim']:.4f}**" in card
@@ -190,6 +192,43 @@ def test_recorded_figures_are_in_metrics_and_card(run, tmp_path):
     done = start(folder, "--dataset_name", pictures, "--num_images", 2, "--record", "--output", tmp_path / "r.json")
     assert re.search("error: --record: .*run was not trained on .*pictures", done.stderr)
     assert rows == checkpoint.read_metrics(folder / "metrics.jsonl")
+
+
+@pytest.mark.long
+def test_eta_reaches_the_sampler_and_is_in_the_report(run, tmp_path):
+    found = []
+    for eta in (0.0, 1.0):
+        options = {"sampler": "dpm_solver++", "eta": eta, "num_inference_steps": 5, "feature_network": "none"}
+        options |= {"num_images": 2, "timesteps": 1, "num_samples": 4, "num_cpu_threads": 1}
+        found.append(evaluate(EvaluateConfig(str(run), output=str(tmp_path / "r.json"), **options)))
+    assert [figures["eta"] for figures in found] == [0.0, 1.0]
+    assert found[0]["nearest_train_rms"] != found[1]["nearest_train_rms"]
+    assert ["--eta 1.0" in figures["command"] for figures in found] == [False, True]
+
+
+def test_what_is_measured_again_replaces_all_that_was_measured_of_it(tmp_path):
+    """And only that: figures of --classify stay, and nothing of the earlier samples stands beside the new ones."""
+    folder = shutil.copytree(checkpoint.EMBEDDED.with_name("mnist_labels"), tmp_path / "run")
+    earlier = checkpoint.read_metrics(folder / "metrics.jsonl")[-1]
+    asked = {"sampler": "dpm_solver++", "eta": 1.0, "command": "python -m ddpm.evaluate --eta 1"}
+    report_module.record(folder, earlier | asked)
+    assert "dpm_solver++ (eta = 1) in 20 steps" in (folder / "README.md").read_text()
+    of_the_bound = ("bits_per_dim", "variance_type", "num_images", "timesteps", "dataset", "split", "val_loss")
+    again = {name: earlier[name] for name in of_the_bound} | {"command": "python -m ddpm.evaluate --sampler ddpm"}
+    again |= {"num_samples": 50, "sampler": "ddpm", "eta": 0.0, "num_inference_steps": 10, "frechet_distance": 9.0}
+    again |= {"frechet_distance_real": 1.0, "feature_network": "classifier", "feature_accuracy": 0.9}
+    report_module.record(folder, again)
+    row = checkpoint.read_metrics(folder / "metrics.jsonl")[-1]
+    classified = {name: value for name, value in earlier.items() if "classif" in name}
+    assert row == again | classified | {
+        "kind": "evaluation",
+        "step": earlier["step"],
+        "images": earlier["images"],
+        "classify_command": asked["command"],
+    }
+    card = (folder / "README.md").read_text()
+    assert "50 samples, ddpm in 10 steps" in card
+    assert "by_guidance_scale" not in row
 
 
 @pytest.mark.long
@@ -365,6 +404,8 @@ def directory(path, resolution=8, channels=1, **scheduler):
         (["--sampler", "heun"], 2, "heun.*ddpm_fixed_small.*dpm_solver"),
         (["--num_image", 3], 2, "unknown option --num_image; did you mean --num_images"),
         (["--timesteps", -1], 2, "--timesteps -1: 0 or more"),
+        (["--eta", 0.5, "--num_samples", 4], 2, "--eta 0.5: --sampler ddpm does not take it"),
+        (["--eta", 0.5, "--sampler", "ddim"], 2, "--eta 0.5: pass --num_samples, too"),
         (["--output", "README.md/r.json"], 2, "--output README.md/r.json: .*README.md is not a folder"),
         (["--output", "report.txt"], 2, "--output report.txt: the name of a .json file"),
         (["--timesteps", 40], 1, "--timesteps 40: 1 to 39 is needed"),

@@ -90,6 +90,11 @@ def test_the_card_tells_the_hub_what_was_measured_and_only_that(rows, metrics):
         assert (checkpoint.EMBEDDED / picture).is_file()
 
 
+@pytest.mark.parametrize(("eta", "said"), [({}, ""), ({"eta": 0.0}, ""), ({"eta": 0.5}, " (eta = 0.5)")])
+def test_the_card_says_how_the_samples_were_drawn(eta, said):
+    assert f"5,000 samples, ddim{said} in 100 steps; features of" in card_of(MEASURED | SAMPLED | eta)
+
+
 def test_a_training_that_ended_between_two_validations_is_as_long_as_it_was():
     text = card_of({"kind": "train", "step": 14_300, "images": 915_200, "loss": 0.02})
     assert "| training | 14,300 steps | 915,200 images |" in text

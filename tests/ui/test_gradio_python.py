@@ -1,6 +1,5 @@
 """What the page takes from Gradio's insides is where it was. If a test fails, a newer Gradio has moved something."""
 
-import asyncio
 import inspect
 import json
 import urllib.error
@@ -8,6 +7,7 @@ import urllib.request
 
 import gradio as gr
 import pytest
+from coroutines import completed
 from fastapi import HTTPException
 
 import ddpm.ui.gradio as ours
@@ -105,7 +105,7 @@ def test_server_functions_are_called_by_name_with_one_argument(blocks, url):
 def test_a_fault_of_ours_in_a_look_up_is_logged_and_not_told(caplog):
     broken = ours.logged(lambda asked: {}[asked])
     with pytest.raises(HTTPException) as answer:
-        asyncio.run(broken("/etc/passwd"))
+        completed(broken("/etc/passwd"))
     assert (answer.value.status_code, answer.value.detail) == (500, "the server could not answer")
     assert "KeyError: '/etc/passwd'" in caplog.text
 

@@ -33,6 +33,12 @@ def test_whole_numbers_in_range_pass():
     assert check_real("eta", 1, 0, 1) == 1.0
 
 
+@pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.5), ("dpm_solver++", 0.5), ("ddpm", 0.0)])
+def test_eta_counts_for_the_samplers_that_take_it(sampler, eta):
+    """So that pictures which are the same have the same key."""
+    assert SampleRequest.check({**GOOD, "sampler": sampler, "eta": 0.5}, 200, 16).eta == eta
+
+
 @pytest.mark.parametrize("raw", [None, [], "x", {}, {**GOOD, "sampler": ["ddim"]}, {**GOOD, "sampler": "euler"}])
 def test_nonsense_is_refused_and_named(raw):
     with pytest.raises(InputError, match="sampler"):

@@ -196,7 +196,7 @@ class SampleRequest:
         clip = raw.get("clip")
         if clip is not None and not isinstance(clip, bool):
             raise InputError("refused.choice", name="clip", value=_shown(clip), choices="true, false")
-        choices = FRESH_NOISE if sampler.startswith("ddpm") else FRESH_NOISE[:1]  # other samplers add no such noise
+        choices = FRESH_NOISE if sampler.startswith("ddpm") else FRESH_NOISE[:1]  # the others have no such choice
         start_t = check_whole("start_t", raw.get("start_t", num_steps), 1, num_steps)
         label = check_label(raw.get("label", NO_LABEL), classes)
         guidance_scale = check_real("guidance_scale", raw.get("guidance_scale", 1.0), 0, int(MAX_SCALE))

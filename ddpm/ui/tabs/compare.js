@@ -154,8 +154,8 @@ form.addEventListener("input", () => {
 
 watch("value", () => rows.drawing.hear(props.value));
 
-// In a link a row is sampler:steps or, with fresh noise that is a choice, sampler:steps:eta; with a label, :label=NAME:s=SCALE follows, and then :model=NAME,
-// if it is another one than the page's.
+// In a link a row is sampler:steps or, with a share of fresh noise, sampler:steps:eta; with a label, :label=NAME:s=SCALE
+// follows, and then :model=NAME, if it is another one than the page's.
 function coded({ model, sampler, num_inference_steps: steps, eta, ...asked }) {
   const { label, guidance_scale: s } = asked;
   const parts = [sampler, steps];

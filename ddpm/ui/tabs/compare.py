@@ -25,9 +25,11 @@ from ddpm.ui.tabs.parts import (
     words,
 )
 
-# What "Add a row" offers: the first of these that no row has yet. They differ from the rows at first in one thing each.
+# What "Add a row" offers: the first of these that no row has yet. They differ from the rows at first in one or
+# two things each.
 OFFERED = (
     {"sampler": "ddim", "num_inference_steps": 10},
+    {"sampler": "dpm_solver++", "num_inference_steps": 20, "eta": 1},
     {"sampler": "dpm_solver++", "num_inference_steps": 5},
     {"sampler": "ddim", "num_inference_steps": 50, "eta": 1},
     {"sampler": "ddpm", "num_inference_steps": 50},
@@ -38,7 +40,7 @@ STEP_CHOICES = (2, 3, 5, 10, 20, 50, 100, 250, 500, 1000)
 
 CODE = (
     f"for row in rows: reverse_process({code_name('engine', 'eps_hat')}, scheduler, shape, seed=1, "
-    "sampler=row.sampler, num_inference_steps=row.steps)"
+    "sampler=row.sampler, num_inference_steps=row.steps, eta=row.eta)"
 )
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 _DIFFER = (
     "Why do the results differ? They all start from the same $x_{t_0}$, but every reverse process draws its "
     "own $\\sigma_t z$. DDIM and DPM-Solver++ with $\\eta=0$ draw none, so all their results are the same.",
-    "为什么结果各不相同？它们都从同一个 $x_{t_0}$ 出发，但每次反向去噪各自抽取 $\\sigma_t z$。$\\eta=0$ 的 DDIM"
-    " 和 DPM-Solver++ 不抽取噪声，所以它们的结果全都一样。",
+    "为什么结果各不相同？它们都从同一个 $x_{t_0}$ 出发，但每次反向去噪各自抽取 $\\sigma_t z$。$\\eta=0$ 时，DDIM"
+    " 和 DPM-Solver++ 都不抽取噪声，所以它们的结果全都一样。",
 )
 _BLEND = (
     "Why not simply blend the pixels? Both pictures get the same $\\epsilon$, so $\\bar x_{t_0}$ is their blend "
