@@ -210,6 +210,7 @@ def test_what_is_measured_again_replaces_all_that_was_measured_of_it(tmp_path):
     """And only that: figures of --classify stay, and nothing of the earlier samples stands beside the new ones."""
     folder = shutil.copytree(checkpoint.EMBEDDED.with_name("mnist_labels"), tmp_path / "run")
     earlier = checkpoint.read_metrics(folder / "metrics.jsonl")[-1]
+    earlier.pop("classify_command", None)  # all of it is from one evaluation
     asked = {"sampler": "dpm_solver++", "eta": 1.0, "command": "python -m ddpm.evaluate --eta 1"}
     report_module.record(folder, earlier | asked)
     assert "dpm_solver++ (eta = 1) in 20 steps" in (folder / "README.md").read_text()
