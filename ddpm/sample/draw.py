@@ -57,7 +57,7 @@ def draw(config: SampleConfig, model: Checkpoint | None = None) -> list[str]:
     missing = [i for i in range(config.num_images) if i not in there or (config.gif and i < ANIMATED)]
     part = share(len(missing), accelerator.process_index, accelerator.num_processes)
     own = missing[part.start : part.stop]
-    with _progress(config, model, own, accelerator.is_main_process) as bar:
+    with _progress(config, model, own, classes, accelerator.is_main_process) as bar:
         drawn, frames = _draw(config, model, own, classes, filling, folder, bar, accelerator)
     accelerator.wait_for_everyone()
     words = [f"{counted(config.num_images, 'picture')} in {folder.path}"] if folder.path else []
@@ -91,11 +91,11 @@ def _check(config: SampleConfig, model: Checkpoint) -> None:
         )
 
 
-def _progress(config: SampleConfig, model: Checkpoint, own: Sequence[int], is_main: bool):
-    """A progress bar over this process's evaluations of the network, one for each picture and step."""
+def _progress(config: SampleConfig, model: Checkpoint, own: Sequence[int], classes: np.ndarray, is_main: bool):
+    """A progress bar over this process's evaluations of the network, one or two for each picture and step."""
     from tqdm import tqdm
 
-    calls = len(own) * _steps(config, model) * _halves(config)
+    calls = _steps(config, model) * _evaluations(config, own, classes)
     return tqdm(total=calls, unit=" network evaluations", smoothing=0, disable=not is_main)
 
 
@@ -105,9 +105,11 @@ def _steps(config: SampleConfig, model: Checkpoint) -> int:
     return len(order_of(steps, config.resamplings, config.jump_length))
 
 
-def _halves(config: SampleConfig) -> int:
-    """How often the network sees each picture in a step: with the label and without, if the sampling is guided."""
-    return 2 if config.label and config.guidance_scale not in (0, 1) else 1
+def _evaluations(config: SampleConfig, numbers: Sequence[int], classes: np.ndarray) -> int:
+    """How many evaluations of the network a step takes for pictures of these numbers: where the sampling is guided, two
+    for each that has a label."""
+    guided = 0 if config.guidance_scale in (0, 1) else int((classes[np.array(numbers, int) % len(classes)] >= 0).sum())
+    return len(numbers) + guided
 
 
 def _draw(
@@ -131,11 +133,12 @@ def _draw(
         each that is animated.
     """
     kept, animated = [], []
-    halves, steps = _halves(config), _steps(config, model)
-    at_once = max(1, config.batch_size // halves)  # with guidance, the network sees each picture twice in a call
+    steps = _steps(config, model)
+    most = max(_evaluations(config, [number], classes) for number in range(len(classes)))  # of a picture
+    at_once = max(1, config.batch_size // most)  # with guidance, the network sees each picture twice in a call
     parts = _runs(own, at_once)
     engine = model.engine(accelerator.device, config.precision)
-    engine.settle(*{halves * len(part) for part in parts})
+    engine.settle(*{_evaluations(config, part, classes) for part in parts})
     eps_theta, shown = Counted(engine, bar, strict=True), moments(steps)
     for part in parts:
         asked: dict[str, Any] = filling.arguments(config) if filling else {}

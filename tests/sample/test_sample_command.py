@@ -163,6 +163,16 @@ def test_labels_in_turn_with_guidance(labelled, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_progress_bar_counts_pictures_without_label_once(labelled, tmp_path):
+    words = ("--label", "cat", "none", "--guidance_scale", 3, "--output", tmp_path / "p")
+    done = start(labelled, "--num_images", 5, *STEPS, *words)
+    assert done.returncode == 0, done.stderr
+    assert f"100%|██████████| {4 * (3 * 2 + 2)}/{4 * (3 * 2 + 2)}" in done.stderr
+    again = start(labelled, "--num_images", 5, *STEPS, *words)
+    assert "5 of which were there already" in again.stdout, again.stderr
+
+
+@pytest.mark.slow
 def test_an_animation_begins_with_noise_and_ends_with_the_pictures(model, tmp_path):
     gif = tmp_path / "way.gif"
     line = drawn(model, "--num_images", 20, *STEPS, "--batch_size", 8, "--gif", gif)
