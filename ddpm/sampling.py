@@ -165,10 +165,10 @@ def updates(
         more = torch.cat([zero[:1], more, zero[1:][-1:]])
         first, xt = -(ab_prev**0.5) * torch.expm1(-(1 + eta) * h), ((1 - ab_prev) / (1 - ab)) ** 0.5
         if eta:  # with 1, SDE-DPM-Solver++(2M) of the same paper; between, as in k-diffusion
-            shorter = eta * h
-            shorter[-1] = torch.inf  # for an eta that is 0 in float32
-            xt *= torch.exp(-shorter)
-            noise = ((1 - ab_prev) * -torch.expm1(-2 * shorter)) ** 0.5
+            eta_h = eta * h
+            eta_h[-1] = torch.inf  # for an eta that is 0 in float32
+            xt *= torch.exp(-eta_h)
+            noise = ((1 - ab_prev) * -torch.expm1(-2 * eta_h)) ** 0.5
         x0, before = first * (1 + more), -first * more
     else:  # Eq. 7
         kind = variance_type if sampler == "ddpm" else sampler.removeprefix("ddpm_")
@@ -301,10 +301,10 @@ def reverse_process(
         seed, first_image: determine x_T and the noise of each step, see `generators`.
         same_noise: give every image the noise that image `first_image` of this seed has.
         eta: share of fresh noise in DDIM and DPM-Solver++, from 0 (none) to 1: with 1, both add as much as ancestral
-            sampling with the small variance, and DPM-Solver++ is SDE-DPM-Solver++. Between, DDIM adds eta times that,
-            and DPM-Solver++ has the variance (1 - alpha_bar_prev) (1 - exp(-2 eta h)), where 2 h is by how much the
-            log signal-to-noise ratio grows, as k-diffusion's `sample_dpmpp_2m_sde` has it. Other samplers do not use
-            it.
+            sampling with the small variance, and DPM-Solver++ is SDE-DPM-Solver++. Between, the standard deviation is
+            eta times that in DDIM, and in DPM-Solver++ the variance is (1 - alpha_bar_prev) (1 - exp(-2 eta h)), where
+            2 h is by how much the log signal-to-noise ratio grows, as in k-diffusion's `sample_dpmpp_2m_sde`. Other
+            samplers do not use it.
         clip: clip x0_hat to the range of `base`, which is [-1, 1] almost always; None: as `base` does.
         fresh_noise: one of FRESH_NOISE. "until_last" is Algorithm 2; the others show mistakes in ancestral sampling
             ("ddpm..."): "never" leaves sigma_t z out of every step, so that x_{t-1} is the mean of p(x_{t-1} | x_t);

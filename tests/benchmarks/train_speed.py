@@ -209,7 +209,7 @@ def in_turns(loops: dict[str, Callable[[], Iterator]], steps: int, batch: int, t
     first, *others = rates
     print(f"{first:8s} {statistics.median(rates[first]):8.0f} images/s", flush=True)
     for name in others:
-        ratios = [rate / beside for rate, beside in zip(rates[name], rates[first], strict=True)]
+        ratios = [own / beside for own, beside in zip(rates[name], rates[first], strict=True)]
         of_first = f"{statistics.median(ratios):.3f} of {first}{interval_of_median(ratios)}, {len(ratios)} rounds"
         print(f"{name:8s} {statistics.median(rates[name]):8.0f} images/s, {of_first}", flush=True)
 
