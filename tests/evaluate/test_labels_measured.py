@@ -232,9 +232,9 @@ def test_figures_about_labels_are_in_metrics_and_card(run, tmp_path):
     row = checkpoint.read_metrics(folder / "metrics.jsonl")[-1]
     assert row["kind"] == "evaluation"
     assert row["bits_per_dim_without_label"] == last["bits_per_dim_without_label"]
-    for measured, name in ((with_samples, "by_guidance_scale"), (classified, "classifier_accuracy")):
+    for measured, figure in ((with_samples, "by_guidance_scale"), (classified, "classifier_accuracy")):
         kept = {name: value for name, value in measured.items() if name not in last}
-        assert name in kept
+        assert figure in kept
         assert kept.items() <= row.items()
     card = (folder / "README.md").read_text()
     assert f"| bits/dim without label | {last['bits_per_dim_without_label']:.4f} ±" in card

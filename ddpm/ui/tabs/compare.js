@@ -19,14 +19,13 @@ const read = (row) => ({
   ...(modelOf(row) !== here && { model: modelOf(row) }),
   sampler: fieldOf(row, "sampler").value,
   num_inference_steps: Number(fieldOf(row, "num_inference_steps").value),
-  eta: numberOf(fieldOf(row, "eta")),
+  eta: takesEta(fieldOf(row, "sampler").value) ? numberOf(fieldOf(row, "eta")) : 0,
   ...(takesLabel(modelOf(row)) ? labels.get(row).read() : NO_LABEL),
 });
 const shared = () => ({ num_images: numberOf(form.elements.num_images), seed: numberOf(form.elements.seed) });
 
 function name(i) {
   const { num_inference_steps: steps, ...request } = read(rows.heads()[i]);
-  if (!takesEta(request.sampler)) request.eta = 0;
   const [sampler, label] = [ddpm.trajectory.samplerName(request), ddpm.labelling.said(request)];
   const said = ddpm.say("rows.name", { sampler, steps, label });
   return fieldOf(rows.heads()[i], "model") ? `${modelOf(rows.heads()[i])}: ${said}` : said;
@@ -56,7 +55,6 @@ function mark(i) {
   const found = rows.found(i);
   const row = rows.heads()[i];
   const request = { model: here, ...read(row), ...shared() };
-  if (!takesEta(request.sampler)) request.eta = 0;
   const drawn = found && { model: here, ...found.request };
   const stale = found && Object.keys(request).some((key) => request[key] !== drawn[key]);
   row.classList.toggle("stale", Boolean(stale));
