@@ -157,7 +157,7 @@ watch("value", () => rows.drawing.hear(props.value));
 function coded({ model, sampler, num_inference_steps: steps, eta, ...asked }) {
   const { label, guidance_scale: s } = asked;
   const parts = [sampler, steps];
-  if (takesEta(sampler) && eta) parts.push(eta);
+  if (eta) parts.push(eta);
   if (ddpm.labelling.isGiven(asked)) parts.push(`label=${encodeURIComponent(ddpm.page.labels[label])}`, `s=${s ?? 1}`);
   if (model && model !== here) parts.push(`model=${encodeURIComponent(model)}`);
   return parts.join(":");
