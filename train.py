@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import sys
 
-from ddpm.config import TrainConfig, parse
-from ddpm.output import keep_going
+from ddpm.output import end_at_once, keep_going
 
 if __name__ == "__main__":
     keep_going()  # also if nobody reads what is printed
+    end_at_once()
+
+from ddpm.config import TrainConfig, parse
+
+if __name__ == "__main__":
     CONFIG = parse(sys.argv[1:])  # before torch is loaded, so that --help and usage errors appear at once
 
 import math

@@ -1,7 +1,8 @@
-"""Output that nobody reads, or that cannot be written, is dropped instead of ending the program.
+"""How a program of this project begins: output that cannot be written does not end it, and Ctrl-C ends it in order.
 
 A closed terminal, the end of `| head`, and a full disk behind `> log.txt` all make writing fail. What the program
-computes must not depend on it. Importing this loads nothing heavy.
+computes must not depend on it. Before it computes anything, Ctrl-C needs no traceback. Importing this loads nothing
+heavy.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 AGAIN = {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a later write may succeed
@@ -34,6 +37,29 @@ def keep_going() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  open until the process ends
         elif isinstance(stream, io.TextIOWrapper) and stream.fileno() == descriptor:
             setattr(sys, name, _surviving(stream, descriptor))
+
+
+@contextlib.contextmanager
+def nothing_begun() -> Iterator[None]:
+    """While libraries are imported and options read: as `end_at_once`, and afterwards Ctrl-C is a KeyboardInterrupt."""
+    end_at_once()
+    yield
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def end_at_once() -> None:
+    """From now on, Ctrl-C ends the process with status 130 and without a word: nothing has begun that could be lost.
+
+    A KeyboardInterrupt would be a traceback of a hundred lines, and in the midst of importing torch it can even abort
+    the process. Where Ctrl-C is ignored, it stays so.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    os._exit(128 + number)
 
 
 def _surviving(stream: io.TextIOWrapper, descriptor: int) -> io.TextIOWrapper:

@@ -3,13 +3,15 @@ answered at once."""
 
 import sys
 
-from ddpm.evaluate.options import parse
-from ddpm.output import keep_going
+from ddpm.output import keep_going, nothing_begun
 
 if __name__ == "__main__":
     keep_going()  # also if nobody reads what is printed
-    config = parse(sys.argv[1:])
+    with nothing_begun():
+        from ddpm.evaluate.options import parse
 
-    from ddpm.evaluate.measure import main
+        config = parse(sys.argv[1:])
+
+        from ddpm.evaluate.measure import main
 
     sys.exit(main(config))

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from ddpm.training import state
 from ddpm.training.folder import has_model
 from ddpm.training.recorder import Progress
 
@@ -40,6 +41,12 @@ def of_interrupted(directory: Path, progress: Progress) -> tuple[bool, str]:
     return False, f"{line}. {_model(directory, progress)}. {_state(directory, progress)}"
 
 
+def of_hurried(directory: Path) -> str:
+    """What a run that ended at once, without a last state, goes on from."""
+    saved = state.folders(directory / "checkpoints")
+    return _newest(state.step_of(saved[-1]) if saved else None)
+
+
 def _listed(missing: Mapping[str, str]) -> str:
     """What could not be written, and why; of many files the first three."""
     words = [f"{what} ({why})" for what, why in missing.items()]
@@ -58,8 +65,12 @@ def _state(directory: Path, progress: Progress) -> str:
     step = progress.saved.state_step
     if step is None and has_model(directory):
         return "There is no training state: --resume_from_checkpoint none starts again and replaces the model"
+    if step is not None and step == progress.step:
+        return "The training state is there: once there is space, the same command saves the model"
+    return _newest(step)
+
+
+def _newest(step: int | None) -> str:
     if step is None:
         return "There is no training state: the same command starts again"
-    if step == progress.step:
-        return "The training state is there: once there is space, the same command saves the model"
     return f"The newest training state is that of step {step}, from which the same command continues"

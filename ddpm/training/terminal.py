@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +30,8 @@ log = logging.getLogger("train")
 # What asks a training to save its state and end. Windows has only the first two.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
+SAME_WISH_S = 1.0  # seconds within which a second Ctrl-C is an impatient first one
+
 Train = Callable[[TrainConfig, Callable[[], bool]], Iterator[Progress]]
 
 
@@ -36,13 +39,19 @@ class StopRequest:
     """Whether somebody asked this process to stop: by a signal of `SIGNALS`, or by ending the launcher.
 
     The training then saves its state and ends. A signal ends the process at once if there is nothing to save yet
-    (`may_wait` is false), and so does a second Ctrl-C. Other signals may come twice for one wish: a shell passes the
-    hang-up of its terminal on to a process that has received it already, and torchrun adds SIGTERM to a Ctrl-C.
+    (`may_wait` is false), and so does a second Ctrl-C that comes more than `SAME_WISH_S` after the first. Other signals
+    may come twice for one wish: a shell passes the hang-up of its terminal on to a process that has received it
+    already, and torchrun adds SIGTERM to a Ctrl-C.
+
+    Attributes:
+        at_once: what ended the process at once, in words; empty if nothing did.
     """
 
     def __init__(self) -> None:
         self.may_wait = False
+        self.at_once = ""
         self._signals: list[int] = []
+        self._since = 0.0  # when the first signal came
         # Neither `accelerate launch` nor torchrun forwards all signals; when it ends, this process gets another parent.
         launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys()
         self._launcher = os.getppid() if launched else None
@@ -52,8 +61,14 @@ class StopRequest:
                 signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: object) -> None:
-        if not self.may_wait or (self._signals and number == signal.SIGINT):
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        if not self.may_wait:
+            self.at_once = f"{name} before the first step"
+        elif self._signals and number == signal.SIGINT and time.monotonic() > self._since + SAME_WISH_S:
+            self.at_once = "a second Ctrl-C"
+        if self.at_once:
             raise SystemExit(128 + number)
+        self._since = self._since or time.monotonic()
         self._signals.append(number)
 
     def __call__(self) -> bool:
@@ -69,8 +84,17 @@ def run(config: TrainConfig, train: Train) -> int:
     """Consume `train` to its end, and return the exit status that the README lists."""
     plain_logging()
     gc.freeze()  # what has been imported is never garbage, and to look through it takes a second each time
-    is_main = os.environ.get("RANK", "0") == "0"
-    stop, progress, pusher, whole = StopRequest(), None, None, False
+    is_main, stop = os.environ.get("RANK", "0") == "0", StopRequest()
+    try:
+        return _run(config, train, stop, is_main)
+    except SystemExit:
+        if stop.at_once and is_main:
+            print(f"Ended at once: {stop.at_once}. {outcome.of_hurried(config.directory)}", file=sys.stderr)
+        raise
+
+
+def _run(config: TrainConfig, train: Train, stop: StopRequest, is_main: bool) -> int:
+    progress, pusher, whole = None, None, False
     try:
         if config.push_to_hub and is_main:
             wait_s = 60 * config.hub_wait_minutes
