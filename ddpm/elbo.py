@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -247,6 +248,20 @@ def estimate_timesteps(density: np.ndarray, count: int, draw: np.random.Generato
     return 1 + np.searchsorted(edges, u * edges[-1], side="right").clip(max=len(density) - 1)
 
 
+class ElboEstimate(NamedTuple):
+    """What `elbo_estimate` knows about one image. The estimates are unbiased, (1,) float64.
+
+    Attributes:
+        terms: with B = 1, where `kl` and `eps_mse` (and so `total`) are NaN at timesteps that were not drawn.
+        kl_sum: of the sum of all KL terms, in bits per dimension.
+        eps_mse_mean: of L_simple (Eq. 14) per dimension, the mean of `eps_mse` over all timesteps.
+    """
+
+    terms: ElboTerms
+    kl_sum: Tensor
+    eps_mse_mean: Tensor
+
+
 @torch.no_grad()
 def elbo_estimate(
     eps_theta: EpsTheta,
@@ -256,7 +271,7 @@ def elbo_estimate(
     draw: np.random.Generator,
     clip_denoised: bool = True,
     batch_size: int = 256,
-) -> tuple[ElboTerms, Tensor]:
+) -> ElboEstimate:
     """An estimate of the bound of one image from L_T, L_0 and only `count` of its KL terms.
 
     The timesteps of the KL terms are drawn with `estimate_density`, one from each of `count` strata of equal
@@ -266,9 +281,6 @@ def elbo_estimate(
         x0: (C, H, W), otherwise as in `elbo_terms`.
         clip_denoised, batch_size: as in `elbo_terms`.
         draw: the generator of the timesteps and the noise.
-    Returns:
-        The terms with B = 1, where `kl` and `eps_mse` (and so `total`) are NaN at timesteps that were not drawn; and
-        (1,) float64, an unbiased estimate of the sum of all KL terms in bits per dimension.
     """
     T = schedule.num_steps
     density = estimate_density(T)
@@ -288,8 +300,10 @@ def elbo_estimate(
         errors[0, step] = mse[at == step].mean()
         if step:  # the term of t = 0 is L_0
             kl[0, step - 1] = bits[at == step].mean()
-    kl_sum = (bits[1:] / torch.from_numpy(density[t - 1])).mean()[None]
-    return ElboTerms(prior_bits(schedule, x0[None].cpu()), kl, bits[:1], errors), kl_sum
+    weight = 1 / torch.from_numpy(density[t - 1])
+    eps_mse_mean = (mse[:1] + (mse[1:] * weight).mean()) / T
+    terms = ElboTerms(prior_bits(schedule, x0[None].cpu()), kl, bits[:1], errors)
+    return ElboEstimate(terms, (bits[1:] * weight).mean()[None], eps_mse_mean)
 
 
 # ------------------------------------------------------------------------------------------- a classifier of the bound

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddpm import data
 from ddpm.draws import Purpose, generator
-from ddpm.elbo import ElboTerms, elbo_estimate, elbo_terms
+from ddpm.elbo import ElboEstimate, elbo_estimate, elbo_terms
 from ddpm.evaluate.options import EvaluateConfig
 from ddpm.evaluate.subject import Subject
 from ddpm.optimal import Respaced, measure_errors
@@ -43,36 +43,41 @@ def measure_bound(subject: Subject, errors: Errors | None, accelerator: Accelera
         timesteps = timesteps_for(subject.bound_steps, schedule.num_steps - 1)[::-1]
         schedule, eps_theta = schedule.respaced(timesteps), Respaced(eps_theta, timesteps)
     chosen = chosen_images(subject)
-    # Number of the image, L_T, sum of L_{t-1}, L_0; then whether it has a label, and its bound without one.
-    rows: list[tuple[int, float, float, float, bool, float]] = []
+    # Number of the image, L_T, sum of L_{t-1}, L_0, epsilon-MSE; then whether it has a label, and its bound and
+    # epsilon-MSE without one.
+    rows: list[tuple[float, ...]] = []
     # Sums over images, by timestep, of the term in bits and of the epsilon-MSE; and how many images know both.
     sums, counts = np.zeros((2, schedule.num_steps)), np.zeros(schedule.num_steps, np.int64)
     for number in range(accelerator.process_index, subject.num_images, accelerator.num_processes):
         index = int(chosen[number])
         pixels, label = images.eval[index : index + 1], int(subject.held_out_classes[index])
         told = eps_theta if label < 0 else ForLabel(eps_theta, label)
-        terms, kl_sum = _terms(config, told, schedule, pixels, index, bar)
-        parts = float(terms.prior), kl_sum, float(terms.reconstruction)
-        without = sum(parts)
+        found = _estimate(config, told, schedule, pixels, index, bar)
+        bare = found
         if label >= 0 and subject.model.knows_no_label:
-            bare, bare_sum = _terms(config, eps_theta, schedule, pixels, index, bar)
-            without = float(bare.prior) + bare_sum + float(bare.reconstruction)
-        rows.append((number, *parts, label >= 0, without))
+            bare = _estimate(config, eps_theta, schedule, pixels, index, bar)
+        *bits, mse_bare = _parts(bare)
+        rows.append((number, *_parts(found), label >= 0, sum(bits), mse_bare))
+        terms = found.terms
         curves = torch.stack([torch.cat([terms.reconstruction, terms.kl[0]]), terms.eps_mse[0]]).numpy()
         known = ~np.isnan(curves[0])  # an estimate leaves timesteps out
         sums[:, known] += curves[:, known]
         counts += known
     rows = sorted(gather_object(rows))
     sums, counts = (sum(gather_object([part])) for part in (sums, counts))
-    prior, kl_sums, reconstruction, labelled, without = np.array(rows).T[1:]
+    prior, kl_sums, reconstruction, mse_told, labelled, without, mse_without = np.array(rows).T[1:]
     total = prior + kl_sums + reconstruction
     if not np.isfinite(total + without).all():
         raise ValueError(f"{model.name}: the network's output is not finite; the model may be damaged")
     bits, mse = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    of_labels: dict[str, Any] = {}
+    if model.knows_no_label:
+        of_labels = _worth(total, without, labelled > 0, images.eval[0].size)
+        of_labels |= _mean("eps_mse_mean_without_label", mse_without)
     return {
-        "bits_per_dim": float(total.mean()),
-        "bits_per_dim_se": _standard_error(total),
-        **(_worth(total, without, labelled > 0, images.eval[0].size) if subject.model.knows_no_label else {}),
+        **_mean("bits_per_dim", total),
+        **_mean("eps_mse_mean", mse_told),
+        **of_labels,
         "prior_bits": float(prior.mean()),
         "kl_bits_total": float(kl_sums.mean()),
         "reconstruction_bits": float(reconstruction.mean()),
@@ -131,9 +136,11 @@ class ForLabel:
         return self.engine.with_variance(xt, t, torch.full((len(xt),), self.label))
 
 
-def _standard_error(values: np.ndarray) -> float | None:
-    """That of their mean; None for a single value, which says nothing about it."""
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+def _mean(name: str, values: np.ndarray) -> dict[str, float | None]:
+    """The mean of (N,) values under this name, and its standard error under `name`_se: None for a single value, which
+    says nothing about it."""
+    error = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+    return {name: float(values.mean()), f"{name}_se": error}
 
 
 def _worth(told: np.ndarray, without: np.ndarray, labelled: np.ndarray, dimensions: int) -> dict[str, Any]:
@@ -144,24 +151,18 @@ def _worth(told: np.ndarray, without: np.ndarray, labelled: np.ndarray, dimensio
         labelled: (N,) bool: whether the image has a label that the model knows. The two are the same where not.
         dimensions: of an image.
     """
-    figures: dict[str, Any] = {
-        "bits_per_dim_without_label": float(without.mean()),
-        "bits_per_dim_without_label_se": _standard_error(without),
-        "num_labelled_images": int(labelled.sum()),
-    }
+    figures: dict[str, Any] = _mean("bits_per_dim_without_label", without)
+    figures["num_labelled_images"] = int(labelled.sum())
     saved = (without - told)[labelled]
     if len(saved) > 1:
-        mean, error = float(saved.mean()), _standard_error(saved)
-        assert error is not None
-        figures |= {"label_bits_per_dim": mean, "label_bits_per_dim_se": error}
-        figures |= {"label_bits_per_image": mean * dimensions, "label_bits_per_image_se": error * dimensions}
+        figures |= _mean("label_bits_per_dim", saved) | _mean("label_bits_per_image", saved * dimensions)
     return figures
 
 
-def _terms(
+def _estimate(
     config: EvaluateConfig, eps_theta, schedule: NoiseSchedule, pixels: np.ndarray, index: int, bar
-) -> tuple[ElboTerms, float]:
-    """The terms of one image and the sum of its KL terms, in bits per dimension.
+) -> ElboEstimate:
+    """The terms of one image, exactly or as an estimate, as the options ask.
 
     Args:
         pixels: (1, C, H, W) uint8.
@@ -170,11 +171,11 @@ def _terms(
     x0 = data.to_float(pixels)
     draw = generator(config.seed, Purpose.EVALUATION, index, slot=2)
     if config.timesteps:
-        terms, kl_sum = elbo_estimate(
+        estimate = elbo_estimate(
             eps_theta, schedule, x0[0], config.timesteps, draw, config.clip_denoised, config.batch_size
         )
         bar.update(config.timesteps + 1)
-        return terms, float(kl_sum)
+        return estimate
     terms = elbo_terms(
         eps_theta,
         schedule,
@@ -184,7 +185,13 @@ def _terms(
         batch_size=config.batch_size,
         on_batch=bar.update,
     )
-    return terms, float(terms.kl.sum())
+    return ElboEstimate(terms, terms.kl.sum(1), terms.eps_mse.mean(1))
+
+
+def _parts(estimate: ElboEstimate) -> tuple[float, float, float, float]:
+    """L_T, the sum of L_{t-1}, L_0 and the mean epsilon-MSE of one image."""
+    terms = estimate.terms
+    return float(terms.prior), float(estimate.kl_sum), float(terms.reconstruction), float(estimate.eps_mse_mean)
 
 
 def chosen_images(subject: Subject) -> np.ndarray:

@@ -17,12 +17,11 @@ from accelerate import Accelerator
 from ddpm import hub, variance
 from ddpm.checkpoint import Checkpoint, check_precision
 from ddpm.classes import Classes
-from ddpm.config import OutputOptions
 from ddpm.errors import first_line
 from ddpm.evaluate import report
 from ddpm.evaluate.bound import chosen_images, find_errors, measure_bound
 from ddpm.evaluate.labels import load_judge, measure_classifier, most_evaluations
-from ddpm.evaluate.options import PROG, EvaluateConfig
+from ddpm.evaluate.options import NUM_VALIDATION, PROG, EvaluateConfig
 from ddpm.evaluate.samples import load_features, measure_samples
 from ddpm.evaluate.subject import Subject, find_subject
 from ddpm.launcher import launchers_precision
@@ -31,8 +30,6 @@ from ddpm.processes import on_main, plain_logging, settle
 from ddpm.validation import Validation
 
 log = logging.getLogger("evaluate")
-
-NUM_VALIDATION = OutputOptions.num_validation_images  # triples behind val_loss, as in train.py by default
 
 
 def evaluate(config: EvaluateConfig, model: Checkpoint | None = None) -> dict[str, Any]:

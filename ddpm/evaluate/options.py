@@ -14,10 +14,12 @@ from typing import Literal
 import tyro  # light: --help and wrong usage are answered before torch is loaded
 
 from ddpm.checks import check_common, check_eta
+from ddpm.config import OutputOptions
 from ddpm.flags import flattened, grouped, need_folder, need_option, parse_flags, usage_errors
 from ddpm.names import MAX_SCALE, OPTIMAL, AnyVariance, Precision, Sampler
 
 PROG = "python -m ddpm.evaluate"
+NUM_VALIDATION = OutputOptions.num_validation_images  # triples behind val_loss, as in train.py by default
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ddpm import files, plots
-from ddpm.evaluate.options import PROG, EvaluateConfig
+from ddpm.evaluate.options import NUM_VALIDATION, PROG, EvaluateConfig
 from ddpm.evaluate.subject import Subject
 from ddpm.hub import card
 from ddpm.metrics import read_metrics, to_lines
@@ -137,6 +137,7 @@ def table(figures: dict[str, Any]) -> str:
     told = ", told the label" if figures.get("num_labelled_images") else ""
     without = f"label {figures['no_label_is']}" if "no_label_is" in figures else "without labels"
     bare = f", {without}" if "val_loss_with_labels" in figures else ""
+    by_itself = "eps_mse_mean_without_label" in figures
     lines = [
         f"{figures['model']} on {figures['dataset']} ({figures['split']}), "
         f"{counted(figures['num_images'], 'image')}, {how}",
@@ -147,7 +148,11 @@ def table(figures: dict[str, Any]) -> str:
         *(_ranges(figures) if exact and T > 101 else []),
         f"  L_0            {figures['reconstruction_bits']:9.4f}",
         *(_worth(figures) if "bits_per_dim_without_label" in figures else []),
-        f"val_loss         {figures['val_loss']:9.4f}   (epsilon-MSE with frozen images, timesteps and noise{bare})",
+        f"epsilon-MSE      {figures['eps_mse_mean']:9.5f}{_error(figures['eps_mse_mean_se'], 5)}   "
+        f"(L_simple per dimension: the mean over all timesteps{told})",
+        *([_without(figures, "eps_mse_mean_without_label", 5)] if by_itself else []),
+        f"val_loss         {figures['val_loss']:9.4f}   "
+        f"(epsilon-MSE of {NUM_VALIDATION:,} frozen draws, to compare models by{bare})",
         *([f"  with labels    {figures['val_loss_with_labels']:9.4f}"] if bare else []),
         *(_classifier(figures) if "classify_images" in figures else []),
         *(_samples(figures) if "frechet_distance" in figures else []),
@@ -157,9 +162,14 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _error(standard_error: float | None) -> str:
+def _error(standard_error: float | None, digits: int = 4) -> str:
     """The standard error behind a figure; empty where a single image tells none."""
-    return "" if standard_error is None else f" ± {standard_error:.4f}"
+    return "" if standard_error is None else f" ± {standard_error:.{digits}f}"
+
+
+def _without(figures: dict[str, Any], name: str, digits: int = 4) -> str:
+    """The line about a figure of a class-conditional model that is not told the labels."""
+    return f"  without label  {figures[name]:9.{digits}f}{_error(figures[f'{name}_se'], digits)}"
 
 
 def _ranges(figures: dict[str, Any]) -> list[str]:
@@ -211,10 +221,7 @@ def _nearest(figures: dict[str, Any]) -> str:
 
 def _worth(figures: dict[str, Any]) -> list[str]:
     """The lines about the bits that a label is worth."""
-    lines = [
-        f"  without label  {figures['bits_per_dim_without_label']:9.4f}"
-        f"{_error(figures['bits_per_dim_without_label_se'])}"
-    ]
+    lines = [_without(figures, "bits_per_dim_without_label")]
     if "label_bits_per_dim" in figures:
         lines.append(
             f"  label saves    {figures['label_bits_per_dim']:9.4f} ± {figures['label_bits_per_dim_se']:.4f}   "

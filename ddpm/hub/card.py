@@ -193,7 +193,8 @@ def _card_data(
             "bits/dim, upper bound, without label",
             evaluation.get("bits_per_dim_without_label"),
         ),
-        "val_loss": ("epsilon-MSE, held out", evaluation.get("val_loss", validation.get("val_loss_ema"))),
+        "eps_mse_mean": (f"epsilon-MSE, held out, mean over all timesteps{told}", evaluation.get("eps_mse_mean")),
+        "val_loss": ("epsilon-MSE, held out, frozen draws", evaluation.get("val_loss", validation.get("val_loss_ema"))),
         "frechet_distance": (
             f"Fréchet distance, features of {evaluation.get('feature_network')}{scale}",
             evaluation.get("frechet_distance"),

@@ -79,6 +79,7 @@ def test_the_report_holds_what_the_contract_lists(report, run):
         assert Image.open(folder / name).width > 100
     table = done.stdout
     assert re.search(rf"bits/dim +{figures['bits_per_dim']:.4f} ± {figures['bits_per_dim_se']:.4f}", table)
+    assert re.search(rf"epsilon-MSE +{figures['eps_mse_mean']:.5f} ± {figures['eps_mse_mean_se']:.5f}", table)
     assert f"real against real: {figures['frechet_distance_real']:.3f}" in table
     assert "40 samples against 1667 training images; ddpm, 10 steps" in table
     assert "Compare this distance only with others of this project" in table
@@ -104,6 +105,9 @@ def test_bits_and_their_error_are_those_of_elbo_terms(report, run):
     assert figures["bits_per_dim"] == pytest.approx(np.mean(totals), rel=1e-4)
     assert figures["bits_per_dim_se"] == pytest.approx(np.std(totals, ddof=1) / 12**0.5, rel=1e-3)
     assert figures["eps_mse"] == pytest.approx(np.mean(mse, 0), rel=1e-3)
+    simple = np.mean(mse, 1)
+    assert figures["eps_mse_mean"] == pytest.approx(simple.mean(), rel=1e-4)
+    assert figures["eps_mse_mean_se"] == pytest.approx(simple.std(ddof=1) / 12**0.5, rel=1e-3)
 
 
 @pytest.mark.long
@@ -117,6 +121,8 @@ def test_an_estimate_agrees_with_the_exact_sum_within_its_error(run, tmp_path):
     exact, estimated = figures
     assert abs(estimated["bits_per_dim"] - exact["bits_per_dim"]) < 3 * estimated["bits_per_dim_se"]
     assert estimated["bits_per_dim_se"] < 0.1 * exact["bits_per_dim"]
+    assert abs(estimated["eps_mse_mean"] - exact["eps_mse_mean"]) < 3 * estimated["eps_mse_mean_se"]
+    assert estimated["eps_mse_mean_se"] < 0.1 * exact["eps_mse_mean"]
     assert estimated["prior_bits"] == pytest.approx(exact["prior_bits"])
 
 
@@ -130,7 +136,16 @@ def test_two_processes_and_other_batches_give_the_same_figures(report, run, tmp_
     assert done.stdout.count("bits/dim") == 1, "one process speaks"
     assert done.stderr.count("held out: 5 %") == 1
     two = json.loads((tmp_path / "two.json").read_text())
-    for key in ("bits_per_dim", "bits_per_dim_se", "val_loss", "kl_bits_total", "eps_mse", "kl_bits"):
+    for key in (
+        "bits_per_dim",
+        "bits_per_dim_se",
+        "eps_mse_mean",
+        "eps_mse_mean_se",
+        "val_loss",
+        "kl_bits_total",
+        "eps_mse",
+        "kl_bits",
+    ):
         assert two[key] == pytest.approx(figures[key], rel=1e-3), key
     if samples:
         assert two["frechet_distance_real"] == pytest.approx(figures["frechet_distance_real"], rel=1e-4)
@@ -261,16 +276,16 @@ def test_estimate_from_a_subset_is_unbiased_and_close():
     def eps_theta(xt, t):  # the best one for data from N(0, I): terms that fall off as a trained network's do
         return (1 - schedule.alpha_bar[t]).sqrt().float().reshape(-1, 1, 1, 1) * xt
 
-    exact = torch.cat(
-        [elbo_terms(eps_theta, schedule, x0, generator=torch.Generator().manual_seed(s)).kl.sum(1) for s in range(40)]
-    )
-    estimates = torch.cat(
-        [elbo_estimate(eps_theta, schedule, x0[0], 10, np.random.default_rng(s))[1] for s in range(400)]
-    )
-    error = math.hypot(exact.std().item() / 40**0.5, estimates.std().item() / 400**0.5)
-    assert abs(estimates.mean() - exact.mean()).item() < 4 * error
-    assert error < 0.03 * exact.mean().item(), "precise enough to show a bias"
-    terms, _ = elbo_estimate(eps_theta, schedule, x0[0], 10, np.random.default_rng(0))
+    terms = [elbo_terms(eps_theta, schedule, x0, generator=torch.Generator().manual_seed(s)) for s in range(40)]
+    found = [elbo_estimate(eps_theta, schedule, x0[0], 10, np.random.default_rng(s)) for s in range(400)]
+    for exact, estimates in (
+        (torch.cat([each.kl.sum(1) for each in terms]), torch.cat([each.kl_sum for each in found])),
+        (torch.cat([each.eps_mse.mean(1) for each in terms]), torch.cat([each.eps_mse_mean for each in found])),
+    ):
+        error = math.hypot(exact.std().item() / 40**0.5, estimates.std().item() / 400**0.5)
+        assert abs(estimates.mean() - exact.mean()).item() < 4 * error
+        assert error < 0.03 * exact.mean().item(), "precise enough to show a bias"
+    terms = found[0].terms
     assert 5 <= int((~terms.kl.isnan()).sum()) <= 10
     assert torch.equal(terms.prior, elbo_terms(eps_theta, schedule, x0).prior)
 

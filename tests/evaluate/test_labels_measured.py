@@ -88,6 +88,7 @@ def test_the_label_is_worth_the_difference_of_the_bounds_at_the_same_noise(repor
     assert figures["bits_per_dim"] == pytest.approx(parts, rel=1e-9), "the terms are those with the label"
     table = done.stdout
     assert re.search(rf"without label +{figures['bits_per_dim_without_label']:.4f} ±", table)
+    assert re.search(rf"without label +{figures['eps_mse_mean_without_label']:.5f} ±", table)
     assert re.search(rf"label saves +{figures['label_bits_per_dim']:.4f} ± .* bits per image; same noise; 10 im", table)
     rows = checkpoint.read_metrics(run / "metrics.jsonl")
     assert figures["val_loss"] == pytest.approx(rows[-1]["val_loss_ema"], rel=1e-4)
@@ -105,10 +106,13 @@ def test_an_estimate_uses_the_same_timesteps_with_and_without_label(run, tmp_pat
         for label in (int(images.eval_labels[index]), -1):
             draw = draws.generator(0, draws.Purpose.EVALUATION, int(index), slot=2)
             told = lambda xt, t, label=label: engine(xt, t, torch.full((len(xt),), label))  # noqa: E731
-            terms, kl_sum = elbo_estimate(told, model.schedule, x0, 6, draw)
-            found.append(float(terms.prior + terms.reconstruction + kl_sum))
-    told, bare = np.array(found).reshape(3, 2).T
-    assert figures["label_bits_per_dim"] == pytest.approx((bare - told).mean(), rel=1e-2, abs=1e-5)
+            terms, kl_sum, eps_mse_mean = elbo_estimate(told, model.schedule, x0, 6, draw)
+            found.append((float(terms.prior + terms.reconstruction + kl_sum), float(eps_mse_mean)))
+    told, bare = np.array(found).reshape(3, 2, 2).transpose(1, 0, 2)
+    assert figures["label_bits_per_dim"] == pytest.approx((bare - told)[:, 0].mean(), rel=1e-2, abs=1e-5)
+    for name, values in (("eps_mse_mean", told[:, 1]), ("eps_mse_mean_without_label", bare[:, 1])):
+        assert figures[name] == pytest.approx(values.mean(), rel=1e-4)
+        assert figures[f"{name}_se"] == pytest.approx(values.std(ddof=1) / 3**0.5, rel=1e-3)
 
 
 def test_samples_are_measured_at_seven_guidance_scales(report, run):
@@ -307,7 +311,7 @@ def test_labels_are_matched_by_name(tmp_path, caplog):
         for label in (names.index(str(images.eval_labels[index])), -1):
             draw = draws.generator(0, draws.Purpose.EVALUATION, int(index), slot=2)
             told = lambda xt, t, label=label: engine(xt, t, torch.full((len(xt),), label))  # noqa: E731
-            terms, kl_sum = elbo_estimate(told, model.schedule, data.to_float(images.eval[index]), 3, draw)
+            terms, kl_sum, _ = elbo_estimate(told, model.schedule, data.to_float(images.eval[index]), 3, draw)
             found.append(float(terms.reconstruction + kl_sum))
         saved.append(found[1] - found[0])
     assert figures["label_bits_per_dim"] == pytest.approx(np.mean(saved), rel=1e-2)
@@ -356,7 +360,7 @@ def test_a_model_that_was_trained_with_labels_only_is_measured_with_them_only(tm
         draw = draws.generator(0, draws.Purpose.EVALUATION, int(index), slot=2)
         label = torch.tensor(int(images.eval_labels[index]))
         with torch.no_grad():
-            terms, kl_sum = elbo_estimate(
+            terms, kl_sum, _ = elbo_estimate(
                 lambda xt, t, label=label: unet.eval()(xt, t, label.expand(len(xt))).sample,
                 checkpoint.load(folder).schedule,
                 data.to_float(images.eval[index]),

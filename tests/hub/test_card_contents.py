@@ -36,6 +36,8 @@ MEASURED = {
     "clip_denoised": True,
     "num_images": 10000,
     "val_loss": 0.0217,
+    "eps_mse_mean": 0.02066,
+    "eps_mse_mean_se": 0.00006,
     "command": "python -m ddpm.evaluate runs/mnist --dataset_name /home/somebody/mnist --num_samples 5000",
 }
 SAMPLED = {
@@ -62,9 +64,12 @@ def card_of(*rows, **options):
     ("rows", "metrics"),
     [
         ([], {"val_loss": 0.021029}),
-        ([{"kind": "evaluation", "step": 1, "images": 64, "val_loss": 9.0}, MEASURED], {"bits_per_dim": 1.23456, "val_loss": 0.0217}),
+        ([{"kind": "evaluation", "step": 1, "images": 64, "val_loss": 9.0}, MEASURED], {"bits_per_dim": 1.23456, "eps_mse_mean": 0.02066, "val_loss": 0.0217}),
         ([MEASURED | {"step": 500}], {"val_loss": 0.021029}),  # of weights that were trained on since
-        ([MEASURED | SAMPLED], {"bits_per_dim": 1.23456, "val_loss": 0.0217, "frechet_distance": 3.21}),
+        (
+            [MEASURED | SAMPLED],
+            {"bits_per_dim": 1.23456, "eps_mse_mean": 0.02066, "val_loss": 0.0217, "frechet_distance": 3.21},
+        ),
     ],
 )  # fmt: skip
 def test_the_card_tells_the_hub_what_was_measured_and_only_that(rows, metrics):
