@@ -26,7 +26,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ddpm.flags import at_home
-from ddpm.output import keep_going
+from ddpm.output import keep_going, nothing_begun
 
 if TYPE_CHECKING:
     from ddpm.config import TrainConfig
@@ -188,11 +188,12 @@ def share_memory_between_threads() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
-    import ddpm.ui.server.zerogpu  # noqa: F401 - before torch
+    with nothing_begun():
+        args = parse(argv)
+        logging.basicConfig(level=logging.WARNING, format="app.py: %(message)s")
+        import ddpm.ui.server.zerogpu  # noqa: F401 - before torch
 
-    page = page_module()
+        page = page_module()
 
     try:
         models = catalogue(args, live_training())
@@ -215,7 +216,4 @@ if __name__ == "__main__":
     logging.getLogger("ddpm").setLevel(logging.WARNING)  # OpenVINO raises the level of the root when it converts
     share_memory_between_threads()
     gc.disable()  # garbage collections during the imports take a tenth of the start-up time
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:  # while Gradio is imported
-        sys.exit(130)
+    sys.exit(main())

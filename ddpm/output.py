@@ -1,8 +1,8 @@
-"""How a program of this project begins: output that cannot be written does not end it, and Ctrl-C ends it in order.
+"""How a program of this project begins: output that cannot be written does not end it, and Ctrl-C ends it without a
+traceback.
 
 A closed terminal, the end of `| head`, and a full disk behind `> log.txt` all make writing fail. What the program
-computes must not depend on it. Before it computes anything, Ctrl-C needs no traceback. Importing this loads nothing
-heavy.
+computes must not depend on it. Importing this loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,24 +42,31 @@ def keep_going() -> None:
 
 @contextlib.contextmanager
 def nothing_begun() -> Iterator[None]:
-    """While libraries are imported and options read: as `end_at_once`, and afterwards Ctrl-C is a KeyboardInterrupt."""
+    """Within this context, which is for importing libraries, Ctrl-C does what `end_at_once` says. After it, Ctrl-C is
+    what it was before."""
     end_at_once()
-    yield
-    if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is _end:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def end_at_once() -> None:
-    """From now on, Ctrl-C ends the process with status 130 and without a word: nothing has begun that could be lost.
+    """From now on, Ctrl-C ends the process without a word: nothing has begun that could be lost.
 
     A KeyboardInterrupt would be a traceback of a hundred lines, and in the midst of importing torch it can even abort
     the process. Where Ctrl-C is ignored, it stays so.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    ours = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
+    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
 def _end(number: int, frame: object) -> None:
+    if os.name == "posix":  # die of the signal, so that a shell, which calls this status 130, ends its loop, too
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
     os._exit(128 + number)
 
 

@@ -1,5 +1,5 @@
-"""The variational bound of held-out images in bits per dimension, term by term, with its standard error; and how many
-bits a label is worth."""
+"""The variational bound of held-out images in bits per dimension, term by term, with its standard error; the
+epsilon-MSE at the same timesteps; and how many bits a label is worth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from ddpm.schedule import Errors, NoiseSchedule
 
 
 def measure_bound(subject: Subject, errors: Errors | None, accelerator: Accelerator, bar) -> dict[str, Any]:
-    """The part of the report about the bound, the same in every process. The processes share the images.
+    """The part of the report about the bound and the epsilon-MSE, the same in every process. The processes share the
+    images.
 
     A class-conditional model is told the label of each image, and is measured without labels beside that, with the same
     noise.
@@ -67,12 +68,12 @@ def measure_bound(subject: Subject, errors: Errors | None, accelerator: Accelera
     sums, counts = (sum(gather_object([part])) for part in (sums, counts))
     prior, kl_sums, reconstruction, mse_told, labelled, without, mse_without = np.array(rows).T[1:]
     total = prior + kl_sums + reconstruction
-    if not np.isfinite(total + without).all():
+    if not np.isfinite([total, without, mse_told, mse_without]).all():
         raise ValueError(f"{model.name}: the network's output is not finite; the model may be damaged")
     bits, mse = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    of_labels: dict[str, Any] = {}
+    of_labels: dict[str, Any] = {"num_labelled_images": int(labelled.sum())} if model.classes else {}
     if model.knows_no_label:
-        of_labels = _worth(total, without, labelled > 0, images.eval[0].size)
+        of_labels |= _worth(total, without, labelled > 0, images.eval[0].size)
         of_labels |= _mean("eps_mse_mean_without_label", mse_without)
     return {
         **_mean("bits_per_dim", total),
@@ -88,6 +89,7 @@ def measure_bound(subject: Subject, errors: Errors | None, accelerator: Accelera
         "clip_denoised": config.clip_denoised,
         "num_images": len(rows),
         "timesteps": subject.num_timesteps,
+        **({"bound_steps": subject.bound_steps} if subject.bound_steps < model.schedule.num_steps else {}),
     }
 
 
@@ -152,7 +154,6 @@ def _worth(told: np.ndarray, without: np.ndarray, labelled: np.ndarray, dimensio
         dimensions: of an image.
     """
     figures: dict[str, Any] = _mean("bits_per_dim_without_label", without)
-    figures["num_labelled_images"] = int(labelled.sum())
     saved = (without - told)[labelled]
     if len(saved) > 1:
         figures |= _mean("label_bits_per_dim", saved) | _mean("label_bits_per_image", saved * dimensions)

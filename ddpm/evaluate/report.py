@@ -131,13 +131,14 @@ def table(figures: dict[str, Any]) -> str:
     """The report as text for people."""
     T = len(figures["eps_mse"])
     exact = figures["timesteps"] == T
-    how = "all timesteps" if exact else f"{counted(figures['timesteps'], 'timestep')} per image"
+    shorter = f" of a process of {T}" if "bound_steps" in figures else ""
+    how = f"all timesteps{shorter}" if exact else f"{counted(figures['timesteps'], 'timestep')} per image{shorter}"
     clip = "clipped" if figures["clip_denoised"] else "not clipped"
     clip += "" if figures["precision"] == "float32" else f", {figures['precision']}"
     told = ", told the label" if figures.get("num_labelled_images") else ""
     without = f"label {figures['no_label_is']}" if "no_label_is" in figures else "without labels"
     bare = f", {without}" if "val_loss_with_labels" in figures else ""
-    by_itself = "eps_mse_mean_without_label" in figures
+    both = told and "bits_per_dim_without_label" in figures
     lines = [
         f"{figures['model']} on {figures['dataset']} ({figures['split']}), "
         f"{counted(figures['num_images'], 'image')}, {how}",
@@ -147,12 +148,12 @@ def table(figures: dict[str, Any]) -> str:
         f"  sum of L_t-1   {figures['kl_bits_total']:9.4f}",
         *(_ranges(figures) if exact and T > 101 else []),
         f"  L_0            {figures['reconstruction_bits']:9.4f}",
-        *(_worth(figures) if "bits_per_dim_without_label" in figures else []),
+        *(_worth(figures) if both else []),
         f"epsilon-MSE      {figures['eps_mse_mean']:9.5f}{_error(figures['eps_mse_mean_se'], 5)}   "
-        f"(L_simple per dimension: the mean over all timesteps{told})",
-        *([_without(figures, "eps_mse_mean_without_label", 5)] if by_itself else []),
+        f"(L_simple per dimension: the mean over all timesteps{shorter}{told})",
+        *([_without(figures, "eps_mse_mean_without_label", 5)] if both else []),
         f"val_loss         {figures['val_loss']:9.4f}   "
-        f"(epsilon-MSE of {NUM_VALIDATION:,} frozen draws, to compare models by{bare})",
+        f"(epsilon-MSE of {NUM_VALIDATION:,} frozen draws, as in the rows of the training{bare})",
         *([f"  with labels    {figures['val_loss_with_labels']:9.4f}"] if bare else []),
         *(_classifier(figures) if "classify_images" in figures else []),
         *(_samples(figures) if "frechet_distance" in figures else []),
@@ -169,7 +170,7 @@ def _error(standard_error: float | None, digits: int = 4) -> str:
 
 def _without(figures: dict[str, Any], name: str, digits: int = 4) -> str:
     """The line about a figure of a class-conditional model that is not told the labels."""
-    return f"  without label  {figures[name]:9.{digits}f}{_error(figures[f'{name}_se'], digits)}"
+    return f"  without label  {figures[name]:9.{digits}f}{_error(figures[f'{name}_se'], digits)}   (same noise)"
 
 
 def _ranges(figures: dict[str, Any]) -> list[str]:

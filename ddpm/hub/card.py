@@ -12,7 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ddpm.config import TrainConfig, preset
+from ddpm.config import OutputOptions, TrainConfig, preset
 from ddpm.errors import first_line
 from ddpm.files import write_text
 from ddpm.hub.contents import REPO_ID
@@ -132,6 +132,7 @@ def model_card(
         evaluation=evaluation,
         memorises=memorises(validation),
         few_images=FEW_IMAGES,
+        num_validation=OutputOptions.num_validation_images,  # as `ddpm.evaluate` draws them
         bound_terms=_bound_terms(evaluation),
         labels=labels,
         label_list=_listed(labels),
@@ -186,15 +187,18 @@ def _card_data(
     from huggingface_hub import EvalResult, ModelCardData
 
     scale = f", s = {evaluation['guidance_scale']:g}" if "guidance_scale" in evaluation else ""
-    told = ", with label" if "bits_per_dim_without_label" in evaluation else ""
+    told = ", with label" if evaluation.get("num_labelled_images") else ""
     measured = {
         "bits_per_dim": (f"bits/dim, upper bound{told}", evaluation.get("bits_per_dim")),
         "bits_per_dim_without_label": (
             "bits/dim, upper bound, without label",
             evaluation.get("bits_per_dim_without_label"),
         ),
-        "eps_mse_mean": (f"epsilon-MSE, held out, mean over all timesteps{told}", evaluation.get("eps_mse_mean")),
-        "val_loss": ("epsilon-MSE, held out, frozen draws", evaluation.get("val_loss", validation.get("val_loss_ema"))),
+        "eps_mse_mean": (f"epsilon-MSE, held out{told}", evaluation.get("eps_mse_mean")),
+        "val_loss": (
+            "val_loss, epsilon-MSE of frozen held-out draws",
+            evaluation.get("val_loss", validation.get("val_loss_ema")),
+        ),
         "frechet_distance": (
             f"Fréchet distance, features of {evaluation.get('feature_network')}{scale}",
             evaluation.get("frechet_distance"),

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from ddpm.config import TrainConfig
 from ddpm.training import state
 from ddpm.training.folder import has_model
 from ddpm.training.recorder import Progress
@@ -41,10 +42,15 @@ def of_interrupted(directory: Path, progress: Progress) -> tuple[bool, str]:
     return False, f"{line}. {_model(directory, progress)}. {_state(directory, progress)}"
 
 
-def of_hurried(directory: Path) -> str:
-    """What a run that ended at once, without a last state, goes on from."""
-    saved = state.folders(directory / "checkpoints")
-    return _newest(state.step_of(saved[-1]) if saved else None)
+def of_ended_at_once(config: TrainConfig) -> str:
+    """What a run that saved no state at its end can go on from, in one line."""
+    found = state.folders(config.directory / "checkpoints")
+    if not found:
+        return _without_state(config.directory)
+    newest = f"The newest training state is that of step {state.step_of(found[-1])}"
+    if config.resume_from_checkpoint == "latest":
+        return f"{newest}, from which the same command continues"
+    return f"{newest}; with --resume_from_checkpoint latest, the command continues from there"
 
 
 def _listed(missing: Mapping[str, str]) -> str:
@@ -63,14 +69,14 @@ def _model(directory: Path, progress: Progress) -> str:
 
 def _state(directory: Path, progress: Progress) -> str:
     step = progress.saved.state_step
-    if step is None and has_model(directory):
-        return "There is no training state: --resume_from_checkpoint none starts again and replaces the model"
-    if step is not None and step == progress.step:
-        return "The training state is there: once there is space, the same command saves the model"
-    return _newest(step)
-
-
-def _newest(step: int | None) -> str:
     if step is None:
-        return "There is no training state: the same command starts again"
+        return _without_state(directory)
+    if step == progress.step:
+        return "The training state is there: once there is space, the same command saves the model"
     return f"The newest training state is that of step {step}, from which the same command continues"
+
+
+def _without_state(directory: Path) -> str:
+    if has_model(directory):
+        return "There is no training state: --resume_from_checkpoint none starts again and replaces the model"
+    return "There is no training state: the same command starts again"

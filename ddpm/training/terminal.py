@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,7 +30,8 @@ log = logging.getLogger("train")
 # What asks a training to save its state and end. Windows has only the first two.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
-SAME_WISH_S = 1.0  # seconds within which a second Ctrl-C is an impatient first one
+SAME_WISH_S = 1.0  # seconds during which Ctrl-C again is taken for impatience
+SAVING = b"\nStopping after this step, with the state saved. Ctrl-C again ends at once, without that.\n"
 
 Train = Callable[[TrainConfig, Callable[[], bool]], Iterator[Progress]]
 
@@ -41,17 +42,18 @@ class StopRequest:
     The training then saves its state and ends. A signal ends the process at once if there is nothing to save yet
     (`may_wait` is false), and so does a second Ctrl-C that comes more than `SAME_WISH_S` after the first. Other signals
     may come twice for one wish: a shell passes the hang-up of its terminal on to a process that has received it
-    already, and torchrun adds SIGTERM to a Ctrl-C.
+    already.
 
+    Args:
+        speaks: whether this process says what the first Ctrl-C does.
     Attributes:
-        at_once: what ended the process at once, in words; empty if nothing did.
+        at_once: what ends the process at once, in words; empty if nothing does.
     """
 
-    def __init__(self) -> None:
-        self.may_wait = False
+    def __init__(self, speaks: bool = True) -> None:
+        self.may_wait, self.speaks = False, speaks
         self.at_once = ""
         self._signals: list[int] = []
-        self._since = 0.0  # when the first signal came
         # Neither `accelerate launch` nor torchrun forwards all signals; when it ends, this process gets another parent.
         launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys()
         self._launcher = os.getppid() if launched else None
@@ -61,15 +63,25 @@ class StopRequest:
                 signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: object) -> None:
-        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        if not self.may_wait:
-            self.at_once = f"{name} before the first step"
-        elif self._signals and number == signal.SIGINT and time.monotonic() > self._since + SAME_WISH_S:
-            self.at_once = "a second Ctrl-C"
-        if self.at_once:
+        if not self.may_wait or (number == signal.SIGINT and number in self._signals):
+            name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+            self.at_once = "a second Ctrl-C" if self.may_wait else f"{name} before the first step of this process"
             raise SystemExit(128 + number)
-        self._since = self._since or time.monotonic()
         self._signals.append(number)
+        if number == signal.SIGINT:
+            if self.speaks:
+                with contextlib.suppress(OSError):
+                    os.write(2, SAVING)  # print could be in the middle of a line
+            self._ignore_for_a_while()
+
+    def _ignore_for_a_while(self) -> None:
+        """Have the kernel drop Ctrl-C for `SAME_WISH_S`. A handler that looks at the clock would not know when Ctrl-C
+        was pressed: Python calls handlers between two of its instructions, and a step of a large network can be one."""
+        if not hasattr(signal, "setitimer"):  # Windows
+            return
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, lambda *_: signal.signal(signal.SIGINT, self._receive))
+        signal.setitimer(signal.ITIMER_REAL, SAME_WISH_S)
 
     def __call__(self) -> bool:
         return bool(self._signals) or self._launcher not in (None, os.getppid())
@@ -84,17 +96,8 @@ def run(config: TrainConfig, train: Train) -> int:
     """Consume `train` to its end, and return the exit status that the README lists."""
     plain_logging()
     gc.freeze()  # what has been imported is never garbage, and to look through it takes a second each time
-    is_main, stop = os.environ.get("RANK", "0") == "0", StopRequest()
-    try:
-        return _run(config, train, stop, is_main)
-    except SystemExit:
-        if stop.at_once and is_main:
-            print(f"Ended at once: {stop.at_once}. {outcome.of_hurried(config.directory)}", file=sys.stderr)
-        raise
-
-
-def _run(config: TrainConfig, train: Train, stop: StopRequest, is_main: bool) -> int:
-    progress, pusher, whole = None, None, False
+    is_main = os.environ.get("RANK", "0") == "0"
+    stop, progress, pusher, whole = StopRequest(is_main), None, None, False
     try:
         if config.push_to_hub and is_main:
             wait_s = 60 * config.hub_wait_minutes
@@ -114,6 +117,10 @@ def _run(config: TrainConfig, train: Train, stop: StopRequest, is_main: bool) ->
         saved = state.folders(config.directory / "checkpoints")
         last = saved[-1] if saved else "none"
         return _failed(f"{error}; learning rate {rate:.2g}; last good state: {last}", 3, is_main)
+    except SystemExit:
+        if stop.at_once and is_main:
+            print(f"Ended at once: {stop.at_once}. {outcome.of_ended_at_once(config)}", file=sys.stderr)
+        raise
     except RuntimeError as error:
         if (reason := about_compile(error)) is None:
             raise
@@ -133,6 +140,7 @@ def _run(config: TrainConfig, train: Train, stop: StopRequest, is_main: bool) ->
         return _failed(line, 1, True)
     log.log(logging.WARNING if progress.saved.missing else logging.INFO, "%s", line)
     if pusher and not interrupted:
+        stop.speaks = False  # what Ctrl-C does now, the push says
         pusher.finish(progress.step, stop)
     return done
 

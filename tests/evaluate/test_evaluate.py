@@ -559,11 +559,16 @@ def test_the_optimal_variance_is_measured_kept_and_used_again(run, tmp_path):
         done = start(model, "--num_images", 12, *words, "--output", output)
         assert done.returncode == 0, done.stderr
         figures[name] = json.loads(output.read_text())
+        assert ("all timesteps of a process of 8" in done.stdout) == ("8 steps" in name)
     bits = {name: found["bits_per_dim"] for name, found in figures.items()}
     assert bits["again"] == pytest.approx(bits["optimal"], rel=1e-5), "six digits are kept"
     assert bits["optimal"] < bits["own"]
     assert bits["optimal, 8 steps"] < bits["own, 8 steps"]
-    assert len(figures["own, 8 steps"]["kl_bits"]) == 7
+    shorter = figures["own, 8 steps"]
+    assert len(shorter["kl_bits"]) == 7
+    assert shorter["bound_steps"] == 8
+    assert shorter["eps_mse_mean"] == pytest.approx(np.mean(shorter["eps_mse"]))
+    assert "bound_steps" not in figures["own"]
     assert figures["optimal"]["variance_type"] == "optimal"
     assert checkpoint.load(model).errors is not None
     assert "optimal" in (model / "README.md").read_text()

@@ -18,6 +18,7 @@ from ddpm.classes import separated
 from ddpm.elbo import class_posterior, elbo_estimate, elbo_terms
 from ddpm.evaluate import EvaluateConfig, evaluate, quality
 from ddpm.evaluate.labels import asked_labels
+from ddpm.evaluate.report import table as table_of
 from ddpm.evaluate.subject import Subject
 from ddpm.sampling import sample
 from ddpm.unet import build_unet
@@ -336,6 +337,7 @@ def test_images_without_labels_are_measured_without(tmp_path, caplog):
     assert figures["num_labelled_images"] == 0
     assert "label_bits_per_dim" not in figures
     assert "val_loss_with_labels" not in figures
+    assert "without label " not in table_of(figures)
     assert "3 held-out images of 3" in caplog.text
     with pytest.raises(ValueError, match=r"--classify 2: no held-out image of .* has a label that model knows"):
         evaluate(EvaluateConfig(model, classify=2, **options))
@@ -352,23 +354,27 @@ def test_a_model_that_was_trained_with_labels_only_is_measured_with_them_only(tm
     options = {"dataset_name": "digits", "num_images": 2, "timesteps": 3, "num_cpu_threads": 1, "num_samples": 20}
     options |= {"num_inference_steps": 2, "output": str(tmp_path / "r.json")}
     figures = evaluate(EvaluateConfig(str(folder), **options))
-    assert figures["num_images"] == 2
+    assert figures["num_images"] == figures["num_labelled_images"] == 2
     assert "bits_per_dim_without_label" not in figures
+    assert "eps_mse_mean_without_label" not in figures
+    table = table_of(figures)
+    assert len(re.findall(r"(?:bits/dim|epsilon-MSE) .*told the label\)", table)) == 2
     assert [row["guidance_scale"] for row in figures["by_guidance_scale"]] == [1]
     images, found = data.prepare(data.DataOptions()), []
     for index in held_out(images, 2):
         draw = draws.generator(0, draws.Purpose.EVALUATION, int(index), slot=2)
         label = torch.tensor(int(images.eval_labels[index]))
         with torch.no_grad():
-            terms, kl_sum, _ = elbo_estimate(
+            terms, kl_sum, eps_mse_mean = elbo_estimate(
                 lambda xt, t, label=label: unet.eval()(xt, t, label.expand(len(xt))).sample,
                 checkpoint.load(folder).schedule,
                 data.to_float(images.eval[index]),
                 3,
                 draw,
             )
-        found.append(float(terms.prior + terms.reconstruction + kl_sum))
-    assert figures["bits_per_dim"] == pytest.approx(np.mean(found), rel=1e-4)
+        found.append((float(terms.prior + terms.reconstruction + kl_sum), float(eps_mse_mean)))
+    expected = dict(zip(("bits_per_dim", "eps_mse_mean"), np.mean(found, 0), strict=True))
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, rel=1e-4)
     with pytest.raises(ValueError, match=r"--guidance_scale 3: stranger was trained with labels only"):
         evaluate(EvaluateConfig(str(folder), guidance_scale=(1.0, 3.0), **options))
 

@@ -100,6 +100,16 @@ def test_the_card_says_how_the_samples_were_drawn(eta, said):
     assert f"5,000 samples, ddim{said} in 100 steps; features of" in card_of(MEASURED | SAMPLED | eta)
 
 
+def test_the_card_tells_the_bound_of_a_shorter_process_from_that_of_all_timesteps():
+    assert "all timesteps, variance" in card_of(MEASURED)
+    assert "| mean over all timesteps, from" in card_of(MEASURED)
+    shorter = card_of(MEASURED | {"bound_steps": 50, "timesteps": 50})
+    assert "all timesteps of a process of 50, variance" in shorter
+    assert "| mean over all timesteps of a process of 50, from" in shorter
+    estimated = card_of(MEASURED | {"bound_steps": 50, "timesteps": 10})
+    assert "estimated from 10 timesteps each of a process of 50, variance" in estimated
+
+
 def test_a_training_that_ended_between_two_validations_is_as_long_as_it_was():
     text = card_of({"kind": "train", "step": 14_300, "images": 915_200, "loss": 0.02})
     assert "| training | 14,300 steps | 915,200 images |" in text

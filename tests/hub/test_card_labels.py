@@ -145,7 +145,7 @@ def test_the_table_over_guidance_scales_is_what_was_measured(tmp_path):
         "150 network evaluations each |",
         "| epsilon-MSE on held-out images, told the label | **0.02030** ± 0.00010 (standard error); without label: "
         "0.02080 ± 0.00020 |",
-        "| the same on a few frozen draws, without labels | **0.1000**; with labels: 0.0900 |",
+        "| val_loss, without labels | **0.1000**; with labels: 0.0900 | epsilon-MSE of 1,024 frozen draws from the held-",
         "| 0 (no label) | 3.250 | 10.0 % (by chance) |\n| 1.5 | 2.125 | 96.2 % |\n| 8 | 40.000 | not measured |\n",
         "1,000 samples from the same noise. Without label, each class makes up 40.0 % to 60.0 % of the samples.",
     ):

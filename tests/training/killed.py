@@ -1,4 +1,5 @@
-"""`python killed.py SIGNAL MOMENT train.py ...`: train.py, which sends itself a signal, such as SIGKILL, at one moment.
+"""`python killed.py SIGNAL MOMENT PROGRAM ...`: a program, such as train.py, that sends itself a signal, such as SIGKILL,
+at one moment.
 
 MOMENT is "module:function:number:events": the number-th call of that function has begun, and so many calls of whatever
 function have followed. So a moment does not depend on the speed of the machine.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,9 @@ import pytest
 from launch import ROOT, launch
 from tiny import ACCELERATE, command
 
-from ddpm.config import TrainConfig
+from ddpm.checkpoint import EMBEDDED
 from ddpm.metrics import read_metrics
-from ddpm.training import state, terminal
-from ddpm.training.recorder import Progress
+from ddpm.training import state
 
 ODD = "tests/training/odd_output.py"
 
@@ -56,7 +56,7 @@ def test_a_real_pipe_whose_reader_leaves(tmp_path):
         ("SIGHUP", 129),
         ("SIGUSR1", 138),
         ("SIGHUP,SIGHUP,SIGTERM", 129),  # a closed terminal and its shell, then a service manager
-        ("SIGINT,SIGTERM", 130),  # Ctrl-C under torchrun
+        ("SIGINT,SIGTERM", 130),  # Ctrl-C, and then a service manager
         ("SIGINT,SIGINT", 130),  # somebody impatient, who means no less than the state
         ("ignore-SIGHUP", 0),  # nohup
     ],
@@ -72,34 +72,38 @@ def test_every_signal_that_asks_for_an_end_saves_first(tmp_path, signals, status
         assert last == f"Stopped at step {step}, state saved; the same command continues from there"
 
 
-@pytest.fixture
-def handlers():
-    """Those of signals, which are as before after the test."""
-    before = {number: signal.getsignal(number) for number in terminal.SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+def test_ctrl_c_again_within_a_second_is_no_second_wish(tmp_path):
+    """Though Python hears of it later."""
+    done = launch("tests/training/long_step.py", 0.3, 2, *command(tmp_path / "run"))
+    assert (done.returncode, done.stdout) == (130, "asked to stop\n"), done.stderr
+    assert done.stderr.count("Stopping after this step, with the state saved. Ctrl-C again ends at once") == 1
+    assert done.stderr.splitlines()[-1].startswith("Stopped at step 2, state saved")
 
 
-def test_a_second_ctrl_c_later_ends_at_once_and_says_what_is_saved(tmp_path, handlers, monkeypatch, capsys):
-    monkeypatch.setattr(terminal, "SAME_WISH_S", 0.3)
-    asked = []
-
-    def train(config, should_stop):
-        """A step that takes long."""
-        yield Progress(1)
-        for wait in (0.0, 0.02, 0.5):
-            time.sleep(wait)
-            os.kill(os.getpid(), signal.SIGINT)
-            asked.append(should_stop())
-        yield Progress(2)
-
-    (tmp_path / "checkpoints/step-000900").mkdir(parents=True)
-    with pytest.raises(SystemExit) as end:
-        terminal.run(TrainConfig(output_dir=tmp_path), train)
-    assert (end.value.code, asked) == (130, [True, True]), "the second comes too soon to be another wish"
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("Ended at once: a second Ctrl-C. The newest training state is that of step 900, from which")
+@pytest.mark.parametrize(
+    ("there", "resume", "said"),
+    [
+        ("state", "latest", "state is that of step 900, from which the same command continues"),
+        (
+            "state",
+            "none",
+            "state is that of step 900; with --resume_from_checkpoint latest, the command continues from",
+        ),
+        ("model", "latest", "There is no training state: --resume_from_checkpoint none starts again and replaces the "),
+        ("", "latest", "There is no training state: the same command starts again"),
+    ],
+)
+def test_a_second_ctrl_c_ends_at_once_and_says_what_there_is_to_go_on_from(tmp_path, there, resume, said):
+    if there == "state":
+        (tmp_path / "run/checkpoints/step-000900").mkdir(parents=True)
+    if there == "model":
+        shutil.copytree(EMBEDDED, tmp_path / "run")
+    words = command(tmp_path / "run", resume_from_checkpoint=resume)
+    done = launch("tests/training/long_step.py", 1.5, 0, *words)
+    assert (done.returncode, done.stdout) == (130, ""), done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Ended at once: a second Ctrl-C. ")
+    assert said in last
 
 
 def test_ctrl_c_before_the_first_step_says_that_nothing_is_saved(tmp_path):
@@ -107,27 +111,36 @@ def test_ctrl_c_before_the_first_step_says_that_nothing_is_saved(tmp_path):
     done = launch("tests/training/killed.py", "SIGINT", moment, *command(tmp_path / "run"))
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "Ended at once: Ctrl-C before the first step. There is no training state: the same command starts again"
+        "Ended at once: Ctrl-C before the first step of this process. There is no training state: the same command "
+        "starts again"
     )
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("events", [1000, 30_000, 300_000])
-@pytest.mark.parametrize("program", ["train.py", "ddpm/sample/__main__.py", "ddpm/evaluate/__main__.py"])
-def test_ctrl_c_while_libraries_are_imported_needs_no_traceback(tmp_path, program, events):
-    """After so many calls of functions."""
-    words = ["tests/training/killed.py", "SIGINT", f"ddpm.output:keep_going:1:{events}", program]
-    words += {"train.py": ["--output_dir"], "ddpm/sample/__main__.py": ["mnist", "--output"]}.get(program, ["--output"])
+@pytest.mark.parametrize("moment", ["ddpm.output:keep_going:1:1000", "torch:<module>:1:20000"])
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("train.py", ["--output_dir"]),
+        ("ddpm/sample/__main__.py", ["mnist", "--output"]),
+        ("ddpm/evaluate/__main__.py", ["--output"]),
+        ("app.py", None),
+    ],
+)
+def test_ctrl_c_while_libraries_are_imported_needs_no_traceback(tmp_path, program, words, moment):
+    if program == "app.py":
+        moment = moment.replace("torch", "gradio")
     done = subprocess.run(
-        [sys.executable, *words, tmp_path / "out"],
+        [sys.executable, "tests/training/killed.py", "SIGINT", moment, program]
+        + ([*words, tmp_path / "out.json"] if words else []),
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
-    assert not (tmp_path / "out").exists()
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_a_signal_while_a_state_is_saved_waits_for_it(tmp_path):
