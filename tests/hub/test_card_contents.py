@@ -113,8 +113,8 @@ def test_the_card_tells_the_bound_of_a_shorter_process_from_that_of_all_timestep
 def test_a_training_that_ended_between_two_validations_is_as_long_as_it_was():
     text = card_of({"kind": "train", "step": 14_300, "images": 915_200, "loss": 0.02})
     assert "| training | 14,300 steps | 915,200 images |" in text
-    assert "| epsilon-MSE at step 14,000 |" in text
-    assert "| epsilon-MSE at the end of training |" in card_of()
+    assert "| val_loss at step 14,000 |" in text
+    assert "| val_loss at the end of training |" in card_of()
 
 
 def test_the_cards_commands_are_understood_and_train_the_same():

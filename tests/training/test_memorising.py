@@ -120,7 +120,7 @@ def test_a_run_that_memorises_says_so_once_and_one_that_does_not_is_silent(tmp_p
     assert rows[-1]["val_loss_ema"] > 1.3 * rows[-1]["train_loss_ema"]
     card = (tmp_path / "few/README.md").read_text()
     assert "It has begun to memorise: its loss on training images is" in card
-    assert "| the same on training images |" in card
+    assert "| epsilon-MSE of frozen training images |" in card
     caplog.clear()
     in_process(tmp_path / "all", **(options | {"max_train_steps": 60, "plots": False}))
     assert not [r for r in caplog.records if "memorise" in r.getMessage()]
