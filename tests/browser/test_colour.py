@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from gradio_client import Client
-from harness import ROOT, Session, serving
+from harness import ROOT, Session, draw, serving
 from PIL import Image
 from playwright.sync_api import expect
 from test_mine import DENOISED, MIXTURE, SECOND, choose, denoise, row
@@ -51,6 +51,64 @@ def test_its_own_samples_are_the_examples(same):
     pixels = [np.asarray(Image.open(io.BytesIO(base64.b64decode(u.split(",")[1])))) for u in (shown, thumb)]
     assert np.array_equal(*pixels)
     assert page.locator("#forward .t-bar input").get_attribute("max") == "40"
+
+
+def at(visit, tab, place) -> list[int]:
+    """Red, green and blue of a pixel of a pad."""
+    read = "(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3)"
+    return visit.page.locator(f"#{tab} .pad").evaluate(read, place)
+
+
+def test_it_is_drawn_on_with_a_palette(same):
+    page = same.back()
+    inks = page.locator("#forward .swatch input")
+    assert inks.count() == 9
+    page.locator("#forward .clear").click()
+    assert at(same, "forward", (8, 8)) == [255, 255, 255]
+    expect(page.get_by_label("Black").first).to_be_checked()
+    draw(same, "#forward .pad")
+    assert max(at(same, "forward", (8, 8))) < 130, "black, with soft edges"
+    page.locator("#forward .swatch.red").click()
+    page.locator("#forward .clear").click()
+    draw(same, "#forward .pad")
+    red, green, blue = at(same, "forward", (8, 8))
+    assert red > 200
+    assert max(green, blue) < 150
+    inks.nth(2).focus()
+    page.keyboard.press("ArrowRight")
+    page.locator("#tab-noise-button").click()  # the choice holds for all pads
+    expect(page.locator("#noise .swatch.orange input")).to_be_checked()
+    page.locator("#noise .swatch.other input").fill("#00ff00")
+    page.locator("#noise .clear").click()
+    draw(same, "#noise .pad")
+    red, green, blue = at(same, "noise", (8, 8))
+    assert green > 240
+    assert max(red, blue) < 150
+    expect(page.locator("#noise .swatch.orange input")).not_to_be_checked()
+    assert page.locator("#noise .swatch.other i.chosen").count() == 1
+
+
+def test_its_paper_is_the_ground_of_its_own_pictures(same):
+    """Clear, and what is transparent in a picture from outside."""
+    page = same.back()
+    picture = np.full((16, 16, 3), 200, np.uint8)
+    picture[[0, 0, -1, -1], [0, -1, 0, -1]] = (10, 20, 30)
+    page.evaluate("bytes => ddpm.setExamples(Uint8ClampedArray.from(bytes), 0)", picture.ravel().tolist() * 2)
+    page.locator("#forward .clear").click()
+    assert at(same, "forward", (8, 8)) == [10, 20, 30]
+    expect(page.get_by_label("White").first).to_be_checked()
+    half = np.full((16, 16, 4), (255, 0, 0, 0), np.uint8)
+    half[:, 8:, 3] = 128
+    file = io.BytesIO()
+    Image.fromarray(half).save(file, "PNG")
+    page.locator('#forward input[type="file"]').set_input_files(
+        {"name": "half.png", "mimeType": "image/png", "buffer": file.getvalue()}
+    )
+    page.wait_for_function(
+        "() => document.querySelector('#forward .pad').getContext('2d').getImageData(15, 8, 1, 1).data[0] > 100"
+    )
+    assert at(same, "forward", (1, 8)) == [10, 20, 30]
+    assert np.abs(np.array(at(same, "forward", (14, 8))) - (133, 10, 15)).max() < 3
 
 
 def test_it_is_asked_in_colour(same):

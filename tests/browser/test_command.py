@@ -97,9 +97,8 @@ def test_a_space_starts_while_the_hub_is_down_and_says_so(browser, tmp_path):
         page = visitor.open()
         notice = page.locator(".page-header .notice")
         expect(notice).to_be_visible()
-        expect(notice).to_have_text(
-            "somebody/their-model is currently unavailable; this page shows the embedded model instead."
-        )
+        expect(notice).to_contain_text("somebody/their-model is currently unavailable (the Hub cannot be reached")
+        expect(notice).to_contain_text("); this page shows the embedded model mnist instead.")
         expect(page.locator(".page-header .chip")).to_contain_text("embedded")
         page.locator('[data-language="zh"]').click()
         expect(notice).to_contain_text("本页改用内置模型")

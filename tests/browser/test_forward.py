@@ -69,6 +69,7 @@ def test_drawing_changes_x0_and_xt(same):
     assert same.pixels(XT) != before
     page.locator("#forward .clear").click()
     assert max(same.pixels(X0)) == 0
+    expect(page.locator(".palette")).to_have_count(0)
 
 
 def test_new_noise_changes_eps_and_xt_but_not_x0(same):

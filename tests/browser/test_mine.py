@@ -206,7 +206,7 @@ def test_what_is_erased_is_filled_in_and_the_rest_stays_to_the_byte(visit):
     said = reveal(page, "jumping")
     means = [f"{across_the_edge(made, mask):.1f}" for made in (plain, filled)]
     expect(said).to_contain_text(
-        f"neighbours differ by {means[0]} of 255 gray levels without jumps, and by {means[1]} with them"
+        f"neighbours differ by {means[0]} of 255 levels without jumps, and by {means[1]} with them"
     )
 
     page.locator(".copy-link").click()
@@ -255,7 +255,7 @@ def test_a_picture_becomes_noise_and_comes_back_with_the_error_of_each_number_of
     assert page.locator(f"{CODE} .cell span").all_inner_texts() == [f"{n} steps" for n in (10, 25, 50, 100, 250)]
     assert numbers(same, DECODED) == pytest.approx(np.sqrt(((back - picture) ** 2).mean(1)), abs=0.051)
     most, *_, least = page.locator(f"{DECODED} .cell span").all_inner_texts()
-    said = f"In 10 steps each way it comes back {most} gray levels away (root mean square), and in 250 steps {least}."
+    said = f"In 10 steps each way it comes back {most} levels of 255 away (root mean square), and in 250 steps {least}."
     expect(reveal(page, "near")).to_have_text(said)
     page.locator('[data-language="zh"]').click()
     expect(page.locator("#mine .revealed:visible")).to_contain_text(f"来回各 10 步时相差 {most} 级")

@@ -16,6 +16,9 @@
     return parts.join(" \u00b7 ");
   }
 
+  // Why a model cannot be shown, for where its name stands beside it.
+  const reasonOf = ({ name, reason }) => (reason.startsWith(`${name}: `) ? reason.slice(name.length + 2) : reason);
+
   function span(css, textContent) {
     return Object.assign(document.createElement("span"), { className: css, textContent });
   }
@@ -24,7 +27,7 @@
   function entry(model) {
     const usable = model.reason === undefined;
     const shown = document.createElement(usable ? "a" : "div");
-    shown.append(span("name", model.name), span("about", usable ? described(model) : model.reason));
+    shown.append(span("name", model.name), span("about", usable ? described(model) : reasonOf(model)));
     if (usable) {
       shown.href = ddpm.addressOf(model);
       if (model.name === here) shown.ariaCurrent = "page";
@@ -93,7 +96,8 @@
     const shown = document.createElement("p");
     shown.className = "notice";
     shown.role = "status";
-    Object.assign(shown.dataset, { text: embedded ? "notice.embedded" : "notice.other", ...missing, shown: here });
+    const fields = { name: missing.name, reason: reasonOf(missing), shown: here };
+    Object.assign(shown.dataset, { text: embedded ? "notice.embedded" : "notice.other", ...fields });
     element.querySelector(".page-status").before(shown);
   }
 

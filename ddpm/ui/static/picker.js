@@ -68,6 +68,90 @@
     return bytes;
   }
 
+  // ---------------------------------------------------------------- paper and ink
+
+  // The ground of the model's own pictures, one number for each channel: the colour that most of the corners of its
+  // examples have. Where none has most, as in photographs, and before the examples are there, black for gray pictures,
+  // as digits have it, and white for colour.
+  function ground() {
+    const examples = shared.get("examples") ?? new Uint8ClampedArray();
+    const corners = [0, width - 1, width * (height - 1), width * height - 1];
+    const tally = new Map();
+    for (let first = 0; first < examples.length; first += count) {
+      for (const corner of corners) {
+        const at = first + corner * channels;
+        const colour = examples.subarray(at, at + channels).join();
+        tally.set(colour, (tally.get(colour) ?? 0) + 1);
+      }
+    }
+    const [colour, times] = [...tally].reduce((a, b) => (b[1] > a[1] ? b : a), [null, 0]);
+    if (2 * times * count > examples.length * corners.length) return colour.split(",").map(Number);
+    return channels === 1 ? [0] : [255, 255, 255];
+  }
+
+  const css = (colour) => `rgb(${[...colour, ...colour, ...colour].slice(0, 3).join()})`;
+  const paper = () => css(ground());
+  // Ink that shows on the paper.
+  const plainInk = () => (ground().reduce((a, b) => a + b, 0) / channels > 128 ? "#000000" : "#ffffff");
+
+  const INKS = {
+    black: "#000000",
+    white: "#ffffff",
+    red: "#e53935",
+    orange: "#fb8c00",
+    yellow: "#fdd835",
+    green: "#43a047",
+    blue: "#1e88e5",
+    brown: "#8d5a3b",
+  };
+  let chosenInk = null; // the visitor's own choice; none: plain ink
+  const inking = new Set(); // listeners, one for each palette: another ink is chosen
+  const ink = () => chosenInk ?? plainInk();
+
+  // The inks of a model of colour pictures, for the tools of a pad. The choice holds for all pads.
+  function palette() {
+    const name = `ink-${inking.size}`;
+    const field = (type, value) => Object.assign(document.createElement("input"), { type, value, name });
+    const inks = Object.entries(INKS).map(([key, value]) => [key, field("radio", value)]);
+    const other = field("color", "#8e24aa");
+    const box = document.createElement("div");
+    box.className = "palette";
+    box.setAttribute("role", "group");
+    for (const [key, input] of [...inks, ["other", other]]) {
+      const label = Object.assign(document.createElement("label"), { className: `swatch ${key}` });
+      const swatch = document.createElement("i");
+      label.append(input, swatch);
+      box.append(label);
+      input.addEventListener("input", () => {
+        chosenInk = input.value;
+        for (const listener of inking) listener();
+      });
+    }
+    const show = () => {
+      for (const [, input] of inks) {
+        input.checked = input.value === ink();
+        input.nextSibling.style.background = input.value;
+      }
+      const own = !inks.some(([, input]) => input.checked);
+      if (own) other.value = ink();
+      other.nextSibling.classList.toggle("chosen", own);
+      other.nextSibling.style.background = own ? other.value : "";
+    };
+    const entitle = () => {
+      box.setAttribute("aria-label", ddpm.say("forward.ink"));
+      for (const [key, input] of [...inks, ["other", other]]) {
+        input.setAttribute("aria-label", ddpm.say(`forward.ink.${key}`));
+        input.parentNode.title = ddpm.say(`forward.ink.${key}`);
+      }
+    };
+    ddpm.onLanguage(entitle);
+    inking.add(show);
+    shared.on("examples", show);
+    entitle();
+    show();
+    return box;
+  }
+
   // ---------------------------------------------------------------- a file
 
   // Mean brightness of the outermost pixels, 0 to 255.
@@ -102,7 +186,8 @@
     const scale = Math.min(image.width / width, image.height / height);
     const [wide, high] = [scale * width, scale * height];
     const context = newCanvas().getContext("2d");
-    context.fillRect(0, 0, width, height); // transparent pictures lie on black, as digits do
+    context.fillStyle = paper(); // of transparent pictures
+    context.fillRect(0, 0, width, height);
     context.imageSmoothingQuality = "high";
     context.drawImage(image, (image.width - wide) / 2, (image.height - high) / 2, wide, high, 0, 0, width, height);
     return pixelsOf(context);
@@ -241,13 +326,13 @@
     const pen = canvas.getContext("2d", { willReadFrequently: true });
 
     function wipe() {
-      pen.fillStyle = "#000";
+      pen.fillStyle = paper();
       pen.fillRect(0, 0, wide, high);
     }
 
     // Draws from one place to another, both in shares of the sheet.
     function stroke(from, to) {
-      pen.strokeStyle = "#fff";
+      pen.strokeStyle = channels === 1 ? plainInk() : ink();
       pen.lineCap = pen.lineJoin = "round";
       pen.lineWidth = side * FINE * ddpm.strokeShare(side);
       pen.beginPath();
@@ -341,6 +426,7 @@
       take(true);
     });
     $(".renoise").addEventListener("click", () => shared.set("noise", shared.get("noise") + 1));
+    if (channels === 3) $(".tools").prepend(palette());
     takeFiles(element);
     showExamples($(".examples"));
     shared.on("picture", (bytes) => {

@@ -14,6 +14,7 @@ from ddpm.ui.server.facts import Facts
 from ddpm.ui.tabs.parts import (
     chart,
     code_name,
+    colour_noise,
     figure,
     headline,
     key_line,
@@ -69,7 +70,7 @@ def build(facts: Facts, models: Catalogue) -> gr.HTML:
       <p class="see"></p>
     </div>
   </div>
-  {words("forward", "forward", CODE)}
+  {words("forward", "forward", CODE, colour_noise(facts.channels))}
   {why("forward")}
   <div class="charts">
     {chart("alpha_bar", "alpha_bar")}{chart("beta", "beta")}{chart("snr", "snr")}{chart("histogram")}

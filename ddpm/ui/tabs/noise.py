@@ -11,6 +11,7 @@ from ddpm.ui.tabs.parts import (
     LEGEND,
     chart,
     code_name,
+    colour_noise,
     headline,
     pad,
     picture,
@@ -64,7 +65,7 @@ def build(facts: Facts, models: Catalogue) -> gr.HTML:
     <p class="status answer"></p>
     {t_bar(1, facts.num_steps)}
   </div>
-  {words("noise", "simple", CODE)}
+  {words("noise", "simple", CODE, colour_noise(facts.channels))}
   {why("noise")}
   {quiz("noise", high=facts.num_steps)}
 </section>"""

@@ -57,6 +57,11 @@ def words(tab: str, equation: str, code: str, more: str = "") -> str:
 </div>"""
 
 
+def colour_noise(channels: int) -> str:
+    """What the pictures of noise show of three channels; nothing for gray pictures."""
+    return text("part.colour_noise", "p") if channels == 3 else ""
+
+
 def why(tab: str) -> str:
     """The fold with the longer explanation, across the whole tab."""
     return f'<details><summary data-text="part.why"></summary><div data-paragraphs="{tab}.why"></div></details>'

@@ -33,7 +33,7 @@ _DISTANCE = (
     "What is the number under a result? It is the root mean square of its difference from the original, "
     "before noise was added, in levels from 0 to 255. It grows with $t_0$ and then levels off: two unrelated "
     "pictures are about that far apart.",
-    "结果下面的数字是什么？是结果与加噪前图像之差的均方根，以 0 到 255 的灰度级计。它随 $t_0$ 增大，然后不再"
+    "结果下面的数字是什么？是结果与加噪前图像之差的均方根，以 0 到 255 计。它随 $t_0$ 增大，然后不再"
     "变化：两张毫不相干的图像之间大约就是这么远。",
 )
 
@@ -157,7 +157,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "mine.decoded": ("turned back into a picture", "还原的图像"),
     "mine.decoded.label": (
         "The picture that comes back, each with its distance from the original, in levels from 0 to 255",
-        "还原的图像，各附与原图的距离（0 到 255 的灰度级）",
+        "还原的图像，各附与原图的距离（以 0 到 255 计）",
     ),
     "mine.decoded.one": (
         "{n} {n?step:steps} each way: {distance} {distance?level:levels} away from the original",
@@ -203,7 +203,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "mine.denoised.label": (
         "Results, each with its distance from the original, in levels from 0 to 255",
-        "去噪结果，各附与加噪前图像的距离（0 到 255 的灰度级）",
+        "去噪结果，各附与加噪前图像的距离（以 0 到 255 计）",
     ),
     "mine.denoised.one": (
         "result {i}: {distance} {distance?level:levels} away from the original",
@@ -224,8 +224,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     ),
     "mine.stopped": ("Stopped at step {step} of {steps}.", "停在第 {step} / {steps} 步。"),
     "mine.quiz": (
-        "How far from your picture will the denoised pictures be, in gray levels of 255?",
-        "去噪后的图像会与你的图像相差多少灰度级（共 255 级）？",
+        "How far from your picture will the denoised pictures be, in levels of 255?",
+        "去噪后的图像会与你的图像相差多少级（共 255 级）？",
     ),
     "mine.fill.quiz": (
         "In which row do pixels differ less from their neighbours across the edge of the hole?",
@@ -234,7 +234,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "mine.fill.quiz.plain": ("without jumps, $r=1$", "不回跳，$r=1$"),
     "mine.fill.quiz.jumping": ("with jumps, $r=11$", "回跳，$r=11$"),
     "mine.fill.quiz.answer": (
-        "Across the edge, neighbours differ by {plain} of 255 gray levels without jumps, and by {jumping} with them, "
+        "Across the edge, neighbours differ by {plain} of 255 levels without jumps, and by {jumping} with them, "
         "on average over {n} {n?filling:fillings} each.",
         "缺口边缘两侧的相邻像素平均相差：不回跳 {plain} 级，回跳 {jumping} 级（共 255 级，各取 {n} 张）。",
     ),
@@ -243,14 +243,14 @@ PAIRS: dict[str, tuple[str, str]] = {
         "整张图像都已擦除，缺口没有边缘。",
     ),
     "mine.invert.quiz": (
-        "How far from your picture is the one that comes back after the fewest steps, in gray levels of 255?",
-        "步数最少时，还原的图像会与你的图像相差多少灰度级（共 255 级）？",
+        "How far from your picture is the one that comes back after the fewest steps, in levels of 255?",
+        "步数最少时，还原的图像会与你的图像相差多少级（共 255 级）？",
     ),
     "mine.invert.quiz.near": ("less than 5", "小于 5"),
     "mine.invert.quiz.medium": ("5 to 30", "5 到 30"),
     "mine.invert.quiz.far": ("more than 30", "大于 30"),
     "mine.invert.quiz.answer": (
-        "In {few} {few?step:steps} each way it comes back {most} gray levels away (root mean square), and in {many} "
+        "In {few} {few?step:steps} each way it comes back {most} levels of 255 away (root mean square), and in {many} "
         "{many?step:steps} {least}.",
         "来回各 {few} 步时相差 {most} 级（均方根），各 {many} 步时相差 {least} 级。",
     ),
@@ -258,7 +258,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "mine.quiz.medium": ("20 to 60", "20 到 60"),
     "mine.quiz.far": ("more than 60", "大于 60"),
     "mine.quiz.answer": (
-        "From $t_0={t0}$ they are {least} to {most} gray levels away (root mean square). There, {percent} of the "
+        "From $t_0={t0}$ they are {least} to {most} levels of 255 away (root mean square). There, {percent} of the "
         "variance of $x_{t_0}$ comes from your picture, and the rest is noise.",
         "从 $t_0={t0}$ 出发，相差 {least} 到 {most} 级（均方根）。此处 $x_{t_0}$ 的方差有 {percent} 来自你的图像，"
         "其余是噪声。",

@@ -18,8 +18,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "page.parameters": ("{count} {count?parameter:parameters}", "{count} 个参数"),
     "page.labels": ("{count} {count?label:labels}", "{count} 个标签"),
     "notice.embedded": (
-        "{name} is currently unavailable; this page shows the embedded model instead.",
-        "目前无法获取 {name}；本页改用内置模型。",
+        "{name} is currently unavailable ({reason}); this page shows the embedded model {shown} instead.",
+        "目前无法获取 {name}（{reason}）；本页改用内置模型 {shown}。",
     ),
     "notice.other": (
         "{name} is currently unavailable ({reason}); this page shows {shown} instead.",
@@ -44,6 +44,10 @@ PAIRS: dict[str, tuple[str, str]] = {
     "part.legend": (
         "Colours of the noise: blue is −3, neutral is 0, orange is 3",
         "噪声的颜色：蓝色为 −3，中性色为 0，橙色为 3",
+    ),
+    "part.colour_noise": (
+        "In colour, $\\epsilon$ has three numbers for each pixel. Its picture shows their mean, scaled to variance 1.",
+        "彩色图像中，$\\epsilon$ 的每个像素有三个数；噪声图显示它们的均值，并缩放到方差 1。",
     ),
     "part.along": (
         "At the same $t$, the forward process has put as much noise on your picture as the samples still hold.",

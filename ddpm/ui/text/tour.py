@@ -145,7 +145,8 @@ PAIRS: dict[str, tuple[str, str]] = {
         "take the squared error; step down its gradient. On the same held-out draws each time, the error "
         "of the model mnist was 0.0237 after 1,000 such steps, 0.0215 after 6,000 and 0.0210 after 14,000.",
         "算法 1 用五行概括了以上一切：抽一张图像、一个 $t$ 和一份噪声；混合；调用网络；取平方误差；沿梯度下降一步。"
-        "用同一批固定的留出样本测量，模型 mnist 的误差在 1,000 步后为 0.0237，6,000 步后为 0.0215，14,000 步后为 0.0210。",
+        "用同一批固定的留出样本测量，模型 mnist 的误差在 1,000 步后为 0.0237，6,000 步后为 0.0215，"
+        "14,000 步后为 0.0210。",
     ),
     "tour.training.try": (
         "Find where the loss stops falling fast. Do the samples still improve after that?",

@@ -14,18 +14,18 @@ PAIRS: dict[str, tuple[str, str]] = {
         "选择“T 太短”并拖动它的滑块：低于哪个 $t$ 时图像开始变坏？",
     ),
     "wrong.why": (
-        "Why is fresh noise needed? $p(x_{t-1}|x_t)$ is a distribution, and its mean alone leaves too little variance "
-        "at $t-1$. The network sees less noise than it expects there, treats $x_{t-1}$ as a smoother picture, and "
-        "all paths end at nearly the same simple one.||Why clip? At $t=T$ an error in $\\hat\\epsilon$ reaches "
-        "$\\hat x_0$ multiplied by $\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$. Pixels out of range cannot be right, "
-        "so clipping only removes errors. A network with small errors works without clipping; an early checkpoint or "
-        "guided sampling does not.||Why no noise at the last step? No later step could remove it. The small variance "
-        "hides this mistake, because $\\tilde\\beta_1=0$.||Why must $T$ be long? Sampling starts from pure noise, but "
-        "in training, $x_t$ at this $t$ always contained some signal $\\sqrt{\\bar\\alpha_t}\\,x_0$. So the network "
-        "finds a signal in noise that has none.",
+        "Why is fresh noise needed? $p(x_{t-1}|x_t)$ is a distribution, and its mean alone leaves too little "
+        "variance at $t-1$. The network sees less noise than it expects there, treats $x_{t-1}$ as a smoother "
+        "picture, and the paths end at simpler pictures that are more alike.||Why clip? At $t=T$ an error in "
+        "$\\hat\\epsilon$ reaches $\\hat x_0$ multiplied by $\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$. Pixels out "
+        "of range cannot be right, so clipping only removes errors. A network with small errors works without "
+        "clipping; an early checkpoint or guided sampling does not.||Why no noise at the last step? No later step "
+        "could remove it. The small variance hides this mistake, because $\\tilde\\beta_1=0$.||Why must $T$ be long? "
+        "Sampling starts from pure noise, but in training, $x_t$ at this $t$ always contained some signal "
+        "$\\sqrt{\\bar\\alpha_t}\\,x_0$. So the network finds a signal in noise that has none.",
         "为什么需要新噪声？$p(x_{t-1}|x_t)$ 是一个分布，只取均值的话，$t-1$ 处的方差就太小。"
         "网络在那里看到的噪声比它预期的少，便把 $x_{t-1}$ 当成更平滑的图像，"
-        "所有路径最终都得到几乎相同的简单图像。||为什么要截断？"
+        "各条路径最终得到更简单、彼此更相似的图像。||为什么要截断？"
         "在 $t=T$ 处，$\\hat\\epsilon$ 的误差乘以 $\\sqrt{(1-\\bar\\alpha_t)/\\bar\\alpha_t}$ 后进入 $\\hat x_0$。"
         "超出范围的像素不可能正确，截断只会去掉误差。误差小的网络不截断也行；训练初期的检查点或引导采样则不行。||"
         "为什么最后一步不加噪声？之后再没有步骤能去掉它。小方差会掩盖这个错误，因为 $\\tilde\\beta_1=0$。||"
@@ -37,8 +37,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "wrong.no_noise": ("No fresh noise", "不加新噪声"),
     "wrong.fault.no_noise": ("No fresh noise at any step", "每一步都不加新噪声"),
     "wrong.no_noise.see": (
-        "Every path ends at nearly the same simple picture, whatever its noise: the variety is gone.",
-        "无论噪声如何，所有路径都走到几乎相同的简单图像：多样性消失了。",
+        "Whatever their noise, the paths end at simpler pictures that are more alike: variety is lost.",
+        "无论噪声如何，各条路径都走到更简单、彼此更相似的图像：多样性减少了。",
     ),
     "wrong.no_clip": ("No clipping", "不截断"),
     "wrong.fault.no_clip": ("No clipping of x_0 hat", "不截断 x_0 hat"),
