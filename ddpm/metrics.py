@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,23 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         which = f"line {bad[0]} is" if len(bad) == 1 else f"{len(bad)} lines, the first of them line {bad[0]}, are"
         log.warning("%s: %s not JSON and skipped; all other rows are kept", path, which)
     return rows
+
+
+def commonest_class(names: Sequence[str], rows: Iterable[dict[str, Any]]) -> int | None:
+    """The number of the class that a model draws most, if it stands out: if, in the last evaluation of the model, more
+    samples show it than twice an equal share. None if no class does, or if nothing was measured.
+
+    Args:
+        names: of the model's classes.
+        rows: of its metrics.jsonl.
+    """
+    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    shares = evaluations[-1].get("sample_class_shares") if evaluations else None
+    if not isinstance(shares, dict):
+        return None
+    known = {name: share for name, share in shares.items() if name in names and isinstance(share, float)}
+    most = max(known, key=known.__getitem__, default=None)
+    return names.index(most) if most is not None and known[most] > 2 / len(names) else None
 
 
 def _appended(line: bytes) -> Any:

@@ -17,7 +17,7 @@ from ddpm.errors import first_line
 from ddpm.files import write_text
 from ddpm.hub.contents import REPO_ID
 from ddpm.hub.privacy import PRIVATE, public_data, public_folder, without_paths
-from ddpm.metrics import FEW_IMAGES, memorises, read_metrics
+from ddpm.metrics import FEW_IMAGES, commonest_class, memorises, read_metrics
 from ddpm.names import LEARNED_VARIANCES, counted, grid_steps, size_of
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def model_card(
         bound_terms=_bound_terms(evaluation),
         labels=labels,
         label_list=_listed(labels),
-        label_literal=json.dumps(labels[len(labels) // 3], ensure_ascii=False) if labels else None,
+        label_literal=json.dumps(labels[_shown_class(labels, rows)], ensure_ascii=False) if labels else None,
         always_told=bool(labels) and options.get("label_dropout") == 0,
         guidance=[row for row in evaluation.get("by_guidance_scale") or [] if row["frechet_distance"] is not None],
         notes=without_paths(images["notes"]),
@@ -163,6 +163,12 @@ def _last(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     validation, evaluation = found.values()
     outdated = validation.get("step", 0) > (evaluation.get("step") or 0)
     return validation, {} if outdated else evaluation
+
+
+def _shown_class(labels: list[str], rows: list[dict[str, Any]]) -> int:
+    """The number of the class that the card's commands draw."""
+    commonest = commonest_class(labels, rows)
+    return len(labels) // 3 if commonest is None else commonest
 
 
 def _labels(directory: Path) -> list[str]:

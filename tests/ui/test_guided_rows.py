@@ -8,9 +8,10 @@ import torch
 from untrained import make_model, watched
 
 from ddpm.checkpoint import Checkpoint, load
+from ddpm.class_names import ClassNames
 from ddpm.elbo import class_posterior
 from ddpm.sampling import sample
-from ddpm.ui.server.guided_rows import IMAGES, SCALES, STEPS, most_images
+from ddpm.ui.server.guided_rows import IMAGES, SCALES, STEPS, first_class, most_images
 from ddpm.ui.server.limits import Allowance, Limits
 from ddpm.ui.server.readings import browser_normal
 from ddpm.ui.server.requests import SampleRequest
@@ -206,6 +207,23 @@ def test_the_example_asks_for_the_fourth_class(service, checkpoint):
 
 
 # ------------------------------------------------------------------------------------------------------- which one is it
+
+
+@pytest.mark.parametrize(
+    ("shares", "first"),
+    [
+        ({"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.1, "e": 0.6}, 4),
+        ({"a": 0.3, "b": 0.1, "c": 0.2, "d": 0.2, "e": 0.2}, 3),  # no class stands out
+        ({"x": 0.9, "a": 0.1}, 3),  # of other images
+        ("many", 3),  # in other people's files
+        (None, 3),
+    ],
+)
+def test_the_first_class_is_one_that_the_model_draws_well(shares, first):
+    earlier = {"kind": "evaluation", "step": 1, "sample_class_shares": {"a": 1.0}}
+    rows = [earlier, {"kind": "train", "step": 2}, {"kind": "evaluation", "step": 2, "sample_class_shares": shares}]
+    assert first_class(ClassNames(tuple("abcde")), rows) == first
+    assert first_class(ClassNames(("a", "b")), []) == 1
 
 
 def test_the_reading_is_the_posterior_of_the_bound(service, checkpoint):

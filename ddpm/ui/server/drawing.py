@@ -288,7 +288,7 @@ class Examples:
         seconds = example.seconds / (example.calls * example.request.num_images) * calls
         most = most_images(self._service.max_images)
         images = next((n for n in (IMAGES, 2) if n <= most and n * seconds <= budget_s), 1)
-        asked = {"label": first_class(classes), "num_images": images, "seed": SEED}
+        asked = {"label": first_class(classes, self._service.checkpoint.metrics), "num_images": images, "seed": SEED}
         rows = check_guided(asked, self._service.num_steps, self._service.max_images, classes)
         drawn = self._service.samplings.draw_guided(rows, self._closing.is_set)
         if drawn:

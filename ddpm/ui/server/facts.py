@@ -24,7 +24,10 @@ from ddpm.ui.server.examples import ASSETS
 log = logging.getLogger(__name__)
 
 KEPT = ASSETS / "facts.json"
-SOURCES = ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json", *FILES, "variance.json")
+SOURCES = (
+    *("model_index.json", "unet/config.json", "scheduler/scheduler_config.json", *FILES, "variance.json"),
+    "metrics.jsonl",
+)
 WEIGHTS = "unet/*.safetensors"
 
 
@@ -40,6 +43,7 @@ class Facts:
         height, width, channels: of a picture.
         beta: beta_1 ... beta_T.
         classes: their names; None for a model without labels.
+        first_class: the number of the one that the page shows at first; None for a model without labels.
         max_images: at most so many pictures are drawn at once.
         example_size: pictures and steps of the trajectory that is drawn before the first click.
         timesteps: 0-based, at which "What the network sees" shows the predicted noise.
@@ -61,6 +65,7 @@ class Facts:
     channels: int
     beta: list[float]
     classes: ClassNames | None
+    first_class: int | None
     max_images: int
     example_size: tuple[int, int]
     timesteps: list[int]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ddpm.class_names import Named
+from ddpm.metrics import commonest_class
 from ddpm.ui.server.requests import SampleRequest, check_label, no_such_label
 
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0)  # s of each row
@@ -12,7 +15,7 @@ STEPS = 25  # of DDIM without fresh noise: the rows differ in nothing but s
 IMAGES = 4  # pictures in a row at first, and ...
 MAX_IMAGES = 6  # ... at most
 SEED = 1  # of their noise at first
-FIRST_CLASS = 3  # the class of the stored example, if there are so many
+FIRST_CLASS = 3  # the class of the stored example, if there are so many and none stands out
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ def most_images(max_images: int) -> int:
     return max(1, min(MAX_IMAGES, max_images // 2))
 
 
-def first_class(classes: Named) -> int:
-    """The class that the page shows at first."""
-    return min(FIRST_CLASS, len(classes) - 1)
+def first_class(classes: Named, metrics: Iterable[dict[str, Any]]) -> int:
+    """The class that the page shows at first.
+
+    Args:
+        metrics: the rows of the model's metrics.jsonl.
+    """
+    commonest = commonest_class(classes.names, metrics)
+    return min(FIRST_CLASS, len(classes) - 1) if commonest is None else commonest

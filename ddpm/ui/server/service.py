@@ -25,7 +25,7 @@ from ddpm.ui.server.drawing import Examples, Turns
 from ddpm.ui.server.encoding import to_base64
 from ddpm.ui.server.examples import FIRST_PICTURE, FIRST_STEPS, stored_pictures
 from ddpm.ui.server.facts import Facts
-from ddpm.ui.server.guided_rows import SCALES, most_images
+from ddpm.ui.server.guided_rows import SCALES, first_class, most_images
 from ddpm.ui.server.labels import LabelledSamplings
 from ddpm.ui.server.limits import Limits
 from ddpm.ui.server.live import LiveTraining
@@ -161,6 +161,7 @@ class Service:
             channels=channels,
             beta=checkpoint.schedule.beta.tolist(),
             classes=None if classes is None else ClassNames(classes.names, classes.unlabelled),
+            first_class=None if classes is None else first_class(classes, checkpoint.metrics),
             max_images=self.max_images,
             example_size=self.example_size,
             timesteps=self.readings.timesteps,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm.ui.panels import reading_panel, sampling_panel, trajectory
 from ddpm.ui.server.catalogue import Catalogue
 from ddpm.ui.server.facts import Facts
-from ddpm.ui.server.guided_rows import IMAGES, SCALES, SEED, first_class, most_images
+from ddpm.ui.server.guided_rows import IMAGES, SCALES, SEED, most_images
 from ddpm.ui.tabs.parts import (
     LEGEND,
     code_name,
@@ -135,7 +135,7 @@ def _ask(facts: Facts) -> Parts:
   {why("labels")}
 </section>"""
 
-    return html, "labels.js", {"first": first_class(classes), "scales": list(SCALES)}
+    return html, "labels.js", {"first": facts.first_class, "scales": list(SCALES)}
 
 
 def _which(facts: Facts) -> str:
