@@ -62,7 +62,7 @@ def test_two_machines_train_save_resume_and_push_like_one_with_two_processes(lfs
     name = "alice/two-machines"
     assert f"Pushed to the Hub, downloaded again and compared: {hub.endpoint}/{name}/tree/" in said
     assert TOKEN not in said + other_said
-    assert commits(hub, name) == 1
+    assert commits(hub, name) in (1, 2), "the last push, and before it a milestone if there was time for one"
     assert up(hub, name) == sent(tmp_path / "first")
     for steps in (6, 12):
         done = launch(*command(tmp_path / "one", max_train_steps=steps, **OPTIONS), processes=2)
