@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import gc
@@ -82,6 +83,8 @@ class StopRequest:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, lambda *_: signal.signal(signal.SIGINT, self._receive))
         signal.setitimer(signal.ITIMER_REAL, SAME_WISH_S)
+        # While the interpreter ends, an alarm without a handler would end the process with a status of its own.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
 
     def __call__(self) -> bool:
         return bool(self._signals) or self._launcher not in (None, os.getppid())

@@ -104,7 +104,7 @@
     blue: "#1e88e5",
     brown: "#8d5a3b",
   };
-  let chosenInk = null; // the visitor's own choice; none: plain ink
+  let chosenInk = null; // the visitor's own choice, where there is a palette; none: plain ink
   const inking = new Set(); // listeners, one for each palette: another ink is chosen
   const ink = () => chosenInk ?? plainInk();
 
@@ -332,7 +332,7 @@
 
     // Draws from one place to another, both in shares of the sheet.
     function stroke(from, to) {
-      pen.strokeStyle = channels === 1 ? plainInk() : ink();
+      pen.strokeStyle = ink();
       pen.lineCap = pen.lineJoin = "round";
       pen.lineWidth = side * FINE * ddpm.strokeShare(side);
       pen.beginPath();
