@@ -90,7 +90,8 @@ def test_it_is_drawn_on_with_a_palette(same):
 
 def test_its_paper_is_the_ground_of_its_own_pictures(same):
     """Clear, and what is transparent in a picture from outside."""
-    page = same.back()
+    page = same.open()  # without the ink that was chosen before
+    expect(page.locator("#forward .example")).to_have_count(8)  # none of its own come later
     picture = np.full((16, 16, 3), 200, np.uint8)
     picture[[0, 0, -1, -1], [0, -1, 0, -1]] = (10, 20, 30)
     page.evaluate("bytes => ddpm.setExamples(Uint8ClampedArray.from(bytes), 0)", picture.ravel().tolist() * 2)
@@ -109,6 +110,7 @@ def test_its_paper_is_the_ground_of_its_own_pictures(same):
     )
     assert at(same, "forward", (1, 8)) == [10, 20, 30]
     assert np.abs(np.array(at(same, "forward", (14, 8))) - (133, 10, 15)).max() < 3
+    same.open()  # with the model's own examples again
 
 
 def test_it_is_asked_in_colour(same):
