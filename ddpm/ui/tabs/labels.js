@@ -229,7 +229,7 @@ element.addEventListener("shown", drawArrowSoon);
 
 let touched = false; // a visitor or a link has chosen something, so the stored example must not
 const question = $("h2");
-if (!names.includes("3")) {
+if (names[props.first] !== "3") {
   question.dataset.text = "labels.question.named";
   question.dataset.name = names[props.first];
 }
