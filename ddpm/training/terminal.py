@@ -32,7 +32,7 @@ log = logging.getLogger("train")
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
 SAME_WISH_S = 1.0  # seconds during which Ctrl-C again is taken for impatience
-SAVING = b"\nStopping after this step, with the state saved. Ctrl-C again ends at once, without that.\n"
+SAVING = b"\nStopping after this step, with the state saved. After a second, Ctrl-C again ends at once without it.\n"
 
 Train = Callable[[TrainConfig, Callable[[], bool]], Iterator[Progress]]
 

@@ -49,7 +49,8 @@ def two_machines(commands, env, multi=("--multi_gpu",)):
 
 @pytest.mark.slow
 def test_two_machines_train_save_resume_and_push_like_one_with_two_processes(lfs, hub, tmp_path):
-    push = {"push_to_hub": True, "hub_model_id": "two-machines"}
+    # Nothing is saved before the end, so no milestone is pushed, however much time a slow machine has for one.
+    push = {"push_to_hub": True, "hub_model_id": "two-machines", "validation_steps": 12, "checkpointing_steps": 12}
     for steps, more in ((6, {}), (12, push)):
         # Each machine has a disk of its own. Only the first one's folder counts, and nothing is written elsewhere.
         folders = [tmp_path / name for name in ("first", "second")]
@@ -62,7 +63,7 @@ def test_two_machines_train_save_resume_and_push_like_one_with_two_processes(lfs
     name = "alice/two-machines"
     assert f"Pushed to the Hub, downloaded again and compared: {hub.endpoint}/{name}/tree/" in said
     assert TOKEN not in said + other_said
-    assert commits(hub, name) in (1, 2), "the last push, and before it a milestone if there was time for one"
+    assert commits(hub, name) == 1
     assert up(hub, name) == sent(tmp_path / "first")
     for steps in (6, 12):
         done = launch(*command(tmp_path / "one", max_train_steps=steps, **OPTIONS), processes=2)

@@ -76,7 +76,10 @@ def test_ctrl_c_again_within_a_second_is_no_second_wish(tmp_path):
     """Though Python hears of it later."""
     done = launch("tests/training/long_step.py", 0.3, 2, *command(tmp_path / "run"))
     assert (done.returncode, done.stdout) == (130, "asked to stop\n"), done.stderr
-    assert done.stderr.count("Stopping after this step, with the state saved. Ctrl-C again ends at once") == 1
+    assert (
+        done.stderr.count("Stopping after this step, with the state saved. After a second, Ctrl-C again ends at once")
+        == 1
+    )
     assert done.stderr.splitlines()[-1].startswith("Stopped at step 2, state saved")
 
 

@@ -70,10 +70,10 @@
 
   // ---------------------------------------------------------------- paper and ink
 
-  // The ground of the model's own pictures, one number for each channel: the colour that most of the corners of its
-  // examples have. Where none has most, as in photographs, and before the examples are there, black for gray pictures,
-  // as digits have it, and white for colour.
+  // The ground on which visitors draw, red, green and blue: black for gray pictures, as digits have it. In colour it is
+  // what most of the corners of the examples are; white where none has most, as in photographs, and before they come.
   function ground() {
+    if (channels === 1) return [0, 0, 0];
     const examples = shared.get("examples") ?? new Uint8ClampedArray();
     const corners = [0, width - 1, width * (height - 1), width * height - 1];
     const tally = new Map();
@@ -86,13 +86,12 @@
     }
     const [colour, times] = [...tally].reduce((a, b) => (b[1] > a[1] ? b : a), [null, 0]);
     if (2 * times * count > examples.length * corners.length) return colour.split(",").map(Number);
-    return channels === 1 ? [0] : [255, 255, 255];
+    return [255, 255, 255];
   }
 
-  const css = (colour) => `rgb(${[...colour, ...colour, ...colour].slice(0, 3).join()})`;
-  const paper = () => css(ground());
+  const paper = () => `rgb(${ground().join()})`;
   // Ink that shows on the paper.
-  const plainInk = () => (ground().reduce((a, b) => a + b, 0) / channels > 128 ? "#000000" : "#ffffff");
+  const plainInk = () => (ground().reduce((a, b) => a + b) > 3 * 128 ? "#000000" : "#ffffff");
 
   const INKS = {
     black: "#000000",

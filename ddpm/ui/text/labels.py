@@ -128,18 +128,14 @@ PAIRS: dict[str, tuple[str, str]] = {
         "it? Before it sees the picture, all labels are equally likely. Every bit that a label saves more than "
         "another makes it twice as likely, so a difference of 10 bits is a factor of about 1,000.||And if it is none "
         "of them? The probabilities add up to 1 whatever you draw. The bits tell more: if no label saves any against "
-        "“no label”, the picture is probably none of them.||Can it be wrong? Yes, and very sure of it: the differences "
-        "are sums over all pixels, so a small error of the network in each of them adds up. The model’s card says how "
-        "often the bound names pictures right that were not trained on: $88\\%$ for mnist_labels, $20\\%$ for emoji, "
-        "which has learned its pictures by heart.",
+        "“no label”, the picture is probably none of them.||Can it be wrong? Yes, and be sure all the same: small "
+        "errors of the network add up over all pixels.",
         "为什么几个时间步就够？所有标签用相同的时间步和相同的噪声，变分上界中的随机性在相减时大多抵消。"
         "时间步取在标签差别最大的地方。||它有多确定？看到图像之前，各标签的可能性相同。"
         "一个标签每比另一个多节省 1 比特，可能性就大 1 倍，因此相差 10 比特约为 1,000 倍。||"
         "如果哪个都不是呢？无论画什么，概率之和都是 1。比特数更能说明问题："
         "如果没有一个标签比“无标签”更省比特，这张图像很可能哪个都不是。||"
-        "它会出错吗？会，而且可能错得很有把握：差别是对所有像素求和，网络在每个像素上的小误差会累积起来。"
-        "模型卡写明变分上界对未参与训练的图像判断正确的比例：mnist_labels 为 $88\\%$；"
-        "emoji 只有 $20\\%$，因为它把训练图像背了下来。",
+        "它会出错吗？会，而且可能错得很有把握：网络在各个像素上的小误差会累积起来。",
     ),
     "which.label": ("label", "标签"),
     "which.probability": ("probability $p(y\\mid x_0)$", "概率 $p(y\\mid x_0)$"),
@@ -212,9 +208,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "which.quiz.thirty": ("30 or more", "30 或更多"),
     "which.quiz.answer": (
         "For this picture, the label {label} saves most: {bits} bits. To name one of {count} equally likely labels "
-        "takes {cost} bits, so with the right label a perfect model saves about as much on average. If the label that "
-        "saves most is a wrong one, or saves far more, that is an error of this model.",
+        "takes {cost} bits, so with the right label a perfect model saves about as much on average.",
         "对这张图像，标签 {label} 最省：{bits} 比特。从 {count} 个等可能的标签中指出一个需要 {cost} 比特，"
-        "因此完美的模型在给出正确标签时平均也省这么多。如果最省的标签是错的，或省得多得多，那是这个模型的误差。",
+        "因此完美的模型在给出正确标签时平均也省这么多。",
     ),
 }
